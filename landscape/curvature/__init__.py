@@ -1,0 +1,8 @@
+"""Curvature operators over a `Problem`: products with the Hessian, the Gauss-Newton matrix and the Fisher matrix."""
+
+from landscape.curvature.blocks import hessian_blocks
+from landscape.curvature.fisher import fisher
+from landscape.curvature.ggn import ggn
+from landscape.curvature.hessian import hessian
+
+__all__ = ["fisher", "ggn", "hessian", "hessian_blocks"]

@@ -1,0 +1,55 @@
+"""Leave no trace: random state, training flags and buffers are put back bit for bit, also after an exception."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+
+@contextmanager
+def random_state_kept(*generators: torch.Generator) -> Iterator[None]:
+    """Restore Python's, NumPy's and torch's global random state, and that of `generators`."""
+    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    own = [generator.get_state() for generator in generators]
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(cpu)
+        if gpu:
+            torch.cuda.set_rng_state_all(gpu)
+        for generator, state in zip(generators, own, strict=True):
+            generator.set_state(state)
+
+
+@contextmanager
+def training_flags_kept(model: nn.Module) -> Iterator[None]:
+    """Restore every module's own training flag."""
+    flags = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, flag in flags:
+            module.training = flag
+
+
+@contextmanager
+def buffers_kept(model: nn.Module) -> Iterator[None]:
+    """Restore every buffer: running statistics, counters, power-iteration vectors."""
+    saved = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in saved:
+                buffer.copy_(value)
+
+
+def random_source(generator: torch.Generator | None) -> torch.Generator:
+    """The caller's generator, or a new one with seed 0: without one, the same call gives the same numbers."""
+    return generator if generator is not None else torch.Generator().manual_seed(0)

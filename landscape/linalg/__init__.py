@@ -1,0 +1,1 @@
+"""Krylov methods and stochastic estimators on symmetric operators; they know no networks."""

@@ -1,0 +1,92 @@
+"""Symmetric linear operators on flat vectors: what curvature code makes and linear algebra uses."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from scipy.sparse.linalg import LinearOperator
+from torch import Tensor
+
+from landscape.checks import require
+
+
+class CurvatureOperator(ABC):
+    """A symmetric (P, P) matrix known by its products. Subclasses give `_product`; an operator never changes."""
+
+    def __init__(self, size: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.shape = (size, size)
+        self.dtype = dtype
+        self.device = device
+
+    @abstractmethod
+    def _product(self, block: Tensor) -> Tensor:
+        """The operator times a block of vectors: (P, K) to (P, K)."""
+
+    def matvec(self, vector: Tensor) -> Tensor:
+        """Product with one vector, (P,) to (P,). Raises ValueError on another shape, dtype or device."""
+        return self._product(self._checked(vector, 1)[:, None])[:, 0]
+
+    def matmat(self, block: Tensor) -> Tensor:
+        """Product with a block of vectors in one pass over the data, (P, K) to (P, K). Raises as `matvec`."""
+        return self._product(self._checked(block, 2))
+
+    def __matmul__(self, other: Tensor) -> Tensor:
+        return self.matvec(other) if getattr(other, "ndim", 2) == 1 else self.matmat(other)
+
+    def dense(self, *, chunk: int = 64) -> Tensor:
+        """The matrix itself, (P, P), from P products, `chunk` columns a pass. For small P: memory grows as P²."""
+        size = self.shape[0]
+        matrix = torch.empty(self.shape, dtype=self.dtype, device=self.device)
+        for start in range(0, size, chunk):
+            stop = min(start + chunk, size)
+            columns = torch.zeros(size, stop - start, dtype=self.dtype, device=self.device)
+            columns[start:stop].fill_diagonal_(1)
+            matrix[:, start:stop] = self._product(columns)
+        return matrix
+
+    def to_scipy(self) -> LinearOperator:
+        """The same operator for scipy.sparse.linalg: takes and gives NumPy arrays on the CPU."""
+        kind = torch.empty(0, dtype=self.dtype).numpy().dtype
+
+        def product(array: Any) -> Any:
+            block = torch.as_tensor(array).to(self.device, self.dtype)
+            return self._product(block.reshape(self.shape[0], -1)).cpu().numpy().reshape(block.shape)
+
+        return LinearOperator(self.shape, matvec=product, rmatvec=product, matmat=product, rmatmat=product, dtype=kind)
+
+    def _checked(self, block: Tensor, axes: int) -> Tensor:
+        require(
+            isinstance(block, Tensor),
+            f"expected a tensor of {axes} axes, got {type(block).__name__}; use torch.as_tensor",
+        )
+        shape = "(P,)" if axes == 1 else "(P, K)"
+        require(
+            block.ndim == axes and block.shape[0] == self.shape[0],
+            f"expected {shape} with P = {self.shape[0]}, got {tuple(block.shape)}",
+        )
+        require(
+            block.dtype == self.dtype and block.device == self.device,
+            f"expected {self.dtype} on {self.device}, got {block.dtype} on {block.device}; use .to()",
+        )
+        return block
+
+
+class MatrixOperator(CurvatureOperator):
+    """A symmetric matrix (P, P) as an operator, for tests and examples.
+
+    Raises:
+        ValueError: if the matrix is not square, floating, finite and symmetric.
+    """
+
+    def __init__(self, matrix: Tensor) -> None:
+        require(
+            matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1], f"matrix must be square, got {tuple(matrix.shape)}"
+        )
+        require(matrix.is_floating_point(), f"matrix must be floating, got {matrix.dtype}; use .double()")
+        require(bool(matrix.isfinite().all()), "matrix must be finite, got NaN or infinite entries")
+        require(torch.allclose(matrix, matrix.T), "matrix must be symmetric; use (A + A.T) / 2")
+        super().__init__(matrix.shape[0], matrix.dtype, matrix.device)
+        self.matrix = matrix
+
+    def _product(self, block: Tensor) -> Tensor:
+        return self.matrix @ block

@@ -1,0 +1,1 @@
+"""Figures: free functions `plot_x(result, ax=None) -> Axes`; the only place that imports matplotlib."""

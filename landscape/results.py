@@ -1,0 +1,188 @@
+"""Frozen results. Each saves itself as arrays (npz) beside a readable manifest (JSON) and loads without pickle."""
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from importlib.metadata import version
+from math import pi, sqrt
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Base of all results: `save` and `load`."""
+
+    def save(self, path: str | Path, **manifest: Any) -> Path:
+        """Write PATH.npz (arrays) and PATH.json (what, versions, plain fields, and `manifest`), each in one rename.
+
+        Args:
+            path: where to, without a suffix or with .npz.
+            manifest: what else the reader should know: seed, settings, wall time; anything JSON can hold.
+        Returns:
+            The path of the .npz file.
+        """
+        arrays, plain = {}, {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Tensor):
+                arrays[item.name] = _to_numpy(value)
+            elif isinstance(value, Mapping) and value and all(isinstance(v, Tensor) for v in value.values()):
+                arrays |= {f"{item.name}/{key}": _to_numpy(v) for key, v in value.items()}
+            else:
+                plain[item.name] = value
+        target = Path(path).with_suffix(".npz")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(".partial.npz")
+        np.savez(partial, **arrays)  # type: ignore[arg-type]
+        partial.replace(target)
+        write_json(
+            target.with_suffix(".json"),
+            {"what": type(self).__name__, "versions": versions(), "fields": plain, **manifest},
+        )
+        return target
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote. Raises ValueError if the files are missing, truncated or of another kind."""
+        source = Path(path).with_suffix(".npz")
+        manifest = read_json(source.with_suffix(".json"))
+        if manifest.get("what") != cls.__name__:
+            raise ValueError(f"{source} must hold a {cls.__name__}, got {manifest.get('what')!r}")
+        values = dict(manifest["fields"])
+        try:
+            with np.load(source, allow_pickle=False) as arrays:
+                for key in arrays.files:
+                    name, _, entry = key.partition("/")
+                    tensor = torch.from_numpy(arrays[key])
+                    if entry:
+                        values.setdefault(name, {})[entry] = tensor
+                    else:
+                        values[name] = tensor
+            return cls(**values)
+        except (OSError, ValueError, EOFError, TypeError) as error:
+            raise ValueError(
+                f"{source} is not a readable {cls.__name__}: {error}; compute and save it again"
+            ) from error
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate(Result):
+    """A number with its standard error.
+
+    `stderr` is the error of computing the number on the given data: Monte Carlo error over random probes, the
+    residual bound of an eigenvalue, 0 where the computation is exact. It is not the sampling error of the data.
+    """
+
+    value: Tensor  # () or (n,), float64
+    stderr: Tensor  # like value
+    matvecs: int = 0  # products with a curvature operator
+    details: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class EigenPairs(Result):
+    """Eigenpairs of a symmetric operator: an eigenvalue lies within `residuals[i]` of `values[i]`."""
+
+    values: Tensor  # (k,)
+    vectors: Tensor  # (P, k), orthonormal
+    residuals: Tensor  # (k,), |H v - lambda v|
+    converged: Tensor  # (k,), bool
+    matvecs: int
+
+
+@dataclass(frozen=True, eq=False)
+class SpectralDensity(Result):
+    """Spectral density by stochastic Lanczos quadrature, one row per probe, so that a band can be drawn."""
+
+    nodes: Tensor  # (probes, steps), Ritz values
+    weights: Tensor  # (probes, steps), rows sum to 1; 0 after a breakdown
+    matvecs: int = 0
+
+    def evaluate(self, grid: Tensor, bandwidth: float) -> tuple[Tensor, Tensor]:
+        """Density smoothed by a Gaussian.
+
+        Args:
+            grid: (n,), where to evaluate, in units of eigenvalues.
+            bandwidth: the Gaussian's standard deviation, positive.
+        Returns:
+            Mean over probes and its standard error, (n,) each; the error is NaN for a single probe.
+        Raises:
+            ValueError: if the bandwidth is not positive.
+        """
+        if not bandwidth > 0:
+            raise ValueError(f"bandwidth must be positive, got {bandwidth!r}")
+        nodes, weights = self.nodes.double(), self.weights.double()
+        curves = torch.stack(
+            [(_gaussian(grid.double()[:, None] - n, bandwidth) * w).sum(1) for n, w in zip(nodes, weights, strict=True)]
+        )
+        return curves.mean(0), standard_error(curves)
+
+
+@dataclass(frozen=True, eq=False)
+class Slice1D(Result):
+    """Loss and accuracy along w + x d. A NaN loss stays NaN."""
+
+    x: Tensor  # (n,)
+    loss: Mapping[str, Tensor]  # split -> (n,)
+    accuracy: Mapping[str, Tensor]  # split -> (n,), 0..1; NaN where the targets are no classes
+
+
+@dataclass(frozen=True, eq=False)
+class Slice2D(Result):
+    """Loss and accuracy on the plane w + x d1 + y d2: `loss[split][j, i]` belongs to (x[i], y[j]). NaN stays NaN."""
+
+    x: Tensor  # (nx,)
+    y: Tensor  # (ny,)
+    loss: Mapping[str, Tensor]  # split -> (ny, nx)
+    accuracy: Mapping[str, Tensor]  # split -> (ny, nx)
+    norms: Tensor  # (2,), |d1| and |d2|
+    cosine: Tensor  # (), of the angle between d1 and d2
+
+
+def standard_error(samples: Tensor) -> Tensor:
+    """Standard error of the mean over axis 0; NaN for a single sample."""
+    count = samples.shape[0]
+    return samples.std(0) / sqrt(count) if count > 1 else torch.full_like(samples[0], float("nan"))
+
+
+def versions() -> dict[str, str]:
+    """Versions that a number may depend on."""
+    return {
+        "landscape": version("landscape-toolkit"),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON to a temporary name and rename it, so that a reader never sees half a file."""
+    partial = path.with_suffix(path.suffix + ".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises ValueError in one line if the file is missing or is none."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} must be a readable JSON file: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a JSON object, got {type(content).__name__}")
+    return content
+
+
+def _to_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def _gaussian(x: Tensor, sigma: float) -> Tensor:
+    return torch.exp(-0.5 * (x / sigma) ** 2) / (sigma * sqrt(2 * pi))

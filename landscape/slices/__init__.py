@@ -1,0 +1,1 @@
+"""Loss slices along directions."""

@@ -1,0 +1,1 @@
+"""Many checkpoints: does a metric follow the generalisation gap?"""

@@ -1,0 +1,127 @@
+"""The parameters of a network as one flat vector w (P,), in the order of `model.named_parameters()`.
+
+Lists of tensors live in this file only; everywhere else a network is a vector and a `Layout`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Vector = Float[Tensor, "P"]
+Block = Float[Tensor, "P K"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each parameter lies in the flat vector.
+
+    Attributes:
+        names: as in `named_parameters()`; a tied parameter has its first name only.
+        shapes: the parameter's shape.
+        is_weight: False for biases and for the scales and shifts of normalisation layers.
+    """
+
+    names: tuple[str, ...]
+    shapes: tuple[torch.Size, ...]
+    is_weight: tuple[bool, ...]
+
+    @property
+    def sizes(self) -> list[int]:
+        return [shape.numel() for shape in self.shapes]
+
+    @property
+    def size(self) -> int:
+        return sum(self.sizes)
+
+    def unflatten(self, w: Tensor) -> list[Tensor]:
+        """Views of `w` (P,) in the parameters' shapes; differentiable."""
+        return [piece.view(shape) for piece, shape in zip(w.split(self.sizes), self.shapes, strict=True)]
+
+    def span(self, name: str) -> slice:
+        """The entries of the flat vector that belong to parameter `name`."""
+        index = self.names.index(name)
+        start = sum(self.sizes[:index])
+        return slice(start, start + self.sizes[index])
+
+
+def layout_of(model: nn.Module, names: Sequence[str] | None = None) -> Layout:
+    """Layout of the model's parameters, or of those in `names` (in the model's order)."""
+    chosen = {name: p for name, p in model.named_parameters() if names is None or name in names}
+    plain = _weight_names(model)
+    return Layout(
+        names=tuple(chosen),
+        shapes=tuple(p.shape for p in chosen.values()),
+        is_weight=tuple(name in plain for name in chosen),
+    )
+
+
+def flatten(tensors: Sequence[Tensor]) -> Vector:
+    """One contiguous copy (P,) of the tensors' entries, in their common dtype."""
+    dtype = tensors[0].dtype
+    for tensor in tensors[1:]:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return torch.cat([tensor.detach().reshape(-1).to(dtype) for tensor in tensors])
+
+
+def unit(vector: Vector) -> Vector:
+    """vector / |vector|; the zero vector stays zero."""
+    norm = vector.norm()
+    return vector / norm if norm > 0 else torch.zeros_like(vector)
+
+
+def reject(vector: Vector, direction: Vector) -> Vector:
+    """The part of `vector` orthogonal to `direction`; a zero direction takes nothing away."""
+    along = unit(direction)
+    return vector - (vector @ along) * along
+
+
+def filter_norms(w: Vector, layout: Layout) -> Vector:
+    """For each entry the norm of the filter it belongs to, (P,).
+
+    A filter is a slice along axis 0 of a tensor with two or more axes (a convolution's output filter, a linear
+    row); in tensors with fewer axes each entry stands for itself.
+    """
+    norms = [
+        t.flatten(1).norm(dim=1, keepdim=True).expand(-1, t[0].numel()) if t.ndim > 1 else t.abs()
+        for t in layout.unflatten(w)
+    ]
+    return flatten(norms)
+
+
+@contextmanager
+def displaced(parameters: Sequence[Tensor], w: Vector) -> Iterator[None]:
+    """Move the parameters to `w` for the duration of the block, then back, bit for bit."""
+    saved = [p.detach().clone() for p in parameters]
+    try:
+        assign(parameters, w)
+        yield
+    finally:
+        with torch.no_grad():
+            for p, value in zip(parameters, saved, strict=True):
+                p.copy_(value)
+
+
+def assign(parameters: Sequence[Tensor], w: Vector) -> None:
+    """Write the flat vector `w` (P,) into the parameters."""
+    with torch.no_grad():
+        for p, piece in zip(parameters, w.split([p.numel() for p in parameters]), strict=True):
+            p.copy_(piece.view_as(p))
+
+
+def _weight_names(model: nn.Module) -> set[str]:
+    """Names of the parameters that are neither a bias nor owned by a normalisation layer."""
+    return {
+        f"{prefix}.{name}" if prefix else name
+        for prefix, module in model.named_modules()
+        if "Norm" not in type(module).__name__
+        for name in _own(module)
+        if "bias" not in name
+    }
+
+
+def _own(module: nn.Module) -> Mapping[str, Tensor]:
+    return dict(module.named_parameters(recurse=False))
