@@ -1,7 +1,7 @@
 """Leave no trace: random state, training flags and buffers are put back bit for bit, also after an exception."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -12,12 +12,24 @@ from torch import nn
 @contextmanager
 def random_state_kept(*generators: torch.Generator) -> Iterator[None]:
     """Restore Python's, NumPy's and torch's global random state, and that of `generators`."""
-    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    own = [generator.get_state() for generator in generators]
+    restore = random_state(*generators)
     try:
         yield
     finally:
+        restore()
+
+
+def random_state(*generators: torch.Generator) -> Callable[[], None]:
+    """Remember Python's, NumPy's and torch's global random state, and that of `generators`.
+
+    Returns:
+        A function that goes back to that state; it can be called more than once.
+    """
+    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    own = [generator.get_state() for generator in generators]
+
+    def restore() -> None:
         random.setstate(python)
         np.random.set_state(numpy)
         torch.set_rng_state(cpu)
@@ -25,6 +37,8 @@ def random_state_kept(*generators: torch.Generator) -> Iterator[None]:
             torch.cuda.set_rng_state_all(gpu)
         for generator, state in zip(generators, own, strict=True):
             generator.set_state(state)
+
+    return restore
 
 
 @contextmanager
