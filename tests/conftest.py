@@ -2,8 +2,9 @@
 
 from jaxtyping import install_import_hook
 
-with install_import_hook("landscape", "beartype.beartype"):
-    import landscape  # noqa: F401
+with install_import_hook("landscape", "checked.check"):
+    import landscape
+    import landscape.cli  # noqa: F401  (the rest of the package)
 
 import torch
 

@@ -1,1 +1,6 @@
 """Loss slices along directions."""
+
+from landscape.slices.directions import random_directions
+from landscape.slices.grid import slice_1d, slice_2d
+
+__all__ = ["random_directions", "slice_1d", "slice_2d"]

@@ -1,0 +1,108 @@
+"""Sharpness against generalisation: one metric over many trained networks, and the rank correlations of many."""
+
+from collections.abc import Mapping, Sequence
+from math import isfinite, nan
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from landscape.checks import require
+from landscape.plots.style import BLUE, GREY, SMALL, axes_or_new, look, spans_decades, words
+
+
+@runtime_checkable
+class Interval(Protocol):
+    """A rank correlation with the ends of its confidence interval."""
+
+    @property
+    def tau(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+
+
+def plot_metric_against_gap(
+    rows: Sequence[Mapping[str, Any]],
+    metric: str,
+    ax: Axes | None = None,
+    *,
+    target: str = "generalization_gap",
+    group: str = "rule",
+    tau: float | None = None,
+    low: float | None = None,
+    high: float | None = None,
+) -> Axes:
+    """One point per trained network, with the metric's standard error as a bar.
+
+    Args:
+        rows: one per network, with `metric`, `target`, and where known f"{metric}_stderr" and `group`.
+        metric: along x; logarithmic where it is positive over more than 1.5 decades.
+        ax: where to draw; default a new figure.
+        target: along y.
+        group: what colour and marker tell apart; a training rule has its own.
+        tau: Kendall's tau for the title, and `low`, `high` the ends of its interval.
+    Raises:
+        ValueError: if no row has finite metric and target.
+    """
+    points = {row_index: _point(row, metric, target) for row_index, row in enumerate(rows)}
+    shown = {index: point for index, point in points.items() if isfinite(point[0]) and isfinite(point[1])}
+    require(len(shown) > 0, f"rows must hold finite {metric!r} and {target!r} at least once, got {len(rows)} without")
+    groups = {index: str(rows[index].get(group, "")) for index in shown}
+
+    ax = axes_or_new(ax)
+    for name, (color, marker) in look(list(groups.values())).items():
+        x, y, error = np.array([shown[index] for index, own in groups.items() if own == name]).T
+        bars = error if np.isfinite(error).any() else None
+        ax.errorbar(
+            x, y, xerr=bars, color=color, marker=marker, ms=4, mfc="none", ls="", elinewidth=0.8, label=words(name)
+        )
+    if spans_decades(np.array([x for x, _, _ in shown.values()]), 1.5):
+        ax.set_xscale("log")
+    ax.set(xlabel=words(metric), ylabel=words(target))
+    ax.set_title(_title(tau, low, high, len(shown), len(points) - len(shown)), fontsize=SMALL + 0.5, loc="left")
+    if any(groups.values()):
+        ax.legend(fontsize=SMALL, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return ax
+
+
+def plot_tau_forest(correlations: Mapping[str, Interval], ax: Axes | None = None) -> Axes:
+    """Kendall's tau of each metric with its interval, the largest on top, and the line of no correlation.
+
+    Args:
+        correlations: name to anything with tau, low and high, such as `correlate` gives; NaN goes to the bottom.
+        ax: where to draw; default a new figure as high as needed.
+    Raises:
+        ValueError: if there is none.
+    """
+    require(len(correlations) > 0, "correlations must hold at least one metric, got none")
+    order = sorted(correlations, key=lambda name: _rank(correlations[name].tau))
+    ax = axes_or_new(ax, height=0.9 + 0.22 * len(order))
+    for y, name in enumerate(order):
+        own = correlations[name]
+        ax.hlines(y, own.low, own.high, color=BLUE, linewidth=1.5)
+        ax.plot([own.tau], [y], "o", color=BLUE, markersize=4)
+        text = f"{own.tau:+.2f} [{own.low:+.2f}, {own.high:+.2f}]" if isfinite(own.tau) else "undefined"
+        ax.annotate(text, (1.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=SMALL)
+    ax.axvline(0.0, color=GREY, linewidth=0.8, linestyle=":")
+    ax.set_yticks(range(len(order)), [words(name) for name in order])
+    ax.set(xlim=(-1.03, 1.03), ylim=(-0.6, len(order) - 0.4), xlabel="Kendall's τ with its interval")
+    return ax
+
+
+def _point(row: Mapping[str, Any], metric: str, target: str) -> tuple[float, float, float]:
+    return float(row.get(metric, nan)), float(row.get(target, nan)), float(row.get(f"{metric}_stderr", nan))
+
+
+def _title(tau: float | None, low: float | None, high: float | None, count: int, left_out: int) -> str:
+    parts = [f"n = {count}"]
+    if tau is not None:
+        parts.insert(0, f"Kendall's τ = {tau:.2f}" + (f" [{low:.2f}, {high:.2f}]" if None not in (low, high) else ""))
+    if left_out:
+        parts.append(f"{left_out} not finite, left out")
+    return ", ".join(parts)
+
+
+def _rank(tau: float) -> float:
+    return tau if isfinite(tau) else -2.0
