@@ -6,6 +6,8 @@ Lists of tensors live in this file only; everywhere else a network is a vector a
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
+from math import inf
 
 import torch
 from jaxtyping import Float
@@ -60,10 +62,9 @@ def layout_of(model: nn.Module, names: Sequence[str] | None = None) -> Layout:
 
 
 def flatten(tensors: Sequence[Tensor]) -> Vector:
-    """One contiguous copy (P,) of the tensors' entries, in their common dtype."""
-    dtype = tensors[0].dtype
-    for tensor in tensors[1:]:
-        dtype = torch.promote_types(dtype, tensor.dtype)
+    """One contiguous copy (P,) of the tensors' entries, in their common dtype, but at least float32: half the digits
+    of a half-precision network are too few for what is computed from its vector."""
+    dtype = reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
     return torch.cat([tensor.detach().reshape(-1).to(dtype) for tensor in tensors])
 
 
@@ -79,6 +80,25 @@ def reject(vector: Vector, direction: Vector) -> Vector:
     return vector - (vector @ along) * along
 
 
+def steepest(g: Vector, p: float = 2) -> Vector:
+    """The maximiser of <e, g> over |e|_p <= 1, p in [1, inf]; zero for g = 0.
+
+    e = sign(g) |g|^(q-1) / (Σ|g|^q)^(1/p), 1/p + 1/q = 1;  p = inf: sign(g);  p = 1: the largest coordinate alone.
+    Source: Foret et al. 2021, arXiv:2010.01412, equation 2.
+    """
+    if p == 2:
+        return unit(g)
+    largest = g.abs().max()
+    if largest == 0:
+        return torch.zeros_like(g)
+    if p == 1:
+        return g.sign() * nn.functional.one_hot(g.abs().argmax(), len(g))
+    if p == inf:
+        return g.sign()
+    s = g.sign() * (g.abs() / largest) ** (1 / (p - 1))  # q − 1 = 1 / (p − 1); scaled first, large q would overflow
+    return s / torch.linalg.vector_norm(s, p)
+
+
 def filter_norms(w: Vector, layout: Layout) -> Vector:
     """For each entry the norm of the filter it belongs to, (P,).
 
@@ -86,7 +106,7 @@ def filter_norms(w: Vector, layout: Layout) -> Vector:
     row); in tensors with fewer axes each entry stands for itself.
     """
     norms = [
-        t.flatten(1).norm(dim=1, keepdim=True).expand(-1, t[0].numel()) if t.ndim > 1 else t.abs()
+        t.flatten(1).norm(dim=1, keepdim=True).expand_as(t.flatten(1)) if t.ndim > 1 else t.abs()
         for t in layout.unflatten(w)
     ]
     return flatten(norms)

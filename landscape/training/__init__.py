@@ -1,1 +1,10 @@
-"""The bundled trainer."""
+"""The bundled trainer: rules, the step around them, the loop, and checkpoints."""
+
+from landscape.training import rules
+from landscape.training.checkpoint import load_checkpoint, save_checkpoint
+from landscape.training.config import TrainConfig
+from landscape.training.loop import train
+from landscape.training.run_folder import read_log
+from landscape.training.step import SharpnessAware
+
+__all__ = ["SharpnessAware", "TrainConfig", "load_checkpoint", "read_log", "rules", "save_checkpoint", "train"]

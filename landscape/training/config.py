@@ -1,0 +1,97 @@
+"""What a training run is: data, network, rule, optimiser and schedule. Equal configs give equal weights."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from landscape.checks import integer_in, not_negative, one_of, positive, require
+from landscape.data import DATASETS
+from landscape.models import build
+from landscape.training.rules import RULES, Rule
+
+OPTIMIZERS = ("sgd", *RULES)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run. All is checked when it is made: ValueError.
+
+    Attributes:
+        folder: where the run is kept; a run with the same config is resumed there.
+        dataset: a name in `landscape.data.DATASETS`.
+        label_noise: fraction of training labels moved to another class, in [0, 1); the test labels stay clean.
+        model: a name in `landscape.models.MODELS`.
+        model_settings: its arguments.
+        optimizer: "sgd", or a name in `landscape.training.rules.RULES` around SGD.
+        rule_settings: the rule's arguments (rho, alpha, period, ...).
+        lr: learning rate at the start.
+        momentum: of SGD, in [0, 1).
+        weight_decay: of SGD; added to the gradient, at w.
+        batch_size: images a step; the last batch of an epoch may be smaller.
+        epochs: passes over the training data.
+        label_smoothing: in [0, 1), of the training loss only.
+        cosine: lower lr along half a cosine, an epoch at a time; else lr is constant.
+        seed: of initialisation, order of the images, dropout and label noise.
+        eigen_samples: training images on which Eigen-SAM finds its eigenvector, the first ones.
+        eigen_products: products with their Hessian a refresh; 5 is the paper's.
+        progress: show a bar; None shows it on a terminal only.
+    """
+
+    folder: str | Path
+    dataset: str = "digits"
+    label_noise: float = 0.0
+    model: str = "resnet"
+    model_settings: dict[str, Any] = field(default_factory=dict)
+    optimizer: str = "sgd"
+    rule_settings: dict[str, Any] = field(default_factory=dict)
+    lr: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    batch_size: int = 128
+    epochs: int = 60
+    label_smoothing: float = 0.0
+    cosine: bool = True
+    seed: int = 0
+    eigen_samples: int = 256
+    eigen_products: int = 5
+    progress: bool | None = None
+
+    def __post_init__(self) -> None:
+        one_of("dataset", self.dataset, DATASETS)
+        one_of("optimizer", self.optimizer, OPTIMIZERS)
+        positive("lr", self.lr)
+        not_negative("weight_decay", self.weight_decay)
+        for name in ("label_noise", "momentum", "label_smoothing"):
+            value = getattr(self, name)
+            require(0 <= value < 1, f"{name} must be in [0, 1), got {value!r}")
+        for name in ("batch_size", "epochs", "eigen_samples", "eigen_products"):
+            integer_in(name, getattr(self, name), 1)
+        integer_in("seed", self.seed, 0, 2**32 - 1)
+        require(
+            self.optimizer != "sgd" or not self.rule_settings,
+            f"rule_settings must be empty for 'sgd', got {self.rule_settings}",
+        )
+        require("top" not in self.rule_settings, "rule_settings must not hold 'top': the trainer finds it itself")
+        self.rule(lambda: None)
+        with torch.device("meta"):  # checks the settings, makes no weights
+            build(self.model, self.model_settings, self.seed)
+
+    def rule(self, top: Callable[[], Tensor | None]) -> Rule | None:
+        """The rule, None for "sgd"; `top` is for Eigen-SAM."""
+        if self.optimizer == "sgd":
+            return None
+        extra = {"top": top} if self.optimizer == "eigen_sam" else {}
+        try:
+            return RULES[self.optimizer](**self.rule_settings, **extra)
+        except TypeError as error:
+            raise ValueError(f"rule_settings must fit {self.optimizer!r}: {error}") from error
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides the weights, as JSON holds it: not the folder, not the bar."""
+        chosen = {name: value for name, value in asdict(self).items() if name not in ("folder", "progress")}
+        return dict(json.loads(json.dumps(chosen)))

@@ -1,0 +1,198 @@
+from dataclasses import replace
+from math import inf, nan, sqrt
+
+import pytest
+import torch
+
+from landscape.training.rules import RULES, asam, eigen_sam, fisher_sam, gsam, sam
+from landscape.vectors import Layout
+
+EXACT = {"rtol": 1e-12, "atol": 1e-12}
+G = torch.tensor([3.0, -4.0, 0.0, 12.0, 1.0], dtype=torch.float64)
+W = torch.tensor([1.0, -2.0, 2.0, 0.5, 0.0], dtype=torch.float64)
+# a (2, 2) weight and a bias
+LAYOUT = Layout(("weight", "bias"), (torch.Size([2, 2]), torch.Size([1])), (True, False))
+
+
+def random_vector(seed, size=40):
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def some_rule(name, **settings):
+    return RULES[name](**settings, **({"top": lambda: random_vector(9, 5)} if name == "eigen_sam" else {}))
+
+
+def perturb(rule, w, g, state=None, layout=LAYOUT):
+    return rule.perturb(w, g, state, *((layout,) if rule.layout else ()))
+
+
+@pytest.mark.parametrize("p", [1, 1.001, 1.5, 2, 3, 50, inf])
+def test_sam_reaches_the_dual_norm(p):
+    g, q = random_vector(0), (inf if p == 1 else 1.0 if p == inf else p / (p - 1))
+    e, _ = sam(0.3, p).perturb(g, g, None)
+    largest = g.abs().max()  # taken out, else |g|^q overflows for p near 1
+    torch.testing.assert_close(e @ g, 0.3 * largest * torch.linalg.vector_norm(g / largest, q), **EXACT)
+    torch.testing.assert_close(torch.linalg.vector_norm(e, p), torch.tensor(0.3, dtype=torch.float64), **EXACT)
+
+
+def test_sam_closed_forms():
+    torch.testing.assert_close(sam(2.6, 2).perturb(W, G, None)[0], 2.6 * G / sqrt(170), **EXACT)
+    torch.testing.assert_close(sam(0.5, inf).perturb(W, G, None)[0], 0.5 * G.sign(), **EXACT)
+    assert sam(0.5, 1).perturb(W, G, None)[0].tolist() == [0, 0, 0, 0.5, 0]
+    g = torch.tensor([1.0, -8.0], dtype=torch.float64)  # p = 3, q = 1.5: |g|^(1/2), sum |g|^q = 1 + 8^1.5
+    expected = torch.tensor([1.0, -sqrt(8)], dtype=torch.float64) / (1 + 8**1.5) ** (1 / 3)
+    torch.testing.assert_close(sam(1.0, 3).perturb(g, g, None)[0], expected, **EXACT)
+
+
+def test_sam_does_not_depend_on_the_gradient_scale_and_does_not_overflow():
+    for p in (1.05, 1.5, 2, 4):
+        small, large = (sam(0.1, p).perturb(W, scale * G, None)[0] for scale in (1e-30, 1e30))
+        torch.testing.assert_close(small, large, **EXACT)
+
+
+def test_asam_closed_forms():
+    T = torch.tensor([1.1, 2.1, 2.1, 0.6, 1.0], dtype=torch.float64)  # the bias has scale 1
+    torch.testing.assert_close(perturb(asam(0.5, 0.1), W, G)[0], 0.5 * T**2 * G / (T * G).norm(), **EXACT)
+    torch.testing.assert_close(perturb(asam(0.5, 0.1, p=inf), W, G)[0], 0.5 * T * G.sign(), **EXACT)
+    a, b = sqrt(5) + 0.1, sqrt(4.25) + 0.1  # norms of the two rows
+    T = torch.tensor([a, a, b, b, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(
+        perturb(asam(0.5, 0.1, filterwise=True), W, G)[0], 0.5 * T**2 * G / (T * G).norm(), **EXACT
+    )
+
+
+@pytest.mark.parametrize("p", [1, 1.5, 2, inf])
+def test_asam_is_the_maximiser_on_its_ellipsoid(p):
+    e, _ = perturb(asam(0.5, 0.1, p), W, G)
+    T = torch.tensor([1.1, 2.1, 2.1, 0.6, 1.0], dtype=torch.float64)
+    z = random_vector(1, 5000).view(1000, 5)
+    others = 0.5 * T * z / torch.linalg.vector_norm(z, p, dim=1, keepdim=True)
+    assert torch.linalg.vector_norm(e / T, p).item() == pytest.approx(0.5, rel=1e-12)
+    assert (others @ G).max() <= e @ G
+
+
+def test_asam_is_invariant_to_a_rescaling_of_the_weights_without_eta():
+    scale = torch.tensor([10.0, 0.1, 3.0, 7.0, 1.0], dtype=torch.float64)
+    plain, scaled = perturb(asam(0.5, 0.0), W, G)[0], perturb(asam(0.5, 0.0), scale * W, G / scale)[0]
+    torch.testing.assert_close(scaled, scale * plain, **EXACT)
+
+
+def test_fisher_sam_closed_form_and_radius():
+    f = 1 + 0.7 * G**2
+    e, _ = fisher_sam(0.1, 0.7).perturb(W, G, None)
+    torch.testing.assert_close(e, 0.1 * (G / f) / sqrt((G @ (G / f)).item()), **EXACT)
+    assert (e @ (f * e)).item() == pytest.approx(0.01, rel=1e-12)
+    torch.testing.assert_close(fisher_sam(0.1, 0.0).perturb(W, G, None)[0], sam(0.1).perturb(W, G, None)[0], **EXACT)
+
+
+def test_gsam_descends_across_the_perturbed_gradient():
+    g, g_adv = random_vector(2), random_vector(3)
+    across = g - (g @ g_adv) / (g_adv @ g_adv) * g_adv
+    torch.testing.assert_close(gsam(0.1, 0.4).descend(g, g_adv), g_adv - 0.4 * across, **EXACT)
+    torch.testing.assert_close(gsam(0.1, 0.4).perturb(W, G, None)[0], 0.1 * G / sqrt(170), **EXACT)
+    assert torch.equal(gsam(0.1, 0.0).descend(g, g_adv), g_adv)
+
+
+def test_eigen_sam_closed_form_does_not_depend_on_sign_or_length_of_the_eigenvector():
+    v = torch.tensor([1.0, 0.0, 2.0, 0.0, 2.0], dtype=torch.float64)
+    unit_g, unit_v = G / sqrt(170), v / 3
+    across = unit_v - (unit_v @ unit_g) * unit_g
+    for factor in (1.0, -5.0, 1e-3):
+        e, _ = eigen_sam(0.1, 0.2, top=lambda factor=factor: factor * v).perturb(W, G, None)
+        torch.testing.assert_close(e, 0.1 * (unit_g + 0.2 * across), **EXACT)  # g·v = 5 > 0
+    e, _ = eigen_sam(0.1, 0.2, top=lambda: v).perturb(W, -G, None)
+    torch.testing.assert_close(e, 0.1 * (-unit_g - 0.2 * across), **EXACT)
+
+
+def test_eigen_sam_asks_for_the_eigenvector_every_period_over_the_whole_training():
+    calls, answers = [], [None, random_vector(4, 5), random_vector(5, 5)]
+
+    def top():
+        calls.append(1)
+        return answers[len(calls) - 1]
+
+    rule, state, counts, es = eigen_sam(0.1, 0.2, top=top, period=3), None, [], []
+    for _ in range(8):
+        e, state = rule.perturb(W, G, state)
+        counts.append(len(calls))
+        es.append(e)
+    assert counts == [1, 1, 1, 2, 2, 2, 3, 3]
+    assert state["step"] == 8
+    plain = sam(0.1).perturb(W, G, None)[0]
+    assert all(torch.equal(e, plain) for e in es[:3])  # top() gave None: plain SAM
+    assert torch.equal(es[3], es[5])
+    assert not torch.allclose(es[5], es[6])
+    assert not torch.allclose(es[3], plain)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_zero_gradients_and_zero_radius_give_no_perturbation(name):
+    zero = torch.zeros_like(G)
+    assert not perturb(some_rule(name), W, zero)[0].any()
+    assert not perturb(some_rule(name, rho=0.0), W, G)[0].any()
+    for g, g_adv in ((G, zero), (zero, G), (zero, zero)):
+        assert some_rule(name).descend(g, g_adv).isfinite().all()
+
+
+@pytest.mark.parametrize("p", [1, 1.5, 2, 3, inf])
+def test_zero_gradient_in_every_norm(p):
+    zero = torch.zeros_like(G)
+    assert not sam(0.1, p).perturb(W, zero, None)[0].any()
+    assert not perturb(asam(0.1, 0.0, p), torch.zeros_like(W), G * torch.tensor([1.0, 1, 1, 1, 0]))[0].any()
+
+
+def test_a_zero_eigenvector_is_plain_sam():
+    e, _ = eigen_sam(0.1, 0.2, top=lambda: torch.zeros_like(G)).perturb(W, G, None)
+    assert torch.equal(e, sam(0.1).perturb(W, G, None)[0])
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rules_change_neither_weights_nor_gradients(name):
+    w, g, g_adv = W.clone(), G.clone(), random_vector(6, 5)
+    kept = g_adv.clone()
+    rule = some_rule(name)
+    perturb(rule, w, g)
+    rule.descend(g, g_adv)
+    assert torch.equal(w, W)
+    assert torch.equal(g, G)
+    assert torch.equal(g_adv, kept)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_state_can_be_saved_without_pickle(name, tmp_path):
+    _, state = perturb(some_rule(name), W, G)
+    torch.save(state, tmp_path / "state.pt")
+    loaded = torch.load(tmp_path / "state.pt", weights_only=True)
+    _, again = perturb(some_rule(name), W, G, loaded)
+    assert (again is None) == (state is None)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: sam(-0.1), "rho must be finite and at least 0, got -0.1"),
+        (lambda: sam(nan), "rho must be finite and at least 0, got nan"),
+        (lambda: sam(0.1, 0.5), r"p must be in \[1, inf\], got 0.5"),
+        (lambda: sam(0.1, nan), r"p must be in \[1, inf\], got nan"),
+        (lambda: asam(eta=-1.0), "eta must be"),
+        (lambda: asam(rho=nan), "rho must be"),
+        (lambda: asam(p=0), "p must be"),
+        (lambda: fisher_sam(rho=-1.0), "rho must be"),
+        (lambda: fisher_sam(eta=nan), "eta must be"),
+        (lambda: gsam(alpha=-0.1), "alpha must be"),
+        (lambda: gsam(rho=inf), "rho must be"),
+        (lambda: eigen_sam(rho=-1.0, top=lambda: None), "rho must be"),
+        (lambda: eigen_sam(alpha=nan, top=lambda: None), "alpha must be"),
+        (lambda: eigen_sam(top=lambda: None, period=0), "period must be an integer at least 1, got 0"),
+        (lambda: eigen_sam(top=lambda: torch.ones(3)).perturb(W, G, None), r"top\(\) must be \(5,\)"),
+    ],
+)
+def test_bad_arguments_say_what_was_expected(make, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+def test_names_and_records():
+    assert all(some_rule(name).name == name for name in RULES)
+    assert replace(sam(), name="mine").name == "mine"
