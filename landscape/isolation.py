@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 import torch
@@ -39,6 +39,11 @@ def random_state(*generators: torch.Generator) -> Callable[[], None]:
             generator.set_state(state)
 
     return restore
+
+
+def derivatives_on() -> AbstractContextManager[None]:
+    """Derivatives also where the caller has switched them off by no_grad or inference_mode: else they would be 0."""
+    return torch.inference_mode(False)
 
 
 @contextmanager

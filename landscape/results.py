@@ -7,11 +7,14 @@ from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from math import pi, sqrt
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
+
+R = TypeVar("R", bound="Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,27 +39,26 @@ class Result:
                 arrays |= {f"{item.name}/{key}": _to_numpy(v) for key, v in value.items()}
             else:
                 plain[item.name] = value
-        target = Path(path).with_suffix(".npz")
+        content = {"what": type(self).__name__, "versions": versions(), "fields": plain, **manifest}
+        json.dumps(content)  # what JSON cannot hold is complained of before anything is written
+        target = _npz(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(".partial.npz")
         np.savez(partial, **arrays)  # type: ignore[arg-type]
         partial.replace(target)
-        write_json(
-            target.with_suffix(".json"),
-            {"what": type(self).__name__, "versions": versions(), "fields": plain, **manifest},
-        )
+        write_json(target.with_suffix(".json"), content)
         return target
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls: type[R], path: str | Path) -> R:
         """Read what `save` wrote. Raises ValueError if the files are missing, truncated or of another kind."""
-        source = Path(path).with_suffix(".npz")
+        source = _npz(path)
         manifest = read_json(source.with_suffix(".json"))
         if manifest.get("what") != cls.__name__:
             raise ValueError(f"{source} must hold a {cls.__name__}, got {manifest.get('what')!r}")
-        values = dict(manifest["fields"])
         try:
-            with np.load(source, allow_pickle=False) as arrays:
+            values = dict(manifest["fields"])
+            with source.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 for key in arrays.files:
                     name, _, entry = key.partition("/")
                     tensor = torch.from_numpy(arrays[key])
@@ -65,7 +67,7 @@ class Result:
                     else:
                         values[name] = tensor
             return cls(**values)
-        except (OSError, ValueError, EOFError, TypeError) as error:
+        except (OSError, ValueError, EOFError, TypeError, KeyError, BadZipFile) as error:
             raise ValueError(
                 f"{source} is not a readable {cls.__name__}: {error}; compute and save it again"
             ) from error
@@ -179,7 +181,13 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _to_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
+def _npz(path: str | Path) -> Path:
+    """PATH.npz; a dot in the name, as in lr0.1, is no suffix."""
+    path = Path(path)
+    return path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
+
+
+def _to_numpy(tensor: Tensor) -> np.ndarray[Any, np.dtype[Any]]:
     tensor = tensor.detach().cpu()
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 

@@ -1,7 +1,8 @@
 """Diagonal blocks of the Hessian, one per layer: H_ll = ∂²L/∂w_l², the other layers held fixed."""
 
 from landscape.checks import one_of
-from landscape.curvature.hessian import hessian
+from landscape.curvature.hessian import Hessian
+from landscape.isolation import derivatives_on
 from landscape.operator import CurvatureOperator
 from landscape.problem import Problem
 
@@ -17,7 +18,12 @@ def hessian_blocks(problem: Problem, by: str = "layer") -> dict[str, CurvatureOp
         first owner.
     """
     one_of("by", by, ("layer",))
-    return {name: hessian(problem.restricted_to(names)) for name, names in layers(problem).items()}
+    own = dict(problem.model.named_parameters())
+    with derivatives_on():
+        shared = problem.constants() | {name: own[name].detach().clone() for name in problem.layout.names}
+    return {
+        module: Hessian(problem.restricted_to(names), constants=shared) for module, names in layers(problem).items()
+    }
 
 
 def layers(problem: Problem) -> dict[str, list[str]]:

@@ -16,11 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from landscape.batches import rows
 from landscape.checks import one_of, require
 from landscape.curvature.ggn import GaussNewton, OutputProduct
 from landscape.isolation import random_source
 from landscape.operator import CurvatureOperator
-from landscape.problem import Batch, Criterion, Problem, criterion_loss, gradient_of
+from landscape.problem import Problem
+from landscape.program import Batch, Criterion, criterion_loss, gradient_of
 
 Residual = Callable[[Tensor, Any, dict[str, Any], torch.Generator], tuple[Tensor, Tensor]]
 
@@ -55,7 +57,9 @@ class EmpiricalFisher(GaussNewton):
             f"the empirical Fisher needs targets in one tensor, got {type(targets).__name__}",
         )
         z = outputs.detach().requires_grad_()
-        units = [float(self.problem.weight(_row(batch.inputs, i), targets[i : i + 1])) for i in range(len(targets))]
+        units = [
+            float(self.problem.weight(rows(batch.inputs, i, i + 1), targets[i : i + 1])) for i in range(len(targets))
+        ]
         losses = [
             criterion_loss(self.problem.criterion, z[i : i + 1], targets[i : i + 1], batch.index)
             for i, count in enumerate(units)
@@ -76,7 +80,7 @@ class SampledFisher(GaussNewton):
         self._seed = int(torch.randint(2**62, (), generator=source, device=source.device))
 
     def _output_curvature(self, batch: Batch, outputs: Tensor) -> OutputProduct:
-        # one seed per batch: the same targets at every product, in whatever order the batches come
+        # one seed per batch: the same targets at every product
         source = torch.Generator().manual_seed(self._seed + batch.index)
         slopes, weights = self._residual(outputs.detach(), batch.targets, self._settings, source)
         return lambda u: _rank_one_sum(slopes, weights, u)
@@ -92,7 +96,7 @@ def _likelihood(criterion: Criterion) -> tuple[Residual, dict[str, Any]]:
     """How to draw an output gradient for this criterion, and the criterion's settings."""
     function, settings = (criterion.func, criterion.keywords) if isinstance(criterion, partial) else (criterion, {})
     if isinstance(criterion, nn.Module):
-        settings = {key: getattr(criterion, key, None) for key in ("weight", "pos_weight", "ignore_index")}
+        settings = {key: getattr(criterion, key, None) for key in ("weight", "pos_weight", "ignore_index", "reduction")}
     known: list[tuple[type[nn.Module], Any, Residual]] = [
         (nn.CrossEntropyLoss, F.cross_entropy, _categorical),
         (nn.MSELoss, F.mse_loss, _gaussian),
@@ -102,6 +106,8 @@ def _likelihood(criterion: Criterion) -> tuple[Residual, dict[str, Any]]:
         if isinstance(criterion, module) or function is plain:
             weighted = [key for key in ("weight", "pos_weight") if settings.get(key) is not None]
             require(not weighted, f"a sampled Fisher matrix needs unweighted classes, got {weighted}; use kind='exact'")
+            reduction = settings.get("reduction", "mean")
+            require(reduction == "mean", f"a sampled Fisher matrix needs reduction='mean', got {reduction!r}")
             return residual, settings
     raise ValueError(
         f"a sampled Fisher matrix needs cross entropy, MSE or BCE with logits, got {criterion!r}; use kind='exact'"
@@ -137,12 +143,3 @@ def _bernoulli(z: Tensor, targets: Any, settings: dict[str, Any], source: torch.
 
 def _equal_weights(z: Tensor) -> Tensor:
     return torch.full((len(z),), 1 / len(z), dtype=z.dtype, device=z.device)
-
-
-def _row(inputs: Any, index: int) -> Any:
-    """Sample `index` of a batch of inputs, with its batch axis."""
-    if isinstance(inputs, Tensor):
-        return inputs[index : index + 1]
-    if hasattr(inputs, "items"):
-        return {key: _row(value, index) for key, value in inputs.items()}
-    return type(inputs)(_row(value, index) for value in inputs) if isinstance(inputs, list | tuple) else inputs

@@ -12,7 +12,8 @@ from torch import Tensor
 from landscape.checks import require
 from landscape.curvature.over_data import OperatorOverData, Product
 from landscape.operator import CurvatureOperator
-from landscape.problem import Batch, Problem, criterion_loss, gradient_of
+from landscape.problem import Problem
+from landscape.program import Batch, criterion_loss, gradient_of
 from landscape.vectors import Block
 
 OutputProduct = Callable[[Tensor], Tensor]

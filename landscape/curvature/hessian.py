@@ -9,7 +9,8 @@ from torch import Tensor
 
 from landscape.curvature.over_data import OperatorOverData, Product
 from landscape.operator import CurvatureOperator
-from landscape.problem import Batch, Problem, gradient_of
+from landscape.problem import Problem
+from landscape.program import Batch, gradient_of
 from landscape.vectors import Block
 
 

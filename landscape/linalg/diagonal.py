@@ -39,4 +39,4 @@ def diagonal(operator: CurvatureOperator, *, matvecs: int = 60, generator: torch
     outside = removed * (removed * found.images).sum(0)  # (I − Qᵢ Qᵢᵀ) A ωᵢ
     samples = (whole - removed * removed_images + found.probes * outside).double()
     stderr = samples.std(1) / samples.shape[1] ** 0.5
-    return Estimate(value=samples.mean(1).cpu(), stderr=stderr.cpu(), matvecs=2 * (matvecs // 2))
+    return Estimate(value=samples.mean(1).cpu(), stderr=stderr.cpu(), matvecs=found.matvecs)

@@ -35,7 +35,8 @@ def top_eigenpairs(
         which: "LM" largest magnitude | "LA" largest algebraic | "SA" smallest algebraic.
         tol: a pair has converged when its residual is at most tol · max(|θᵢ|, eps^(2/3) |θ|max).
         max_matvecs: products at most; default max(1000, 10 k).
-        start: starting vector, (P,), for instance an eigenvector of a nearby operator; default random.
+        start: starting vector, (P,), for instance an eigenvector of a nearby operator; default random. What it leads to
+            is believed only after 20 further products, in case it is an eigenvector of a lower eigenvalue.
         generator: for the starting vector and after breakdowns; default seed 0.
     Returns:
         Always k pairs, in the order of `which`; those that `max_matvecs` left unconverged have converged = False. If it
@@ -57,12 +58,14 @@ def top_eigenpairs(
         krylov.extend()
         spent = krylov.matvecs >= limit or krylov.count == size
         if krylov.closed or krylov.full or spent or krylov.count >= check_at:
-            values, coordinates, residuals = krylov.ritz()
+            values, coordinates, residuals, floor = krylov.ritz()
             converged = residuals <= tol * _scale(values, operator)
-            if spent or (krylov.count >= k and bool(converged[:k].all()) and krylov.nothing_new(values, k)):
+            settled = converged | (residuals <= 2 * floor)  # in this precision more products do not help
+            done = krylov.count >= k and bool(settled[:k].all()) and krylov.outlasted(values[:k], residuals[:k])
+            if spent or done:
                 return _pairs(krylov, values, coordinates, residuals, converged, k)
             if krylov.closed:
-                krylov.begin_block(values)
+                krylov.begin_block()
             if krylov.full:
                 krylov.restart(coordinates, keep=k + (krylov.count - k) // 2)
             check_at = max(k, krylov.count + max(1, krylov.count // 20))
@@ -71,8 +74,8 @@ def top_eigenpairs(
 class _Krylov:
     """A growing orthonormal basis V, its H = Vᵀ A V, and what a closed Krylov space (a breakdown) asks for.
 
-    A closed space holds one eigenvector of each eigenvalue. So a new block is begun with a random vector, and the run
-    ends only when a block as long as the first one has left the leading values as they were.
+    A closed space holds one eigenvector of each eigenvalue, or fewer if the caller chose the start. So a new block is
+    begun with a random vector, and the run ends only when the leading values outlast a window of further products.
     """
 
     def __init__(
@@ -83,8 +86,9 @@ class _Krylov:
         self.h = torch.zeros(capacity + 1, capacity, dtype=torch.float64)
         self.count = self.matvecs = 0
         self.closed = False
-        self.block = self.first_block = 0  # where the present block begins; how long the first one was
-        self.known = torch.empty(0, dtype=torch.float64)  # Ritz values when the present block began
+        self.window = 0 if start is None else 20  # products that the leading values must outlast
+        self.block = self.since = 0  # products when the present block began, and when `known` was new
+        self.known = self.error = torch.empty(0, dtype=torch.float64)  # leading values and their residuals
         if start is None:
             self._append_random()
         else:
@@ -110,8 +114,9 @@ class _Krylov:
             self.h[j + 1, j] = residual
             self.basis[j + 1] = rest[0] / residual
 
-    def ritz(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Ritz values (m,) in the wanted order, their coordinates (m, m) as columns, and residual bounds (m,)."""
+    def ritz(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Ritz values (m,) in the wanted order, their coordinates (m, m) as columns, residual bounds (m,), and how much
+        of these is rounding (m,)."""
         m = self.count
         h = self.h[:m, :m]
         symmetric = (h + h.T) / 2
@@ -121,20 +126,21 @@ class _Krylov:
         rounding = 10 * torch.finfo(self.operator.dtype).eps * values.abs().max()
         truncation = self.h[m, m - 1] * coordinates[m - 1]
         asymmetry = ((h - symmetric) @ coordinates).norm(dim=0)  # noise of the products shows here
-        return values, coordinates, (truncation**2 + asymmetry**2).sqrt() + rounding
+        return values, coordinates, (truncation**2 + asymmetry**2).sqrt() + rounding, asymmetry + rounding
 
-    def nothing_new(self, values: Tensor, k: int) -> bool:
-        """Whether the present block may be the last one."""
-        if self.first_block == 0:
-            return not self.closed or self.count == self.operator.shape[0]
-        seen_enough = self.count - self.block >= self.first_block or self.closed
-        same = len(self.known) >= k and torch.allclose(self.known[:k], values[:k], rtol=1e-8, atol=0)
-        return seen_enough and same
+    def outlasted(self, values: Tensor, residuals: Tensor) -> bool:
+        """Whether the leading values stayed as they were, within their residuals, for the window or a closed block."""
+        if self.window == 0:
+            return not self.closed
+        same = len(self.known) > 0 and bool(((values - self.known).abs() <= self.error + residuals).all())
+        if not same:
+            self.known, self.error, self.since = values, residuals, self.matvecs
+        return same and (self.closed or self.matvecs - self.since >= self.window)
 
-    def begin_block(self, values: Tensor) -> None:
-        """Go on with a random vector orthogonal to the closed space."""
-        self.first_block = self.first_block or self.count
-        self.block, self.known = self.count, values
+    def begin_block(self) -> None:
+        """Go on with a random vector orthogonal to the closed space; the window is as long as the longest block."""
+        self.window = max(self.window, self.matvecs - self.block)
+        self.block = self.matvecs
         self._append_random()
 
     def restart(self, coordinates: Tensor, keep: int) -> None:
@@ -146,7 +152,7 @@ class _Krylov:
         inner, coupling = kept.T @ self.h[:m] @ kept, self.h[m, m - 1] * kept[m - 1]
         self.h.zero_()
         self.h[:keep, :keep], self.h[keep, :keep] = inner, coupling
-        self.count, self.block = keep, 0
+        self.count = keep
 
     def orthogonal_vector(self, basis: Tensor) -> Tensor:
         """A random unit vector orthogonal to the rows of `basis` (m, P)."""

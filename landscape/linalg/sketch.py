@@ -18,7 +18,7 @@ from landscape.vectors import Block
 
 @dataclass(frozen=True, eq=False)
 class Sketch:
-    """Q R = A Ω and A Q, from 2 m products."""
+    """Q R = A Ω and A Q, from m + r products."""
 
     probes: Tensor  # Ω (P, m)
     images: Tensor  # A Ω (P, m)
@@ -26,9 +26,14 @@ class Sketch:
     basis_images: Tensor  # A Q (P, r)
     left_out: Tensor  # (r, m), column i is sᵢ
 
+    @property
+    def matvecs(self) -> int:
+        """Products spent, m + r."""
+        return self.images.shape[1] + self.basis_images.shape[1]
+
 
 def sketch(operator: CurvatureOperator, probes: Block) -> Sketch:
-    """Sketch the operator's range with the columns of `probes` (P, m); 2 m products."""
+    """Sketch the operator's range with the columns of `probes` (P, m); at most 2 m products."""
     images = operator.matmat(probes)
     basis, singular, right = torch.linalg.svd(images, full_matrices=False)
     rank = max(1, int((singular > breakdown_level(operator, singular.max())).sum()))
@@ -41,5 +46,5 @@ def _left_out(singular: Tensor, right: Tensor) -> Tensor:
     leverage = right.square().sum(0)
     dual = right / torch.where(singular > 0, singular, 1)[:, None]
     norms = dual.norm(dim=0)
-    replaceable = (leverage < 1 - 1e-4) | (norms == 0)
+    replaceable = (leverage < 1 - 100 * torch.finfo(right.dtype).eps) | (norms == 0)
     return torch.where(replaceable, torch.zeros_like(dual), dual / torch.where(norms > 0, norms, 1))

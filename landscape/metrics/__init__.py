@@ -1,1 +1,50 @@
-"""Sharpness metrics."""
+"""Sharpness metrics: each a function of a `Problem` that gives an `Estimate`.
+
+`METRICS` lists those that `analyze` knows, with the settings it runs them at. To add one, write its function in the
+file of its family and name it here; if it can use the loss and gradient at w (`origin`) or the leading eigenpairs
+(`pairs`), it takes them as keywords of these names, and `analyze` computes them once for all.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from landscape.metrics.average import average_gap
+from landscape.metrics.m_sharpness import m_sharpness
+from landscape.metrics.pac_bayes import pac_bayes_sam
+from landscape.metrics.renyi import renyi
+from landscape.metrics.spectral import adam_sharpness, gradient_norm, lambda_max, lambda_max_over_lambda_5, trace
+from landscape.metrics.worst_case import surrogate_gap, worst_case_gap
+from landscape.results import Estimate
+
+METRICS: dict[str, Callable[..., Estimate]] = {
+    "gradient_norm": gradient_norm,
+    "surrogate_gap": surrogate_gap,
+    "worst_case_gap": worst_case_gap,
+    "worst_case_gap_adaptive": partial(worst_case_gap, geometry="adaptive", rho=0.5),
+    "worst_case_gap_fisher": partial(worst_case_gap, geometry="fisher", steps=1, max_matvecs=40),
+    "worst_case_gap_fisher_diagonal": partial(worst_case_gap, geometry="fisher_diagonal", rho=0.1, eta=1.0, steps=1),
+    "m_sharpness": m_sharpness,
+    "average_gap": average_gap,
+    "average_gap_adaptive": partial(average_gap, geometry="adaptive", rho=0.1),
+    "lambda_max": lambda_max,
+    "lambda_max_over_lambda_5": lambda_max_over_lambda_5,
+    "trace": trace,
+    "adam_sharpness": adam_sharpness,
+    "renyi": renyi,
+    "pac_bayes_sam": pac_bayes_sam,
+}
+
+__all__ = [
+    "METRICS",
+    "adam_sharpness",
+    "average_gap",
+    "gradient_norm",
+    "lambda_max",
+    "lambda_max_over_lambda_5",
+    "m_sharpness",
+    "pac_bayes_sam",
+    "renyi",
+    "surrogate_gap",
+    "trace",
+    "worst_case_gap",
+]

@@ -1,0 +1,180 @@
+"""The console command: landscape train | analyze | slice | study | report | demo."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import click
+import torch
+
+from landscape.analysis import analyze
+from landscape.demo import demo_study
+from landscape.metrics import METRICS
+from landscape.plots import plot_slice_2d, save_figure
+from landscape.report import report_study
+from landscape.report.study import writable
+from landscape.results import read_json
+from landscape.slices import random_directions, slice_2d
+from landscape.study.member import Analysis, splits, training_problem
+from landscape.study.zoo import StudyConfig, grid, run_study
+from landscape.training import TrainConfig, train
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="landscape-toolkit")
+def cli() -> None:
+    """The geometry of trained neural networks: Hessian spectra, sharpness, loss landscapes."""
+
+
+def main() -> None:
+    """Run the command; a ValueError is one line on standard error and exit status 2."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo("stopped; what is finished is kept, the same command goes on", err=True)
+        sys.exit(130)
+    except ValueError as error:
+        click.echo(f"landscape: {error}", err=True)
+        sys.exit(2)
+
+
+def _train_options(command: Callable[..., None]) -> Callable[..., None]:
+    """An option for every plain field of TrainConfig."""
+    for item in reversed(fields(TrainConfig)):
+        if item.type in (int, float, str, bool) and item.name != "folder":
+            flag = f"--{item.name.replace('_', '-')}"
+            kind = f"{flag}/--no-{item.name.replace('_', '-')}" if item.type is bool else flag
+            command = click.option(kind, item.name, type=item.type, default=item.default, show_default=True)(command)
+    return command
+
+
+@cli.command("train")
+@click.argument("folder", type=FOLDER)
+@_train_options
+@click.option("--rule-set", "rule_settings", multiple=True, metavar="KEY=VALUE", help="A setting of the rule: rho=0.1.")
+@click.option(
+    "--model-set", "model_settings", multiple=True, metavar="KEY=VALUE", help="A setting of the model: width=8."
+)
+def train_command(folder: Path, **settings: Any) -> None:
+    """Train a network into FOLDER; the same command goes on with an interrupted run."""
+    for name in ("rule_settings", "model_settings"):
+        settings[name] = _pairs(settings[name])
+    click.echo(f"{train(TrainConfig(folder=folder, **settings))}")
+
+
+@cli.command("analyze")
+@click.argument("run", type=FOLDER)
+@click.option("--metrics", default=None, help=f"Comma-separated; default all of {', '.join(METRICS)}.")
+@click.option("--samples", type=int, default=None, help="Use the first so many training images.")
+@click.option("--seed", type=int, default=0, show_default=True)
+def analyze_command(run: Path, metrics: str | None, samples: int | None, seed: int) -> None:
+    """Sharpness of the checkpoint in RUN, on its own training loss; a table of value and standard error."""
+    names = metrics.split(",") if metrics else None
+    found = analyze(training_problem(run, samples), names, generator=torch.Generator().manual_seed(seed))
+    click.echo("metric,value,stderr,matvecs")
+    for name, estimate in found.items():
+        for index, value in enumerate(estimate.value.reshape(-1)):
+            click.echo(f"{name},{value:.6g},{float(estimate.stderr.reshape(-1)[index]):.2g},{estimate.matvecs}")
+
+
+@cli.command("slice")
+@click.argument("run", type=FOLDER)
+@click.option("--out", type=FOLDER, default=None, help="Where to; default RUN.")
+@click.option("--points", type=int, default=51, show_default=True, help="Along each axis.")
+@click.option("--reach", type=float, default=1.0, show_default=True, help="Half the width, in filter norms.")
+@click.option("--seed", type=int, default=0, show_default=True)
+def slice_command(run: Path, out: Path | None, points: int, reach: float, seed: int) -> None:
+    """Loss surface of the checkpoint in RUN on train and test: data and figures. Interrupted, it goes on."""
+    out = out or run
+    writable(out)
+    problem, stem = training_problem(run), f"surface-{points}-{reach:g}-{seed}"
+    d1, d2 = random_directions(problem, generator=torch.Generator().manual_seed(seed))
+    span = (-reach, reach, points)
+    found = slice_2d(problem, d1, d2, span, span, splits(run), checkpoint=out / f"{stem}.partial.npz")
+    found.save(out / stem, seed=seed, run=str(run))
+    for split in found.loss:
+        for path in save_figure(plot_slice_2d(found, split).figure, out / f"{stem}-{split}"):  # type: ignore[arg-type]
+            click.echo(f"{path}")
+
+
+@cli.command("study")
+@click.argument("config", type=FILE)
+@click.option("--runs", type=FOLDER, required=True, help="Where checkpoints and results are kept.")
+@click.option("--out", type=FOLDER, required=True, help="Where table, figures and page go.")
+def study_command(config: Path, runs: Path, out: Path) -> None:
+    """Train and analyse a grid of networks and write the page.
+
+    CONFIG is JSON: {"base": {...}, "axes": {"optimizer": [...], "seed": [...]}, "per_optimizer": {...},
+    "analysis": {"metrics": [...], "settings": {...}, ...}, "workers": 2}.
+    """
+    _study(_study_config(config, runs), out, f"Study {config.stem}: which measure follows the generalisation gap?")
+
+
+@cli.command("report")
+@click.argument("config", type=FILE)
+@click.option("--runs", type=FOLDER, required=True)
+@click.option("--out", type=FOLDER, required=True)
+def report_command(config: Path, runs: Path, out: Path) -> None:
+    """Write table, figures and page of a study that has run, from its saved results."""
+    title = f"Study {config.stem}: which measure follows the generalisation gap?"
+    click.echo(f"{report_study(_study_config(config, runs), out, title)}")
+
+
+@cli.command("demo")
+@click.option("--runs", type=FOLDER, default=Path("runs/demo"), show_default=True)
+@click.option("--out", type=FOLDER, default=Path("figures/demo"), show_default=True)
+@click.option("--workers", type=int, default=2, show_default=True, help="Processes of one thread each.")
+def demo_command(runs: Path, out: Path, workers: int) -> None:
+    """Six training rules on noisy digits: train, analyse, and a page that sets sharpness against the gap."""
+    _study(demo_study(runs, workers=workers), out, "Does sharpness follow the generalisation gap?")
+
+
+def _study(config: StudyConfig, out: Path, title: str) -> None:
+    writable(out)
+    began = perf_counter()
+    run_study(config, progress=True)
+    page = report_study(config, out, title)
+    click.echo(f"{len(config.members)} networks in {perf_counter() - began:.0f} s; open {page}")
+
+
+def _study_config(path: Path, runs: Path) -> StudyConfig:
+    content = read_json(path)
+    known = {"base", "axes", "per_optimizer", "analysis", "workers"}
+    if unknown := sorted(set(content) - known):
+        raise ValueError(f"{path} must have the keys {', '.join(sorted(known))}, got {', '.join(unknown)}")
+    try:
+        analysis = Analysis(**content.get("analysis", {}))
+    except TypeError as error:
+        raise ValueError(f"{path}: analysis must have the fields of Analysis: {error}") from error
+    members = grid(runs, content.get("base", {}), content.get("axes", {}), content.get("per_optimizer"))
+    return StudyConfig(members, analysis, content.get("workers", 2))
+
+
+def _pairs(items: tuple[str, ...]) -> dict[str, Any]:
+    """KEY=VALUE texts as a dict; values are JSON where they can be, else text."""
+    found = {}
+    for item in items:
+        key, separator, value = item.partition("=")
+        if not separator:
+            raise ValueError(f"settings must be KEY=VALUE, got {item!r}")
+        try:
+            found[key] = json.loads(value)
+        except ValueError:
+            found[key] = value
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""(A + δ I)⁻¹ b for a positive semi-definite operator by conjugate gradients with full reorthogonalisation.
+
+The residuals of conjugate gradients are orthogonal in exact arithmetic; keeping them so by force makes the method end
+after as many steps as A has distinct eigenvalues in b, also where the condition number is far above 1/eps.
+Source: Hestenes and Stiefel 1952; Golub and Van Loan, Matrix Computations, section 11.3.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from landscape.checks import integer_in, not_negative, positive, vector_like
+from landscape.linalg.lanczos import orthogonalise
+from landscape.operator import CurvatureOperator
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """x with (A + δ I) x ≈ b. Its curvature xᵀ(A + δ I)x equals bᵀx at every step, converged or not."""
+
+    x: Tensor  # (P,)
+    relative_residual: float  # |b − (A + δ I) x| / |b|
+    matvecs: int
+
+
+def solve(
+    operator: CurvatureOperator, b: Tensor, *, damping: float = 0.0, tol: float = 1e-8, max_matvecs: int = 500
+) -> Solution:
+    """Solve (A + δ I) x = b.
+
+    Args:
+        operator: symmetric positive semi-definite, (P, P).
+        b: (P,); where δ = 0 it must lie in the range of A.
+        damping: δ, in the operator's units.
+        tol: stop when the residual is at most tol |b|.
+        max_matvecs: stop after so many products; the basis of residuals takes as many vectors.
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+    vector_like("b", b, torch.empty(operator.shape[0], dtype=operator.dtype, device=operator.device))
+    not_negative("damping", damping)
+    positive("tol", tol)
+    integer_in("max_matvecs", max_matvecs, 1)
+    limit = min(max_matvecs, operator.shape[0])
+    x, residual, norm = torch.zeros_like(b), b.clone(), float(b.norm())
+    direction, squared, step = residual, norm**2, 0
+    residuals = torch.empty(limit, len(b), dtype=b.dtype, device=b.device)
+    while step < limit and squared > (tol * norm) ** 2:
+        residuals[step] = residual / squared**0.5
+        image = operator.matvec(direction) + damping * direction
+        step += 1
+        curvature = float(direction @ image)
+        if curvature <= 0:  # rounding: what is left of b is outside the range of A
+            break
+        length = squared / curvature
+        x = x + length * direction
+        rest, _ = orthogonalise((residual - length * image)[None], residuals[None, :step])
+        residual, before = rest[0], squared
+        squared = float(residual @ residual)
+        direction = residual + squared / before * direction
+    return Solution(x, squared**0.5 / norm if norm > 0 else 0.0, step)

@@ -1,0 +1,67 @@
+"""Average-case sharpness: E L(w + e) − L(w) for Gaussian e, the mean flatness of the surroundings.
+
+To second order it is ½ rho² Σ Tᵢ² Hᵢᵢ: the trace of the Hessian for T = 1.
+Source: Andriushchenko et al. 2023, arXiv:2302.07011, section 2 (adaptive T = |w| and logit normalisation).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from landscape.checks import integer_in, not_negative, one_of, positive
+from landscape.isolation import random_source
+from landscape.problem import Problem
+from landscape.results import Estimate, standard_error
+
+
+def average_gap(
+    problem: Problem,
+    *,
+    rho: float = 0.05,
+    geometry: str = "euclidean",
+    eta: float = 0.0,
+    draws: int = 20,
+    normalize_logits: bool = False,
+    generator: torch.Generator | None = None,
+) -> Estimate:
+    """Mean of L(w + e) − L(w) over e ~ N(0, rho² T²).
+
+    Args:
+        problem: the scalar function.
+        rho: standard deviation, positive, in the geometry's units.
+        geometry: "euclidean" T = 1 | "adaptive" T = |w| + eta, every entry.
+        eta: at least 0.
+        draws: random displacements, at least 2; each costs a forward pass over the data.
+        normalize_logits: subtract each sample's mean logit and divide by the norm first, which takes the scale of the
+            logits out of the comparison of networks.
+        generator: default seed 0.
+    Returns:
+        Estimate with the standard error over draws.
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+    positive("rho", rho)
+    not_negative("eta", eta)
+    one_of("geometry", geometry, ("euclidean", "adaptive"))
+    integer_in("draws", draws, 2)
+    if normalize_logits:
+        problem = problem.with_forward(_normalized(problem.forward))
+    source, w = random_source(generator), problem.vector()
+    scale = torch.ones_like(w) if geometry == "euclidean" else w.abs() + eta
+    loss, gaps = problem.loss(), []
+    for _ in range(draws):
+        z = torch.randn(len(w), generator=source, dtype=torch.float64, device=source.device).to(w)
+        gaps.append((problem.loss(w + rho * scale * z) - loss).double().cpu())
+    samples = torch.stack(gaps)
+    return Estimate(value=samples.mean(), stderr=standard_error(samples))
+
+
+def _normalized(forward: Callable[[nn.Module, Any], Tensor]) -> Callable[[nn.Module, Any], Tensor]:
+    def normalized(model: nn.Module, inputs: Any) -> Tensor:
+        logits = forward(model, inputs)
+        centred = logits - logits.mean(-1, keepdim=True)
+        return centred / centred.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(centred.dtype).tiny)
+
+    return normalized

@@ -1,0 +1,131 @@
+"""The balls in which a worst case is sought: where their first-order maximiser lies, and how to get back inside.
+
+Scaled balls |T⁻¹e|_p <= rho have a diagonal T: Euclidean T = 1, adaptive T = |w| + eta, filter-wise |filter| + eta, the
+diagonal of Fisher SAM T = (1 + eta g²)^(-1/2). In u = T⁻¹e the ball is round and the gradient is Tg, so that ascent is
+along T²g and a weight of zero stays zero. The Fisher ellipsoid eᵀFe <= rho² has its maximiser along F⁻¹g, which
+conjugate gradients find.
+Source: Foret et al. 2021, arXiv:2010.01412; Kwon et al. 2021, arXiv:2102.11600; Kim et al. 2022, arXiv:2206.04920.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from math import inf, isnan
+
+import torch
+from torch import Tensor
+
+from landscape.checks import not_negative, one_of, positive, require
+from landscape.curvature import fisher
+from landscape.linalg import trace
+from landscape.linalg.solve import solve
+from landscape.operator import CurvatureOperator
+from landscape.problem import Problem
+from landscape.vectors import Vector, filter_norms, steepest
+
+GEOMETRIES = ("euclidean", "adaptive", "adaptive_filter", "fisher", "fisher_diagonal")
+# damping in units of the Fisher matrix's mean eigenvalue: above the rounding of its products, far below 1e-6
+RELATIVE_DAMPING = {torch.float64: 1e-10}
+RELATIVE_DAMPING_SINGLE = 2.5e-7
+
+
+class Ball(ABC):
+    """A centred ball of displacements e (P,)."""
+
+    @abstractmethod
+    def first_order(self, g: Vector) -> Vector:
+        """The maximiser of <e, g> in the ball; zero for g = 0."""
+
+    @abstractmethod
+    def pulled_back(self, e: Vector) -> Vector:
+        """`e` itself if it lies in the ball, else a point of its boundary towards e."""
+
+    @abstractmethod
+    def boundary_point(self, source: torch.Generator) -> Vector:
+        """A random point of the boundary."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledBall(Ball):
+    """|T⁻¹e|_p <= rho."""
+
+    rho: float
+    scale: Tensor  # diagonal of T, (P,), not negative
+    p: float = 2
+
+    def first_order(self, g: Vector) -> Vector:
+        return self.rho * self.scale * steepest(self.scale * g, self.p)
+
+    def pulled_back(self, e: Vector) -> Vector:
+        u = torch.where(self.scale > 0, e / self.scale, 0.0)
+        if self.p == inf:
+            return self.scale * u.clamp(-self.rho, self.rho)
+        return e * (self.rho / torch.linalg.vector_norm(u, self.p)).clamp(max=1)
+
+    def boundary_point(self, source: torch.Generator) -> Vector:
+        return self.first_order(_normal(self.scale, source))
+
+
+@dataclass(eq=False)
+class FisherBall(Ball):
+    """eᵀFe <= rho² for the exact Fisher matrix F of the whole data, held at w."""
+
+    rho: float
+    operator: CurvatureOperator
+    damping: float
+    max_matvecs: int
+    matvecs: int = field(default=0, init=False)
+
+    def first_order(self, g: Vector) -> Vector:
+        solution = solve(self.operator, g, damping=self.damping, max_matvecs=self.max_matvecs)
+        self.matvecs += solution.matvecs
+        length = (g @ solution.x).clamp(min=0).sqrt()  # (xᵀ(F + δ)x)^½: xᵀFx is at most that
+        return self.rho * solution.x / length if length > 0 else torch.zeros_like(g)
+
+    def pulled_back(self, e: Vector) -> Vector:
+        length = self.length(e)
+        return e * (self.rho / length) if length > self.rho else e
+
+    def boundary_point(self, source: torch.Generator) -> Vector:
+        e = _normal(torch.empty(self.operator.shape[0], dtype=self.operator.dtype), source).to(self.operator.device)
+        length = self.length(e)
+        return e * (self.rho / length) if length > 0 else torch.zeros_like(e)
+
+    def length(self, e: Vector) -> float:
+        """(eᵀFe)^½; one product."""
+        self.matvecs += 1
+        return float((e @ self.operator.matvec(e)).clamp(min=0).sqrt())
+
+
+def ball(
+    problem: Problem, gradient: Tensor, *, rho: float, geometry: str, p: float, eta: float, max_matvecs: int = 500
+) -> Ball:
+    """The ball of that geometry around the model's own weights.
+
+    Raises:
+        ValueError: if rho is not positive, the geometry unknown, p below 1 (or not 2 for the Fisher balls).
+    """
+    positive("rho", rho)
+    one_of("geometry", geometry, GEOMETRIES)
+    not_negative("eta", eta)
+    require(not isnan(p) and p >= 1, f"p must be in [1, inf], got {p!r}")
+    require(p == 2 or not geometry.startswith("fisher"), f"p must be 2 for geometry {geometry!r}, got {p!r}")
+    if geometry == "fisher":
+        operator = fisher(problem)
+        mean_eigenvalue = float(trace(operator, matvecs=min(problem.size, 8), method="hutchinson").value) / problem.size
+        damping = RELATIVE_DAMPING.get(operator.dtype, RELATIVE_DAMPING_SINGLE) * max(mean_eigenvalue, 0.0)
+        return FisherBall(rho, operator, damping, max_matvecs)
+    return ScaledBall(rho, _scale(problem, gradient, geometry, eta), p)
+
+
+def _scale(problem: Problem, gradient: Tensor, geometry: str, eta: float) -> Tensor:
+    if geometry == "adaptive":
+        return problem.vector().abs() + eta
+    if geometry == "adaptive_filter":
+        return filter_norms(problem.vector(), problem.layout) + eta
+    if geometry == "fisher_diagonal":
+        return (1 + eta * gradient**2).rsqrt()
+    return torch.ones_like(gradient)
+
+
+def _normal(like: Tensor, source: torch.Generator) -> Tensor:
+    return torch.randn(like.shape, generator=source, dtype=torch.float64, device=source.device).to(like)

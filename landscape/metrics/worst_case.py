@@ -1,0 +1,138 @@
+"""Worst-case sharpness: how much the loss can rise within a ball around the weights, max_e L(w + e) − L(w).
+
+e = 0 is in the ball, so that the gap is never negative. One step takes the maximiser of the linearised loss; more steps
+go on by ascent on the true loss. At a stationary point the Euclidean gap is ½ rho² lambda_max to second order.
+Source: Foret et al. 2021, arXiv:2010.01412; Zhuang et al. 2022, arXiv:2203.08065 (surrogate gap).
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from landscape.checks import integer_in, positive
+from landscape.isolation import random_source
+from landscape.metrics.balls import Ball, FisherBall, ball
+from landscape.problem import Problem
+from landscape.results import Estimate
+from landscape.vectors import unit
+
+Origin = tuple[Tensor, Tensor]  # loss () and gradient (P,) at the model's own weights
+
+
+def surrogate_gap(
+    problem: Problem, *, rho: float = 0.05, origin: Origin | None = None, generator: torch.Generator | None = None
+) -> Estimate:
+    """h = L(w + rho ĝ) − L(w), the surrogate gap of GSAM.
+
+    2h/rho² is lambda_max only at a stationary point; `curvature_along_gradient` = 2(h − rho |g|)/rho² tends to ĝᵀHĝ
+    everywhere.
+
+    Args:
+        problem: the scalar function.
+        rho: radius, positive.
+        origin: loss and gradient at w, if known already.
+        generator: not used; for the common signature.
+    Returns:
+        Estimate with stderr 0; details: gradient_norm, two_h_over_rho2, curvature_along_gradient.
+    Raises:
+        ValueError: if rho is not positive.
+    Source: Zhuang et al. 2022, arXiv:2203.08065, equations 4 and 7.
+    """
+    positive("rho", rho)
+    loss, g = origin or problem.loss_and_gradient()
+    h = float(problem.loss(problem.vector() + rho * unit(g)) - loss)
+    norm = float(g.norm())
+    return exact(
+        h,
+        gradient_norm=norm,
+        two_h_over_rho2=2 * h / rho**2,
+        curvature_along_gradient=2 * (h - rho * norm) / rho**2,
+    )
+
+
+def worst_case_gap(
+    problem: Problem,
+    *,
+    rho: float = 0.05,
+    geometry: str = "euclidean",
+    p: float = 2,
+    eta: float = 0.0,
+    steps: int = 20,
+    restarts: int = 0,
+    max_matvecs: int = 500,
+    origin: Origin | None = None,
+    generator: torch.Generator | None = None,
+) -> Estimate:
+    """Largest L(w + e) − L(w) found in a ball of displacements e.
+
+    Args:
+        problem: the scalar function.
+        rho: radius, positive, in the geometry's units.
+        geometry: "euclidean" |e|_p <= rho | "adaptive" |e/(|w| + eta)|_p <= rho, every entry, biases too |
+            "adaptive_filter" the same with the norm of the entry's filter | "fisher" eᵀFe <= rho², exact Fisher matrix,
+            damped by less than 1e-6 of its mean eigenvalue | "fisher_diagonal" eᵀ(1 + eta g²)e <= rho².
+        p: norm of the ball, in [1, inf]; 2 for the Fisher balls.
+        eta: see geometry, at least 0.
+        steps: 1 is the first-order maximiser; more is projected ascent that starts there (and, where the gradient is
+            zero, from a random point). One gradient a step; for "fisher" also a linear system.
+        restarts: further ascents from random points of the boundary.
+        max_matvecs: for "fisher": Fisher products of one linear system at most.
+        origin: loss and gradient at w, if known already.
+        generator: for the random points; default seed 0.
+    Returns:
+        Estimate of a lower bound of the maximum, at least 0, stderr 0. Details: length |e|; for "fisher" with class
+        targets also kl, the mean divergence moved, and half_eFe, what it should be for small rho.
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+    integer_in("steps", steps, 1)
+    integer_in("restarts", restarts, 0)
+    loss, g = origin or problem.loss_and_gradient()
+    region = ball(problem, g, rho=rho, geometry=geometry, p=p, eta=eta, max_matvecs=max_matvecs)
+    source = random_source(generator)
+    first = region.first_order(g)
+    starts = [first] if steps == 1 or bool(first.any()) else [region.boundary_point(source)]
+    starts += [region.boundary_point(source) for _ in range(restarts)]
+    gap, e = max((_ascend(problem, region, start, loss, steps) for start in starts), key=lambda found: found[0])
+    if gap < 0:
+        gap, e = 0.0, torch.zeros_like(e)
+    details = {"length": float(e.norm())}
+    if isinstance(region, FisherBall):
+        details |= {"half_eFe": 0.5 * region.length(e) ** 2} | _divergence(problem, e)
+    return exact(gap, matvecs=getattr(region, "matvecs", 0), **details)
+
+
+def exact(value: float, matvecs: int = 0, **details: float) -> Estimate:
+    """A number that was computed, not sampled."""
+    number = torch.tensor(value, dtype=torch.float64)
+    return Estimate(value=number, stderr=torch.zeros_like(number), matvecs=matvecs, details=details)
+
+
+def _ascend(problem: Problem, region: Ball, e: Tensor, loss: Tensor, steps: int) -> tuple[float, Tensor]:
+    """Projected ascent from e; a step that does not raise the loss is taken back and halved.
+
+    The step is a multiple of the first-order maximiser, so that it has the ball's own units; doubled again and again it
+    becomes the power iteration that maximises a convex quadratic.
+    """
+    w = problem.vector()
+    if steps == 1:
+        return float(problem.loss(w + e) - loss), e
+    best, g = problem.loss_and_gradient(w + e)
+    length = 1.0
+    for _ in range(steps - 1):
+        candidate = region.pulled_back(e + length * region.first_order(g))
+        value, slope = problem.loss_and_gradient(w + candidate)
+        if value > best:
+            best, e, g, length = value, candidate, slope, 2 * length
+        else:
+            length /= 2
+    return float(best - loss), e
+
+
+def _divergence(problem: Problem, e: Tensor) -> dict[str, float]:
+    """Mean KL(p(w) ‖ p(w + e)) of the predictions, for class targets and outputs (n, C)."""
+    targets = problem.pairs()[0][1]
+    if not isinstance(targets, Tensor) or targets.is_floating_point():
+        return {}
+    before, after = (problem.outputs(w).log_softmax(-1) for w in (problem.vector(), problem.vector() + e))
+    return {"kl": float(F.kl_div(after, before, log_target=True, reduction="batchmean"))}

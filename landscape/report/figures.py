@@ -1,0 +1,269 @@
+"""The figures of a study, from its saved results; one network stands for each rule, the first in the table."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from landscape.plots import (
+    plot_density,
+    plot_metric_against_gap,
+    plot_slice_1d,
+    plot_slice_2d,
+    plot_tau_forest,
+    plot_training,
+    save_figure,
+)
+from landscape.plots.style import STYLE, look, words
+from landscape.results import Slice1D, Slice2D
+from landscape.study import Correlation
+from landscape.study.member import LINE, PLANE, load_density
+from landscape.training import read_log
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class FigureFile:
+    """A figure on disk with what a reader must know of it."""
+
+    title: str
+    caption: str
+    path: Path  # the PNG; a PDF lies beside it
+
+
+def study_figures(
+    rows: Rows, folders: Mapping[str, Path], metrics: Sequence[str], correlations: Mapping[str, Correlation], out: Path
+) -> list[FigureFile]:
+    """Draw all figures of a study into `out`.
+
+    Args:
+        rows: the study's table.
+        folders: row name to run folder.
+        metrics: columns to set against the gap.
+        correlations: of these columns with the gap.
+        out: folder for the files.
+    Returns:
+        The figures in the order in which a reader wants them.
+    """
+    shown = {row["rule"]: folders[row["name"]] for row in reversed(rows)}
+    shown = {rule: shown[rule] for rule in dict.fromkeys(row["rule"] for row in rows)}
+    with matplotlib.rc_context(STYLE):
+        drawn = [
+            _overview(rows, shown, metrics, correlations),
+            _forest(correlations, len(rows)),
+            _scatter(rows, metrics, correlations),
+            _spectra(shown),
+            _planes(shown, "train"),
+            _planes(shown, "test"),
+            _lines(shown),
+            _curves(shown),
+        ]
+        files = []
+        for stem, title, caption, figure in drawn:
+            png = next(path for path in save_figure(figure, out / stem) if path.suffix == ".png")
+            files.append(FigureFile(title, caption, png))
+    return files
+
+
+Drawn = tuple[str, str, str, Figure]
+
+
+def _overview(
+    rows: Rows, shown: Mapping[str, Path], metrics: Sequence[str], correlations: Mapping[str, Correlation]
+) -> Drawn:
+    """Two planes on one scale, their spectra, and the question: the picture for the README."""
+    first, second = ([rule for rule in ("sgd", "sam") if rule in shown] + list(shown))[:2]
+    pair = {first: shown[first], second: shown[second]}
+    figure = Figure(figsize=(8.4, 6.2), layout="compressed")
+    axes = figure.subplots(2, 2)
+    low, high = _range(pair, "train")
+    for ax, (rule, folder) in zip(axes[0], pair.items(), strict=True):
+        _plane(Slice2D.load(folder / PLANE), "train", ax, rule, low, high)
+    _densities(pair, axes[1][0])
+    axes[1][0].set_title("Hessian spectrum")
+    metric = "lambda_max" if "lambda_max" in metrics else metrics[0]
+    found = correlations[metric]
+    plot_metric_against_gap(rows, metric, axes[1][1], tau=found.tau, low=found.low, high=found.high)
+    axes[1][1].legend(loc="upper center", frameon=False)
+    caption = (
+        f"Above: the training loss on a plane of two filter-normalised random directions, {words(first)} and "
+        f"{words(second)} on one colour scale. Below: their Hessian spectra with a band of two standard errors, and "
+        f"{words(metric)} of every network against its generalisation gap."
+    )
+    return "overview", "Overview", caption, figure
+
+
+def _forest(correlations: Mapping[str, Correlation], count: int) -> Drawn:
+    caption = (
+        f"Kendall's tau of each metric with the generalisation gap over {count} networks; bars are 95 % bootstrap "
+        "intervals over networks. An interval that holds 0 is compatible with no relation."
+    )
+    ax = plot_tau_forest(correlations)
+    return "tau", "Which metric follows the gap?", caption, _figure_of(ax)
+
+
+def _scatter(rows: Rows, metrics: Sequence[str], correlations: Mapping[str, Correlation]) -> Drawn:
+    def draw(metric: str, ax: Axes) -> None:
+        found = correlations[metric]
+        plot_metric_against_gap(rows, metric, ax, tau=found.tau, low=found.low, high=found.high)
+        if ax.get_xscale() == "linear":
+            ax.locator_params(axis="x", nbins=4)
+
+    caption = (
+        "Each metric against the generalisation gap (test loss − training loss), one mark a network, colour and marker "
+        "the training rule; horizontal bars are the metric's standard error where it was sampled."
+    )
+    return "metrics", "Metrics against the gap", caption, _panels(metrics, draw, legend=True)
+
+
+def _spectra(shown: Mapping[str, Path]) -> Drawn:
+    probes, steps = load_density(next(iter(shown.values()))).nodes.shape
+    bandwidth = _bandwidth(shown)
+
+    def draw(rule: str, ax: Axes) -> None:
+        plot_density(load_density(shown[rule]), ax, bandwidth=bandwidth, color=look([rule])[rule][0])
+        ax.set_title(words(rule))
+
+    caption = (
+        f"Density of the Hessian's eigenvalues by stochastic Lanczos quadrature, {probes} probes of {steps} steps, "
+        "smoothed by a Gaussian of standard deviation {bandwidth:.2g}, with a band of two standard errors over the "
+        "probes on the logarithmic scale; one pair of axes for all."
+    )
+    figure = _panels(list(shown), draw)
+    _without_legends(figure)  # the caption says it
+    _share_limits(figure)
+    return "spectra", "Hessian spectra", caption, figure
+
+
+def _planes(shown: Mapping[str, Path], split: str) -> Drawn:
+    planes = {rule: Slice2D.load(folder / PLANE) for rule, folder in shown.items()}
+    low, high = _range(shown, split)
+
+    def draw(rule: str, ax: Axes) -> None:
+        _plane(planes[rule], split, ax, rule, low, high)
+
+    sample = next(iter(planes.values()))
+    what = "training loss (on the labels trained on)" if split == "train" else "test loss"
+    caption = (
+        f"The {what} on a plane through each network (the star), {len(sample.x)} × {len(sample.y)} points, along the "
+        "same two random directions, filter-normalised as Li et al. 2018 have it: 1 moves every filter by its own "
+        f"norm. One colour scale; cosine between the directions {float(sample.cosine):.3f}."
+    )
+    return f"planes_{split}", f"Loss surfaces, {split}", caption, _panels(list(shown), draw, layout="compressed")
+
+
+def _lines(shown: Mapping[str, Path]) -> Drawn:
+    def draw(rule: str, ax: Axes) -> None:
+        plot_slice_1d(Slice1D.load(shown[rule] / LINE), ax)
+        ax.set_yscale("log")
+        ax.set_title(words(rule))
+
+    caption = "Loss (left axis, blue) and accuracy (right, red) along the first direction; train solid, test dashed."
+    figure = _panels(list(shown), draw, legend=True)
+    _share_limits(figure)
+    return "lines", "Loss along one direction", caption, figure
+
+
+def _curves(shown: Mapping[str, Path]) -> Drawn:
+    logs = {rule: read_log(folder) for rule, folder in shown.items()}
+
+    def draw(key: str, ax: Axes) -> None:
+        plot_training(logs, ax, key=key)
+
+    caption = "Loss and accuracy over the epochs; training values are means over the epoch's batches as they were met."
+    keys = ["train_loss", "test_loss", "train_accuracy", "test_accuracy"]
+    return "training", "Training", caption, _panels(keys, draw, columns=2, legend=True)
+
+
+def _plane(plane: Slice2D, split: str, ax: Axes, rule: str, low: float, high: float) -> None:
+    """One surface with the loss at the centre in its title; a legend only where there is more to say."""
+    plot_slice_2d(plane, split, ax, vmin=low, vmax=high)
+    centre = float(plane.loss[split][len(plane.y) // 2, len(plane.x) // 2])
+    legend = ax.get_legend()
+    plain = legend is not None and len(legend.legend_handles) == 1
+    if legend is not None and plain:
+        legend.remove()
+    ax.set_title(f"{words(rule)}: {centre:.3g} at the star", pad=6 if plain else 18)
+
+
+def _densities(shown: Mapping[str, Path], ax: Axes) -> None:
+    for rule, folder in shown.items():
+        color, bandwidth = look([rule])[rule][0], _bandwidth(shown)
+        plot_density(load_density(folder), ax, label=words(rule), color=color, bandwidth=bandwidth)
+    handles = [line for line in ax.get_lines() if not str(line.get_label()).startswith("_")]
+    ax.legend(handles=handles, loc="upper right", frameon=False)
+
+
+def _panels(
+    names: Sequence[str],
+    draw: Callable[[str, Axes], None],
+    *,
+    columns: int = 3,
+    height: float = 2.4,
+    legend: bool = False,
+    layout: Literal["constrained", "compressed"] = "constrained",
+) -> Figure:
+    """One panel a name, with one legend for all above them or none."""
+    columns = min(columns, len(names))
+    lines = ceil(len(names) / columns)
+    figure = Figure(figsize=(3.2 * columns, height * lines), layout=layout)
+    grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    for ax, name in zip(grid, names, strict=False):
+        draw(name, ax)
+    for ax in grid[len(names) :]:
+        ax.remove()
+    _one_legend(figure, list(grid[: len(names)]), legend)
+    return figure
+
+
+def _one_legend(figure: Figure, axes: Sequence[Axes], shown: bool) -> None:
+    first = axes[0].get_legend()
+    if shown and first is not None:
+        labels = [text.get_text() for text in first.get_texts()]
+        own = axes[0].get_legend_handles_labels()[0]
+        handles: Sequence[Any] = own if len(own) == len(labels) else first.legend_handles  # twin axes share one legend
+        figure.legend(handles, labels, loc="outside upper center", ncols=min(6, len(labels)), frameon=False)
+        _without_legends(figure)
+
+
+def _without_legends(figure: Figure) -> None:
+    for ax in figure.axes:
+        legend = ax.get_legend()
+        if legend is not None:
+            legend.remove()
+
+
+def _share_limits(figure: Figure) -> None:
+    """Give all panels the same axes; twin axes have theirs in common already."""
+    panels = [ax for ax in figure.axes if ax.get_ylabel() != "accuracy"]
+    xs, ys = ([limit for ax in panels for limit in get(ax)] for get in (Axes.get_xlim, Axes.get_ylim))
+    for ax in panels:
+        ax.set_xlim(min(xs), max(xs))
+        ax.set_ylim(min(ys), max(ys))
+
+
+def _bandwidth(shown: Mapping[str, Path]) -> float:
+    """1 % of what all spectra span."""
+    nodes = [load_density(folder).nodes for folder in shown.values()]
+    return 0.01 * float(max(n.max() for n in nodes) - min(n.min() for n in nodes))
+
+
+def _range(shown: Mapping[str, Path], split: str) -> tuple[float, float]:
+    """One colour range for the planes of several networks: what holds all finite positive losses, in steps 1-3-10."""
+    values = [Slice2D.load(folder / PLANE).loss[split] for folder in shown.values()]
+    finite = [loss[loss.isfinite() & (loss > 0)] for loss in values]
+    low, high = min(float(loss.min()) for loss in finite), max(float(loss.max()) for loss in finite)
+    steps = [step * 10.0**power for power in range(-12, 13) for step in (1, 3)]
+    return max(step for step in steps if step <= low), min(step for step in steps if step >= high)
+
+
+def _figure_of(ax: Axes) -> Figure:
+    figure = ax.figure
+    assert isinstance(figure, Figure)
+    return figure

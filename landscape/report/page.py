@@ -1,0 +1,83 @@
+"""One self-contained HTML page of a study: opens from a file, without a network."""
+
+import base64
+import csv
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.resources import files
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from landscape.metrics import METRICS
+from landscape.plots.style import words
+from landscape.report.figures import FigureFile
+from landscape.study import Correlation
+
+Rows = Sequence[Mapping[str, Any]]
+OUTCOMES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "generalization_gap")
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the page shows."""
+
+    title: str
+    findings: Sequence[str]
+    limits: Sequence[str]
+    rows: Rows
+    metrics: Sequence[str]
+    correlations: Mapping[str, Correlation]
+    figures: Sequence[FigureFile]
+    settings: Mapping[str, Mapping[str, Any]]  # metric -> settings it was run with
+    facts: Mapping[str, str]  # versions, seeds, times
+
+
+def write_page(page: Page, path: Path) -> Path:
+    """Write the page in one rename."""
+    source = files("landscape.report").joinpath("page.html").read_text()
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"words": words, "number": number, "embedded": embedded}
+    text = environment.from_string(source).render(page=page, outcomes=OUTCOMES, methods=methods(page))
+    partial_path = path.with_suffix(".partial")
+    partial_path.write_text(text)
+    return partial_path.replace(path)
+
+
+def write_table(rows: Rows, path: Path) -> Path:
+    """Write the study's table as CSV in one rename."""
+    partial_path = path.with_suffix(".partial")
+    with partial_path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return partial_path.replace(path)
+
+
+def methods(page: Page) -> dict[str, str]:
+    """How each metric was computed: the first line of its docstring and its settings."""
+    found = {}
+    for name in page.metrics:
+        metric = METRICS[name]
+        function = metric.func if isinstance(metric, partial) else metric
+        settings = {**(metric.keywords if isinstance(metric, partial) else {}), **page.settings.get(name, {})}
+        shown = ", ".join(f"{key} = {value}" for key, value in settings.items()) or "default settings"
+        found[name] = f"{(inspect.getdoc(function) or '').splitlines()[0]} ({shown})"
+    return found
+
+
+def number(value: Any) -> str:
+    """Three significant digits; a dash where there is none."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3g}" if isfinite(value) else "–"
+
+
+def embedded(path: Path) -> Markup:
+    """A PNG as a data URI."""
+    return Markup("data:image/png;base64," + base64.b64encode(path.read_bytes()).decode())

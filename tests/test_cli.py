@@ -1,0 +1,108 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from landscape.cli import cli, main
+from landscape.demo import METRICS as DEMO_METRICS
+from landscape.demo import demo_study
+from landscape.metrics import METRICS
+
+TRAIN = ["--model", "mlp", "--model-set", "hidden=[8]", "--epochs", "1", "--batch-size", "400", "--label-noise", "0.2"]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """The console command in this process; its exit status."""
+    monkeypatch.setattr(sys, "argv", ["landscape", *map(str, arguments)])
+    try:
+        main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "sam"
+    with pytest.MonkeyPatch.context() as patch:
+        assert run(patch, "train", folder, *TRAIN, "--optimizer", "sam", "--rule-set", "rho=0.1", "--no-cosine") == 0
+    return folder
+
+
+def test_the_commands_of_the_contract_are_there() -> None:
+    assert set(cli.commands) == {"train", "analyze", "slice", "study", "report", "demo"}
+    done = subprocess.run([sys.executable, "-m", "landscape", "--help"], capture_output=True, text=True, check=True)
+    assert "The geometry of trained neural networks" in done.stdout
+
+
+def test_train_takes_the_rules_settings(trained: Path) -> None:
+    config = (trained / "config.json").read_text()
+    assert '"rho": 0.1' in config
+    assert '"cosine": false' in config
+
+
+def test_analyze_prints_a_table(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "analyze", trained, "--metrics", "gradient_norm,lambda_max", "--samples", 100) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "metric,value,stderr,matvecs"
+    assert [line.split(",")[0] for line in lines[1:]] == ["gradient_norm", "lambda_max"]
+    assert float(lines[2].split(",")[1]) > 0
+
+
+def test_slice_writes_data_and_figures(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(monkeypatch, "slice", trained, "--out", tmp_path, "--points", 5) == 0
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"surface-5-1-0.npz", "surface-5-1-0-train.png", "surface-5-1-0-test.pdf"} <= names
+
+
+def test_study_and_report_make_the_same_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "small.json"
+    config.write_text(
+        '{"base": {"model": "mlp", "model_settings": {"hidden": [8]}, "epochs": 1, "batch_size": 600},'
+        ' "axes": {"optimizer": ["sgd", "sam"], "seed": [0, 1]}, "workers": 1,'
+        ' "analysis": {"metrics": ["gradient_norm"], "samples": 100, "probes": 2, "steps": 4,'
+        ' "line_points": 3, "plane_points": 3}}'
+    )
+    where = ["--runs", tmp_path / "runs", "--out", tmp_path / "out"]
+    assert run(monkeypatch, "study", config, *where) == 0
+    page = tmp_path / "out" / "report.html"
+    first = page.read_bytes()
+    page.unlink()
+    assert run(monkeypatch, "report", config, *where) == 0
+    assert page.read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "{tmp}/run", "--optimizer", "adam"], "optimizer must be one of"),
+        (["train", "{tmp}/run", "--rule-set", "rho"], "settings must be KEY=VALUE, got 'rho'"),
+        (["analyze", "{tmp}/nothing"], "model.safetensors"),
+        (["slice", "{tmp}/nothing"], "model.safetensors"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_status_2(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(monkeypatch, *(text.format(tmp=tmp_path) for text in arguments)) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("landscape: ")
+    assert message in error
+    assert "\n" not in error
+
+
+def test_the_demo_is_the_study_of_the_issue(tmp_path: Path) -> None:
+    study = demo_study(tmp_path)
+    assert len(study.members) == 12
+    assert {member.optimizer for member in study.members.values()} == {
+        "sgd", "sam", "asam", "fisher_sam", "gsam", "eigen_sam",
+    }  # fmt: skip
+    assert all(member.label_noise == 0.2 and member.model == "resnet" for member in study.members.values())
+    assert set(DEMO_METRICS) <= set(METRICS)

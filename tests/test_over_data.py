@@ -1,0 +1,104 @@
+"""What every operator over the data promises: it reads nothing when made, and it never changes."""
+
+import pytest
+import torch
+from cases import make, seeded
+from torch.utils.data import DataLoader, TensorDataset
+
+from landscape.curvature import fisher, ggn, hessian, hessian_blocks, over_data
+
+OPERATORS = {
+    "hessian": hessian,
+    "ggn": ggn,
+    "exact": fisher,
+    "sampled": lambda problem: fisher(problem, "sampled"),
+    "empirical": lambda problem: fisher(problem, "empirical"),
+    "block": lambda problem: next(reversed(hessian_blocks(problem).values())),
+}
+
+
+@pytest.fixture(params=["graphs kept", "data read again"], autouse=True)
+def memory(request, monkeypatch):
+    if request.param == "data read again":
+        monkeypatch.setattr(over_data, "GRAPH_BYTES", 0)
+
+
+class Forbidden:
+    def __iter__(self):
+        raise AssertionError("the data was read")
+
+
+@pytest.mark.parametrize("kind", OPERATORS)
+def test_making_an_operator_reads_no_data(kind):
+    operator = OPERATORS[kind](make("conv_bn").problem(data=Forbidden(), batch_norm="recompute"))
+    with pytest.raises(AssertionError, match="the data was read"):
+        operator.matvec(operator.w)
+
+
+@pytest.mark.parametrize("kind", OPERATORS)
+@pytest.mark.parametrize(("name", "policy"), [("conv_bn", "eval"), ("conv_bn", "recompute"), ("frozen_unused", "eval")])
+def test_an_operator_stays_when_the_model_moves_on(kind, name, policy):
+    problem = make(name).problem(batch_norm=policy)
+    operator, unused = OPERATORS[kind](problem), OPERATORS[kind](problem)
+    v = operator.w.cos()
+    before = operator @ v
+    with torch.no_grad():
+        for tensor in [*problem.model.parameters(), *problem.model.buffers()]:
+            tensor.copy_(tensor + 1)
+    assert torch.equal(operator @ v, before)
+    assert torch.equal(unused @ v, before)
+    assert not torch.equal(OPERATORS[kind](problem) @ v, before)
+
+
+@pytest.mark.parametrize("kind", OPERATORS)
+@pytest.mark.parametrize("source", [None, seeded(4)], ids=["global", "own"])
+def test_shuffled_data_gives_the_same_product_to_the_bit_whatever_was_drawn_in_between(kind, source):
+    case = make("conv_bn")
+    loader = DataLoader(TensorDataset(case.inputs, case.targets), batch_size=11, shuffle=True, generator=source)
+    operator = OPERATORS[kind](case.problem(data=loader, batch_norm="batch"))
+    v = operator.w.cos()
+    first = operator @ v
+    torch.rand(5)
+    next(iter(loader))
+    assert torch.equal(operator @ v, first)
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("kind", OPERATORS)
+def test_products_where_the_caller_has_switched_derivatives_off(kind, off):
+    problem = make("conv_bn").problem()
+    expected = OPERATORS[kind](problem).matvec(OPERATORS[kind](problem).w)
+    with off():
+        operator = OPERATORS[kind](problem)
+        found = operator.matvec(operator.w)
+    assert torch.equal(found, expected)
+    assert torch.equal(operator.matvec(operator.w.clone()), expected)
+
+
+@pytest.mark.parametrize("kind", OPERATORS)
+def test_a_block_of_vectors_is_the_vectors_one_by_one(kind):
+    operator = OPERATORS[kind](make("conv_bn").problem())
+    block = torch.stack([operator.w.cos(), operator.w.sin(), operator.w], dim=1)
+    single = torch.stack([operator @ v for v in block.T], dim=1)
+    torch.testing.assert_close(operator @ block, single, rtol=1e-12, atol=1e-14)
+
+
+def test_the_data_is_read_once_where_the_graphs_fit_in_memory(request):
+    class Loader(list):
+        reads = 0
+
+        def __iter__(self):
+            self.reads += 1
+            return super().__iter__()
+
+    case = make("mlp")
+    H = hessian(case.problem(data=(loader := Loader([*case.batches, *case.batches]))))
+    for _ in range(3):
+        H @ H.w
+    assert loader.reads == (1 if "kept" in request.node.name else 3)
+
+
+@pytest.mark.parametrize("make_operator", [hessian, ggn, fisher])
+def test_w_must_fit(make_operator):
+    with pytest.raises(ValueError, match=r"w must be \(51,\) float64 on cpu, got \(50,\) float64 on cpu"):
+        make_operator(make("mlp").problem(), w=torch.zeros(50, dtype=torch.float64))

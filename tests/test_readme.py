@@ -1,0 +1,30 @@
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:torch")
+def test_the_examples_run() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    scope: dict[str, object] = {}
+    with torch.random.fork_rng(devices=[]):
+        for block in blocks:
+            exec(block, scope)
+    assert len(blocks) == 2
+    assert scope["surface"].loss["train"].shape == (21, 21)  # type: ignore[attr-defined]
+    assert len(blocks[0].strip().splitlines()) <= 17
+
+
+def test_every_name_in_the_table_of_methods_exists() -> None:
+    import landscape as ls
+
+    table = README.split("## What is computed")[1].split("## How to find")[0]
+    for name in re.findall(r"`([a-z_0-9.A-Z]+)`", table):
+        found = ls
+        for part in name.split("."):
+            found = getattr(found, part, None) or getattr(ls.metrics, part)
+        assert found is not None

@@ -1,0 +1,134 @@
+import json
+from io import BytesIO
+from math import nan
+
+import numpy as np
+import pytest
+import torch
+from cases import normal, same
+from hypothesis import given
+from hypothesis import strategies as st
+
+from landscape.results import (
+    EigenPairs,
+    Estimate,
+    Slice1D,
+    Slice2D,
+    SpectralDensity,
+    standard_error,
+)
+
+RESULTS = [
+    Estimate(torch.tensor(1.5), torch.tensor(nan), 7, {"alpha": 0.1, "beta": nan}),
+    EigenPairs(normal(2), normal(5, 2), normal(2), torch.tensor([True, False]), 12),
+    SpectralDensity(normal(2, 3), normal(2, 3).abs(), 6),
+    Slice1D(normal(3), {"train": normal(3), "a/b": torch.tensor([nan, 1.0, 2.0])}, {}),
+    Slice2D(normal(3), normal(2), {"train": normal(2, 3)}, {"train": normal(2, 3)}, normal(2), normal(1)[0]),
+]
+
+
+@pytest.mark.parametrize("result", RESULTS, ids=lambda r: type(r).__name__)
+def test_load_gives_back_what_was_saved(result, tmp_path):
+    path = result.save(tmp_path / "new" / "lr0.1", seed=3)
+    assert path == tmp_path / "new" / "lr0.1.npz"
+    for name in ("lr0.1", "lr0.1.npz"):
+        found = type(result).load(tmp_path / "new" / name)
+        for field, value in vars(result).items():
+            other = getattr(found, field)
+            values = [list(x.values()) if isinstance(x, dict) else x for x in (value, other)]
+            assert same(*values) or str(values[0]) == str(values[1])  # NaN among plain numbers
+    manifest = json.loads(path.with_suffix(".json").read_text())
+    assert manifest["what"] == type(result).__name__
+    assert manifest["seed"] == 3
+    assert set(manifest["versions"]) >= {"landscape", "torch", "numpy", "python"}
+    assert not list(path.parent.glob("*partial*"))
+
+
+def test_names_with_a_dot_do_not_overwrite_each_other(tmp_path):
+    for value in (1.0, 2.0):
+        Estimate(torch.tensor(value), torch.tensor(0.0)).save(tmp_path / f"rho{value / 10}")
+    assert Estimate.load(tmp_path / "rho0.1").value == 1
+
+
+def test_half_precision_is_saved_as_single(tmp_path):
+    Estimate(torch.ones((), dtype=torch.bfloat16), torch.zeros(())).save(tmp_path / "a")
+    assert Estimate.load(tmp_path / "a").value.dtype == torch.float32
+
+
+def array_file():
+    file = BytesIO()
+    np.save(file, np.ones(3))
+    return file.getvalue()
+
+
+def write_manifest(text):
+    return lambda path: path.with_suffix(".json").write_text(text)
+
+
+DAMAGE = {
+    "missing arrays": lambda path: path.unlink(),
+    "missing manifest": lambda path: path.with_suffix(".json").unlink(),
+    "truncated arrays": lambda path: path.write_bytes(path.read_bytes()[:-40]),
+    "empty arrays": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("not an archive"),
+    "one array": lambda path: path.write_bytes(array_file()),
+    "pickle": lambda path: np.savez(path, value=np.array([{"a": 1}], dtype=object)),
+    "other arrays": lambda path: np.savez(path, foreign=np.ones(3)),
+    "truncated manifest": write_manifest('{"what": "Estim'),
+    "a list": write_manifest("[1]"),
+    "no fields": write_manifest('{"what": "Estimate"}'),
+    "fields of another kind": write_manifest('{"what": "Estimate", "fields": 3}'),
+    "another result": write_manifest('{"what": "EigenPairs", "fields": {}}'),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_or_foreign_file_is_one_clear_line(kind, tmp_path):
+    path = Estimate(torch.ones(3), torch.zeros(3)).save(tmp_path / "result")
+    DAMAGE[kind](path)
+    with pytest.raises(ValueError, match="result") as error:
+        Estimate.load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_failed_save_leaves_the_old_result(tmp_path):
+    path = Estimate(torch.tensor(1.0), torch.tensor(0.0)).save(tmp_path / "a")
+    with pytest.raises(TypeError):
+        Estimate(torch.tensor(2.0), torch.tensor(0.0)).save(tmp_path / "a", settings=object())
+    assert Estimate.load(path).value == 1
+
+
+density = SpectralDensity(
+    torch.tensor([[0.0, 1.0, 4.0], [0.5, 2.0, 2.0]]), torch.tensor([[0.2, 0.3, 0.5], [0.9, 0.1, 0.0]])
+)
+
+
+def test_the_density_is_a_mixture_of_gaussians_that_integrates_to_one():
+    grid = torch.linspace(-5, 10, 3001)
+    mean, stderr = density.evaluate(grid, 0.3)
+    assert abs(torch.trapezoid(mean, grid) - 1) < 1e-6
+    normals = [torch.distributions.Normal(density.nodes[i].double()[:, None], 0.3) for i in range(2)]
+    rows = [(density.weights[i, :, None] * n.log_prob(grid.double()).exp()).sum(0) for i, n in enumerate(normals)]
+    torch.testing.assert_close(mean, (rows[0] + rows[1]) / 2, rtol=1e-6, atol=1e-12)
+    torch.testing.assert_close(stderr, (rows[0] - rows[1]).abs() / 2, rtol=1e-5, atol=1e-9)
+
+
+def test_one_probe_has_no_standard_error():
+    one = SpectralDensity(density.nodes[:1], density.weights[:1])
+    mean, stderr = one.evaluate(torch.zeros(2), 1.0)
+    assert mean.isfinite().all()
+    assert stderr.isnan().all()
+
+
+@pytest.mark.parametrize("bandwidth", [0.0, -1.0, nan])
+def test_bandwidth_must_be_positive(bandwidth):
+    with pytest.raises(ValueError, match="bandwidth must be positive, got"):
+        density.evaluate(torch.zeros(2), bandwidth)
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=20))
+def test_standard_error_is_that_of_the_mean(samples):
+    expected = np.std(samples, ddof=1) / len(samples) ** 0.5
+    torch.testing.assert_close(
+        float(standard_error(torch.tensor(samples, dtype=torch.float64))), expected, rtol=1e-9, atol=1e-9
+    )

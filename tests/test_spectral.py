@@ -1,0 +1,67 @@
+import pytest
+import torch
+from cases import make
+from quadratics import quadratic, symmetric
+
+from landscape.curvature import ggn, hessian
+from landscape.metrics import adam_sharpness, gradient_norm, lambda_max, lambda_max_over_lambda_5, trace
+
+
+def test_the_top_of_the_spectrum_equals_the_dense_one() -> None:
+    problem = make("mlp").problem()
+    values = torch.linalg.eigvalsh(hessian(problem).dense()).flip(0)
+    top, ratio = lambda_max(problem), lambda_max_over_lambda_5(problem)
+    assert abs(top.value - values[0]) <= top.stderr
+    assert abs(ratio.value - values[0] / values[4].abs()) <= ratio.stderr
+    assert top.stderr < 1e-3 * top.value
+
+
+def test_lambda_max_is_the_largest_not_the_largest_in_magnitude() -> None:
+    problem = quadratic(symmetric(torch.tensor([-10.0, -1, 0, 1, 2, 3])))
+    assert lambda_max(problem).value.item() == pytest.approx(3, rel=1e-6)
+
+
+def test_the_ratio_stays_finite_where_the_fifth_eigenvalue_is_zero() -> None:
+    problem = quadratic(torch.diag(torch.tensor([2.0, 0, 0, 0, 0, 0], dtype=torch.float64)))
+    assert 1e12 < lambda_max_over_lambda_5(problem).value < 1e17
+
+
+def test_the_ratio_needs_five_parameters() -> None:
+    with pytest.raises(ValueError, match="number of parameters must be an integer at least 5, got 3"):
+        lambda_max_over_lambda_5(quadratic(torch.eye(3).double()))
+
+
+def test_trace_and_gradient_norm() -> None:
+    problem = make("mlp").problem()
+    exact = hessian(problem).dense().trace()
+    found = trace(problem, matvecs=40)
+    assert abs(found.value - exact) < 4 * found.stderr
+    assert trace(problem, matvecs=problem.size).value.item() == pytest.approx(exact.item(), rel=1e-9)
+    assert gradient_norm(problem).value.item() == pytest.approx(problem.gradient().norm().item(), rel=1e-12)
+
+
+def test_adam_sharpness_is_exact_with_enough_products() -> None:
+    problem = make("mlp").problem()
+    diagonal = hessian(problem).dense().diagonal()
+    found = adam_sharpness(problem, matvecs=4 * problem.size)
+    assert found.value.item() == pytest.approx(diagonal.clamp(min=0).sqrt().sum().item(), rel=1e-9)
+    assert found.details["negative"] == pytest.approx((diagonal < 0).double().mean().item())
+    assert found.stderr == 0
+
+
+def test_adam_sharpness_of_few_products_is_within_its_error_and_bias() -> None:
+    problem = make("mlp").problem()
+    exact = ggn(problem).dense().diagonal().sqrt().sum()
+    values = [
+        adam_sharpness(problem, operator="ggn", matvecs=64, generator=torch.Generator().manual_seed(seed))
+        for seed in range(20)
+    ]
+    errors = torch.stack([(found.value - exact) / (found.stderr + abs(found.details["bias"])) for found in values])
+    assert errors.abs().max() < 4
+
+
+def test_adam_sharpness_settings() -> None:
+    with pytest.raises(ValueError, match=r"operator must be one of .*, got 'fisher'"):
+        adam_sharpness(make("mlp").problem(), operator="fisher")
+    with pytest.raises(ValueError, match="matvecs must be an integer at least 16, got 8"):
+        adam_sharpness(make("mlp").problem(), matvecs=8)

@@ -1,0 +1,113 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from landscape.curvature import hessian
+from landscape.report import report_study
+from landscape.report.page import OUTCOMES
+from landscape.results import Slice2D
+from landscape.study.member import Analysis, cut, load_density, measure, training_problem
+from landscape.study.zoo import StudyConfig, grid, run_study, table
+
+BASE = {"label_noise": 0.2, "model": "mlp", "model_settings": {"hidden": (8,)}, "epochs": 2, "batch_size": 400}
+ANALYSIS = Analysis(
+    metrics=("lambda_max", "trace", "renyi", "m_sharpness"),
+    settings={"m_sharpness": {"m": 100}, "trace": {"matvecs": 12}},
+    samples=200,
+    probes=2,
+    steps=8,
+    line_points=5,
+    plane_points=5,
+)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> StudyConfig:
+    folder = tmp_path_factory.mktemp("study")
+    members = grid(
+        folder, BASE, {"optimizer": ["sgd", "sam"], "seed": [0, 1]}, {"sam": {"rule_settings": {"rho": 0.1}}}
+    )
+    config = StudyConfig(members, ANALYSIS, workers=1)
+    run_study(config, progress=False)
+    return config
+
+
+def test_a_grid_has_every_combination_with_each_optimizers_own_settings(tmp_path: Path) -> None:
+    members = grid(tmp_path, BASE, {"optimizer": ["sgd", "sam"], "lr": [0.1, 0.2]}, {"sam": {"epochs": 3}})
+    assert list(members) == ["sgd-lr0.1", "sgd-lr0.2", "sam-lr0.1", "sam-lr0.2"]
+    assert [member.epochs for member in members.values()] == [2, 2, 3, 3]
+    with pytest.raises(ValueError, match="settings must be fields of TrainConfig, got learning_rate"):
+        grid(tmp_path, {"learning_rate": 0.1}, {"seed": [0]})
+
+
+def test_a_row_holds_what_its_checkpoint_gives(study: StudyConfig) -> None:
+    rows = table(study)
+    assert [(row["rule"], row["seed"]) for row in rows] == [("sgd", 0), ("sgd", 1), ("sam", 0), ("sam", 1)]
+    folder = study.members["sam-seed1"].folder
+    whole = training_problem(folder)
+    assert rows[3]["train_loss"] == pytest.approx(float(whole.loss()), rel=1e-5)
+    assert rows[3]["generalization_gap"] == rows[3]["test_loss"] - rows[3]["train_loss"]
+    dense = torch.linalg.eigvalsh(hessian(training_problem(folder, 200)).dense())
+    assert abs(rows[3]["lambda_max"] - float(dense[-1])) <= rows[3]["lambda_max_stderr"] + 1e-4 * float(dense[-1])
+
+
+def test_renyi_uses_the_density_that_is_kept(study: StudyConfig) -> None:
+    folder = Path(study.members["sgd-seed0"].folder)
+    assert load_density(folder).nodes.shape == (2, 8)
+    found = json.loads((folder / "metrics.json").read_text())["estimates"]
+    assert found["renyi"]["matvecs"] == 16
+
+
+def test_the_centre_of_a_slice_is_the_networks_loss(study: StudyConfig) -> None:
+    folder = Path(study.members["sgd-seed0"].folder)
+    plane = Slice2D.load(folder / "slice_2d.npz")
+    assert float(plane.loss["train"][2, 2]) == pytest.approx(float(training_problem(folder).loss()), rel=1e-6)
+    assert set(plane.loss) == {"train", "test"}
+
+
+def test_what_is_finished_is_not_done_again(study: StudyConfig) -> None:
+    folder = Path(study.members["sgd-seed0"].folder)
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    measure(folder, ANALYSIS)
+    cut(folder, ANALYSIS)
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_the_page_stands_alone_and_says_what_the_table_says(study: StudyConfig, tmp_path: Path) -> None:
+    page = report_study(study, tmp_path, "A small study").read_text()
+    assert page.count("data:image/png;base64,") == page.count("<img ") == 8
+    assert set(re.findall(r'(?:src|href)="(.{5})', page)) == {
+        "data:",
+        "#foun",
+        "#limi",
+        "#netw",
+        '#tau"',
+        "#figu",
+        "#meth",
+    }
+    rows = table(study)
+    lower = sum(rows[2 + seed]["lambda_max"] < rows[seed]["lambda_max"] for seed in (0, 1))
+    assert f"(lower on {lower} of 2 seeds)" in page
+    for row in rows:
+        for key in OUTCOMES:
+            assert f'data-value="{row[key]}"' in page
+    assert "What this cannot answer" in page
+    assert "m = 100" in page
+    written = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert written[0].split(",") == list(rows[0])
+    assert len(written) == 5
+    assert json.loads((tmp_path / "study.json").read_text())["members"]["sam-seed0"]["rule_settings"] == {"rho": 0.1}
+
+
+def test_a_folder_that_cannot_be_written_is_said_first(study: StudyConfig, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"the output folder must be writable, got .*file"):
+        report_study(study, tmp_path / "file", "A study")
+
+
+def test_bad_studies() -> None:
+    with pytest.raises(ValueError, match="members must hold at least one training run"):
+        StudyConfig({}, ANALYSIS)

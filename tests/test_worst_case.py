@@ -1,0 +1,137 @@
+from math import inf
+
+import pytest
+import torch
+from cases import make
+from quadratics import normal, quadratic, symmetric
+from scipy.optimize import brentq
+from torch import Tensor
+
+from landscape.curvature import ggn
+from landscape.metrics import surrogate_gap, worst_case_gap
+
+W, B = normal(6, seed=1), normal(6, seed=2)
+INDEFINITE = symmetric(torch.tensor([-3.0, -0.5, 0.1, 1.0, 2.0, 4.0]))
+DUAL = {1: inf, 1.5: 3, 2: 2, 4: 4 / 3, inf: 1}
+
+
+def ball_maximum(A: Tensor, g: Tensor, rho: float) -> float:
+    """max ½ eᵀA e + gᵀe over |e| <= rho, by the secular equation of the multiplier: |(mu − A)⁻¹g| = rho."""
+    values, vectors = torch.linalg.eigh(A)
+    c = vectors.T @ g
+    mu = brentq(
+        lambda m: float((c / (m - values)).norm()) - rho, float(values[-1].clamp(min=0)) + 1e-9, 1e6, xtol=1e-14
+    )
+    e = vectors @ (c / (mu - values))
+    return float(0.5 * e @ A @ e + g @ e)
+
+
+@pytest.mark.parametrize("p", DUAL)
+@pytest.mark.parametrize(("geometry", "scale"), [("euclidean", torch.ones(6)), ("adaptive", W.abs() + 0.1)])
+def test_one_step_is_the_maximum_of_a_linear_loss_in_every_ball(p: float, geometry: str, scale: Tensor) -> None:
+    problem = quadratic(torch.zeros(6, 6, dtype=torch.float64), B, W)
+    gap = worst_case_gap(problem, rho=0.3, geometry=geometry, p=p, eta=0.1, steps=1).value
+    assert gap.item() == pytest.approx(0.3 * torch.linalg.vector_norm(scale * B, DUAL[p]).item(), rel=1e-12)
+
+
+def test_filter_wise_scale_is_the_norm_of_the_row() -> None:
+    problem = make("mlp").problem()
+    g = problem.gradient()
+    rows = [w.norm(dim=1, keepdim=True).expand_as(w) if w.ndim == 2 else w.abs() for w in problem.model.parameters()]
+    scale = torch.cat([row.detach().flatten() for row in rows])
+    e = 1e-6 * scale**2 * g / (scale * g).norm()
+    expected = problem.loss(problem.vector() + e) - problem.loss()
+    assert worst_case_gap(problem, rho=1e-6, geometry="adaptive_filter", steps=1).value == expected
+
+
+def test_fisher_diagonal_is_fisher_sams_perturbation() -> None:
+    problem = quadratic(INDEFINITE, B, W)
+    g = INDEFINITE @ W + B
+    inverse = 1 / (1 + 2.0 * g**2)
+    e = 0.1 * inverse * g / (g @ (inverse * g)).sqrt()
+    expected = float(g @ e + 0.5 * e @ INDEFINITE @ e)
+    gap = worst_case_gap(problem, rho=0.1, geometry="fisher_diagonal", eta=2.0, steps=1).value
+    assert gap.item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("geometry", ["euclidean", "adaptive"])
+def test_ascent_finds_the_maximum_of_a_quadratic_in_the_ball(geometry: str) -> None:
+    scale = torch.ones(6, dtype=torch.float64) if geometry == "euclidean" else W.abs()
+    expected = ball_maximum(torch.diag(scale) @ INDEFINITE @ torch.diag(scale), scale * (INDEFINITE @ W + B), 0.7)
+    gap = worst_case_gap(quadratic(INDEFINITE, B, W), rho=0.7, geometry=geometry, steps=60).value
+    assert gap.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_at_a_minimum_it_starts_from_random_points_and_finds_half_rho_squared_lambda_max() -> None:
+    problem = quadratic(symmetric(torch.tensor([0.1, 0.5, 1.0, 4.0])))
+    assert worst_case_gap(problem, rho=0.3, steps=40).value.item() == pytest.approx(0.5 * 0.09 * 4, rel=1e-6)
+    assert worst_case_gap(problem, rho=0.3, steps=1).value == 0
+
+
+def test_never_negative_where_every_direction_falls() -> None:
+    assert worst_case_gap(quadratic(-torch.eye(4, dtype=torch.float64)), steps=5, restarts=2).value == 0
+
+
+def test_the_largest_norm_ball_moves_every_coordinate() -> None:
+    diagonal = torch.diag(torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64))
+    problem = quadratic(diagonal, b=torch.full((3,), 0.1, dtype=torch.float64))
+    gap = worst_case_gap(problem, rho=0.5, p=inf, steps=10).value
+    assert gap.item() == pytest.approx(0.5 * 0.25 * 6 + 0.5 * 0.3, rel=1e-12)
+
+
+def test_zero_weights_stay_zero_in_the_adaptive_ball() -> None:
+    w = torch.tensor([0.0, 1.0, -2.0], dtype=torch.float64)
+    gap = worst_case_gap(quadratic(torch.eye(3).double(), w=w), rho=0.1, geometry="adaptive", steps=1).value
+    e = 0.1 * w**2 * w / (w.abs() * w).norm()
+    assert gap.item() == pytest.approx(float(w @ e + 0.5 * e @ e), rel=1e-12)
+
+
+@pytest.mark.parametrize("geometry", ["euclidean", "adaptive", "fisher_diagonal"])
+def test_more_steps_and_restarts_never_find_less(geometry: str) -> None:
+    problem = make("mlp").problem()
+    kinds = [{"steps": 1}, {"steps": 2}, {"steps": 8}, {"steps": 8, "restarts": 2}]
+    gaps = [worst_case_gap(problem, rho=0.5, geometry=geometry, **kind).value for kind in kinds]
+    assert gaps == sorted(gaps)
+    assert gaps[-1] > gaps[0]
+
+
+def test_the_exact_fisher_ball_has_the_dense_maximiser() -> None:
+    problem = make("mlp").problem()
+    F, g, rho = ggn(problem).dense(), problem.gradient(), 1e-3
+    values, vectors = torch.linalg.eigh(F)
+    keep = values > 1e-9 * values[-1]  # a shift of all logits is free: g has no part there
+    x = vectors[:, keep] @ ((vectors[:, keep].T @ g) / values[keep])
+    e = rho * x / (g @ x).sqrt()
+    expected = problem.loss(problem.vector() + e) - problem.loss()
+    found = worst_case_gap(problem, rho=rho, geometry="fisher", steps=1)
+    assert found.value.item() == pytest.approx(expected.item(), rel=1e-4)
+    assert found.details["half_eFe"] == pytest.approx(0.5 * rho**2, rel=1e-6)
+    assert found.details["half_eFe"] <= 0.5 * rho**2 * (1 + 1e-9)
+    near = worst_case_gap(problem, rho=1e-5, geometry="fisher", steps=1).details
+    assert near["kl"] == pytest.approx(near["half_eFe"], rel=0.05)
+
+
+def test_surrogate_gap_of_a_quadratic() -> None:
+    g = INDEFINITE @ W + B
+    along = float(g @ INDEFINITE @ g / (g @ g))
+    found = surrogate_gap(quadratic(INDEFINITE, B, W), rho=0.2)
+    assert found.value.item() == pytest.approx(0.2 * g.norm().item() + 0.02 * along, rel=1e-12)
+    assert found.details["curvature_along_gradient"] == pytest.approx(along, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rho": 0.0}, "rho must be positive and finite, got 0.0"),
+        ({"rho": -1.0}, "rho must be positive"),
+        ({"rho": float("nan")}, "rho must be positive"),
+        ({"geometry": "round"}, "geometry must be one of"),
+        ({"p": 0.5}, r"p must be in \[1, inf\], got 0.5"),
+        ({"geometry": "fisher", "p": 1}, "p must be 2 for geometry 'fisher'"),
+        ({"steps": 0}, "steps must be an integer at least 1, got 0"),
+        ({"eta": -1.0}, "eta must be finite and at least 0"),
+    ],
+)
+def test_bad_settings_get_one_line(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        worst_case_gap(quadratic(INDEFINITE, B, W), **settings)
