@@ -5,10 +5,12 @@ import torch
 from cases import make
 from quadratics import normal, quadratic, symmetric
 from scipy.optimize import brentq
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from landscape.curvature import ggn
 from landscape.metrics import surrogate_gap, worst_case_gap
+from landscape.problem import Problem
 
 W, B = normal(6, seed=1), normal(6, seed=2)
 INDEFINITE = symmetric(torch.tensor([-3.0, -0.5, 0.1, 1.0, 2.0, 4.0]))
@@ -109,6 +111,26 @@ def test_the_exact_fisher_ball_has_the_dense_maximiser() -> None:
     assert found.details["half_eFe"] <= 0.5 * rho**2 * (1 + 1e-9)
     near = worst_case_gap(problem, rho=1e-5, geometry="fisher", steps=1).details
     assert near["kl"] == pytest.approx(near["half_eFe"], rel=0.05)
+
+
+class Gated(nn.Module):
+    """z = x (A + s B) with s = 0: B changes no output until s has moved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.A, self.B = (nn.Parameter(normal(4, 3, seed=seed)) for seed in (1, 2))
+        self.s = nn.Parameter(torch.zeros((), dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ (self.A + self.s * self.B)
+
+
+def test_the_fisher_balls_ascent_leaves_out_directions_in_which_the_ball_has_no_end() -> None:
+    problem = Problem(Gated(), F.cross_entropy, [(normal(40, 4), torch.arange(40) % 3)])
+    assert problem.gradient()[12:24].abs().max() == 0
+    one, six = (worst_case_gap(problem, rho=0.3, geometry="fisher", steps=steps) for steps in (1, 6))
+    assert one.value <= six.value < 10 * one.value
+    assert six.details["length"] < 100 * one.details["length"]
 
 
 def test_surrogate_gap_of_a_quadratic() -> None:

@@ -23,9 +23,10 @@ from landscape.problem import Problem
 from landscape.vectors import Vector, filter_norms, steepest
 
 GEOMETRIES = ("euclidean", "adaptive", "adaptive_filter", "fisher", "fisher_diagonal")
-# damping in units of the Fisher matrix's mean eigenvalue: above the rounding of its products, far below 1e-6
+# damping in units of the Fisher matrix's mean eigenvalue: above the rounding of its products, below 1e-6
 RELATIVE_DAMPING = {torch.float64: 1e-10}
 RELATIVE_DAMPING_SINGLE = 2.5e-7
+RELATIVE_CUTOFF = 5e-7  # directions of lower eigenvalues are left out of an ascent, where they would go on for ever
 
 
 class Ball(ABC):
@@ -34,6 +35,10 @@ class Ball(ABC):
     @abstractmethod
     def first_order(self, g: Vector) -> Vector:
         """The maximiser of <e, g> in the ball; zero for g = 0."""
+
+    def ascent(self, g: Vector) -> Vector:
+        """The way to go from a point of the ball where the gradient is g, as long as the ball is wide."""
+        return self.first_order(g)
 
     @abstractmethod
     def pulled_back(self, e: Vector) -> Vector:
@@ -67,33 +72,52 @@ class ScaledBall(Ball):
 
 @dataclass(eq=False)
 class FisherBall(Ball):
-    """eᵀFe <= rho² for the exact Fisher matrix F of the whole data, held at w."""
+    """eᵀFe <= rho² for the exact Fisher matrix F of the whole data, held at w.
+
+    F is singular in most networks: the ball has no end along directions that do not change the outputs at w. The
+    gradient at w has no part there, one elsewhere may have, and the ascent must not follow it.
+    """
 
     rho: float
     operator: CurvatureOperator
     damping: float
+    cutoff: float
     max_matvecs: int
     matvecs: int = field(default=0, init=False)
 
     def first_order(self, g: Vector) -> Vector:
-        solution = solve(self.operator, g, damping=self.damping, max_matvecs=self.max_matvecs)
-        self.matvecs += solution.matvecs
-        length = (g @ solution.x).clamp(min=0).sqrt()  # (xᵀ(F + δ)x)^½: xᵀFx is at most that
-        return self.rho * solution.x / length if length > 0 else torch.zeros_like(g)
+        x = self._solved(g, self.damping)
+        length = (g @ x).clamp(min=0).sqrt()  # (xᵀ(F + δ)x)^½: xᵀFx is at most that
+        return self.rho * x / length if length > 0 else torch.zeros_like(g)
+
+    def ascent(self, g: Vector) -> Vector:
+        """Along λ/(λ + δ)² in each eigenvector of F: F⁻¹ where λ is far above the cutoff δ, 0 where λ is 0."""
+        return self._on_boundary(self._solved(self._solved(self._image(g), self.cutoff), self.cutoff))
 
     def pulled_back(self, e: Vector) -> Vector:
         length = self.length(e)
         return e * (self.rho / length) if length > self.rho else e
 
     def boundary_point(self, source: torch.Generator) -> Vector:
-        e = _normal(torch.empty(self.operator.shape[0], dtype=self.operator.dtype), source).to(self.operator.device)
-        length = self.length(e)
-        return e * (self.rho / length) if length > 0 else torch.zeros_like(e)
+        z = torch.empty(self.operator.shape[0], dtype=self.operator.dtype, device=self.operator.device)
+        return self._on_boundary(self._image(_normal(z, source)))
 
     def length(self, e: Vector) -> float:
         """(eᵀFe)^½; one product."""
+        return float((e @ self._image(e)).clamp(min=0).sqrt())
+
+    def _on_boundary(self, e: Vector) -> Vector:
+        length = self.length(e)
+        return e * (self.rho / length) if length > 0 else torch.zeros_like(e)
+
+    def _solved(self, g: Vector, damping: float) -> Vector:
+        solution = solve(self.operator, g, damping=damping, max_matvecs=self.max_matvecs)
+        self.matvecs += solution.matvecs
+        return solution.x
+
+    def _image(self, e: Vector) -> Vector:
         self.matvecs += 1
-        return float((e @ self.operator.matvec(e)).clamp(min=0).sqrt())
+        return self.operator.matvec(e)
 
 
 def ball(
@@ -111,9 +135,9 @@ def ball(
     require(p == 2 or not geometry.startswith("fisher"), f"p must be 2 for geometry {geometry!r}, got {p!r}")
     if geometry == "fisher":
         operator = fisher(problem)
-        mean_eigenvalue = float(trace(operator, matvecs=min(problem.size, 8), method="hutchinson").value) / problem.size
-        damping = RELATIVE_DAMPING.get(operator.dtype, RELATIVE_DAMPING_SINGLE) * max(mean_eigenvalue, 0.0)
-        return FisherBall(rho, operator, damping, max_matvecs)
+        mean = max(float(trace(operator, matvecs=min(problem.size, 8), method="hutchinson").value) / problem.size, 0.0)
+        damping = RELATIVE_DAMPING.get(operator.dtype, RELATIVE_DAMPING_SINGLE)
+        return FisherBall(rho, operator, damping * mean, RELATIVE_CUTOFF * mean, max_matvecs)
     return ScaledBall(rho, _scale(problem, gradient, geometry, eta), p)
 
 

@@ -74,7 +74,7 @@ def worst_case_gap(
         p: norm of the ball, in [1, inf]; 2 for the Fisher balls.
         eta: see geometry, at least 0.
         steps: 1 is the first-order maximiser; more is projected ascent that starts there (and, where the gradient is
-            zero, from a random point). One gradient a step; for "fisher" also a linear system.
+            zero, from a random point). One gradient a step; for "fisher" also two linear systems.
         restarts: further ascents from random points of the boundary.
         max_matvecs: for "fisher": Fisher products of one linear system at most.
         origin: loss and gradient at w, if known already.
@@ -120,7 +120,7 @@ def _ascend(problem: Problem, region: Ball, e: Tensor, loss: Tensor, steps: int)
     best, g = problem.loss_and_gradient(w + e)
     length = 1.0
     for _ in range(steps - 1):
-        candidate = region.pulled_back(e + length * region.first_order(g))
+        candidate = region.pulled_back(e + length * region.ascent(g))
         value, slope = problem.loss_and_gradient(w + candidate)
         if value > best:
             best, e, g, length = value, candidate, slope, 2 * length
