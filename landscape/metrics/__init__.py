@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from landscape.metrics.average import average_gap
+from landscape.metrics.geodesic import geodesic
 from landscape.metrics.m_sharpness import m_sharpness
 from landscape.metrics.pac_bayes import pac_bayes_sam
 from landscape.metrics.renyi import renyi
@@ -31,6 +32,7 @@ METRICS: dict[str, Callable[..., Estimate]] = {
     "trace": trace,
     "adam_sharpness": adam_sharpness,
     "renyi": renyi,
+    "geodesic": geodesic,
     "pac_bayes_sam": pac_bayes_sam,
 }
 
@@ -38,6 +40,7 @@ __all__ = [
     "METRICS",
     "adam_sharpness",
     "average_gap",
+    "geodesic",
     "gradient_norm",
     "lambda_max",
     "lambda_max_over_lambda_5",

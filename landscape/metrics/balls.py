@@ -40,6 +40,14 @@ class Ball(ABC):
         """The way to go from a point of the ball where the gradient is g, as long as the ball is wide."""
         return self.first_order(g)
 
+    def displacement(self, e: Vector) -> Vector:
+        """Where e leads from w; in a flat ball e itself."""
+        return e
+
+    def slope(self, e: Vector, g: Vector) -> Vector:  # noqa: ARG002  (a flat ball is the same everywhere)
+        """The gradient in e, given the gradient g at w + displacement(e)."""
+        return g
+
     @abstractmethod
     def pulled_back(self, e: Vector) -> Vector:
         """`e` itself if it lies in the ball, else a point of its boundary towards e."""

@@ -87,19 +87,25 @@ def worst_case_gap(
     """
     integer_in("steps", steps, 1)
     integer_in("restarts", restarts, 0)
-    loss, g = origin or problem.loss_and_gradient()
-    region = ball(problem, g, rho=rho, geometry=geometry, p=p, eta=eta, max_matvecs=max_matvecs)
-    source = random_source(generator)
-    first = region.first_order(g)
-    starts = [first] if steps == 1 or bool(first.any()) else [region.boundary_point(source)]
-    starts += [region.boundary_point(source) for _ in range(restarts)]
-    gap, e = max((_ascend(problem, region, start, loss, steps) for start in starts), key=lambda found: found[0])
-    if gap < 0:
-        gap, e = 0.0, torch.zeros_like(e)
+    origin = origin or problem.loss_and_gradient()
+    region = ball(problem, origin[1], rho=rho, geometry=geometry, p=p, eta=eta, max_matvecs=max_matvecs)
+    gap, e = largest_rise(problem, region, steps, restarts, origin, random_source(generator))
     details = {"length": float(e.norm())}
     if isinstance(region, FisherBall):
         details |= {"half_eFe": 0.5 * region.length(e) ** 2} | _divergence(problem, e)
     return exact(gap, matvecs=getattr(region, "matvecs", 0), **details)
+
+
+def largest_rise(
+    problem: Problem, region: Ball, steps: int, restarts: int, origin: Origin | None, source: torch.Generator
+) -> tuple[float, Tensor]:
+    """The largest gap found in a ball, at least 0, and where: from the first-order maximiser and random points."""
+    loss, g = origin or problem.loss_and_gradient()
+    first = region.first_order(g)
+    starts = [first] if steps == 1 or bool(first.any()) else [region.boundary_point(source)]
+    starts += [region.boundary_point(source) for _ in range(restarts)]
+    gap, e = max((_ascend(problem, region, start, loss, steps) for start in starts), key=lambda found: found[0])
+    return (gap, e) if gap > 0 else (0.0, torch.zeros_like(e))
 
 
 def exact(value: float, matvecs: int = 0, **details: float) -> Estimate:
@@ -116,12 +122,17 @@ def _ascend(problem: Problem, region: Ball, e: Tensor, loss: Tensor, steps: int)
     """
     w = problem.vector()
     if steps == 1:
-        return float(problem.loss(w + e) - loss), e
-    best, g = problem.loss_and_gradient(w + e)
+        return float(problem.loss(w + region.displacement(e)) - loss), e
+
+    def climbed(e: Tensor) -> Origin:
+        value, g = problem.loss_and_gradient(w + region.displacement(e))
+        return value, region.slope(e, g)
+
+    best, g = climbed(e)
     length = 1.0
     for _ in range(steps - 1):
         candidate = region.pulled_back(e + length * region.ascent(g))
-        value, slope = problem.loss_and_gradient(w + candidate)
+        value, slope = climbed(candidate)
         if value > best:
             best, e, g, length = value, candidate, slope, 2 * length
         else:

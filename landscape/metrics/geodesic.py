@@ -1,0 +1,184 @@
+"""Geodesic sharpness: the worst case in a ball that the symmetries of a network do not change.
+
+For a pair of matrices that matters only through G Hᵀ the ball is taken in the quotient by G → G A, H → H A⁻ᵀ:
+displacements ξ are horizontal (orthogonal to the orbits) in an invariant metric, and the step follows the geodesic to
+second order, w + ξ − ½ Γ(ξ, ξ). All other entries have the adaptive metric (ξ / |w|)². With primes for transposes:
+
+inv metric  tr((G'G)⁻¹ a'b) + tr((H'H)⁻¹ c'd),   Γ_G = −ξ(G'G)⁻¹(ξ'G + G'ξ) + G(G'G)⁻¹ξ'ξ, Γ_H likewise;
+mix metric  tr((H'H) a'b) + tr((G'G) c'd),       Γ_G = ξ_G(ξ_H'H + H'ξ_H)(H'H)⁻¹ − G(ξ_H'ξ_H)(H'H)⁻¹, Γ_H likewise;
+horizontal  (ξ_G + GΛ, ξ_H − HΛ'), mix: Λ = ½(ξ_H'H(H'H)⁻¹ − (G'G)⁻¹G'ξ_G); inv: AX + XA = B, Λ = X', A = G'G H'H,
+B = G'G H'ξ_H − ξ_G'G H'H.
+Source: da Silva, Dangel and Oore 2025, "Hide & Seek", arXiv:2505.05409; its printed equation for Λ in the inv metric
+is a misprint, the one above was derived anew.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from landscape.checks import integer_in, one_of, positive
+from landscape.isolation import random_source
+from landscape.metrics.balls import Ball
+from landscape.metrics.invariant_pairs import Pair, attention_pairs, pairs_by_name
+from landscape.metrics.worst_case import Origin, exact, largest_rise
+from landscape.problem import Problem
+from landscape.results import Estimate
+from landscape.vectors import Vector, unit
+
+
+def geodesic(
+    problem: Problem,
+    *,
+    rho: float = 0.05,
+    metric: str = "mix",
+    pairs: Sequence[tuple[str, str]] | None = None,
+    steps: int = 20,
+    restarts: int = 0,
+    origin: Origin | None = None,
+    generator: torch.Generator | None = None,
+) -> Estimate:
+    """Largest rise of the loss found in the geodesic ball of radius rho.
+
+    Args:
+        problem: the scalar function.
+        rho: radius in the metric, positive; it has no unit.
+        metric: "mix" | "inv", for the pairs.
+        pairs: (first, second) names of parameters that matter only through their product, matrices as first @ second,
+            vectors entrywise; default the query-key and value-output pairs of the attention modules. Without any pair
+            this is `worst_case_gap` in the adaptive ball with eta = 0.
+        steps, restarts: of the ascent, as in `worst_case_gap`.
+        origin: loss and gradient at w, if known already.
+        generator: for random starts; default seed 0.
+    Returns:
+        Estimate of a lower bound of the maximum, at least 0, stderr 0. Details: pairs, how many matrices were paired.
+    Raises:
+        ValueError: if an argument is out of range, or a paired matrix has dependent columns.
+    """
+    positive("rho", rho)
+    one_of("metric", metric, ("mix", "inv"))
+    integer_in("steps", steps, 1)
+    integer_in("restarts", restarts, 0)
+    found = attention_pairs(problem) if pairs is None else pairs_by_name(problem, pairs)
+    region = GeodesicBall(rho, problem.vector(), found, metric)
+    gap, _ = largest_rise(problem, region, steps, restarts, origin, random_source(generator))
+    return exact(gap, pairs=float(sum(len(pair.G) for pair in found)))
+
+
+@dataclass(eq=False)
+class GeodesicBall(Ball):
+    """Horizontal ξ with |ξ|_w <= rho; `displacement` is where the geodesic leads."""
+
+    rho: float
+    w: Tensor  # (P,)
+    pairs: Sequence[Pair]
+    metric: str
+    scale: Tensor = field(init=False)  # |w|, 0 on paired entries, (P,)
+    grams: list[tuple[Tensor, Tensor]] = field(init=False)  # G'G and H'H, (B, r, r)
+
+    def __post_init__(self) -> None:
+        self.scale = self.w.abs()
+        self.grams = []
+        for pair in self.pairs:
+            self.scale[pair.G.flatten()] = 0
+            self.scale[pair.H.flatten()] = 0
+            grams = tuple(m.transpose(1, 2) @ m for m in (self.w[pair.G], self.w[pair.H]))
+            for gram in grams:
+                if bool((torch.linalg.eigvalsh(gram)[:, 0] <= 1e-12 * gram.diagonal(dim1=1, dim2=2).sum(1)).any()):
+                    raise ValueError("paired matrices must have independent columns; leave this pair out")
+            self.grams.append((grams[0], grams[1]))
+
+    def first_order(self, g: Vector) -> Vector:
+        """rho times the unit Riemannian gradient; g of an invariant loss makes it horizontal of itself."""
+        raised = self.scale**2 * g
+        for pair, (GG, HH) in zip(self.pairs, self.grams, strict=True):
+            if self.metric == "inv":
+                at_G, at_H = g[pair.G] @ GG, g[pair.H] @ HH
+            else:
+                at_G, at_H = _divided(g[pair.G], HH), _divided(g[pair.H], GG)
+            raised[pair.G], raised[pair.H] = at_G, at_H
+        length = self.length(raised)
+        return raised * (self.rho / length) if length > 0 else torch.zeros_like(g)
+
+    def pulled_back(self, e: Vector) -> Vector:
+        e = self.horizontal(e)
+        length = self.length(e)
+        return e * (self.rho / length) if length > self.rho else e
+
+    def boundary_point(self, source: torch.Generator) -> Vector:
+        z = torch.randn(len(self.w), generator=source, dtype=torch.float64, device=source.device).to(self.w)
+        e = self.horizontal(self.first_order(unit(z)))
+        length = self.length(e)
+        return e * (self.rho / length) if length > 0 else torch.zeros_like(e)
+
+    def length(self, e: Vector) -> float:
+        """|ξ|_w."""
+        total = torch.where(self.scale > 0, e / self.scale, 0.0).square().sum()
+        for pair, (GG, HH) in zip(self.pairs, self.grams, strict=True):
+            a, c = e[pair.G], e[pair.H]
+            if self.metric == "inv":
+                total = total + (_divided(a, GG) * a).sum() + (_divided(c, HH) * c).sum()
+            else:
+                total = total + ((a @ HH) * a).sum() + ((c @ GG) * c).sum()
+        return float(total.sqrt())
+
+    def horizontal(self, e: Vector) -> Vector:
+        """The part of ξ that is orthogonal to the orbits of the symmetry."""
+        e = e.clone()
+        for pair, (GG, HH) in zip(self.pairs, self.grams, strict=True):
+            G, H, a, c = self.w[pair.G], self.w[pair.H], e[pair.G], e[pair.H]
+            if self.metric == "mix":
+                turn = 0.5 * (_divided(_t(c) @ H, HH) - torch.linalg.solve(GG, _t(G) @ a))
+            else:
+                turn = _t(_sylvester(GG, HH, GG @ _t(H) @ c - _t(a) @ G @ HH))
+            e[pair.G], e[pair.H] = a + G @ turn, c - H @ _t(turn)
+        return e
+
+    def displacement(self, e: Vector) -> Vector:
+        """ξ − ½ Γ(ξ, ξ), differentiable in ξ."""
+        moved = e
+        for pair, grams in zip(self.pairs, self.grams, strict=True):
+            G, H, a, c = self.w[pair.G], self.w[pair.H], e[pair.G], e[pair.H]
+            if self.metric == "inv":
+                bend_G, bend_H = _inv_christoffel(G, a, grams[0]), _inv_christoffel(H, c, grams[1])
+            else:
+                bend_G, bend_H = _mix_christoffel(G, H, a, c, grams[1]), _mix_christoffel(H, G, c, a, grams[0])
+            moved = moved.index_add(0, pair.G.flatten(), -0.5 * bend_G.flatten())
+            moved = moved.index_add(0, pair.H.flatten(), -0.5 * bend_H.flatten())
+        return moved
+
+    def slope(self, e: Vector, g: Vector) -> Vector:
+        """The gradient in ξ, given the gradient g at w + displacement(ξ)."""
+        leaf = e.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            return torch.autograd.grad(self.displacement(leaf), leaf, g)[0]
+
+
+def _inv_christoffel(G: Tensor, a: Tensor, GG: Tensor) -> Tensor:
+    return G @ torch.linalg.solve(GG, _t(a) @ a) - _divided(a, GG) @ (_t(a) @ G + _t(G) @ a)
+
+
+def _mix_christoffel(G: Tensor, H: Tensor, a: Tensor, c: Tensor, HH: Tensor) -> Tensor:
+    return _divided(a @ (_t(c) @ H + _t(H) @ c) - G @ (_t(c) @ c), HH)
+
+
+def _sylvester(M: Tensor, N: Tensor, B: Tensor) -> Tensor:
+    """X with A X + X A = B for A = M N, both positive definite, batched.
+
+    With M = L L' and L'N L = U D U', A has the eigenvectors V = L U and eigenvalues D > 0.
+    """
+    L = torch.linalg.cholesky(M)
+    D, U = torch.linalg.eigh(_t(L) @ N @ L)
+    V = L @ U
+    rotated = torch.linalg.solve(V, B @ V)
+    return _divided(V @ (rotated / (D[:, :, None] + D[:, None, :])), V)
+
+
+def _divided(block: Tensor, matrix: Tensor) -> Tensor:
+    """block matrix⁻¹."""
+    return torch.linalg.solve(matrix, block, left=False)
+
+
+def _t(block: Tensor) -> Tensor:
+    return block.transpose(-1, -2)

@@ -1,0 +1,180 @@
+import math
+
+import pytest
+import torch
+from quadratics import normal
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from landscape.metrics import geodesic, worst_case_gap
+from landscape.metrics.geodesic import GeodesicBall
+from landscape.metrics.invariant_pairs import Pair, attention_pairs
+from landscape.problem import Problem
+
+METRICS = ["mix", "inv"]
+
+
+class Product(nn.Module):
+    """z = a b x with two scalars."""
+
+    def __init__(self, a: float, b: float) -> None:
+        super().__init__()
+        self.a, self.b = (nn.Parameter(torch.tensor(v, dtype=torch.float64)) for v in (a, b))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.a * self.b * x
+
+
+class Composed(nn.Module):
+    """z = x (second first)' with two matrices, and a bias that is no part of the pair."""
+
+    def __init__(self, second: Tensor, first: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.first, self.second, self.bias = (nn.Parameter(t.clone()) for t in (first, second, bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ (self.second @ self.first).T + self.bias
+
+
+def scalar(c: float = 1.0) -> Problem:
+    x = torch.tensor([1.0, 2.0, -1.0], dtype=torch.float64)
+    return Problem(Product(0.7 * c, 1.5 / c), F.mse_loss, [(x, 2 * x)])
+
+
+def composed(A: Tensor) -> Problem:
+    model = Composed(normal(3, 2, seed=1) @ A, torch.linalg.inv(A) @ normal(2, 4, seed=2), normal(3, seed=3))
+    return Problem(model, F.mse_loss, [(normal(30, 4, seed=4), normal(30, 3, seed=5))])
+
+
+def attention(A: Tensor) -> Problem:
+    """One attention layer, every head's query and value turned by A, its key and output by the inverse transpose."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.MultiheadAttention(4, 2, batch_first=True).double()
+        nn.init.normal_(model.in_proj_bias, std=0.3)
+    turn, back = torch.block_diag(A, A), torch.block_diag(torch.linalg.inv(A).T, torch.linalg.inv(A).T)
+    with torch.no_grad():
+        for part, T in zip(range(3), (turn, back, turn), strict=True):
+            rows = slice(4 * part, 4 * part + 4)
+            model.in_proj_weight[rows] = T.T @ model.in_proj_weight[rows]
+            model.in_proj_bias[rows] = T.T @ model.in_proj_bias[rows]
+        model.out_proj.weight.copy_(model.out_proj.weight @ back)
+    x = normal(20, 3, 4, seed=6)
+    return Problem(model, F.mse_loss, [(x, normal(20, 3, 4, seed=7))], forward=lambda m, x: m(x, x, x)[0])
+
+
+def ball(problem: Problem, metric: str, pairs: list[Pair]) -> GeodesicBall:
+    return GeodesicBall(0.1, problem.vector(), pairs, metric)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_scalar_model_follows_its_closed_form(metric: str) -> None:
+    # L = k(ab − 2)²; with u = log a + log b alone mattering, both metrics give |dab| = ab (da/a + dc/b)
+    problem, rho = scalar(), 0.01
+    found = geodesic(problem, rho=rho, metric=metric, pairs=[("a", "b")], steps=1).value
+    a, b = 0.7, 1.5
+    if (
+        metric == "inv"
+    ):  # geodesics are exponentials: to second order ab → ab (1 + t + t²/2)², t = rho/sqrt(2), down here
+        t = -rho / math.sqrt(2)
+        moved = (a * (1 + t + t * t / 2)) * (b * (1 + t + t * t / 2))
+    else:  # da = b-scaled: ξ_a = ∓ rho/(sqrt(2) b), ξ_b = ∓ rho/(sqrt(2) a), bent by Γ = 2 ξ_a ξ_b / b − a ξ_b² / b²
+        xa, xb = -rho / (math.sqrt(2) * b), -rho / (math.sqrt(2) * a)
+        da = xa - 0.5 * (2 * xa * xb / b - a * xb**2 / b**2)
+        db = xb - 0.5 * (2 * xa * xb / a - b * xa**2 / a**2)
+        moved = (a + da) * (b + db)
+    k = float(torch.tensor([1.0, 4.0, 1.0]).mean())
+    assert found.item() == pytest.approx(k * ((moved - 2) ** 2 - (a * b - 2) ** 2), rel=1e-10)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("steps", [1, 8])
+def test_invariant_under_rescaling_of_a_scalar_pair(metric: str, steps: int) -> None:
+    values = [geodesic(scalar(c), rho=0.3, metric=metric, pairs=[("a", "b")], steps=steps).value for c in (1.0, 9.0)]
+    assert values[0].item() == pytest.approx(values[1].item(), rel=1e-9)
+    euclidean = [worst_case_gap(scalar(c), rho=0.3, steps=steps).value.item() for c in (1.0, 9.0)]
+    assert abs(euclidean[1] / euclidean[0] - 1) > 0.1
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("steps", [1, 8])
+@pytest.mark.parametrize("build", [composed, attention])
+def test_invariant_under_every_change_of_basis(metric: str, steps: int, build: object) -> None:
+    A = torch.tensor([[2.0, 0.5], [-0.3, 0.4]], dtype=torch.float64)
+    pairs = [("second", "first")] if build is composed else None
+    problems = [build(T) for T in (torch.eye(2, dtype=torch.float64), A)]  # type: ignore[operator]
+    assert problems[0].loss().item() == pytest.approx(problems[1].loss().item(), rel=1e-12)
+    values = [geodesic(problem, rho=0.2, metric=metric, pairs=pairs, steps=steps) for problem in problems]
+    assert values[0].value.item() == pytest.approx(values[1].value.item(), rel=1e-6)
+    assert values[0].details["pairs"] == (1 if build is composed else 4)
+    assert abs(worst_case_gap(problems[0]).value / worst_case_gap(problems[1]).value - 1) > 0.05
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_projection_is_orthogonal_to_the_orbits_and_leaves_horizontal_vectors(metric: str) -> None:
+    problem = attention(torch.tensor([[1.0, 0.2], [0.1, 0.8]], dtype=torch.float64))
+    pairs = attention_pairs(problem)
+    region = ball(problem, metric, pairs)
+    e = region.horizontal(normal(problem.size, seed=8))
+    assert torch.allclose(region.horizontal(e), e, rtol=1e-10, atol=1e-12)
+    gradient = problem.gradient()
+    assert torch.allclose(region.horizontal(region.first_order(gradient)), region.first_order(gradient), atol=1e-12)
+    for pair in pairs:  # vertical: (G Λ, −H Λ')
+        turn = normal(pair.G.shape[0], 2, 2, seed=9)
+        vertical = torch.zeros_like(e)
+        vertical[pair.G] = problem.vector()[pair.G] @ turn
+        vertical[pair.H] = -problem.vector()[pair.H] @ turn.transpose(1, 2)
+        parallelogram = region.length(e + vertical) ** 2 - region.length(e) ** 2 - region.length(vertical) ** 2
+        assert abs(parallelogram) < 1e-9 * region.length(vertical) ** 2
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_slope_is_the_derivative_along_the_curved_step(metric: str) -> None:
+    problem = composed(torch.eye(2, dtype=torch.float64))
+    pairs = [Pair(torch.arange(8, 14).view(1, 3, 2), torch.arange(8).view(2, 4).T[None])]
+    region = ball(problem, metric, pairs)
+    e, d = 0.1 * normal(problem.size, seed=1), normal(problem.size, seed=2)
+    g = region.slope(e, problem.gradient(problem.vector() + region.displacement(e)))
+    up, down = (problem.loss(problem.vector() + region.displacement(e + s * 1e-6 * d)) for s in (1, -1))
+    assert float(g @ d) == pytest.approx(float(up - down) / 2e-6, rel=1e-6)
+
+
+def test_without_pairs_it_is_the_adaptive_ball() -> None:
+    problem = Problem(nn.Linear(4, 3).double(), F.mse_loss, [(normal(20, 4), normal(20, 3))])
+    for steps in (1, 6):
+        expected = worst_case_gap(problem, rho=0.2, geometry="adaptive", steps=steps).value
+        assert geodesic(problem, rho=0.2, steps=steps).value.item() == pytest.approx(expected.item(), rel=1e-9)
+
+
+class Clip(nn.Module):
+    def __init__(self, heads: int, out: str) -> None:
+        super().__init__()
+        self.num_heads = heads
+        for name in ("q_proj", "k_proj", "v_proj", out):
+            setattr(self, name, nn.Linear(4, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.v_proj(x)
+
+
+def test_known_modules_are_found_and_rotary_ones_left_alone() -> None:
+    data = [(normal(4, 4), normal(4, 4))]
+    assert [pair.G.shape for pair in attention_pairs(Problem(Clip(2, "out_proj"), F.mse_loss, data))] == [
+        (2, 5, 2),
+        (2, 4, 2),
+    ]
+    assert attention_pairs(Problem(Clip(2, "o_proj"), F.mse_loss, data)) == []
+    frozen = Clip(2, "out_proj")
+    frozen.k_proj.requires_grad_(False)
+    assert attention_pairs(Problem(frozen, F.mse_loss, data)) == []
+
+
+def test_bad_settings() -> None:
+    with pytest.raises(ValueError, match="metric must be one of"):
+        geodesic(scalar(), metric="flat")
+    with pytest.raises(ValueError, match="pairs must name parameters of the problem, got 'c'"):
+        geodesic(scalar(), pairs=[("a", "c")])
+    with pytest.raises(ValueError, match="pairs must be matrices that can be multiplied"):
+        geodesic(composed(torch.eye(2, dtype=torch.float64)), pairs=[("first", "second")])
+    with pytest.raises(ValueError, match="paired matrices must have independent columns"):
+        geodesic(Problem(Product(0.0, 1.0), F.mse_loss, [(normal(3), normal(3))]), pairs=[("a", "b")])
