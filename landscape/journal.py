@@ -3,9 +3,12 @@
 Arrays and the settings they belong to lie in one npz, written under a temporary name and renamed.
 """
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any
 from zipfile import BadZipFile
 
@@ -14,6 +17,10 @@ import torch
 from torch import Tensor
 
 from landscape.checks import require
+
+EVERY = 5.0  # seconds between writes
+SHARE = 20.0  # a write that took t seconds is not followed by another within SHARE · t: 5 % of the time at most
+BFLOAT16 = ":bfloat16"  # NumPy has no such type: its bits are kept as int16 under a name with this at the end
 
 
 class Journal:
@@ -26,7 +33,8 @@ class Journal:
 
     def __init__(self, path: str | Path | None, settings: Mapping[str, Any]) -> None:
         self.path = None if path is None else Path(path)
-        self.settings = json.dumps(settings, sort_keys=True)
+        self.settings = json.loads(json.dumps(settings))
+        self.next = monotonic() + EVERY  # when the next write is due
         require(self.path is None or self.path.suffix == ".npz", f"checkpoint must end in .npz, got {path}")
 
     def load(self) -> dict[str, Tensor] | None:
@@ -34,25 +42,60 @@ class Journal:
         if self.path is None or not self.path.exists():
             return None
         try:
-            with np.load(self.path, allow_pickle=False) as file:
+            with self.path.open("rb") as stored, np.load(stored, allow_pickle=False) as file:
+                found = json.loads(str(file["settings"]))
                 arrays = {name: torch.from_numpy(file[name]) for name in file.files if name != "settings"}
-                found = str(file["settings"])
         except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
             raise ValueError(f"checkpoint {self.path} is not readable: {error}; delete it to start again") from error
-        require(found == self.settings, f"checkpoint {self.path} is of other work: {found}; choose another path")
-        return arrays
+        keys = {**found, **self.settings}
+        other = [f"{key} {found.get(key)!r}" for key in keys if found.get(key) != self.settings.get(key)]
+        require(not other, f"checkpoint {self.path} is of other work, with {', '.join(other)}; choose another path")
+        return {
+            name.removesuffix(BFLOAT16): array.view(torch.bfloat16) if name.endswith(BFLOAT16) else array
+            for name, array in arrays.items()
+        }
 
     def save(self, arrays: Mapping[str, Tensor]) -> None:
         """Replace the file."""
         if self.path is None:
             return
+        started = monotonic()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_suffix(".partial.npz")
-        own = {name: tensor.detach().cpu().numpy() for name, tensor in arrays.items()}
-        np.savez(partial, settings=np.array(self.settings), **own)  # type: ignore[arg-type]
+        np.savez(partial, settings=np.array(json.dumps(self.settings)), **_own(arrays))
         partial.replace(self.path)
+        ended = monotonic()
+        self.next = ended + max(EVERY, SHARE * (ended - started))
+
+    def save_if_due(self, state: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Replace the file where the last write is long enough ago: 5 seconds, or 20 times what that write took."""
+        if self.path is not None and monotonic() >= self.next:
+            self.save(state())
+
+    @contextmanager
+    def saved_on_error(self, state: Callable[[], Mapping[str, Tensor]]) -> Iterator[None]:
+        """Save `state()` where the body raises, also on an interrupt by the keyboard; the body must not change it."""
+        try:
+            yield
+        except BaseException:
+            self.save(state())
+            raise
 
     def close(self) -> None:
         """Remove the file: the work is done and its result is in the caller's hands."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+
+
+def fingerprint(tensor: Tensor) -> str:
+    """A hash of the tensor's bits: where settings hold a tensor, this stands for it."""
+    return hashlib.sha256(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()[:16]
+
+
+def _own(arrays: Mapping[str, Tensor]) -> dict[str, Any]:
+    own = {}
+    for name, tensor in arrays.items():
+        narrow = tensor.dtype == torch.bfloat16
+        kept = tensor.detach().cpu()
+        own[name + BFLOAT16 * narrow] = (kept.view(torch.int16) if narrow else kept).numpy()
+    return own

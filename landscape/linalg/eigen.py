@@ -1,20 +1,38 @@
-"""Eigenpairs of a symmetric operator by thick-restart Lanczos with full reorthogonalisation and residual bounds.
+"""Eigenpairs of a symmetric operator by thick-restart block Lanczos with full reorthogonalisation and residual bounds.
 
-The basis V obeys A V = V H + r eᵀ with H = Vᵀ A V filled column by column. Ritz pairs (θ, V s) of H have the residual
-|A V s − θ V s| = |r| |s_last|, known without a product; for a symmetric A an eigenvalue lies within it of θ. When the
-basis is full it is cut back to the wanted Ritz vectors, and H goes on from there exactly.
-Source: Wu and Simon 2000, "Thick-restart Lanczos method for large symmetric eigenvalue problems"; Stewart 2001.
+`Krylov` grows the basis; here is when to look, what to believe and when to stop. A closed Krylov space (a breakdown)
+holds one eigenvector of each eigenvalue, or as many as the block is wide, or fewer if the caller chose the start. So a
+new block is begun with random vectors, and the run ends only when the leading values outlast further products.
+Source: Wu and Simon 2000, "Thick-restart Lanczos method for large symmetric eigenvalue problems"; Stewart 2001; Golub
+and Underwood 1977, "The block Lanczos method for computing eigenvalues".
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from landscape.checks import integer_in, one_of, positive, require, vector_like
 from landscape.isolation import random_source
-from landscape.linalg.lanczos import breakdown_level, orthogonalise
+from landscape.journal import Journal, fingerprint
+from landscape.linalg.krylov import Krylov, Ritz
+from landscape.linalg.lanczos import orthogonalise
 from landscape.linalg.probes import gaussian
 from landscape.operator import CurvatureOperator
 from landscape.results import EigenPairs
+
+WINDOW = 10  # products that what a caller's start leads to must outlast
+
+
+@dataclass(frozen=True)
+class EigenProgress:
+    """Where a run stands, as `progress` is told at every look at the small matrix."""
+
+    matvecs: int
+    converged: int  # of the k wanted pairs
+    residual: float  # the largest among them; infinite while there are fewer
 
 
 def top_eigenpairs(
@@ -26,6 +44,12 @@ def top_eigenpairs(
     max_matvecs: int | None = None,
     start: Tensor | None = None,
     generator: torch.Generator | None = None,
+    block_size: int = 1,
+    basis_size: int | None = None,
+    basis_device: torch.device | str | None = None,
+    basis_dtype: torch.dtype | None = None,
+    progress: Callable[[EigenProgress], object] | None = None,
+    checkpoint: str | Path | None = None,
 ) -> EigenPairs:
     """The k eigenpairs at one end of the spectrum.
 
@@ -35,133 +59,171 @@ def top_eigenpairs(
         which: "LM" largest magnitude | "LA" largest algebraic | "SA" smallest algebraic.
         tol: a pair has converged when its residual is at most tol · max(|θᵢ|, eps^(2/3) |θ|max).
         max_matvecs: products at most; default max(1000, 10 k).
-        start: starting vector, (P,), for instance an eigenvector of a nearby operator; default random. What it leads to
-            is believed only after 20 further products, in case it is an eigenvector of a lower eigenvalue.
-        generator: for the starting vector and after breakdowns; default seed 0.
+        start: starting vector, (P,), or vectors, (P, j), for instance eigenvectors of a nearby operator; default
+            random. Several are added up. What they lead to is believed only after 10 further products, in case
+            it is a lower eigenvalue.
+        generator: for the starting vectors and after breakdowns; default seed 0.
+        block_size: vectors that share one pass over the data. Eigenvalues come as often as they are, up to this number.
+            A larger block needs more products in all, and fewer passes.
+        basis_size: vectors of the basis, above k, before a restart; default max(2 k, 20) + 20 block_size, at most P.
+        basis_device: where the basis is kept, "cpu" for instance; default the operator's device. The arithmetic with it
+            is done there.
+        basis_dtype: in which precision it is kept; default the operator's. The residuals tell what rounding costs.
+        progress: called with an EigenProgress whenever convergence is looked at.
+        checkpoint: an .npz file that a killed run, called again with the same arguments, goes on from. Written at most
+            every 5 seconds, and at most for 5 % of the time, and when a product raises; removed at the end.
     Returns:
         Always k pairs, in the order of `which`; those that `max_matvecs` left unconverged have converged = False. If it
-        is below k, the pairs without a product repeat the last value with an infinite residual. An eigenvalue of exact
-        multiplicity comes as often as it is only if the Krylov space closes, as for projections or the identity: a
-        single starting vector does not tell copies apart.
+        is below k, the pairs without a product repeat the last value with an infinite residual. An eigenvalue of a
+        multiplicity above block_size comes as often as it is only if the Krylov space closes, as for projections or the
+        identity: a single starting vector does not tell copies apart.
     Raises:
-        ValueError: if an argument is out of range, or the operator gives NaN or infinity.
+        ValueError: if an argument is out of range, the operator gives NaN or infinity, or the checkpoint is of other
+            work.
     """
     size = operator.shape[0]
     integer_in("k", k, 1, size)
     one_of("which", which, ("LM", "LA", "SA"))
     positive("tol", tol)
+    integer_in("block_size", block_size, 1, size)
     limit = max(1000, 10 * k) if max_matvecs is None else max_matvecs
     integer_in("max_matvecs", limit, 1)
-    krylov = _Krylov(operator, min(size, max(2 * k + 20, 40)), which, start, random_source(generator))
-    check_at = k
-    while True:
-        krylov.extend()
-        spent = krylov.matvecs >= limit or krylov.count == size
-        if krylov.closed or krylov.full or spent or krylov.count >= check_at:
-            values, coordinates, residuals, floor = krylov.ritz()
-            converged = residuals <= tol * _scale(values, operator)
-            settled = converged | (residuals <= 2 * floor)  # in this precision more products do not help
-            done = krylov.count >= k and bool(settled[:k].all()) and krylov.outlasted(values[:k], residuals[:k])
-            if spent or done:
-                return _pairs(krylov, values, coordinates, residuals, converged, k)
-            if krylov.closed:
-                krylov.begin_block()
-            if krylov.full:
-                krylov.restart(coordinates, keep=k + (krylov.count - k) // 2)
-            check_at = max(k, krylov.count + max(1, krylov.count // 20))
+    capacity = max(2 * k, 20) + 20 * block_size if basis_size is None else basis_size
+    integer_in("basis_size", capacity, min(k + 1, size))
+    kept = basis_dtype or operator.dtype
+    require(kept.is_floating_point, f"basis_dtype must be floating, got {kept}")
+    starts = _starts(start, operator)
+    source = random_source(generator)
+    settings = {
+        **{"operator": type(operator).__name__, "P": size, "dtype": str(operator.dtype)},
+        **{"k": k, "which": which, "tol": tol, "max_matvecs": limit},
+        **{"block_size": block_size, "basis_size": capacity, "basis_dtype": str(kept)},
+        **{"start": None if starts is None else fingerprint(starts), "generator": fingerprint(source.get_state())},
+    }
+    journal = Journal(checkpoint, settings)
+    krylov = Krylov(operator, min(size, capacity), block_size, source, device=basis_device, dtype=kept)
+    search = _Search(krylov, k, which, tol, limit, block_size, 0 if starts is None else WINDOW)
+    stored = journal.load()
+    if stored is not None:
+        search.load(stored)
+    elif starts is not None:
+        krylov.begin(_together(starts, block_size, min(tol, 0.01), source))
+    else:
+        krylov.begin_random(block_size)
+    pairs = search.run(journal, progress)
+    journal.close()
+    return pairs
 
 
-class _Krylov:
-    """A growing orthonormal basis V, its H = Vᵀ A V, and what a closed Krylov space (a breakdown) asks for.
-
-    A closed space holds one eigenvector of each eigenvalue, or fewer if the caller chose the start. So a new block is
-    begun with a random vector, and the run ends only when the leading values outlast a window of further products.
-    """
+class _Search:
+    """When to look at the small matrix, what to believe of it, and when to stop."""
 
     def __init__(
-        self, operator: CurvatureOperator, capacity: int, which: str, start: Tensor | None, source: torch.Generator
+        self, krylov: Krylov, k: int, which: str, tol: float, limit: int, block_size: int, window: int
     ) -> None:
-        self.operator, self.which, self.source = operator, which, source
-        self.basis = torch.empty(capacity + 1, operator.shape[0], dtype=operator.dtype, device=operator.device)
-        self.h = torch.zeros(capacity + 1, capacity, dtype=torch.float64)
-        self.count = self.matvecs = 0
-        self.closed = False
-        self.window = 0 if start is None else 20  # products that the leading values must outlast
+        self.krylov, self.k, self.which, self.tol, self.limit, self.block_size = (
+            krylov,
+            k,
+            which,
+            tol,
+            limit,
+            block_size,
+        )
+        self.window = window  # products that the leading values must outlast
         self.block = self.since = 0  # products when the present block began, and when `known` was new
         self.known = self.error = torch.empty(0, dtype=torch.float64)  # leading values and their residuals
-        if start is None:
-            self._append_random()
-        else:
-            vector_like("start", start, self.basis[0])
-            norm = start.norm()
-            require(bool(norm > 0) and bool(norm.isfinite()), "start must be finite and not zero; leave it out")
-            self.basis[0] = start / norm
+        self.check_at = k
 
-    @property
-    def full(self) -> bool:
-        return self.count == self.h.shape[1]
+    def run(self, journal: Journal, progress: Callable[[EigenProgress], object] | None) -> EigenPairs:
+        """Products until the wanted pairs are settled or the budget is spent."""
+        krylov = self.krylov
+        while True:
+            spent = krylov.matvecs >= self.limit or krylov.count == krylov.operator.shape[0]
+            if spent or krylov.closed or krylov.full or krylov.count >= self.check_at:
+                ritz = krylov.ritz(self.which)
+                converged = ritz.residuals <= self.tol * _scale(ritz.values, krylov.operator)
+                if progress is not None:
+                    with journal.saved_on_error(self.state):
+                        progress(self._told(ritz, converged))
+                if spent or self._done(ritz, converged):
+                    return _pairs(krylov, ritz, self.k, self.tol)
+                self._prepare(ritz)
+            journal.save_if_due(self.state)
+            with journal.saved_on_error(self.state):
+                images = krylov.products(min(self.block_size, self.limit - krylov.matvecs))
+            krylov.absorb(images)
 
-    def extend(self) -> None:
-        """One product: a new column of H and the next basis vector."""
-        j = self.count
-        rest, along = orthogonalise(self.operator.matvec(self.basis[j])[None], self.basis[None, : j + 1])
-        residual = rest.norm().cpu().double()
-        require(bool(residual.isfinite()), "the operator gave NaN or infinity; check the loss and the weights")
-        self.h[: j + 1, j] = along[0].cpu().double()
-        self.count, self.matvecs = j + 1, self.matvecs + 1
-        self.closed = bool(residual <= breakdown_level(self.operator, self.h.abs().max()))
-        if not self.closed:
-            self.h[j + 1, j] = residual
-            self.basis[j + 1] = rest[0] / residual
+    def state(self) -> dict[str, Tensor]:
+        """All that a run goes on from."""
+        numbers = torch.tensor([self.window, self.block, self.since, self.check_at])
+        return {**self.krylov.state(), "search": numbers, "known": self.known, "error": self.error}
 
-    def ritz(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Ritz values (m,) in the wanted order, their coordinates (m, m) as columns, residual bounds (m,), and how much
-        of these is rounding (m,)."""
-        m = self.count
-        h = self.h[:m, :m]
-        symmetric = (h + h.T) / 2
-        values, coordinates = torch.linalg.eigh(symmetric)
-        order = {"LM": -values.abs(), "LA": -values, "SA": values}[self.which].argsort(stable=True)
-        values, coordinates = values[order], coordinates[:, order]
-        rounding = 10 * torch.finfo(self.operator.dtype).eps * values.abs().max()
-        truncation = self.h[m, m - 1] * coordinates[m - 1]
-        asymmetry = ((h - symmetric) @ coordinates).norm(dim=0)  # noise of the products shows here
-        return values, coordinates, (truncation**2 + asymmetry**2).sqrt() + rounding, asymmetry + rounding
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take up a `state`."""
+        self.krylov.load(state)
+        self.window, self.block, self.since, self.check_at = (int(n) for n in state["search"])
+        self.known, self.error = state["known"], state["error"]
 
-    def outlasted(self, values: Tensor, residuals: Tensor) -> bool:
+    def _done(self, ritz: Ritz, converged: Tensor) -> bool:
+        """Whether the wanted pairs have converged, or more products do not help in this precision, and are believed."""
+        settled = converged | (ritz.residuals <= 2 * ritz.floor)
+        k = self.k
+        return (
+            self.krylov.count >= k and bool(settled[:k].all()) and self._outlasted(ritz.values[:k], ritz.residuals[:k])
+        )
+
+    def _outlasted(self, values: Tensor, residuals: Tensor) -> bool:
         """Whether the leading values stayed as they were, within their residuals, for the window or a closed block."""
+        matvecs, closed = self.krylov.matvecs, self.krylov.closed
         if self.window == 0:
-            return not self.closed
+            return not closed
         same = len(self.known) > 0 and bool(((values - self.known).abs() <= self.error + residuals).all())
         if not same:
-            self.known, self.error, self.since = values, residuals, self.matvecs
-        return same and (self.closed or self.matvecs - self.since >= self.window)
+            self.known, self.error, self.since = values, residuals, matvecs
+        return same and (closed or matvecs - self.since >= self.window)
 
-    def begin_block(self) -> None:
-        """Go on with a random vector orthogonal to the closed space; the window is as long as the longest block."""
-        self.window = max(self.window, self.matvecs - self.block)
-        self.block = self.matvecs
-        self._append_random()
+    def _prepare(self, ritz: Ritz) -> None:
+        """Make room and see to it that a vector waits; a new block's window is as long as the longest block."""
+        krylov = self.krylov
+        if krylov.closed:
+            self.window = max(self.window, krylov.matvecs - self.block)
+            self.block = krylov.matvecs
+            krylov.begin_random(self.block_size)
+        if krylov.full:
+            krylov.restart(ritz, keep=self.k + (krylov.count - self.k) // 2)
+        self.check_at = max(self.k, krylov.count + max(1, krylov.count // 20))
 
-    def restart(self, coordinates: Tensor, keep: int) -> None:
-        """Cut the basis back to the leading `keep` Ritz vectors and the next Lanczos vector."""
-        m = self.count
-        kept = coordinates[:, :keep]
-        self.basis[:keep] = kept.T.to(self.basis) @ self.basis[:m]
-        self.basis[keep] = self.basis[m]
-        inner, coupling = kept.T @ self.h[:m] @ kept, self.h[m, m - 1] * kept[m - 1]
-        self.h.zero_()
-        self.h[:keep, :keep], self.h[keep, :keep] = inner, coupling
-        self.count = keep
+    def _told(self, ritz: Ritz, converged: Tensor) -> EigenProgress:
+        k, found = self.k, len(ritz.values) >= self.k
+        residual = float(ritz.residuals[:k].max()) if found else float("inf")
+        return EigenProgress(self.krylov.matvecs, int(converged[:k].sum()), residual)
 
-    def orthogonal_vector(self, basis: Tensor) -> Tensor:
-        """A random unit vector orthogonal to the rows of `basis` (m, P)."""
-        fresh = gaussian(self.operator, 1, self.source).T
-        rest, _ = orthogonalise(fresh, basis[None])
-        return rest[0] / rest.norm()
 
-    def _append_random(self) -> None:
-        self.basis[self.count] = self.orthogonal_vector(self.basis[: self.count])
+def _starts(start: Tensor | None, operator: CurvatureOperator) -> Tensor | None:
+    """The caller's starting vectors as rows (j, P)."""
+    if start is None:
+        return None
+    like = torch.empty(operator.shape[0], dtype=operator.dtype, device=operator.device)
+    block = start[:, None] if isinstance(start, Tensor) and start.ndim == 1 else start
+    several = isinstance(start, Tensor) and start.ndim == 2 and 0 < start.shape[1] <= operator.shape[0]
+    vector_like("start", start[:, 0] if several else start, like)
+    norms = block.norm(dim=0)
+    require(bool((norms > 0).all()) and bool(norms.isfinite().all()), "start must be finite and not zero; leave it out")
+    return block.T
+
+
+def _together(starts: Tensor, count: int, faint: float, source: torch.Generator) -> Tensor:
+    """`count` vectors that hold all of `starts` (j, P) and, weakly, everything else, (count, P).
+
+    One sum of many eigenvectors gives all of them after as many products; each by itself would need its own.
+    """
+    signs = torch.randn(count, len(starts), generator=source, dtype=torch.float64, device=source.device).sign()
+    signs = torch.where(torch.arange(count, device=signs.device)[:, None] == 0, torch.ones_like(signs), signs)
+    rest = torch.randn(count, starts.shape[1], generator=source, dtype=torch.float64, device=source.device)
+    directions = starts / starts.norm(dim=1, keepdim=True)
+    mixed = signs.to(starts) @ directions
+    length = mixed.norm(dim=1, keepdim=True).clamp_min(torch.finfo(mixed.dtype).eps)  # opposite starts cancel
+    return mixed / length + faint * (rest / rest.norm(dim=1, keepdim=True)).to(starts)
 
 
 def _scale(values: Tensor, operator: CurvatureOperator) -> Tensor:
@@ -170,18 +232,33 @@ def _scale(values: Tensor, operator: CurvatureOperator) -> Tensor:
     return values.abs().maximum(floor)
 
 
-def _pairs(
-    krylov: _Krylov, values: Tensor, coordinates: Tensor, residuals: Tensor, converged: Tensor, k: int
-) -> EigenPairs:
-    like, found = krylov.basis, min(k, krylov.count)
-    vectors = coordinates[:, :found].T.to(like) @ like[: krylov.count]  # (found, P)
+def _pairs(krylov: Krylov, ritz: Ritz, k: int, tol: float) -> EigenPairs:
+    found, like = min(k, krylov.count), krylov.basis.like
+    values, residuals = ritz.values[:found], ritz.residuals[:found]
+    vectors = krylov.vectors(ritz, found)
+    if not krylov.basis.exact:
+        vectors, residuals = _orthonormal(vectors, values, residuals)
+    converged = residuals <= tol * _scale(ritz.values, krylov.operator)[:found]
     for _ in range(k - found):
-        vectors = torch.cat([vectors, krylov.orthogonal_vector(vectors)[None]])
+        rest, _ = orthogonalise(gaussian(krylov.operator, 1, krylov.source).T, vectors[None])
+        vectors = torch.cat([vectors, rest / rest.norm()])
     missing = torch.full((k - found,), float("inf"), dtype=torch.float64)
     return EigenPairs(
-        values=torch.cat([values[:found], values[found - 1 : found].expand(k - found)]).to(like),
+        values=torch.cat([values, values[-1:].expand(k - found)]).to(like),
         vectors=vectors.T.contiguous(),
-        residuals=torch.cat([residuals[:found], missing]).to(like),
-        converged=torch.cat([converged[:found], torch.zeros(k - found, dtype=torch.bool)]).to(like.device),
+        residuals=torch.cat([residuals, missing]).to(like),
+        converged=torch.cat([converged, torch.zeros(k - found, dtype=torch.bool)]).to(like.device),
         matvecs=krylov.matvecs,
     )
+
+
+def _orthonormal(vectors: Tensor, values: Tensor, residuals: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows Y (k, P) of rounded Ritz vectors made orthonormal, and what that does to their residual bounds.
+
+    With Yᵀ = Q R:  A Q − Q Θ = (A Yᵀ − Yᵀ Θ) R⁻¹ + Q (R Θ R⁻¹ − Θ).
+    """
+    q, r = torch.linalg.qr(vectors.T)
+    r = r.cpu().double()
+    inverse = torch.linalg.inv(r)
+    drift = (r * values) @ inverse - torch.diag(values)
+    return q.T, residuals @ inverse.abs() + drift.norm(dim=0)

@@ -1,0 +1,229 @@
+"""A growing Krylov basis V of a symmetric operator: A V = V H + R with H = Vᵀ A V filled column by column.
+
+The rows m … m + q of V wait for their products, a block of them at a time; what a product holds beyond V joins the
+queue, unless it is rounding. So blocks may lose rank, and starting vectors of any number are welcome. A product is
+first freed of what symmetry says it holds of V (few vectors), then once of all of V: together that is twice.
+Ritz pairs (θ, V s) of H have the residual |H[m:, :] s|, known without a product; for a symmetric A an eigenvalue lies
+within it of θ. A full basis is cut back to the leading Ritz vectors, and H goes on from there exactly.
+Source: Wu and Simon 2000, "Thick-restart Lanczos method for large symmetric eigenvalue problems"; Stewart 2001; Ruhe
+1979, "Implementation aspects of band Lanczos algorithms".
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from landscape.checks import require
+from landscape.linalg.basis import Basis
+from landscape.linalg.lanczos import breakdown_level
+from landscape.linalg.probes import gaussian
+from landscape.operator import CurvatureOperator
+
+OTHER_OPERATOR = 1e-3  # of the scale: products that differ from the symmetric entries by more are of another operator
+
+
+@dataclass(frozen=True, eq=False)
+class Ritz:
+    """Ritz pairs in the wanted order; all (m,) but the coordinates."""
+
+    values: Tensor
+    coordinates: Tensor  # (m, m), as columns
+    residuals: Tensor  # bounds of |A V s − θ V s|
+    floor: Tensor  # how much of these is rounding, which further products do not take away
+
+
+class Krylov:
+    """The basis, H and the queue.
+
+    Args:
+        operator: symmetric, (P, P).
+        capacity: most columns of H.
+        queue: most vectors that ever wait.
+        device, dtype: where and how the basis is kept; default as the operator's vectors.
+        source: for random vectors.
+    """
+
+    def __init__(
+        self,
+        operator: CurvatureOperator,
+        capacity: int,
+        queue: int,
+        source: torch.Generator,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.operator, self.source = operator, source
+        self.basis = Basis(operator, capacity + queue, device, dtype)
+        self.h = torch.zeros(capacity + queue, capacity, dtype=torch.float64)
+        self.lost = torch.zeros(capacity, dtype=torch.float64)  # norms of what the columns of A V − V H leave out
+        self.count = self.pending = self.matvecs = 0
+        self.resumed = False
+
+    @property
+    def full(self) -> bool:
+        return self.count == self.h.shape[1]
+
+    @property
+    def closed(self) -> bool:
+        """Nothing waits: the span of V is invariant."""
+        return self.pending == 0
+
+    def products(self, block_size: int) -> Tensor:
+        """A times the next waiting vectors, (P, p) with p at most `block_size`; nothing changes yet."""
+        last = self.count + min(block_size, self.pending, self.h.shape[1] - self.count)
+        block = self.basis.row_block(self.count, last)
+        return self.operator.matvec(block[:, 0])[:, None] if block.shape[1] == 1 else self.operator.matmat(block)
+
+    def absorb(self, images: Tensor) -> None:
+        """Turn products (P, p) into p columns of H, and what they hold beyond V into waiting vectors."""
+        m, p, end = self.count, images.shape[1], self.count + self.pending
+        rest, known = images.T.clone(memory_format=torch.contiguous_format), self.h[m : m + p, :m]
+        if bool((known != 0).any()):
+            first = int((known != 0).any(0).int().argmax())
+            rest = self.basis.take_out(rest, known[:, first:].to(rest), first)
+        own = self.basis.components(rest, m, end)
+        rest = self.basis.take_out(rest, own, m)
+        rest, along = self._reject(rest, end)
+        along[:, m:] += own
+        directions, triangle = self._factors(rest)
+        packed = torch.cat([along, triangle.T], dim=1).cpu().double()  # all that the CPU must know of this step
+        require(bool(packed.isfinite().all()), "the operator gave NaN or infinity; check the loss and the weights")
+        along_cpu, triangle = packed[:, :end].T, packed[:, end:].T
+        self._check_same_operator(along_cpu[:m], known.T)
+        along_cpu[:m] += known.T
+        self.h[:end, m : m + p] = along_cpu
+        self.h[end:, m : m + p] = 0
+        joined = self._join(directions, triangle, end)
+        self.count, self.pending, self.matvecs = m + p, self.pending - p + joined, self.matvecs + p
+        self.resumed = False
+
+    def begin(self, block: Tensor) -> None:
+        """Let `block` (p, P), whatever its length, wait behind the others: its part outside of V."""
+        end = self.count + self.pending
+        block = block / block.norm(dim=1, keepdim=True)
+        rest = self._reject(block, end)[0] if end else block
+        directions, triangle = self._factors(rest)
+        left, singular, _ = torch.linalg.svd(triangle.cpu().double())
+        rank = int((singular > breakdown_level(self.operator, torch.ones(()))).sum())
+        fresh = (directions @ left[:, :rank].to(directions)).T
+        if rank and end:
+            fresh = torch.linalg.qr(self._reject(fresh, end)[0].T).Q.T
+        self.basis.store(end, fresh)
+        self.h[end:] = 0
+        self.pending += len(fresh)
+
+    def begin_random(self, count: int) -> None:
+        """Let at most `count` random vectors wait."""
+        free = self.operator.shape[0] - self.count - self.pending
+        if min(count, free) > 0:
+            self.begin(gaussian(self.operator, min(count, free), self.source).T)
+
+    def ritz(self, which: str) -> Ritz:
+        """Ritz pairs in the order of `which`, with what their residuals can be at most."""
+        m = self.count
+        h, end = self.h[:m, :m], m + self.pending
+        symmetric = (h + h.T) / 2
+        values, coordinates = torch.linalg.eigh(symmetric)
+        order = {"LM": -values.abs(), "LA": -values, "SA": values}[which].argsort(stable=True)
+        values, coordinates = values[order], coordinates[:, order]
+        eps = torch.finfo(self.operator.dtype).eps
+        asymmetry = ((h - symmetric) @ coordinates).norm(dim=0)  # noise of the products shows here
+        floor = asymmetry + self._left_out(coordinates) + 10 * eps * values.abs().max()
+        truncation = (self.h[m:end, :m] @ coordinates).norm(dim=0)
+        stretch = 1 + m * torch.finfo(self.basis.rows.dtype).eps  # of V, where its rows are rounded
+        residuals = stretch * ((truncation**2 + asymmetry**2).sqrt() + floor - asymmetry)
+        return Ritz(values, coordinates, residuals, floor)
+
+    def restart(self, ritz: Ritz, keep: int) -> None:
+        """Cut the basis back to the leading `keep` Ritz vectors and those that wait.
+
+        Converged pairs are locked by staying in: the Ritz values of a space that holds them cannot fall behind theirs.
+        Their coupling stays too, so that it does not limit the accuracy of the smaller ones.
+        """
+        m, end = self.count, self.count + self.pending
+        kept = ritz.coordinates[:, :keep]
+        inner, coupling = kept.T @ self.h[:m] @ kept, self.h[m:end] @ kept
+        left_out = self._left_out(kept)
+        rounded = self.basis.rotate(kept)
+        self.basis.errors[:keep] = 0
+        self.basis.move(m, keep, self.pending)
+        self.lost.zero_()
+        self.lost[:keep] = left_out + 2 * float(ritz.values.abs().max()) * rounded
+        self.h.zero_()
+        self.h[:keep, :keep], self.h[keep : keep + self.pending, :keep] = inner, coupling
+        self.count = keep
+
+    def vectors(self, ritz: Ritz, count: int) -> Tensor:
+        """The leading Ritz vectors, (count, P)."""
+        return self.basis.combine(ritz.coordinates[:, :count].T)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that a run goes on from."""
+        end = self.count + self.pending
+        return {
+            "rows": self.basis.rows[:end],
+            "errors": self.basis.errors[:end],
+            "h": self.h[:end],
+            "lost": self.lost,
+            "counts": torch.tensor([self.count, self.pending, self.matvecs]),
+            "random": self.source.get_state(),
+        }
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take up a `state`."""
+        self.count, self.pending, self.matvecs = (int(n) for n in state["counts"])
+        end = self.count + self.pending
+        self.basis.rows[:end], self.basis.errors[:end] = state["rows"], state["errors"]
+        self.h[:end], self.lost = state["h"], state["lost"]
+        self.source.set_state(state["random"])
+        self.resumed = True
+
+    def _reject(self, block: Tensor, end: int) -> tuple[Tensor, Tensor]:
+        """Take the components along the first `end` rows, (p, end), out of `block` (p, P), in place if it can."""
+        along = torch.zeros(len(block), end, dtype=block.dtype, device=block.device)
+        for _ in range(1 if self.basis.exact else 2):  # rounded rows are less orthogonal
+            part = self.basis.components(block, 0, end)
+            block, along = self.basis.take_out(block, part, 0), along + part
+        return block, along
+
+    def _factors(self, rest: Tensor) -> tuple[Tensor, Tensor]:
+        """Q (P, p) with orthonormal columns and R (p, p) of Q R = rest.T."""
+        if len(rest) > 1:
+            directions, triangle = torch.linalg.qr(rest.T)
+            return directions, triangle
+        norm = rest.norm()
+        return (rest / norm.clamp_min(torch.finfo(rest.dtype).tiny)).T, norm[None, None]
+
+    def _join(self, directions: Tensor, triangle: Tensor, end: int) -> int:
+        """Let the columns of `directions` @ `triangle` wait as far as they have rank; the rest counts as lost."""
+        left, singular, right = torch.linalg.svd(triangle)
+        rank = int((singular > breakdown_level(self.operator, self.h.abs().max())).sum())
+        rank = min(rank, self.operator.shape[0] - end)
+        columns = slice(self.count, self.count + len(singular))
+        self.lost[columns] = (singular[rank:, None] * right[rank:]).norm(dim=0)
+        self.h[end : end + rank, columns] = singular[:rank, None] * right[:rank]
+        if rank > 0:
+            fresh = (directions * left.item() if len(left) == 1 else directions @ left[:, :rank].to(directions)).T
+            if singular[rank - 1] < 0.1 * singular[0]:  # cancellation brought components along V back
+                again, signs = torch.linalg.qr(self._reject(fresh, end)[0].T)
+                fresh = (again * signs.diagonal().sign()).T
+            self.basis.store(end, fresh)
+        return rank
+
+    def _left_out(self, coordinates: Tensor) -> Tensor:
+        """Bounds of |A V s − V H s| for the columns of `coordinates` (m, n), (n,)."""
+        m, end = self.count, self.count + self.pending
+        below = (self.h[:end, :m].tril(-1) @ coordinates).abs()
+        return self.basis.errors[:end].cpu().double() @ below + self.lost[:m] @ coordinates.abs()
+
+    def _check_same_operator(self, correction: Tensor, known: Tensor) -> None:
+        """After a resumption the first product must agree with H's symmetric entries."""
+        if self.resumed:
+            noise = OTHER_OPERATOR + 10 * torch.finfo(self.basis.rows.dtype).eps
+            scale = torch.cat([self.h.abs().amax()[None], known.abs().flatten()]).max()
+            require(
+                bool((correction.abs() <= noise * scale).all()),
+                "the checkpoint is of another operator; choose another path or delete it",
+            )
