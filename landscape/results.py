@@ -1,8 +1,9 @@
 """Frozen results. Each saves itself as arrays (npz) beside a readable manifest (JSON) and loads without pickle."""
 
+import csv
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from math import pi, sqrt
@@ -99,12 +100,59 @@ class EigenPairs(Result):
 
 
 @dataclass(frozen=True, eq=False)
+class BlockSpectra(Result):
+    """Leading eigenvalues and trace of each of L diagonal blocks; NaN where a block has fewer than k eigenvalues."""
+
+    names: Sequence[str]  # L
+    sizes: Tensor  # (L,), parameters
+    values: Tensor  # (L, k), in the order that was asked for
+    residuals: Tensor  # (L, k), as in EigenPairs
+    converged: Tensor  # (L, k), bool
+    trace: Tensor  # (L,)
+    trace_stderr: Tensor  # (L,)
+    matvecs: Tensor  # (L,), products with each block
+    passes: int  # products with all blocks together, at most so many passes over the data
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a block: block, parameters, lambda_1, residual_1, ..., trace, trace_stderr, matvecs."""
+        return [self._row(index, name) for index, name in enumerate(self.names)]
+
+    def to_csv(self, path: str | Path) -> Path:
+        """Write `rows` as a table with a header; returns the path."""
+        rows, target = self.rows(), Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("w", newline="") as file:
+            table = csv.DictWriter(file, list(rows[0]))
+            table.writeheader()
+            table.writerows(rows)
+        return target
+
+    def _row(self, index: int, name: str) -> dict[str, Any]:
+        pairs = zip(self.values[index].tolist(), self.residuals[index].tolist(), strict=True)
+        leading = {
+            f"{key}_{i}": number
+            for i, pair in enumerate(pairs, start=1)
+            for key, number in zip(("lambda", "residual"), pair, strict=True)
+        }
+        return {
+            "block": name,
+            "parameters": int(self.sizes[index]),
+            **leading,
+            "trace": float(self.trace[index]),
+            "trace_stderr": float(self.trace_stderr[index]),
+            "matvecs": int(self.matvecs[index]),
+        }
+
+
+@dataclass(frozen=True, eq=False)
 class SpectralDensity(Result):
     """Spectral density by stochastic Lanczos quadrature, one row per probe, so that a band can be drawn."""
 
-    nodes: Tensor  # (probes, steps), Ritz values
-    weights: Tensor  # (probes, steps), rows sum to 1; 0 after a breakdown
+    nodes: Tensor  # (probes, steps + k), Ritz values, then the k outliers
+    weights: Tensor  # (probes, steps + k), rows sum to 1; 0 after a breakdown, 1 / P for an outlier
     matvecs: int = 0
+    outliers: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.float64))  # (k,), found one by one
+    moments: Mapping[str, float] = field(default_factory=dict)  # mean, second, and what they should be; see the makers
 
     def evaluate(self, grid: Tensor, bandwidth: float) -> tuple[Tensor, Tensor]:
         """Density smoothed by a Gaussian.

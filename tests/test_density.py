@@ -3,7 +3,7 @@ import torch
 from cases import Counting, make, seeded, symmetric
 
 from landscape.curvature import hessian
-from landscape.linalg import density as density_module
+from landscape.linalg import quadrature as quadrature_module
 from landscape.linalg import spectral_density
 from landscape.linalg.probes import gaussian
 from landscape.operator import MatrixOperator
@@ -63,7 +63,7 @@ def test_the_smoothed_density_integrates_to_one_and_follows_the_exact_one():
 def test_more_steps_than_entries_give_the_spectrum():
     small = symmetric(torch.arange(1.0, 6.0))
     A = Counting(small)
-    found = spectral_density(A, probes=2, steps=9)
+    found = spectral_density(A, probes=2, steps=9, check=0)
     assert A.count == found.matvecs == 10
     torch.testing.assert_close(found.nodes[:, :5], torch.arange(1.0, 6.0).double().expand(2, 5), rtol=1e-10, atol=0)
 
@@ -71,12 +71,12 @@ def test_more_steps_than_entries_give_the_spectrum():
 @pytest.mark.parametrize("steps", [5, 20])
 def test_products_are_counted(steps):
     A = Counting(matrix)
-    assert spectral_density(A, probes=3, steps=steps).matvecs == A.count == 3 * steps
+    assert spectral_density(A, probes=3, steps=steps, check=24).matvecs == A.count == 3 * steps + 24
 
 
 def test_probes_run_in_groups_that_fit_in_memory_with_the_same_result(monkeypatch):
     together = spectral_density(MatrixOperator(matrix), probes=5, steps=6)
-    monkeypatch.setattr(density_module, "BASIS_BYTES", 2 * 6 * 100 * 8)
+    monkeypatch.setattr(quadrature_module, "BASIS_BYTES", 2 * 6 * 100 * 8)
     groups = spectral_density(MatrixOperator(matrix), probes=5, steps=6)
     torch.testing.assert_close(groups.nodes, together.nodes, rtol=1e-10, atol=1e-12)
 
@@ -92,3 +92,70 @@ def test_the_trace_of_a_network_from_its_density():
 def test_arguments_out_of_range_are_named(settings, message):
     with pytest.raises(ValueError, match=f"{message} an integer at least 1, got 0"):
         spectral_density(MatrixOperator(matrix), **settings)
+
+
+outlying = torch.tensor([12.0, 8.0, 5.0, -4.0, 3.0]).double()
+
+
+def test_outliers_taken_out_have_exact_weights_and_leave_the_bulk_sharp():
+    A = Counting(matrix)
+    found = spectral_density(A, probes=4, steps=20, outliers=5, check=0)
+    assert found.matvecs == A.count
+    torch.testing.assert_close(found.outliers, outlying, rtol=1e-6, atol=0)
+    assert found.nodes.shape == found.weights.shape == (4, 25)
+    assert torch.equal(found.nodes[:, 20:], found.outliers.expand(4, 5))
+    assert (found.weights[:, 20:] == 1 / 100).all()
+    torch.testing.assert_close(found.weights.sum(1), torch.ones(4).double(), rtol=1e-14, atol=0)
+    assert found.nodes[:, :20].abs().max() < 1 + 1e-6
+    plain = spectral_density(MatrixOperator(matrix), probes=4, steps=20, check=0)
+    second = [(each.weights * each.nodes**2).sum(1).std() for each in (found, plain)]
+    assert second[0] < second[1] / 20
+
+
+def test_more_steps_than_the_rest_has_entries():
+    found = spectral_density(MatrixOperator(matrix), probes=2, steps=110, outliers=5)
+    assert found.nodes.shape == (2, 115)
+    torch.testing.assert_close(found.nodes[0, :95].sort().values, values[:95].double(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("outliers", [0, 5])
+def test_moments_are_checked_by_other_products(outliers):
+    found = spectral_density(MatrixOperator(matrix), probes=6, steps=12, outliers=outliers, check=30).moments
+    for name, exact in (("mean", values.double().mean()), ("second", values.double().square().mean())):
+        for kind in ("", "_expected"):
+            assert abs(found[name + kind] - exact) <= 4 * found[f"{name}{kind}_stderr"]
+            assert found[f"{name}{kind}_stderr"] < (3 if name == "second" else 1)
+    exact = spectral_density(MatrixOperator(matrix), probes=2, steps=3, check=100).moments
+    assert exact["mean_expected"] == pytest.approx(float(values.double().mean()), rel=1e-12)
+    assert exact["second_expected"] == pytest.approx(float(values.double().square().mean()), rel=1e-12)
+    assert exact["mean_expected_stderr"] == exact["second_expected_stderr"] == 0
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(tmp_path):
+    path = tmp_path / "density.npz"
+    settings = {"probes": 5, "steps": 10, "outliers": 2, "checkpoint": path}
+    generators = seeded(3), seeded(3), seeded(3)
+    whole = spectral_density(MatrixOperator(matrix), generator=generators[0], **settings)
+    mortal = Counting(matrix)
+    life = whole.matvecs - 24 - 5  # dies in the last group of probes
+
+    def product(block):
+        if mortal.count >= life:
+            raise KilledError
+        return Counting._product(mortal, block)
+
+    mortal._product = product
+    with pytest.raises(KilledError):
+        spectral_density(mortal, generator=generators[1], **settings)
+    rest = Counting(matrix)
+    found = spectral_density(rest, generator=generators[2], **settings)
+    for name in ("nodes", "weights", "outliers"):
+        assert torch.equal(getattr(found, name), getattr(whole, name))
+    assert (found.moments, found.matvecs) == (whole.moments, whole.matvecs)
+    assert rest.count == 10 + 24
+    assert torch.equal(generators[0].get_state(), generators[2].get_state())
+    assert not path.exists()

@@ -324,6 +324,27 @@ def test_two_densities_in_one_figure_and_a_symmetric_log_axis():
     drawn(ax)
 
 
+@pytest.mark.parametrize("scale", ["linear", "symlog"])
+def test_outliers_are_stems_and_the_curve_is_the_bulk(scale):
+    plain = density()
+    extra = torch.tensor([50.0, -20.0], dtype=torch.float64)
+    nodes = torch.cat([plain.nodes[:, :20], extra.expand(3, 2)], 1)
+    weights = torch.cat([plain.weights[:, :20], torch.full((3, 2), 0.01, dtype=torch.float64)], 1)
+    ax = plot_density(SpectralDensity(nodes, weights, outliers=extra), bandwidth=0.3, scale=scale)
+    curve, heads = ax.lines
+    x = curve.get_xdata()
+    bulk = plain.nodes[:, :20]
+    assert x[0] == pytest.approx(float(bulk.min()) - 1.5)
+    assert x[-1] == pytest.approx(float(bulk.max()) + 1.5)
+    mean, _ = SpectralDensity(bulk, weights[:, :20]).evaluate(torch.from_numpy(x), 0.3)
+    assert np.array_equal(curve.get_ydata(), mean.numpy())
+    assert heads.get_xdata().tolist() == extra.tolist()
+    assert heads.get_ydata() == pytest.approx([0.01 / (0.3 * math.sqrt(2 * math.pi))] * 2)
+    assert ax.get_ylim()[0] < heads.get_ydata()[0] < ax.get_ylim()[1]
+    assert texts(ax)[-1] == "outliers"
+    drawn(ax)
+
+
 def test_wrong_settings_of_a_density_are_named():
     with pytest.raises(ValueError, match=r"bandwidth must be positive and finite, got 0\.0"):
         plot_density(density(), bandwidth=0.0)

@@ -22,6 +22,7 @@ RESULTS = [
     Estimate(torch.tensor(1.5), torch.tensor(nan), 7, {"alpha": 0.1, "beta": nan}),
     EigenPairs(normal(2), normal(5, 2), normal(2), torch.tensor([True, False]), 12),
     SpectralDensity(normal(2, 3), normal(2, 3).abs(), 6),
+    SpectralDensity(normal(2, 4), normal(2, 4).abs(), 6, normal(2), {"mean": 0.1, "mean_stderr": nan}),
     Slice1D(normal(3), {"train": normal(3), "a/b": torch.tensor([nan, 1.0, 2.0])}, {}),
     Slice2D(normal(3), normal(2), {"train": normal(2, 3)}, {"train": normal(2, 3)}, normal(2), normal(1)[0]),
 ]
@@ -132,3 +133,15 @@ def test_standard_error_is_that_of_the_mean(samples):
     torch.testing.assert_close(
         float(standard_error(torch.tensor(samples, dtype=torch.float64))), expected, rtol=1e-9, atol=1e-9
     )
+
+
+def test_a_density_saved_before_outliers_were_known_loads(tmp_path):
+    path = SpectralDensity(normal(2, 3), normal(2, 3).abs(), 6).save(tmp_path / "old")
+    with np.load(path) as file:
+        kept = {name: file[name] for name in file.files if name != "outliers"}
+    np.savez(path, **kept)
+    manifest = json.loads(path.with_suffix(".json").read_text())
+    manifest["fields"] = {"matvecs": 6}
+    path.with_suffix(".json").write_text(json.dumps(manifest))
+    found = SpectralDensity.load(path)
+    assert (len(found.outliers), found.moments, found.matvecs) == (0, {}, 6)

@@ -44,3 +44,28 @@ def test_the_zero_operator():
     found = sketch(A, gaussian(A, 2, seeded()))
     assert found.left_out.isfinite().all()
     assert found.basis_images.abs().max() == 0
+
+
+def test_a_sketch_that_grows_is_the_sketch_of_all_test_vectors():
+    A = Counting(matrix)
+    probes = gaussian(A, 7, seeded())
+    grown = sketch(A, probes[:, 4:], sketch(A, probes[:, :4]))
+    assert grown.matvecs == A.count == 14
+    whole = sketch(A, probes)
+    assert torch.equal(grown.probes, probes)
+    assert (grown.basis.T @ grown.basis - torch.eye(7)).abs().max() < 1e-13
+    torch.testing.assert_close(grown.basis_images, matrix @ grown.basis, rtol=1e-12, atol=1e-13)
+    for name in (grown, whole):
+        assert name.left_out.norm(dim=0).sub(1).abs().max() < 1e-12
+    own, other = (each.basis @ each.left_out for each in (grown, whole))
+    torch.testing.assert_close(own * (own * other).sum(0).sign(), other, rtol=0, atol=1e-9)
+
+
+def test_a_sketch_of_low_rank_does_not_grow():
+    B = normal(40, 3)
+    A = Counting(B @ B.T)
+    probes = gaussian(A, 8, seeded())
+    found = sketch(A, probes[:, 5:], sketch(A, probes[:, :5]))
+    assert found.basis.shape == (40, 3)
+    assert found.matvecs == A.count == 11
+    assert found.left_out.abs().max() == 0

@@ -122,3 +122,103 @@ def test_too_few_products_are_refused(method, least):
 def test_the_method_is_checked():
     with pytest.raises(ValueError, match=r"method must be one of 'xtrace' .* got 'exact'"):
         trace(MatrixOperator(torch.eye(3)), matvecs=3, method="exact")
+
+
+COVERED = {
+    "flat": torch.linspace(0.5, 1.5, 100),
+    "step": torch.where(torch.arange(100) < 20, 1.0, 1e-3),
+    "outliers": torch.cat([torch.linspace(-0.2, 0.2, 93), torch.tensor([10.0, 8, 6, 4, 2, -2, -1])]),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", COVERED)
+def test_intervals_hold_the_trace_as_often_as_they_say(name, method):
+    """All of figures/trace_calibration in small: a 95 % interval covers 90-99 % of the runs."""
+    A, exact = MatrixOperator(symmetric(COVERED[name])), COVERED[name].double().sum()
+    found = [trace(A, matvecs=24, method=method, generator=seeded(i)) for i in range(SEEDS)]
+    held = sum(bool((each.value - exact).abs() <= 1.96 * each.stderr) for each in found) / SEEDS
+    assert 0.90 <= held <= 0.99
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_rounds_go_on_until_the_error_is_small_enough(method):
+    matrix = symmetric(torch.linspace(0.5, 1.5, 400))
+    A = Counting(matrix)
+    rtol = 0.005 if method == "hutch++" else 0.003
+    found = trace(A, rtol=rtol, matvecs=399, method=method)
+    assert 32 < found.matvecs == A.count <= 399
+    assert found.stderr <= rtol * found.value
+    assert found.details == {"rtol": rtol, "reached": 1.0}
+    looser = trace(A, rtol=0.05, matvecs=399, method=method)
+    assert looser.matvecs == 32
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("limit", [20, 33, 50])
+def test_a_budget_that_is_too_small_is_spent_and_said_to_be(method, limit):
+    A = Counting(symmetric(torch.linspace(0.5, 1.5, 200)))
+    found = trace(A, rtol=1e-6, matvecs=limit, method=method)
+    assert limit - 1 <= found.matvecs == A.count <= limit
+    assert found.details["reached"] == 0
+    assert found.stderr > 1e-6 * found.value
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_rounds_end_with_the_exact_sum_where_the_budget_allows_it(method):
+    matrix = symmetric(torch.linspace(0.5, 1.5, 60))
+    A = Counting(matrix)
+    found = trace(A, rtol=1e-9, matvecs=200, method=method)
+    assert (found.stderr, found.details["reached"]) == (0, 1)
+    assert found.matvecs == A.count == 48 + 60
+    torch.testing.assert_close(found.value, matrix.trace(), rtol=1e-13, atol=0)
+
+
+class KilledError(Exception):
+    pass
+
+
+class Mortal(Counting):
+    """Dies at a product."""
+
+    def __init__(self, matrix, life):
+        super().__init__(matrix)
+        self.life = life
+
+    def _product(self, block):
+        if self.count + block.shape[1] > self.life:
+            raise KilledError
+        return super()._product(block)
+
+
+@pytest.mark.parametrize("rtol", [None, 1e-3])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(method, rtol, tmp_path):
+    matrix, path = symmetric(torch.linspace(0.5, 1.5, 200)), tmp_path / "trace.npz"
+    settings = {"method": method, "matvecs": 120, "rtol": rtol, "checkpoint": path}
+    generators = seeded(3), seeded(3), seeded(3)
+    whole = trace(MatrixOperator(matrix), generator=generators[0], **settings)
+    assert not path.exists()
+    with pytest.raises(KilledError):
+        trace(Mortal(matrix, 90), generator=generators[1], **settings)
+    assert path.exists()
+    rest = Counting(matrix)
+    found = trace(rest, generator=generators[2], **settings)
+    assert (found.value, found.stderr, found.matvecs) == (whole.value, whole.stderr, whole.matvecs)
+    assert rest.count == whole.matvecs - 72
+    assert torch.equal(generators[0].get_state(), generators[2].get_state())
+    assert not path.exists()
+
+
+def test_a_checkpoint_of_other_work_is_refused(tmp_path):
+    matrix, path = symmetric(torch.linspace(0.5, 1.5, 200)), tmp_path / "trace.npz"
+    with pytest.raises(KilledError):
+        trace(Mortal(matrix, 90), matvecs=120, checkpoint=path)
+    for other in ({"method": "hutchinson"}, {"matvecs": 130}, {"rtol": 0.1}, {"generator": seeded(1)}):
+        with pytest.raises(ValueError, match="is of other work"):
+            trace(MatrixOperator(matrix), **{"matvecs": 120, "checkpoint": path, **other})
+
+
+def test_the_tolerance_is_checked():
+    with pytest.raises(ValueError, match="rtol must be positive and finite, got 0"):
+        trace(MatrixOperator(torch.eye(30)), rtol=0.0)

@@ -1,21 +1,22 @@
 """Spectral density by stochastic Lanczos quadrature.
 
 For a random unit vector v, vᵀ f(A) v ≈ Σⱼ τⱼ² f(θⱼ) with Ritz values θⱼ of m Lanczos steps and τⱼ the first entries of
-T's eigenvectors; its mean over v is tr f(A) / P. Each probe is kept as a row, so that its spread can be shown.
+T's eigenvectors; its mean over v is tr f(A) / P. Each probe is kept as a row, so that its spread can be shown. Outliers
+can be found one by one first: the probes then see only the rest, and no weight of an outlier is left to chance.
 Source: Lin, Saad and Yang 2016, arXiv:1308.5467; Ghorbani et al. 2019, arXiv:1901.10159.
 """
 
+from pathlib import Path
+
 import torch
-from torch import Tensor
 
 from landscape.checks import integer_in
 from landscape.isolation import random_source
-from landscape.linalg.lanczos import Tridiagonal, lanczos
-from landscape.linalg.probes import gaussian
+from landscape.linalg.moments import checked_moments
+from landscape.linalg.probe_journal import ProbeJournal
+from landscape.linalg.quadrature import Quadrature, quadrature
 from landscape.operator import CurvatureOperator
 from landscape.results import SpectralDensity
-
-BASIS_BYTES = 2**31  # Lanczos bases held at once; probes beyond it run one group after another
 
 
 def spectral_density(
@@ -23,38 +24,57 @@ def spectral_density(
     *,
     probes: int = 8,
     steps: int = 64,
+    outliers: int = 0,
+    max_matvecs: int | None = None,
+    check: int = 24,
     generator: torch.Generator | None = None,
+    checkpoint: str | Path | None = None,
 ) -> SpectralDensity:
     """Density of the eigenvalues of a symmetric operator.
 
     Args:
         operator: symmetric, (P, P).
         probes: random starting vectors; they share the passes over the data as far as memory goes.
-        steps: Lanczos steps a probe; products in all: probes · min(steps, P).
+        steps: Lanczos steps a probe; products: probes · min(steps, P).
+        outliers: eigenvalues of largest magnitude that `top_eigenpairs` takes out first; those that converge have the
+            exact weight 1 / P, and the bulk is resolved by all the steps.
+        max_matvecs: products that may be spent on the outliers; default max(1000, 10 outliers).
+        check: products for an independent estimate of the first two moments; 0 leaves them out.
         generator: for the probes; default seed 0.
+        checkpoint: a file ending in .npz that keeps the outliers and every two probes: a killed run, called again with
+            the same arguments, goes on from there and ends with the same numbers. Removed at the end.
     Returns:
-        SpectralDensity: nodes and weights (probes, steps), each row's weights summing to 1. Where a Krylov space closed
-        before `steps`, the remaining weights are 0 and the nodes repeat the last value.
+        SpectralDensity: nodes and weights (probes, steps + k), each row's weights summing to 1; k outliers come last.
+        Where a Krylov space closed before `steps`, the remaining weights are 0 and the nodes repeat the last value.
+        moments: mean and second of the density beside mean_expected = tr(A) / P and second_expected = |A|_F² / P from
+            `check` other products, each with its _stderr.
     Raises:
-        ValueError: if probes or steps is below 1, or the operator gives NaN or infinity.
+        ValueError: if an argument is out of range, the operator gives NaN or infinity, or the checkpoint is of other
+            work.
     """
+    size = operator.shape[0]
     integer_in("probes", probes, 1)
     integer_in("steps", steps, 1)
-    starts = gaussian(operator, probes, random_source(generator))
-    group = max(1, BASIS_BYTES // (min(steps, operator.shape[0]) * operator.shape[0] * starts.element_size()))
-    nodes, weights = torch.zeros(2, probes, steps, dtype=torch.float64)
-    for first in range(0, probes, group):
-        runs = lanczos(operator, starts[:, first : first + group], steps)
-        for row in range(runs.diagonal.shape[0]):
-            nodes[first + row], weights[first + row] = _quadrature(runs, row, steps)
-    return SpectralDensity(nodes=nodes, weights=weights, matvecs=probes * min(steps, operator.shape[0]))
+    integer_in("outliers", outliers, 0, size - 1)
+    integer_in("check", check, 0)
+    limit = max(1000, 10 * outliers) if max_matvecs is None else max_matvecs
+    integer_in("max_matvecs", limit, 1)
+    source = random_source(generator)
+    settings = {"what": "density", "probes": probes, "steps": steps, "outliers": outliers, "limit": limit}
+    journal = ProbeJournal(checkpoint, operator, source, settings)
+    runs = quadrature(operator, probes, steps, outliers, limit, journal)
+    found = checked_moments(operator, _density(runs, size, steps), check, source)
+    journal.close()
+    return found
 
 
-def _quadrature(runs: Tridiagonal, row: int, steps: int) -> tuple[Tensor, Tensor]:
-    """Nodes and weights of one probe, padded to `steps`."""
-    values, vectors = torch.linalg.eigh(runs.matrix(row))
-    n = len(values)
-    nodes = torch.cat([values, values[-1:].expand(steps - n)])
-    weights = torch.zeros(steps, dtype=torch.float64)
-    weights[:n] = vectors[0] ** 2
-    return nodes, weights / weights.sum()
+def _density(runs: Quadrature, size: int, steps: int) -> SpectralDensity:
+    """Each probe padded to `steps`; outliers last, with the weight that they have exactly."""
+    probes, count = len(runs.lengths), len(runs.outliers)
+    nodes, weights = torch.zeros(2, probes, steps + count, dtype=torch.float64)
+    for row, (values, shares) in enumerate(runs.rules(steps)):
+        n = len(values)
+        nodes[row, :steps] = torch.cat([values, values[-1:].expand(steps - n)])
+        weights[row, :n] = shares * (1 - count / size)
+    nodes[:, steps:], weights[:, steps:] = runs.outliers, 1 / size
+    return SpectralDensity(nodes=nodes, weights=weights, matvecs=runs.matvecs, outliers=runs.outliers)

@@ -1,4 +1,4 @@
-"""The range sketch that XTrace and XDiag share: Y = A Ω = Q R, and what is left of Q when one test vector is left out.
+"""The range sketch that XTrace, Hutch++ and XDiag share: Y = A Ω = Q R, and what is left of Q without a test vector.
 
 Without column i the sketch spans the part of range(Q) that is orthogonal to Q sᵢ, with sᵢ the unit vector in R's rows'
 space orthogonal to all other columns of R. Where Y has fewer independent columns than test vectors, a column that the
@@ -7,6 +7,7 @@ Source: Epperly, Tropp and Webber 2024, "XTrace: making the most of every sample
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -24,27 +25,41 @@ class Sketch:
     images: Tensor  # A Ω (P, m)
     basis: Tensor  # Q (P, r), orthonormal
     basis_images: Tensor  # A Q (P, r)
-    left_out: Tensor  # (r, m), column i is sᵢ
 
     @property
     def matvecs(self) -> int:
         """Products spent, m + r."""
         return self.images.shape[1] + self.basis_images.shape[1]
 
+    @cached_property
+    def left_out(self) -> Tensor:
+        """(r, m), column i is sᵢ ∝ (R Rᵀ)⁻¹ rᵢ; 0 where the leverage rᵢᵀ (R Rᵀ)⁻¹ rᵢ is below 1: others replace it."""
+        left, singular, right = torch.linalg.svd(self.basis.T @ self.images, full_matrices=False)
+        leverage = right.square().sum(0)
+        dual = right / torch.where(singular > 0, singular, 1)[:, None]
+        norms = dual.norm(dim=0)
+        replaceable = (leverage < 1 - 100 * torch.finfo(right.dtype).eps) | (norms == 0)
+        dual = torch.where(replaceable, torch.zeros_like(dual), dual / torch.where(norms > 0, norms, 1))
+        return left @ dual
 
-def sketch(operator: CurvatureOperator, probes: Block) -> Sketch:
-    """Sketch the operator's range with the columns of `probes` (P, m); at most 2 m products."""
+
+def sketch(operator: CurvatureOperator, probes: Block, earlier: Sketch | None = None) -> Sketch:
+    """Sketch the operator's range with the columns of `probes` (P, m), or add them; at most 2 m products."""
     images = operator.matmat(probes)
-    basis, singular, right = torch.linalg.svd(images, full_matrices=False)
-    rank = max(1, int((singular > breakdown_level(operator, singular.max())).sum()))
-    basis, singular, right = basis[:, :rank], singular[:rank], right[:rank]
-    return Sketch(probes, images, basis, operator.matmat(basis), _left_out(singular, right))
+    if earlier is None:
+        basis = _directions(operator, images, images, least=1)
+        return Sketch(probes, images, basis, operator.matmat(basis))
+    known = earlier.basis
+    rest = images - known @ (known.T @ images)
+    fresh = _directions(operator, rest - known @ (known.T @ rest), images, least=0)
+    fresh = torch.linalg.qr(fresh - known @ (known.T @ fresh))[0]
+    fresh_images = operator.matmat(fresh) if fresh.shape[1] else fresh
+    pairs = ((earlier.probes, probes), (earlier.images, images), (known, fresh), (earlier.basis_images, fresh_images))
+    return Sketch(*(torch.cat(pair, dim=1) for pair in pairs))
 
 
-def _left_out(singular: Tensor, right: Tensor) -> Tensor:
-    """sᵢ ∝ (R Rᵀ)⁻¹ rᵢ for columns whose leverage rᵢᵀ (R Rᵀ)⁻¹ rᵢ is 1, that is, which no others replace."""
-    leverage = right.square().sum(0)
-    dual = right / torch.where(singular > 0, singular, 1)[:, None]
-    norms = dual.norm(dim=0)
-    replaceable = (leverage < 1 - 100 * torch.finfo(right.dtype).eps) | (norms == 0)
-    return torch.where(replaceable, torch.zeros_like(dual), dual / torch.where(norms > 0, norms, 1))
+def _directions(operator: CurvatureOperator, block: Tensor, images: Tensor, least: int) -> Tensor:
+    """Orthonormal basis of the block's columns (P, r), without what is rounding beside the images."""
+    basis, singular, _ = torch.linalg.svd(block, full_matrices=False)
+    rank = int((singular > breakdown_level(operator, torch.linalg.matrix_norm(images, 2))).sum())
+    return basis[:, : max(least, rank)]

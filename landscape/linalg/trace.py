@@ -1,83 +1,159 @@
 """Trace of a symmetric operator from products alone.
 
 Hutchinson: mean of ωᵀ A ω. Hutch++: the trace on a sketch of the range, exactly, plus Hutchinson on the rest. XTrace:
-Hutch++ with every test vector used for both, leaving it out of its own sketch, and averaged.
+Hutch++ with every test vector used for both, leaving it out of its own sketch, and averaged. All grow: test vectors are
+added to those that are there, and one sketch of 2m vectors is worth far more than two of m.
 Source: Meyer et al. 2021, arXiv:2010.09649, Algorithm 1; Epperly, Tropp and Webber 2024, arXiv:2301.07825, section 2.3.
 """
 
 from dataclasses import replace
-from math import sqrt
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from landscape.checks import integer_in, one_of
+from landscape.checks import integer_in, one_of, positive
 from landscape.isolation import random_source
+from landscape.linalg.probe_journal import ProbeJournal
 from landscape.linalg.probes import rademacher, sphere
-from landscape.linalg.sketch import sketch
+from landscape.linalg.sketch import Sketch, sketch
+from landscape.linalg.student import calibrated_error
+from landscape.linalg.xtrace import xtrace
 from landscape.operator import CurvatureOperator
-from landscape.results import Estimate, standard_error
+from landscape.results import Estimate
+
+State = dict[str, Tensor]  # what an estimator has so far
+
+FIRST, GROWTH = 32, 1.5  # products of the first round, and by how much all of them grow in the next
+CHUNK = 64  # test vectors at once where they need not be kept
 
 
 def trace(
     operator: CurvatureOperator,
     *,
-    matvecs: int = 60,
+    matvecs: int | None = None,
     method: str = "xtrace",
+    rtol: float | None = None,
     generator: torch.Generator | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Estimate:
-    """Estimate of tr(A) with a standard error.
+    """Estimate of tr(A) with a calibrated standard error: value ± 1.96 stderr holds tr(A) in 90-99 % of runs.
 
     Args:
         operator: symmetric, (P, P).
-        matvecs: products in all; from P on the trace is summed exactly with P products.
+        matvecs: products in all, default 60; from P on the trace is summed exactly with P products. With `rtol` the
+            most that may be spent, default 1000, where an exact sum at the end comes on top of the rounds before it.
         method: "xtrace" (at least 4 products) | "hutch++" (at least 6) | "hutchinson" (at least 2).
+        rtol: go on in rounds, of 32 products in all, 48, 72, ..., until stderr <= rtol |value|.
         generator: for the test vectors; default seed 0.
+        checkpoint: a file ending in .npz that keeps every whole round: a killed run, called again with the same
+            arguments, goes on from there and ends with the same numbers. Removed at the end.
     Returns:
         Estimate of tr(A); exact up to rounding where the rank is below matvecs / 2 (xtrace) or matvecs / 3 (hutch++).
+        details with rtol: rtol, and reached, 1 or 0.
     Raises:
-        ValueError: if matvecs is too small, or the method is unknown.
+        ValueError: if matvecs is too small, rtol not positive, the method unknown, or the checkpoint of other work.
     """
     one_of("method", method, tuple(_METHODS))
-    estimator, least = _METHODS[method]
-    size = operator.shape[0]
-    integer_in("matvecs", matvecs, min(least, size))
-    if matvecs >= size:
-        return _estimate(operator.dense().diagonal().double().sum()[None], size)
-    return estimator(operator, matvecs, random_source(generator))
+    least, size = _METHODS[method][0], operator.shape[0]
+    limit = matvecs if matvecs is not None else 60 if rtol is None else 1000
+    integer_in("matvecs", limit, min(least, size))
+    if rtol is not None:
+        positive("rtol", rtol)
+    source = random_source(generator)
+    settings = {"what": "trace", "method": method, "matvecs": limit, "rtol": rtol}
+    journal = ProbeJournal(checkpoint, operator, source, settings)
+    found = _in_rounds(operator, method, _rounds(limit, size, rtol is None and checkpoint is None), rtol, journal)
+    journal.close()
+    if rtol is None:
+        return found
+    return replace(found, details={"rtol": rtol, "reached": float(_within(found, rtol))})
 
 
-def _hutchinson(operator: CurvatureOperator, matvecs: int, source: torch.Generator) -> Estimate:
-    probes = rademacher(operator, matvecs, source)
-    return _estimate(_forms(probes, operator.matmat(probes)), matvecs)
+def _rounds(limit: int, size: int, at_once: bool) -> list[int]:
+    """Products in all after each round; a total of P, the last one, stands for the exact sum."""
+    last = min(limit, size)
+    totals, total = [], FIRST
+    while not at_once and total + 6 < last:  # every round adds to the sketch and to the tests
+        totals.append(total)
+        total = int(GROWTH * total)
+    return [*totals, last]
 
 
-def _hutch_plus_plus(operator: CurvatureOperator, matvecs: int, source: torch.Generator) -> Estimate:
-    third = matvecs // 3
-    found = sketch(operator, rademacher(operator, third, source))
-    probes = rademacher(operator, matvecs - 2 * third, source)
-    rest = probes - found.basis @ (found.basis.T @ probes)
-    on_rest = _forms(rest, operator.matmat(rest))
-    on_sketch = _forms(found.basis, found.basis_images).sum()
-    return _estimate(on_sketch + on_rest, found.matvecs + probes.shape[1])
+def _in_rounds(
+    operator: CurvatureOperator, method: str, totals: list[int], rtol: float | None, journal: ProbeJournal
+) -> Estimate:
+    _, grow, estimate = _METHODS[method]
+    state = journal.load()
+    done = int(state.pop("rounds", torch.tensor(0)))
+    found = estimate(state) if done else None
+    while done < len(totals) and not (found and rtol and _within(found, rtol)):
+        if totals[done] == operator.shape[0]:
+            return _exact(operator, found.matvecs if found and rtol else 0)
+        state = grow(operator, state, totals[done], journal.source)
+        done += 1
+        journal.save({**state, "rounds": torch.tensor(done)})
+        found = estimate(state)
+    assert found is not None  # there is at least one round
+    return found
 
 
-def _xtrace(operator: CurvatureOperator, matvecs: int, source: torch.Generator) -> Estimate:
-    """Each test vector on the sphere; the rest outside its sketch is scaled back to the sphere there (section 2.3)."""
-    found = sketch(operator, sphere(operator, matvecs // 2, source))
-    left, size = found.left_out.double(), operator.shape[0]
-    inner = (found.basis.T @ found.basis_images).double()  # H = Qᵀ A Q
-    w = (found.basis.T @ found.probes).double()  # Qᵀ ω
-    p = w - left * (left * w).sum(0)  # coordinates of ω in its own sketch
-    on_sketch = inner.trace() - _forms(left, inner @ left)
-    crossed = (found.basis_images.T @ found.probes).double()  # Qᵀ A ω
-    on_rest = _forms(found.probes, found.images) - 2 * (crossed * p).sum(0) + _forms(p, inner @ p)
-    left_rank = inner.shape[0] - left.square().sum(0).round()
-    scale = (size - left_rank) / (found.probes.double().square().sum(0) - p.square().sum(0))
-    spread = _estimate(on_sketch + scale * on_rest, found.matvecs)
-    # the leave-one-out estimates share one sketch, so that their spread alone is too small: ±2 of it held the truth in
-    # 67-93 % of runs on six kinds of spectra, with this factor in 82-99 %
-    return replace(spread, stderr=spread.stderr * sqrt(2))
+def _within(found: Estimate, rtol: float) -> bool:
+    return bool(found.stderr <= rtol * found.value.abs())
+
+
+def _exact(operator: CurvatureOperator, before: int) -> Estimate:
+    value = operator.dense().diagonal().double().sum().cpu()
+    return Estimate(value=value, stderr=torch.zeros_like(value), matvecs=before + operator.shape[0])
+
+
+def _grow_hutchinson(operator: CurvatureOperator, state: State, total: int, source: torch.Generator) -> State:
+    samples = [state["samples"]] if state else []
+    missing = total - sum(len(part) for part in samples)
+    for start in range(0, missing, CHUNK):
+        probes = rademacher(operator, min(CHUNK, missing - start), source)
+        samples.append(_forms(probes, operator.matmat(probes)))
+    return {"samples": torch.cat(samples)}
+
+
+def _hutchinson(state: State) -> Estimate:
+    return _mean(state["samples"], len(state["samples"]))
+
+
+def _grow_sketch(
+    operator: CurvatureOperator, state: State, probes: Tensor, others: tuple[str, ...] = ()
+) -> dict[str, Tensor]:
+    earlier = Sketch(**{name: part for name, part in state.items() if name not in others}) if state else None
+    return dict(vars(sketch(operator, probes, earlier)))
+
+
+def _grow_hutch_plus_plus(operator: CurvatureOperator, state: State, total: int, source: torch.Generator) -> State:
+    third = total // 3
+    known = [state[name].shape[1] for name in ("probes", "tests")] if state else [0, 0]
+    probes = rademacher(operator, third - known[0], source)
+    grown = _grow_sketch(operator, state, probes, ("tests", "test_images"))
+    tests = rademacher(operator, total - 2 * third - known[1], source)
+    images = operator.matmat(tests)
+    if state:
+        tests, images = torch.cat([state["tests"], tests], 1), torch.cat([state["test_images"], images], 1)
+    return {**grown, "tests": tests, "test_images": images}
+
+
+def _hutch_plus_plus(state: State) -> Estimate:
+    basis, basis_images, tests = state["basis"], state["basis_images"], state["tests"]
+    inner = basis.T @ tests
+    on_rest = _forms(tests - basis @ inner, state["test_images"] - basis_images @ inner)
+    spent = state["probes"].shape[1] + basis.shape[1] + tests.shape[1]
+    return _mean(_forms(basis, basis_images).sum() + on_rest, spent)
+
+
+def _grow_xtrace(operator: CurvatureOperator, state: State, total: int, source: torch.Generator) -> State:
+    known = state["probes"].shape[1] if state else 0
+    return _grow_sketch(operator, state, sphere(operator, total // 2 - known, source))
+
+
+def _xtrace(state: State) -> Estimate:
+    return xtrace(Sketch(**state))
 
 
 def _forms(block: Tensor, images: Tensor) -> Tensor:
@@ -85,10 +161,12 @@ def _forms(block: Tensor, images: Tensor) -> Tensor:
     return (block.double() * images.double()).sum(0)
 
 
-def _estimate(samples: Tensor, matvecs: int) -> Estimate:
-    exact = len(samples) == 1
-    stderr = torch.zeros_like(samples[0]) if exact else standard_error(samples)
-    return Estimate(value=samples.mean().cpu(), stderr=stderr.cpu(), matvecs=matvecs)
+def _mean(samples: Tensor, matvecs: int) -> Estimate:
+    return Estimate(value=samples.mean().cpu(), stderr=calibrated_error(samples).cpu(), matvecs=matvecs)
 
 
-_METHODS = {"xtrace": (_xtrace, 4), "hutch++": (_hutch_plus_plus, 6), "hutchinson": (_hutchinson, 2)}
+_METHODS = {
+    "xtrace": (4, _grow_xtrace, _xtrace),
+    "hutch++": (6, _grow_hutch_plus_plus, _hutch_plus_plus),
+    "hutchinson": (2, _grow_hutchinson, _hutchinson),
+}

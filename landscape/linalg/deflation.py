@@ -1,0 +1,46 @@
+"""Large eigenvalues taken out of an operator, so that random probes need to see only the rest.
+
+(I − V Vᵀ) A (I − V Vᵀ) with orthonormal V. tr(A) = tr(Vᵀ A V) + tr(rest) holds for any V; for other functions of A the
+error is second order in the residuals of V.
+Source: Gambhir, Stathopoulos and Orginos 2017, "Deflation as a method of variance reduction", arXiv:1603.05988.
+"""
+
+import torch
+from torch import Tensor
+
+from landscape.linalg.eigen import top_eigenpairs
+from landscape.operator import CurvatureOperator
+from landscape.vectors import Block
+
+
+class Deflated(CurvatureOperator):
+    """The operator on the orthogonal complement of the columns of `vectors` (P, k), 0 on these."""
+
+    def __init__(self, operator: CurvatureOperator, vectors: Block) -> None:
+        super().__init__(operator.shape[0], operator.dtype, operator.device)
+        self.operator, self.vectors = operator, vectors
+
+    def outside(self, block: Block) -> Block:
+        """What the block (P, K) has in the complement; twice, so that rounding leaves nothing."""
+        for _ in range(2):
+            block = block - self.vectors @ (self.vectors.T @ block)
+        return block
+
+    def _product(self, block: Tensor) -> Tensor:
+        return self.outside(self.operator.matmat(self.outside(block)))
+
+
+def outlying(
+    operator: CurvatureOperator, count: int, max_matvecs: int, source: torch.Generator
+) -> tuple[Tensor, Block, int]:
+    """Of the `count` eigenvalues of largest magnitude those that converge within the products given.
+
+    Returns:
+        Values (k,) in float64 on the CPU, vectors (P, k), and the products spent.
+    """
+    if count == 0:
+        none = torch.empty(operator.shape[0], 0, dtype=operator.dtype, device=operator.device)
+        return torch.empty(0, dtype=torch.float64), none, 0
+    pairs = top_eigenpairs(operator, count, max_matvecs=max_matvecs, generator=source)
+    sure = pairs.converged
+    return pairs.values[sure].cpu().double(), pairs.vectors[:, sure].contiguous(), pairs.matvecs

@@ -1,0 +1,76 @@
+"""Stochastic Lanczos quadrature: what random probes say of the spectrum, after the outliers have been taken out.
+
+For a random unit vector v, vᵀ f(A) v ≈ Σⱼ τⱼ² f(θⱼ) with Ritz values θⱼ of m Lanczos steps and τⱼ the first entries of
+T's eigenvectors; its mean over v is tr f(A) / P. The leading n × n part of T is the quadrature of n steps.
+Source: Ubaru, Chen and Saad 2017, "Fast estimation of tr(f(A)) via stochastic Lanczos quadrature", Algorithm 1.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from landscape.linalg.deflation import Deflated, outlying
+from landscape.linalg.lanczos import lanczos
+from landscape.linalg.probe_journal import ProbeJournal
+from landscape.linalg.probes import gaussian
+from landscape.operator import CurvatureOperator
+
+BASIS_BYTES = 2**31  # Lanczos bases held at once; probes beyond it run one group after another
+KEPT = 2  # probes between two states of a checkpoint
+
+
+@dataclass(frozen=True, eq=False)
+class Quadrature:
+    """One tridiagonal T a probe for the rest of the spectrum, and the eigenvalues found one by one."""
+
+    diagonal: Tensor  # (probes, m), float64 on the CPU
+    offdiagonal: Tensor  # (probes, m)
+    lengths: Tensor  # (probes,), steps before the Krylov space closed
+    outliers: Tensor  # (k,)
+    matvecs: int
+
+    def rules(self, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Nodes and weights (n,) of each probe with at most so many steps; the weights sum to 1."""
+        for diagonal, offdiagonal, length in zip(self.diagonal, self.offdiagonal, self.lengths.tolist(), strict=True):
+            n = min(steps, length)
+            off = offdiagonal[: n - 1]
+            nodes, vectors = torch.linalg.eigh(torch.diag(diagonal[:n]) + torch.diag(off, 1) + torch.diag(off, -1))
+            weights = vectors[0] ** 2
+            yield nodes, weights / weights.sum()
+
+
+def quadrature(
+    operator: CurvatureOperator, probes: int, steps: int, outliers: int, max_matvecs: int, journal: ProbeJournal
+) -> Quadrature:
+    """Run the probes, in groups that fit in memory, or from a checkpoint on those that are missing."""
+    size, kept = operator.shape[0], journal.journal.path is not None
+    state = journal.load()
+    if not state:
+        values, vectors, spent = outlying(operator, outliers, max_matvecs, journal.source)
+        none = torch.empty(0, min(steps, size - len(values)), dtype=torch.float64)
+        state = {"values": values, "vectors": vectors, "spent": torch.tensor(spent), "lengths": none[:, 0].long()}
+        state |= {"starts": gaussian(operator, probes, journal.source), "diagonal": none, "offdiagonal": none}
+        journal.save(state)
+    steps = state["diagonal"].shape[1]
+    fitting = max(1, BASIS_BYTES // (steps * size * torch.finfo(operator.dtype).bits // 8))
+    for first in range(len(state["lengths"]), probes, min(fitting, KEPT) if kept else fitting):
+        state |= _run(operator, state, first, min(fitting, KEPT) if kept else fitting)
+        journal.save(state)
+    spent = int(state["spent"]) + probes * steps
+    diagonal, offdiagonal, lengths, values = (
+        state[name].cpu() for name in ("diagonal", "offdiagonal", "lengths", "values")
+    )
+    return Quadrature(diagonal, offdiagonal, lengths, values, spent)
+
+
+def _run(operator: CurvatureOperator, state: dict[str, Tensor], first: int, group: int) -> dict[str, Tensor]:
+    """The rows of `group` probes more."""
+    rest, starts = operator, state["starts"][:, first : first + group]
+    if state["vectors"].shape[1]:
+        rest = Deflated(operator, state["vectors"])
+        starts = rest.outside(starts)
+    runs = lanczos(rest, starts, state["diagonal"].shape[1])
+    names = ("diagonal", "offdiagonal", "lengths")
+    return {name: torch.cat([state[name].cpu(), getattr(runs, name)]) for name in names}
