@@ -80,3 +80,20 @@ def as_buffers(model: nn.Module, moments: dict[str, Moments]) -> dict[str, Tenso
             buffers[f"{prefix}running_mean"] = mean.to(layer.running_mean)
             buffers[f"{prefix}running_var"] = variance.to(layer.running_var)
     return buffers
+
+
+def packed(model: nn.Module, moments: dict[str, Moments]) -> Tensor:
+    """The moments as one vector, as long on every process, also where no batch was seen: they add up."""
+    parts = []
+    for name, layer in batch_norm_layers(model).items():
+        own = moments.get(name, Moments())
+        sums = [part.expand(layer.num_features) for part in (own.total, own.squares)]
+        parts.append(torch.cat([torch.tensor([own.count]), *(part.cpu().double() for part in sums)]))
+    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
+
+
+def unpacked(model: nn.Module, flat: Tensor) -> dict[str, Moments]:
+    """What `packed` put into one vector."""
+    layers = batch_norm_layers(model)
+    pieces = flat.split([1 + 2 * layer.num_features for layer in layers.values()])
+    return {name: Moments(int(piece[0]), *piece[1:].chunk(2)) for name, piece in zip(layers, pieces, strict=True)}

@@ -40,6 +40,16 @@ def join(parts: Sequence[Any]) -> Any:
     return first
 
 
+def nbytes(part: Any) -> int:
+    """Bytes of the tensors in a batch."""
+    return sum(tensor.nbytes for tensor in _tensors(part))
+
+
+def count(part: Any) -> int:
+    """Samples of a batch: the length of its first tensor, 1 without any."""
+    return next((len(tensor) for tensor in _tensors(part) if tensor.ndim > 0), 1)
+
+
 def shapes(part: Any) -> str:
     """Shape and dtype in words, for messages."""
     if isinstance(part, Tensor):
@@ -47,6 +57,17 @@ def shapes(part: Any) -> str:
     if isinstance(part, list | tuple):
         return "(" + ", ".join(shapes(value) for value in part[:3]) + ")"
     return type(part).__name__
+
+
+def _tensors(part: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    _map(note, part)
+    return found
 
 
 def _map(function: Callable[[Tensor], Tensor], part: Any) -> Any:

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from landscape.batch_norm import POLICIES, as_buffers, inference_flags, moments_recorded
+from landscape.batch_norm import POLICIES, as_buffers, inference_flags, moments_recorded, packed, unpacked
 from landscape.batches import is_one_pair, is_pair, shapes, to_device
 from landscape.checks import not_negative, one_of, require, vector_like
+from landscape.distributed import ProcessGroup, Sums, agree, summed
 from landscape.isolation import derivatives_on, random_state_kept
 from landscape.program import Batch, Criterion, Forward, Program, gradient_of
 from landscape.second_order import differentiable_twice
@@ -66,12 +67,18 @@ class Problem:
         self.weight = weight or _count
         self.batch_norm = batch_norm
         self.layout: Layout = layout_of(model, _selected(model, parameters))
+        self.process_group: ProcessGroup | None = None
         self._program = Program(model, self.forward, criterion)
 
     @property
     def size(self) -> int:
         """P, the length of w."""
         return self.layout.size
+
+    @property
+    def counts_samples(self) -> bool:
+        """Whether a batch weighs as much as it has samples, one unit each: the default."""
+        return self.weight is _count
 
     def vector(self) -> Tensor:
         """A copy of the model's own weights, (P,)."""
@@ -82,6 +89,25 @@ class Problem:
         """The same network, criterion and parameters on other data."""
         other = copy(self)
         other.data = _readable_again(data)
+        return other
+
+    def with_processes(self, process_group: ProcessGroup | None) -> "Problem":
+        """The same function where `data` is this process's shard of the whole, such as `shard(dataset, group)`.
+
+        From then on every pass over the data ends in one all-reduce, so all processes must make the same calls with the
+        same arguments and generators of the same seed; all get the same results. Units are counted, not processes.
+
+        Args:
+            process_group: such as torch.distributed.group.WORLD; None for this process and its data alone.
+        Raises:
+            ValueError: if the processes' weights differ.
+        """
+        other = copy(self)
+        other.process_group = process_group
+        if process_group is not None:
+            w = self.vector()
+            same = agree(torch.stack([w.sum(), w.norm()]), process_group)
+            require(same, "the processes' weights must be equal, got different ones; load the same checkpoint on each")
         return other
 
     def restricted_to(self, names: Sequence[str]) -> "Problem":
@@ -114,11 +140,12 @@ class Problem:
             return torch.cat([gradient_of(loss, leaf), loss.detach().reshape(1).to(leaf)])
 
         with derivatives_on():
-            joined = self.mean(both, w)
+            joined = self.mean(both, w, shape=(self.size + 1,))
         return joined[-1], joined[:-1].clone()
 
     def outputs(self, w: Tensor | None = None) -> Tensor:
         """The network's outputs on all the data at w, joined along axis 0. Raises ValueError if they are no tensors."""
+        self._require_alone("outputs")
         pieces: list[Tensor] = []
 
         def collect(batch: Batch) -> Tensor:
@@ -135,6 +162,7 @@ class Problem:
 
     def pairs(self) -> list[tuple[Any, Any, float]]:
         """All batches as (inputs, targets, units) on the parameters' device, in the order of the data."""
+        self._require_alone("pairs")
         found: list[tuple[Any, Any, float]] = []
 
         def collect(batch: Batch) -> Tensor:
@@ -151,6 +179,8 @@ class Problem:
         *,
         second_order: bool = False,
         buffers: dict[str, Tensor] | None = None,
+        shape: Sequence[int] = (),
+        batches: Iterable[Batch] | None = None,
     ) -> Tensor:
         """Σ_b u_b term(b) / Σ_b u_b in one pass over the data, summed in float64: what every number here is made of.
 
@@ -160,16 +190,23 @@ class Problem:
             second_order: the term takes second derivatives, see `second_order.py`.
             buffers: what replaces the model's own, by name: `statistics(w)`, to spare its pass over the data, or
                 `constants()`.
+            shape: of the term's tensor; only asked for with several processes, of which one may hold no data.
+            batches: those of an earlier pass, in place of reading the data.
         Raises:
             ValueError: if the data is empty, a batch is no (inputs, targets), or the criterion fails.
         """
         w = self._own_or_checked(w)
         buffers = self.statistics(w) if buffers is None else buffers
-        total, units = torch.zeros((), dtype=torch.float64, device=w.device), 0.0
-        with self._pass(second_order):
-            for batch in self._batches(w, buffers):
-                total = total + batch.units * term(batch).detach().double()
-                units += batch.units
+
+        def local() -> Sums:
+            total, units = torch.zeros((), dtype=torch.float64, device=w.device), 0.0
+            with self._pass(second_order):
+                for batch in self._batches(w, buffers) if batches is None else batches:
+                    total = total + batch.units * term(batch).detach().double()
+                    units += batch.units
+            return total, units
+
+        total, units = summed(local, shape, w.device, self.process_group)
         require(
             units > 0,
             "data must hold at least one batch of positive weight, got none; a generator can be read only once",
@@ -180,10 +217,18 @@ class Problem:
         """The batch-norm buffers that replace the model's own at w: none, unless the policy is "recompute"."""
         if self.batch_norm != "recompute":
             return {}
-        with torch.no_grad(), moments_recorded(self.model) as moments, self._pass(batch_statistics=True):
-            for batch in self._batches(w, buffers or {}):
-                batch.evaluate(w)
-        return as_buffers(self.model, moments)
+
+        def local() -> Sums:
+            units = 0.0
+            with torch.no_grad(), moments_recorded(self.model) as moments, self._pass(batch_statistics=True):
+                for batch in self._batches(w, buffers or {}):
+                    batch.evaluate(w)
+                    units += batch.units
+            return packed(self.model, moments), units
+
+        shape = packed(self.model, {}).shape
+        total, _ = summed(local, shape, w.device, self.process_group)
+        return as_buffers(self.model, unpacked(self.model, total.cpu()))
 
     def constants(self) -> dict[str, Tensor]:
         """Copies of what the loss depends on besides w: the model's other parameters and its buffers, by name."""
@@ -229,6 +274,12 @@ class Problem:
                 yield Batch(
                     self._program, self.layout, index, inputs, targets, units, w.detach().clone(), state | fresh
                 )
+
+    def _require_alone(self, what: str) -> None:
+        require(
+            self.process_group is None,
+            f"{what} are those of one process, got a problem of several; use problem.with_processes(None)",
+        )
 
     def _own_or_checked(self, w: Tensor | None) -> Tensor:
         own = self.vector()

@@ -5,8 +5,8 @@ own tensors are neither written nor part of a graph.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -44,23 +44,38 @@ class Batch:
     units: float
     w: Tensor  # (P,), where the pass is; a private copy
     state: Mapping[str, Tensor]  # the model's other parameters and its buffers
+    rewind: Callable[[], None] | None = None  # goes back to the random state in which the batch is evaluated
 
     def evaluate(self, w: Tensor) -> tuple[Tensor, Any]:
         """Mean loss over the batch, (), and the outputs, at w. A NaN stays NaN."""
-        state = {f"model.{name}": value for name, value in self.state.items()}
-        for name, piece in zip(self.layout.names, self.layout.unflatten(w), strict=True):
-            state[f"model.{name}"] = piece.to(state[f"model.{name}"].dtype)
-        loss, outputs = torch.func.functional_call(self.program, state, (self.inputs, self.targets, self.index))
-        return loss, outputs
+        return self._evaluated(self.layout.unflatten(w))
 
     def loss(self, w: Tensor) -> Tensor:
         """Mean loss over the batch at w, (). Raises ValueError if it is NaN or infinite."""
-        loss, _ = self.evaluate(w)
+        return self.loss_of(self.layout.unflatten(w))
+
+    def loss_of(self, pieces: Sequence[Tensor]) -> Tensor:
+        """As `loss`, where each parameter is a tensor of its own, so that derivatives can be taken one by one."""
+        loss, _ = self._evaluated(pieces)
         require(
             bool(loss.isfinite()),
             f"batch {self.index}: the loss is {loss.item()}; check the weights, inputs and targets for NaN",
         )
         return loss
+
+    def afresh(self) -> "Batch":
+        """The same batch with buffers of its own, to be evaluated once more: a forward pass may write into them."""
+        own = {name: self.state[name].clone() for name, _ in self.program.model.named_buffers()}
+        return replace(self, state={**self.state, **own})
+
+    def _evaluated(self, pieces: Sequence[Tensor]) -> tuple[Tensor, Any]:
+        if self.rewind is not None:
+            self.rewind()
+        state = {f"model.{name}": value for name, value in self.state.items()}
+        for name, piece in zip(self.layout.names, pieces, strict=True):
+            state[f"model.{name}"] = piece.to(state[f"model.{name}"].dtype)
+        loss, outputs = torch.func.functional_call(self.program, state, (self.inputs, self.targets, self.index))
+        return loss, outputs
 
 
 def criterion_loss(criterion: Criterion, outputs: Any, targets: Any, index: int) -> Tensor:
@@ -73,6 +88,8 @@ def criterion_loss(criterion: Criterion, outputs: Any, targets: Any, index: int)
         with warnings.catch_warnings():  # where torch would broadcast (B, 1) with (B,) to (B, B)
             warnings.filterwarnings("error", message="Using a target size")
             loss = criterion(outputs, targets)
+    except torch.OutOfMemoryError:  # a RuntimeError that the targets have no part in
+        raise
     except (RuntimeError, ValueError, IndexError, TypeError, UserWarning) as error:
         raise ValueError(f"{met()} failed: {str(error).splitlines()[0]}; check the targets' shape and dtype") from error
     if not (isinstance(loss, Tensor) and loss.numel() == 1 and loss.is_floating_point()):

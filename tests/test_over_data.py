@@ -21,6 +21,7 @@ OPERATORS = {
 def memory(request, monkeypatch):
     if request.param == "data read again":
         monkeypatch.setattr(over_data, "GRAPH_BYTES", 0)
+        monkeypatch.setattr(over_data, "BATCH_BYTES", 0)
 
 
 class Forbidden:

@@ -28,7 +28,12 @@ Residual = Callable[[Tensor, Any, dict[str, Any], torch.Generator], tuple[Tensor
 
 
 def fisher(
-    problem: Problem, kind: str = "exact", *, generator: torch.Generator | None = None, w: Tensor | None = None
+    problem: Problem,
+    kind: str = "exact",
+    *,
+    generator: torch.Generator | None = None,
+    w: Tensor | None = None,
+    **settings: Any,
 ) -> CurvatureOperator:
     """Fisher matrix of the mean loss as an operator (P, P).
 
@@ -38,13 +43,16 @@ def fisher(
             g gᵀ, g the gradient of the criterion on that sample alone).
         generator: for "sampled"; default seed 0.
         w: where, (P,); default the model's own weights at the time of this call.
+        settings: memory, chunk, micro_batch, tf32 as `hessian` has them.
     Raises:
         ValueError: if kind is unknown, or "sampled" meets a criterion other than cross entropy, MSE, BCE with logits.
     """
     one_of("kind", kind, ("exact", "sampled", "empirical"))
     if kind == "exact":
-        return GaussNewton(problem, w)
-    return EmpiricalFisher(problem, w) if kind == "empirical" else SampledFisher(problem, w, generator)
+        return GaussNewton(problem, w, **settings)
+    if kind == "empirical":
+        return EmpiricalFisher(problem, w, **settings)
+    return SampledFisher(problem, w, generator, **settings)
 
 
 class EmpiricalFisher(GaussNewton):
@@ -56,25 +64,29 @@ class EmpiricalFisher(GaussNewton):
             isinstance(targets, Tensor),
             f"the empirical Fisher needs targets in one tensor, got {type(targets).__name__}",
         )
-        z = outputs.detach().requires_grad_()
-        units = [
-            float(self.problem.weight(rows(batch.inputs, i, i + 1), targets[i : i + 1])) for i in range(len(targets))
-        ]
-        losses = [
-            criterion_loss(self.problem.criterion, z[i : i + 1], targets[i : i + 1], batch.index)
-            for i, count in enumerate(units)
-            if count > 0
-        ]
-        slopes = gradient_of(torch.stack(losses).sum(), z)
-        weights = torch.tensor(units, dtype=z.dtype, device=z.device) / sum(units)
+        units = self._units(batch)
+        valid = units > 0  # the criterion's mean over no unit would be NaN
+        z, t = outputs.detach()[valid], targets[valid]
+        slopes = torch.zeros_like(outputs)
+        slopes[valid] = _single_gradients(lambda z, t: criterion_loss(self.problem.criterion, z, t, batch.index), z, t)
+        weights = (units / units.sum()).to(outputs)
         return lambda u: _rank_one_sum(slopes, weights, u)
+
+    def _units(self, batch: Batch) -> Tensor:
+        """Units in each sample, (B,)."""
+        count = len(batch.targets)
+        if self.problem.counts_samples:
+            return torch.ones(count, dtype=torch.float64, device=batch.targets.device)
+        singles = [(rows(batch.inputs, i, i + 1), batch.targets[i : i + 1]) for i in range(count)]
+        units = [float(self.problem.weight(*single)) for single in singles]
+        return torch.tensor(units, dtype=torch.float64, device=batch.targets.device)
 
 
 class SampledFisher(GaussNewton):
     """Monte Carlo estimate of the exact Fisher matrix with one target per sample."""
 
-    def __init__(self, problem: Problem, w: Tensor | None, generator: torch.Generator | None) -> None:
-        super().__init__(problem, w)
+    def __init__(self, problem: Problem, w: Tensor | None, generator: torch.Generator | None, **settings: Any) -> None:
+        super().__init__(problem, w, **settings)
         self._residual, self._settings = _likelihood(problem.criterion)
         source = random_source(generator)
         self._seed = int(torch.randint(2**62, (), generator=source, device=source.device))
@@ -84,6 +96,21 @@ class SampledFisher(GaussNewton):
         source = torch.Generator().manual_seed(self._seed + batch.index)
         slopes, weights = self._residual(outputs.detach(), batch.targets, self._settings, source)
         return lambda u: _rank_one_sum(slopes, weights, u)
+
+
+def _single_gradients(loss: Callable[[Tensor, Tensor], Tensor], z: Tensor, t: Tensor) -> Tensor:
+    """∂ loss(z_i, t_i) / ∂ z_i for every sample i on its own, at once by vmap; shaped like z."""
+
+    def single(one: Tensor, target: Tensor) -> Tensor:
+        return loss(one[None], target[None])
+
+    try:
+        return torch.func.vmap(torch.func.grad(single))(z, t)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError):  # a criterion that looks at values or draws numbers: one sample after another
+        z = z.clone().requires_grad_()
+        return gradient_of(torch.stack([loss(z[i : i + 1], t[i : i + 1]) for i in range(len(z))]).sum(), z)
 
 
 def _rank_one_sum(slopes: Tensor, weights: Tensor, u: Tensor) -> Tensor:

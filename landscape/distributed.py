@@ -1,0 +1,72 @@
+"""Several processes, each with its own shard of the data: one all-reduce a pass joins their sums.
+
+Σ_b u_b t_b and Σ_b u_b over all batches of all processes, so that a process counts for the units it holds, not for one
+vote; a process without data adds zero. A flag travels with the sums: where one process fails, all raise, none waits for
+it. All ranks get the same bits and repeat the same algorithm on them, so that vectors need no further exchange: random
+ones are the same everywhere as long as the generators have the same seed.
+"""
+
+from collections.abc import Callable, Sequence, Sized
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+from torch.utils.data import Dataset, Subset
+
+ProcessGroup = Any  # torch.distributed.ProcessGroup, which builds without torch.distributed lack
+
+Sums = tuple[Tensor, float]  # Σ u t and Σ u
+
+
+def shard(dataset: Dataset[Any], process_group: ProcessGroup) -> Subset[Any]:
+    """This rank's samples, rank, rank + n, rank + 2n, ... with n processes: every sample once, none repeated.
+
+    `torch.utils.data.DistributedSampler` repeats samples to make the shards equal and so changes the mean.
+
+    Args:
+        dataset: with a length, the same on all ranks.
+        process_group: such as torch.distributed.group.WORLD.
+    """
+    if not isinstance(dataset, Sized):
+        raise ValueError(f"dataset must have a length, got {type(dataset).__name__}; shard its source instead")
+    rank, count = distributed.get_rank(process_group), distributed.get_world_size(process_group)
+    return Subset(dataset, range(rank, len(dataset), count))
+
+
+def summed(local: Callable[[], Sums], shape: Sequence[int], device: torch.device, group: ProcessGroup | None) -> Sums:
+    """The sums of all processes, from those that `local` gives for this one. Every process must make the same call.
+
+    Args:
+        local: this process's sums in float64; a scalar zero stands for any shape where there was no batch.
+        shape: of the total, the same on all ranks.
+        device: where the group's backend reduces.
+        group: None for one process: nothing is exchanged and `shape` not asked for.
+    Raises:
+        Exception: this process's own failure; ValueError where another one failed.
+    """
+    if group is None:
+        return local()
+    total, units, failure = torch.zeros((), dtype=torch.float64), 0.0, None
+    try:
+        total, units = local()
+        if units > 0 and total.shape != torch.Size(shape):
+            raise ValueError(f"shape must be that of the term, {tuple(total.shape)}, got {tuple(shape)}; pass shape=")
+    except Exception as error:  # whatever it is, the others must hear of it before this process leaves
+        total, units, failure = torch.zeros((), dtype=torch.float64), 0.0, error
+    tail = torch.tensor([units, float(failure is not None)], dtype=torch.float64, device=device)
+    message = torch.cat([total.to(device).expand(tuple(shape)).reshape(-1), tail])
+    distributed.all_reduce(message, group=group)
+    if failure is not None:
+        raise failure
+    if message[-1] > 0:
+        raise ValueError(f"{int(message[-1])} other process(es) failed in this pass over the data; see their messages")
+    return message[:-2].reshape(tuple(shape)), float(message[-2])
+
+
+def agree(numbers: Tensor, group: ProcessGroup) -> bool:
+    """Whether all processes hold the same numbers (n,), up to rounding."""
+    numbers = numbers.double()
+    span = torch.cat([numbers, -numbers])
+    distributed.all_reduce(span, op=distributed.ReduceOp.MAX, group=group)
+    highest, lowest = span[: len(numbers)], -span[len(numbers) :]
+    return bool((highest - lowest <= 1e-9 * highest.abs().maximum(lowest.abs())).all())
