@@ -1,34 +1,124 @@
-"""Diagonal blocks of the Hessian, one per layer: H_ll = ∂²L/∂w_l², the other layers held fixed."""
+"""Diagonal blocks of the Hessian, one per layer, module or name pattern: H_ll = ∂²L/∂w_l², the rest held fixed.
 
-from landscape.checks import one_of
+`hessian_blocks` gives one operator a block, to be used alone. `DirectSum` holds the same blocks as one operator,
+H_1 ⊕ H_2 ⊕ ..., whose product costs one pass over the data, one first-order graph of a batch and one backward a block.
+"""
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor
+
+from landscape.checks import integer_in, one_of, require
 from landscape.curvature.hessian import Hessian
+from landscape.curvature.over_data import OperatorOverData, Product
 from landscape.isolation import derivatives_on
 from landscape.operator import CurvatureOperator
 from landscape.problem import Problem
+from landscape.program import Batch
+from landscape.vectors import Block
+
+Grouping = str | Mapping[str, str | Sequence[str]]
 
 
-def hessian_blocks(problem: Problem, by: str = "layer") -> dict[str, CurvatureOperator]:
-    """The Hessian's diagonal blocks as operators, in the order of w.
+def hessian_blocks(problem: Problem, by: Grouping = "layer", *, depth: int = 1) -> dict[str, CurvatureOperator]:
+    """The Hessian's diagonal blocks as operators.
 
     Args:
         problem: the scalar function.
-        by: "layer": a block is all chosen parameters that one module owns itself (its weight and bias).
+        by: "layer": a block is all chosen parameters that one module owns itself (its weight and bias); "module": those
+            of a module and its children; or a mapping of the block's name to parameter names or patterns of them, such
+            as {"attention": "*.attn.*", "head": ["head.weight", "head.bias"], "whole": "*"}, where blocks may overlap.
+        depth: of "module": how many parts of a parameter's name stand for its module; 2 tells h.0 from h.1.
     Returns:
-        Module name ("" for the root) to operator; the blocks' sizes add up to P. A tied parameter belongs to its
-        first owner.
+        Block's name ("" for the root) to operator, in the order of w or of the mapping; within a block always in that
+        of w. By layer and by module the sizes add up to P. A tied parameter belongs to its first owner.
+    Raises:
+        ValueError: if `by` or `depth` is out of range, or a pattern matches no chosen parameter.
     """
-    one_of("by", by, ("layer",))
-    own = dict(problem.model.named_parameters())
+    groups, own = grouped(problem, by, depth=depth), dict(problem.model.named_parameters())
     with derivatives_on():
         shared = problem.constants() | {name: own[name].detach().clone() for name in problem.layout.names}
-    return {
-        module: Hessian(problem.restricted_to(names), constants=shared) for module, names in layers(problem).items()
-    }
+    return {name: Hessian(problem.restricted_to(names), constants=shared) for name, names in groups.items()}
 
 
 def layers(problem: Problem) -> dict[str, list[str]]:
     """Module name to the names of the chosen parameters that it owns itself, in the order of w."""
+    return grouped(problem, "layer")
+
+
+def grouped(problem: Problem, by: Grouping, *, depth: int = 1) -> dict[str, list[str]]:
+    """Block's name to the names of its parameters, in the order of w. See `hessian_blocks`."""
+    names = problem.layout.names
+    if isinstance(by, Mapping):
+        require(len(by) > 0, "by must name at least one block, got an empty mapping")
+        return {block: _matching(block, patterns, names) for block, patterns in by.items()}
+    one_of("by", by, ("layer", "module"))
+    integer_in("depth", depth, 1)
     groups: dict[str, list[str]] = {}
-    for name in problem.layout.names:
-        groups.setdefault(name.rpartition(".")[0], []).append(name)
+    for name in names:
+        owner = name.split(".")[:-1]
+        groups.setdefault(".".join(owner if by == "layer" else owner[:depth]), []).append(name)
     return groups
+
+
+class DirectSum(OperatorOverData):
+    """The blocks side by side: (S, S) with S the sum of their sizes, zero between different blocks.
+
+    A block's backward runs through the part of the graph that leads to its own parameters only, and zero columns cost
+    nothing, so that a pass costs what is asked of it.
+    """
+
+    def __init__(self, problem: Problem, groups: Mapping[str, Sequence[str]]) -> None:
+        super().__init__(problem)
+        places = {name: index for index, name in enumerate(problem.layout.names)}
+        self.members = [[places[name] for name in names] for names in groups.values()]
+        self.sizes = [sum(problem.layout.sizes[place] for place in places) for places in self.members]
+        self.shape = (sum(self.sizes), sum(self.sizes))
+
+    def _linearised(self, batch: Batch) -> Product:
+        leaves = [piece.clone().requires_grad_() for piece in batch.layout.unflatten(batch.w)]
+        gradients = _gradients(batch.loss_of(leaves), leaves)
+
+        def product(block: Block) -> Block:
+            image = torch.zeros_like(block)
+            for members, rows, out in zip(self.members, block.split(self.sizes), image.split(self.sizes), strict=True):
+                own, slopes = [leaves[i] for i in members], [gradients[i] for i in members]
+                for column in rows.any(dim=0).nonzero()[:, 0].tolist():
+                    out[:, column] = _block_product(slopes, own, rows[:, column])
+            return image
+
+        return product
+
+
+def _gradients(loss: Tensor, leaves: Sequence[Tensor]) -> Sequence[Tensor]:
+    if not loss.requires_grad:
+        return [torch.zeros_like(leaf) for leaf in leaves]
+    return torch.autograd.grad(loss, leaves, create_graph=True, allow_unused=True, materialize_grads=True)
+
+
+def _block_product(slopes: list[Tensor], own: list[Tensor], v: Tensor) -> Tensor:
+    """∂(g_l · v)/∂w_l, (P_l,); a gradient that depends on no parameter adds nothing."""
+    cotangents = [piece.view_as(p) for piece, p in zip(v.split([p.numel() for p in own]), own, strict=True)]
+    active = [(g, c) for g, c in zip(slopes, cotangents, strict=True) if g.requires_grad]
+    if not active:
+        return torch.zeros_like(v)
+    images = torch.autograd.grad(
+        [g for g, _ in active],
+        own,
+        [c for _, c in active],
+        retain_graph=True,
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    return torch.cat([image.reshape(-1) for image in images])
+
+
+def _matching(block: str, patterns: str | Sequence[str], names: Sequence[str]) -> list[str]:
+    listed = [patterns] if isinstance(patterns, str) else list(patterns)
+    for pattern in listed:
+        matched = any(fnmatchcase(name, pattern) for name in names)
+        require(matched, f"block {block!r}: {pattern!r} matches no chosen parameter; there are {list(names)[:5]} ...")
+    require(len(listed) > 0, f"block {block!r} must have at least one pattern, got none")
+    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in listed)]

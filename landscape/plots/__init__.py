@@ -1,5 +1,6 @@
 """Figures: free functions `plot_x(result, ax=None) -> Axes`; the only place that imports matplotlib."""
 
+from landscape.plots.blocks import plot_block_spectra
 from landscape.plots.metrics import plot_metric_against_gap, plot_tau_forest
 from landscape.plots.slices import plot_slice_1d, plot_slice_2d
 from landscape.plots.spectrum import plot_density
@@ -7,6 +8,7 @@ from landscape.plots.style import save_figure
 from landscape.plots.training import plot_training
 
 __all__ = [
+    "plot_block_spectra",
     "plot_density",
     "plot_metric_against_gap",
     "plot_slice_1d",

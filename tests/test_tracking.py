@@ -1,0 +1,155 @@
+import json
+
+import pytest
+import torch
+from cases import everything, make, normal, same, seeded
+from quadratics import quadratic, symmetric
+from torch.nn import functional as F
+
+from landscape.curvature import hessian
+from landscape.training.tracking import Measurement, Tracker
+
+TIMES = ("gradient_times", "seconds")
+
+
+def trained(name, steps, tracker=None):
+    """The model and its Tracker's rows after SGD on random batches, from the global random state."""
+    case = make(name)
+    optimizer = torch.optim.SGD(case.model.parameters(), lr=0.1, momentum=0.9)
+    watch = tracker(case) if tracker else None
+    torch.manual_seed(1)
+    for _ in range(steps):
+        picked = torch.randint(64, (16,))
+        optimizer.zero_grad()
+        F.cross_entropy(case.model(case.inputs[picked]), case.targets[picked]).backward()
+        optimizer.step()
+        if watch is not None:
+            watch.step()
+    return case, watch
+
+
+def numbers(row):
+    return {name: value for name, value in vars(row).items() if name not in TIMES}
+
+
+@pytest.mark.parametrize("name", ["conv_bn", "dropout"])
+def test_a_tracked_training_ends_in_the_same_weights_buffers_gradients_and_random_state(name):
+    plain, _ = trained(name, 7)
+    expected = everything(plain.model)
+    watched, tracker = trained(name, 7, lambda case: Tracker(case.problem(), every=2, trace_matvecs=4))
+    assert len(tracker.rows) == 3
+    assert same(everything(watched.model), expected)
+
+
+def test_a_row_holds_what_dense_linear_algebra_gives():
+    A, b, w = symmetric(torch.linspace(-3, 5, 12)), normal(12), normal(12, seed=1)
+    problem = quadratic(A, b, w)
+    row = Tracker(problem, every=1, first_matvecs=12, trace_matvecs=12).measure()
+    values, vectors = torch.linalg.eigh(A)
+    g = A @ w + b
+    assert row.loss == pytest.approx(float(0.5 * w @ A @ w + b @ w), rel=1e-12)
+    assert row.gradient_norm == pytest.approx(float(g.norm()), rel=1e-12)
+    assert row.lambda_max == pytest.approx(float(values[-1]), abs=1e-9)
+    assert row.alignment == pytest.approx(float(abs(g @ vectors[:, -1]) / g.norm()), rel=1e-6)
+    assert (row.trace, row.trace_stderr) == (pytest.approx(float(A.trace()), rel=1e-9), 0.0)
+    assert Tracker(problem, every=1, which="SA", first_matvecs=12).measure().lambda_max == pytest.approx(-3, abs=1e-9)
+
+
+@pytest.mark.parametrize(("trace_matvecs", "warm"), [(0, 5), (6, 11)])
+def test_the_cost_is_the_one_stated(trace_matvecs, warm):
+    tracker = Tracker(make("mlp").problem(), every=1, matvecs=5, first_matvecs=9, trace_matvecs=trace_matvecs)
+    rows = [tracker.step() for _ in range(3)]
+    assert [row.matvecs for row in rows] == [9 + trace_matvecs, warm, warm]
+    assert all(row.gradient_times > 1 for row in rows)
+    assert (rows[0].trace is None) == (trace_matvecs == 0)
+
+
+def test_warm_starts_follow_the_top_eigenvalue_within_the_residual():
+    def tracker(case):
+        return Tracker(case.problem(), every=5, matvecs=6)
+
+    case, watch = trained("mlp", 5, tracker)
+    optimizer = torch.optim.SGD(case.model.parameters(), lr=0.1)
+    for _ in range(20):
+        optimizer.zero_grad()
+        F.cross_entropy(case.model(case.inputs), case.targets).backward()
+        optimizer.step()
+        row = watch.step()
+        if row is not None:
+            exact = torch.linalg.eigvalsh(hessian(case.problem()).dense())
+            assert (exact - row.lambda_max).abs().min() <= row.residual + 1e-12
+            assert row.lambda_max == pytest.approx(float(exact[-1]), rel=1e-2)
+            assert row.matvecs == 6
+
+
+def test_a_direction_that_overtakes_the_last_one_is_found():
+    first = torch.diag(torch.cat([torch.tensor([4.0, 3.0]), torch.linspace(0, 1, 18)]).double())
+    second = first.clone()
+    second[1, 1] = 6.0
+    problems = [quadratic(first), quadratic(second)]
+    tracker = Tracker(lambda: problems.pop(0), every=1)
+    assert tracker.step().lambda_max == pytest.approx(4, abs=1e-3)
+    tracker._vector = torch.eye(20, dtype=torch.float64)[0] + 1e-9 * normal(20)  # as after a long run
+    assert tracker.step().lambda_max == pytest.approx(6, abs=1e-3)
+
+
+def test_rows_come_every_n_steps_however_they_are_counted():
+    problem = make("mlp").problem()
+    counting, told = Tracker(problem, every=3, matvecs=2), Tracker(problem, every=3, matvecs=2)
+    assert [counting.step() is not None for _ in range(7)] == [False, False, True, False, False, True, False]
+    assert [step for step in range(8) if told(step) is not None] == [3, 6]
+    assert [row.step for row in counting.rows] == [row.step for row in told.rows] == [3, 6]
+
+
+def test_a_resumed_tracker_ends_with_the_same_rows_and_log(tmp_path):
+    problem = make("mlp").problem()
+    settings = {"every": 2, "matvecs": 3, "trace_matvecs": 4}
+    whole = Tracker(problem, **settings, generator=seeded(5))
+    for _ in range(8):
+        whole.step()
+    killed = Tracker(problem, **settings, generator=seeded(5), log=tmp_path / "log" / "rows.jsonl")
+    for _ in range(5):
+        killed.step()
+    torch.save(killed.state_dict(), tmp_path / "state.pt")
+    killed.step()  # lost when the process dies here
+    resumed = Tracker(problem, **settings, log=tmp_path / "log" / "rows.jsonl")
+    resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    for _ in range(3):
+        resumed.step()
+    assert [numbers(row) for row in resumed.rows] == [numbers(row) for row in whole.rows]
+    lines = (tmp_path / "log" / "rows.jsonl").read_text().splitlines()
+    assert [Measurement(**json.loads(line)) for line in lines] == resumed.rows
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"every": 0}, "every must be an integer at least 1, got 0"),
+        ({"every": 1, "matvecs": 1}, "matvecs must be an integer at least 2, got 1"),
+        ({"every": 1, "trace_matvecs": 3}, "trace_matvecs must be 0 or at least 4, got 3"),
+        ({"every": 1, "which": "XX"}, "which must be one of"),
+    ],
+)
+def test_arguments_out_of_range(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Tracker(make("mlp").problem(), **settings)
+
+
+class Forbidden:
+    def __iter__(self):
+        raise AssertionError("the data was read")
+
+
+def test_making_a_tracker_reads_no_data():
+    tracker = Tracker(make("mlp").problem(data=Forbidden()), every=1)
+    with pytest.raises(AssertionError, match="the data was read"):
+        tracker.step()
+
+
+def test_a_problem_of_another_size_starts_anew():
+    case = make("mlp")
+    problems = [case.problem(), case.problem(parameters=["0.weight"])]
+    expected = torch.linalg.eigvalsh(hessian(problems[1]).dense())[-1]
+    tracker = Tracker(lambda: problems.pop(0), every=1)
+    tracker.step()
+    assert tracker.step().lambda_max == pytest.approx(float(expected), rel=1e-3)
