@@ -13,6 +13,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 demo: $(VENV)/installed
 	$(BIN)/landscape demo
 
+bench: $(VENV)/installed
+	$(BIN)/python analysis_scripts/benchmarks/curvature.py
+
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
 

@@ -10,15 +10,25 @@ from importlib.metadata import version
 
 from landscape import metrics
 from landscape.analysis import analyze
+from landscape.block_spectra import block_spectra
 from landscape.curvature import fisher, ggn, hessian, hessian_blocks
-from landscape.linalg import diagonal, spectral_density, top_eigenpairs, trace
+from landscape.linalg import (
+    absolute_trace,
+    diagonal,
+    eigenvalue_count,
+    frobenius_norm,
+    log_determinant,
+    spectral_density,
+    top_eigenpairs,
+    trace,
+)
 from landscape.metrics import METRICS
 from landscape.operator import CurvatureOperator, MatrixOperator
 from landscape.problem import Problem
-from landscape.results import EigenPairs, Estimate, Slice1D, Slice2D, SpectralDensity
+from landscape.results import BlockSpectra, EigenPairs, Estimate, Slice1D, Slice2D, SpectralDensity
 from landscape.slices import random_directions, slice_1d, slice_2d
 from landscape.study import Correlation, correlate
-from landscape.training import SharpnessAware, TrainConfig, load_checkpoint, rules, train
+from landscape.training import SharpnessAware, Tracker, TrainConfig, load_checkpoint, rules, train
 
 __version__ = version("landscape-toolkit")
 
@@ -33,10 +43,17 @@ __all__ = [
     "hessian",
     "hessian_blocks",
     # what can be asked of an operator
+    "absolute_trace",
     "diagonal",
+    "eigenvalue_count",
+    "frobenius_norm",
+    "log_determinant",
     "spectral_density",
     "top_eigenpairs",
     "trace",
+    # of all its blocks, and along a training
+    "Tracker",
+    "block_spectra",
     # sharpness
     "METRICS",
     "analyze",
@@ -55,6 +72,7 @@ __all__ = [
     "Correlation",
     "correlate",
     # results
+    "BlockSpectra",
     "EigenPairs",
     "Estimate",
     "Slice1D",

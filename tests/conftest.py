@@ -4,7 +4,8 @@ from jaxtyping import install_import_hook
 
 with install_import_hook("landscape", "checked.check"):
     import landscape
-    import landscape.cli  # noqa: F401  (the rest of the package)
+    import landscape.cli
+    import landscape.interop.pyhessian  # noqa: F401  (the rest of the package)
 
 import torch
 

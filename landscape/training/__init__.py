@@ -6,5 +6,15 @@ from landscape.training.config import TrainConfig
 from landscape.training.loop import train
 from landscape.training.run_folder import read_log
 from landscape.training.step import SharpnessAware
+from landscape.training.tracking import Tracker
 
-__all__ = ["SharpnessAware", "TrainConfig", "load_checkpoint", "read_log", "rules", "save_checkpoint", "train"]
+__all__ = [
+    "SharpnessAware",
+    "Tracker",
+    "TrainConfig",
+    "load_checkpoint",
+    "read_log",
+    "rules",
+    "save_checkpoint",
+    "train",
+]

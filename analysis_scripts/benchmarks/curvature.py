@@ -1,0 +1,174 @@
+"""Curvature by landscape, PyHessian and curvlinops: the same network, data and machine in one run.
+
+    python analysis_scripts/benchmarks/curvature.py [--quick] [--device cuda] [--threads 2] [--out FOLDER]
+
+Cost is in gradient-times: seconds over the seconds of one gradient of the same loss, measured in between. Writes
+curvature.json and the figure curvature.png and .pdf; the table comes last.
+"""
+
+import os
+import platform
+from dataclasses import asdict, replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+import torch
+from accuracy import error, products_for_one_percent, reference
+from contenders import QUESTIONS, Answer
+from figure import draw
+from measure import peak_megabytes, seconds, timed
+from products import PRODUCTS, costs, doubling, lanczos_share
+from setting import Config, Setting, trained
+
+from landscape.results import versions, write_json
+
+QUICK = {
+    "width": 2,
+    "epochs": 1,
+    "images": 60,
+    "batch_size": 40,
+    "k": 2,
+    "repeats": 1,
+    "trace_matvecs": 12,
+    "trace_seeds": 2,
+    "trace_budgets": (8,),
+    "density_steps": 6,
+    "sizes": (2000,),
+    "resnet20_images": 0,
+    "reference_matvecs": 20,
+}
+MEMORY = ["product:" + name for name in PRODUCTS] + [
+    "product:ours, graphs kept, twice the data",
+    "product:ours, nothing kept, twice the data",
+]
+
+
+def main(config: Config, memory: bool = True) -> dict[str, Any]:
+    """Measure everything, write JSON and figure, print the table; returns what the JSON holds."""
+    torch.set_num_threads(config.threads)
+    load = [os.getloadavg()]
+    setting = trained(config)
+    exact = reference(setting)
+    rows = [row for question in QUESTIONS for row in ask(question, setting, exact)]
+    found: dict[str, Any] = {
+        "config": {name: str(v) if isinstance(v, Path) else v for name, v in asdict(config).items()},
+        "parameters": setting.size,
+        "reference": exact,
+        "answers": rows,
+        "trace_to_one_percent": products_for_one_percent(setting, exact),
+        "product_seconds": costs(config),
+        "time_on_twice_the_data": doubling(config),
+        "lanczos": lanczos_share(config),
+    }
+    if memory:
+        found["megabytes"] = peaks(config, rows)
+    load.append(os.getloadavg())
+    found["machine"] = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "load": load}
+    if config.device == "cuda":
+        found["machine"]["device"] = torch.cuda.get_device_name()
+    found["versions"] = versions() | {name: version(name) for name in ("pyhessian", "curvlinops-for-pytorch", "scipy")}
+    config.out.mkdir(parents=True, exist_ok=True)
+    stem = config.out / ("curvature" if config.device == "cpu" else f"curvature-{config.device}")
+    write_json(stem.with_suffix(".json"), found)
+    draw(rows, stem)
+    click.echo(table(found))
+    return found
+
+
+def ask(question: str, setting: Setting, exact: dict[str, Any]) -> list[dict[str, Any]]:
+    """One question to all packages in turns; a package that fails is asked no more."""
+    gradients: list[float] = []
+    runs: dict[str, list[tuple[float, Answer]]] = {name: [] for name in QUESTIONS[question]}
+    failures: dict[str, str] = {}
+    seconds(setting.gradient)
+    for turn in range(setting.config.repeats):
+        gradients += [seconds(setting.gradient) for _ in range(5)]
+        for name, contender in QUESTIONS[question].items():
+            if name not in failures:
+                try:
+                    runs[name].append(timed(partial(contender, setting, turn)))
+                except Exception as failure:  # whatever a package cannot do on this torch
+                    failures[name] = f"{type(failure).__name__}: {failure}".splitlines()[0]
+    rows = []
+    for name in runs:
+        row: dict[str, Any] = {"question": question, "contender": name}
+        answer = {"failure": failures[name]} if name in failures else _summary(question, runs[name], exact)
+        if "seconds" in answer:
+            answer["gradient_times"] = answer["seconds"] / median(gradients)
+        rows.append(row | answer)
+    return rows
+
+
+def _summary(question: str, runs: list[tuple[float, Answer]], exact: dict[str, Any]) -> dict[str, Any]:
+    """Medians of seconds and products, the largest error."""
+    errors = [error(question, answer.values, exact) for _, answer in runs]
+    return {
+        "seconds": median(spent for spent, _ in runs),
+        "matvecs": median(answer.matvecs for _, answer in runs),
+        "error": max(errors),
+        "rms_error": (sum(one**2 for one in errors) / len(errors)) ** 0.5,
+    }
+
+
+def peaks(config: Config, rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Megabytes over those of a process that only has the imports, the network and the data."""
+    plain = asdict(config)
+    idle = peak_megabytes(plain, "nothing")
+    asked = [f"{row['question']}:{row['contender']}" for row in rows if "failure" not in row]
+    return {"idle": idle} | {task: peak_megabytes(plain, task) - idle for task in MEMORY + asked}
+
+
+def table(found: dict[str, Any]) -> str:
+    """The results as text."""
+    memory = found.get("megabytes", {})
+    head = ["question", "package", "seconds", "gradients", "products", "error", "MB"]
+    lines = [head]
+    for row in found["answers"]:
+        if "failure" in row:
+            lines.append([row["question"], row["contender"], "fails", "", "", "", ""])
+            continue
+        peak = memory.get(f"{row['question']}:{row['contender']}")
+        wrong = f"{row['error']:.0f} ghosts" if row["question"] == "density" else f"{row['error']:.1e}"
+        numbers = [f"{row['seconds']:.2f}", f"{row['gradient_times']:.0f}", f"{row['matvecs']:.0f}", wrong]
+        lines.append([row["question"], row["contender"], *numbers, "" if peak is None else f"{peak:.0f}"])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([*text, *_remarks(found)])
+
+
+def _remarks(found: dict[str, Any]) -> list[str]:
+    remarks = [
+        f"{found['parameters']} parameters; reference and ARPACK differ by "
+        f"{found['reference']['difference_from_arpack']:.0e}"
+    ]
+    for name, times in found["product_seconds"].items():
+        costs = ", ".join(f"{kind} {value / times['gradient']:.2f}" for kind, value in times.items())
+        remarks.append(f"product on {name}, in gradients: {costs}")
+    ratios = ", ".join(f"{kind} {value:.2f}" for kind, value in found["time_on_twice_the_data"].items())
+    remarks.append(f"twice the data: {ratios} times the time")
+    for row in found["lanczos"]:
+        remarks.append(
+            f"P = {row['parameters']}: Lanczos takes {100 * row['other_over_products']:.1f} % of the products' time"
+        )
+    one = found["trace_to_one_percent"]
+    remarks.append(f"trace to 1 % rms: ours {one['ours']} products, Hutchinson {one['hutchinson']:.0f}")
+    return remarks
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="A tiny network, to see that all runs.")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda")
+@click.option("--threads", default=2, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=Config.out, show_default=True)
+@click.option("--runs", type=click.Path(path_type=Path), default=Config.runs, show_default=True)
+def command(quick: bool, **settings: Any) -> None:
+    """Compare landscape, PyHessian and curvlinops."""
+    main(replace(Config(**settings), **(QUICK if quick else {})), memory=not quick)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,1 @@
+"""Bridges to other packages: their call signatures on our algorithms, and theirs run beside ours."""

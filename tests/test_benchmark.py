@@ -1,0 +1,51 @@
+import json
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[1] / "analysis_scripts" / "benchmarks"
+MODULES = ("accuracy", "contenders", "curvature", "figure", "measure", "peak", "products", "setting")
+
+
+@pytest.fixture
+def scripts(monkeypatch):
+    """The scripts' folder as Python has it when a script there is run, and gone from memory afterwards."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    yield
+    for name in MODULES:
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.filterwarnings("default")  # what other packages warn of is theirs
+def test_a_quick_run_compares_all_packages_and_ends_with_its_table(scripts, tmp_path, capsys):
+    from curvature import QUICK, main
+    from setting import Config
+
+    config = replace(Config(out=tmp_path / "out", runs=tmp_path / "runs", threads=1), **QUICK)
+    found = main(config, memory=False)
+    answers = {(row["question"], row["contender"]): row for row in found["answers"]}
+    assert set(answers) == {
+        (question, contender)
+        for question in ("eigenvalues", "trace", "density")
+        for contender in ("ours", "pyhessian", "curvlinops")
+    }
+    assert found["reference"]["difference_from_arpack"] < 1e-9  # two packages in float64, independently
+    assert found["reference"]["relative_residual"] < 1e-8
+    assert answers["eigenvalues", "ours"]["error"] < config.tol
+    assert answers["density", "ours"]["error"] == 0
+    assert "failure" in answers["density", "pyhessian"]
+    for row in answers.values():
+        assert "failure" in row or (row["matvecs"] >= 1 and row["seconds"] > 0 and row["gradient_times"] > 0)
+    assert json.loads((config.out / "curvature.json").read_text())["parameters"] == found["parameters"]
+    assert {path.name for path in config.out.iterdir()} == {"curvature.json", "curvature.png", "curvature.pdf"}
+    assert capsys.readouterr().out.splitlines()[-1].startswith("trace to 1 % rms")
+
+
+def test_a_process_for_memory_gets_the_same_config(scripts):
+    from peak import config_from
+    from setting import Config
+
+    config = Config(width=3, sizes=(5, 6))
+    assert config_from(json.dumps(asdict(config), default=str)) == config
