@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,7 +75,7 @@ def estimators(config: Config, matrix: Tensor, values: Tensor) -> Iterator[tuple
     yield f"xtrace, rtol {config.rtol}", partial(trace, A, rtol=config.rtol, matvecs=config.size // 2), values.sum()
     if not config.quadrature:
         return
-    settings = {"probes": config.probes, "steps": config.steps, "outliers": config.outliers}
+    settings: dict[str, Any] = {"probes": config.probes, "steps": config.steps, "outliers": config.outliers}
     shift = 0.1 - float(values.clamp(max=0).min())
     yield "log det", partial(log_determinant, A, shift=shift, **settings), (values + shift).log().sum()
     yield "tr |A|", partial(absolute_trace, A, **settings), values.abs().sum()
@@ -106,7 +107,8 @@ def main(config: Config) -> dict[str, dict[str, float]]:
                 arrays |= {f"{label}/{name}/error": errors, f"{label}/{name}/stderr": stated}
     folder = Path(config.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(folder / "coverage.npz", **{key: value.numpy() for key, value in arrays.items()})
+    columns: dict[str, Any] = {key: value.numpy() for key, value in arrays.items()}
+    np.savez_compressed(folder / "coverage.npz", **columns)
     write_json(folder / "coverage.json", {"config": asdict(config), "versions": versions(), "coverage": table})
     save_figure(draw(table), folder / "coverage")
     return table

@@ -26,7 +26,7 @@ from setting import Config, Setting, trained
 
 from landscape.results import versions, write_json
 
-QUICK = {
+QUICK: dict[str, Any] = {
     "width": 2,
     "epochs": 1,
     "images": 60,
@@ -96,7 +96,9 @@ def ask(question: str, setting: Setting, exact: dict[str, Any]) -> list[dict[str
     rows = []
     for name in runs:
         row: dict[str, Any] = {"question": question, "contender": name}
-        answer = {"failure": failures[name]} if name in failures else _summary(question, runs[name], exact)
+        answer: dict[str, Any] = (
+            {"failure": failures[name]} if name in failures else _summary(question, runs[name], exact)
+        )
         if "seconds" in answer:
             answer["gradient_times"] = answer["seconds"] / median(gradients)
         rows.append(row | answer)

@@ -9,6 +9,7 @@ import resource
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -43,11 +44,12 @@ def _peak(device: str) -> float:
 
 def config_from(text: str) -> Config:
     """The config that `json.dumps(asdict(config), default=str)` wrote."""
-    values = json.loads(text)
+    values: dict[str, Any] = json.loads(text)
     for item in fields(Config):
         if item.type is Path:
             values[item.name] = Path(values[item.name])
-    return Config(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return Config(**values)
 
 
 if __name__ == "__main__":

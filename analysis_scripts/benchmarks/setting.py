@@ -48,14 +48,14 @@ class Config:
     batch_size: int = 300
     k: int = 10
     tol: float = 1e-3
-    repeats: int = 5
+    repeats: int = 3
     trace_matvecs: int = 60
-    trace_seeds: int = 30
-    trace_budgets: tuple[int, ...] = (8, 12, 16, 24, 32, 48, 64, 96, 128)
+    trace_seeds: int = 10
+    trace_budgets: tuple[int, ...] = (24, 48, 96)
     density_steps: int = 100
     sizes: tuple[int, ...] = (10**5, 10**6, 10**7)
     resnet20_images: int = 256
-    reference_matvecs: int = 1500
+    reference_matvecs: int = 600
 
 
 @dataclass(frozen=True, eq=False)
