@@ -6,8 +6,10 @@ Cost is in gradient-times: seconds over the seconds of one gradient of the same 
 curvature.json and the figure curvature.png and .pdf; the table comes last.
 """
 
+import json
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
@@ -23,8 +25,9 @@ from figure import draw
 from measure import peak_megabytes, seconds, timed
 from products import PRODUCTS, costs, doubling, lanczos_share
 from setting import Config, Setting, trained
+from tqdm import tqdm
 
-from landscape.results import versions, write_json
+from landscape.results import read_json, versions, write_json
 
 QUICK: dict[str, Any] = {
     "width": 2,
@@ -48,28 +51,26 @@ MEMORY = ["product:" + name for name in PRODUCTS] + [
 
 
 def main(config: Config, memory: bool = True) -> dict[str, Any]:
-    """Measure everything, write JSON and figure, print the table; returns what the JSON holds."""
+    """Measure everything, write JSON and figure, print the table; returns what the JSON holds.
+
+    Each stage is kept in `config.runs` when it is done: a killed run of the same config goes on with the next one.
+    """
     torch.set_num_threads(config.threads)
-    load = [os.getloadavg()]
     setting = trained(config)
-    exact = reference(setting)
-    rows = [row for question in QUESTIONS for row in ask(question, setting, exact)]
-    found: dict[str, Any] = {
-        "config": {name: str(v) if isinstance(v, Path) else v for name, v in asdict(config).items()},
-        "parameters": setting.size,
-        "reference": exact,
-        "answers": rows,
-        "trace_to_one_percent": products_for_one_percent(setting, exact),
-        "product_seconds": costs(config),
-        "time_on_twice_the_data": doubling(config),
-        "lanczos": lanczos_share(config),
+    stages: dict[str, Callable[[dict[str, Any]], Any]] = {"reference": lambda _: reference(setting)}
+    for question in QUESTIONS:
+        stages[question] = partial(_ask, question, setting)
+    stages |= {
+        "product_seconds": lambda _: costs(config),
+        "time_on_twice_the_data": lambda _: doubling(config),
+        "lanczos": lambda _: lanczos_share(config),
+        "trace_to_one_percent": lambda done: products_for_one_percent(setting, done["reference"]),
     }
     if memory:
-        found["megabytes"] = peaks(config, rows)
-    load.append(os.getloadavg())
-    found["machine"] = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "load": load}
-    if config.device == "cuda":
-        found["machine"]["device"] = torch.cuda.get_device_name()
+        stages["megabytes"] = lambda done: peaks(config, [row for question in QUESTIONS for row in done[question]])
+    found = _staged(config, stages)
+    found["answers"] = rows = [row for question in QUESTIONS for row in found.pop(question)]
+    found |= {"parameters": setting.size, "machine": _machine(config)}
     found["versions"] = versions() | {name: version(name) for name in ("pyhessian", "curvlinops-for-pytorch", "scipy")}
     config.out.mkdir(parents=True, exist_ok=True)
     stem = config.out / ("curvature" if config.device == "cpu" else f"curvature-{config.device}")
@@ -77,6 +78,32 @@ def main(config: Config, memory: bool = True) -> dict[str, Any]:
     draw(rows, stem)
     click.echo(table(found))
     return found
+
+
+def _staged(config: Config, stages: dict[str, Callable[[dict[str, Any]], Any]]) -> dict[str, Any]:
+    """The stages' results by name, each with the load of the machine at its end."""
+    kept = config.runs / "stages.json"
+    plain = json.loads(json.dumps(asdict(config), default=str))
+    found = read_json(kept) if kept.exists() else {}
+    if found.get("config") != plain:
+        found = {"config": plain, "load": {}}
+    with tqdm(stages.items(), unit="stage") as bar:
+        for name, stage in bar:
+            bar.set_description(name)
+            if name not in found:
+                found[name] = stage(found)
+                found["load"][name] = os.getloadavg()
+                write_json(kept, found)
+    return found
+
+
+def _ask(question: str, setting: Setting, done: dict[str, Any]) -> list[dict[str, Any]]:
+    return ask(question, setting, done["reference"])
+
+
+def _machine(config: Config) -> dict[str, Any]:
+    device = {"device": torch.cuda.get_device_name()} if config.device == "cuda" else {}
+    return {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()} | device
 
 
 def ask(question: str, setting: Setting, exact: dict[str, Any]) -> list[dict[str, Any]]:
