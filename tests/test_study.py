@@ -95,6 +95,7 @@ def test_the_page_stands_alone_and_says_what_the_table_says(study: StudyConfig, 
         for key in OUTCOMES:
             assert f'data-value="{row[key]}"' in page
     assert "What this cannot answer" in page
+    assert "{" not in re.sub(r"<(style|script)>.*?</\1>", "", page, flags=re.DOTALL)  # all that is to be filled in is
     assert "m = 100" in page
     written = (tmp_path / "metrics.csv").read_text().splitlines()
     assert written[0].split(",") == list(rows[0])

@@ -132,7 +132,7 @@ def _spectra(shown: Mapping[str, Path]) -> Drawn:
 
     caption = (
         f"Density of the Hessian's eigenvalues by stochastic Lanczos quadrature, {probes} probes of {steps} steps, "
-        "smoothed by a Gaussian of standard deviation {bandwidth:.2g}, with a band of two standard errors over the "
+        f"smoothed by a Gaussian of standard deviation {bandwidth:.2g}, with a band of two standard errors over the "
         "probes on the logarithmic scale; one pair of axes for all."
     )
     figure = _panels(list(shown), draw)
