@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from landscape.plots.style import words
 from landscape.report.figures import study_figures
 from landscape.report.page import Page, write_page, write_table
 from landscape.report.summary import findings, limits
@@ -81,12 +82,20 @@ def _facts(config: StudyConfig) -> dict[str, str]:
         "metrics": sum(read_json(folder / METRICS_FILE)["seconds"] for folder in folders),
     }
     return {
-        "network": f"{trained['parameters']:,} parameters; {', '.join(f'{key} {one[key]}' for key in shown)}",
+        "network": f"{trained['parameters']:,} parameters; {', '.join(_shown(key, one[key]) for key in shown)}",
         "rules": "; ".join(
-            dict.fromkeys(f"{m.optimizer} {dict(m.rule_settings) or ''}".strip() for m in config.members.values())
+            dict.fromkeys(_shown(member.optimizer, dict(member.rule_settings)) for member in config.members.values())
         ),
         "seeds": f"training {sorted({m.seed for m in config.members.values()})}, analysis {config.analysis.seed}",
         "density": f"{config.analysis.probes} probes of {config.analysis.steps} steps",
         "processor time": ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items()),
         "versions": ", ".join(f"{name} {value}" for name, value in measured["versions"].items()),
     }
+
+
+def _shown(key: str, value: Any) -> str:
+    """A setting in words: "lr 0.1", "sam (rho 0.2)"."""
+    name = words(key)
+    if isinstance(value, dict):
+        return f"{name} ({', '.join(f'{words(k)} {v}' for k, v in value.items())})" if value else name
+    return f"{name} {value}"
