@@ -1,5 +1,7 @@
 import json
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,16 @@ def test_what_is_finished_is_not_done_again(study: StudyConfig) -> None:
     measure(folder, ANALYSIS)
     cut(folder, ANALYSIS)
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_a_slice_of_other_settings_is_cut_anew(study: StudyConfig, tmp_path: Path) -> None:
+    folder = shutil.copytree(study.members["sgd-seed0"].folder, tmp_path / "copy")
+    before = Slice2D.load(folder / "slice_2d.npz")
+    cut(folder, replace(ANALYSIS, reach=0.5, seed=1))
+    after = Slice2D.load(folder / "slice_2d.npz")
+    assert after.x[-1] == 0.5
+    assert after.loss["train"][2, 2] == before.loss["train"][2, 2]
+    assert not torch.equal(after.norms, before.norms)
 
 
 def test_the_page_stands_alone_and_says_what_the_table_says(study: StudyConfig, tmp_path: Path) -> None:

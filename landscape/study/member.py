@@ -112,16 +112,20 @@ def measure(folder: Path, analysis: Analysis) -> None:
 
 def cut(folder: Path, analysis: Analysis) -> None:
     """1D and 2D slices of one network into its folder, on train and test, along the same two directions."""
-    line, plane = folder / LINE, folder / PLANE
-    if analysis.line_points and not _has(line, Slice1D, analysis.line_points):
-        problem, d1, _ = _directions(folder, analysis)
-        span = (-analysis.reach, analysis.reach, analysis.line_points)
-        slice_1d(problem, d1, span, splits(folder, analysis.batch_size), progress=False).save(line, seed=analysis.seed)
-    if analysis.plane_points and not _has(plane, Slice2D, analysis.plane_points):
-        problem, d1, d2 = _directions(folder, analysis)
-        span = (-analysis.reach, analysis.reach, analysis.plane_points)
-        found = slice_2d(problem, d1, d2, span, span, splits(folder, analysis.batch_size), progress=False)
-        found.save(plane, seed=analysis.seed)
+    kinds = {"line": analysis.line_points, "plane": analysis.plane_points}
+    files = {"line": folder / LINE, "plane": folder / PLANE}
+    missing = [kind for kind, points in kinds.items() if points and not _has(files[kind], analysis, points)]
+    if not missing:
+        return
+    problem, data = training_problem(folder, None, analysis.batch_size), splits(folder, analysis.batch_size)
+    d1, d2 = random_directions(problem, generator=torch.Generator().manual_seed(analysis.seed))
+    for kind in missing:
+        span = (-analysis.reach, analysis.reach, kinds[kind])
+        if kind == "line":
+            found: Slice1D | Slice2D = slice_1d(problem, d1, span, data, progress=False)
+        else:
+            found = slice_2d(problem, d1, d2, span, span, data, progress=False)
+        found.save(files[kind], **_cut_with(analysis, kinds[kind]))
 
 
 def row(name: str, folder: Path) -> dict[str, Any]:
@@ -147,14 +151,15 @@ def load_density(folder: Path) -> SpectralDensity:
     return SpectralDensity.load(folder / DENSITY)
 
 
-def _directions(folder: Path, analysis: Analysis) -> tuple[Problem, torch.Tensor, torch.Tensor]:
-    problem = training_problem(folder, None, analysis.batch_size)
-    d1, d2 = random_directions(problem, generator=torch.Generator().manual_seed(analysis.seed))
-    return problem, d1, d2
+def _has(path: Path, analysis: Analysis, points: int) -> bool:
+    """Whether the slice is there and was made with these settings."""
+    asked = _cut_with(analysis, points)
+    manifest = path.with_suffix(".json")
+    return path.exists() and asked.items() <= read_json(manifest).items()
 
 
-def _has(path: Path, kind: type[Slice1D] | type[Slice2D], points: int) -> bool:
-    return path.exists() and len(kind.load(path).x) == points
+def _cut_with(analysis: Analysis, points: int) -> dict[str, Any]:
+    return {"seed": analysis.seed, "reach": analysis.reach, "points": points}
 
 
 def _data(metadata: Mapping[str, Any]) -> Images:
