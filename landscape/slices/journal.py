@@ -1,6 +1,5 @@
 """A walk over many points that survives being killed: values, a mask of the points done, and what they belong to."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -86,8 +85,3 @@ class Journal:
                 settings=json.dumps(self.settings),
             )
         partial.replace(self.path)
-
-
-def fingerprint(vector: Tensor) -> str:
-    """A hash of the vector's bits."""
-    return hashlib.sha256(vector.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()[:16]

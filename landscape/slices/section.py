@@ -11,9 +11,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from landscape.checks import require, vector_like
+from landscape.journal import fingerprint
 from landscape.problem import Problem
 from landscape.slices.accuracy import Score
-from landscape.slices.journal import Journal, fingerprint
+from landscape.slices.journal import Journal
 from landscape.vectors import Vector
 
 
