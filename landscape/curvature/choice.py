@@ -1,7 +1,8 @@
 """Which way to a Hessian product: measured on one batch, because it depends on the network and the machine.
 
-From a kept graph a double backward costs two gradients, the least there is, so nothing else is tried. From scratch it
-costs three and more, and forward over reverse between two and four. Where neither exists, differences of gradients do.
+Only for batches whose graph is not kept: from a kept one a double backward costs two gradients, the least there is.
+From scratch it costs about three, and forward over reverse between two and four. Where neither exists, differences of
+gradients do.
 """
 
 from collections.abc import Callable
@@ -16,18 +17,17 @@ from landscape.program import Batch, gradient_of
 from landscape.vectors import Block
 
 CLEARLY = 0.75  # forward over reverse must be this much faster: the choice should not hang on noise
+REPEATS = 2
 LONG = 0.05  # seconds; below, the clock measures the machine's other work, and the same call should choose the same
 
 
-def chosen(batch: Batch, kept: bool) -> tuple[str, str]:
-    """The mode for batches like this one, and why."""
+def chosen(batch: Batch) -> tuple[str, str]:
+    """The mode for batches like this one, from scratch, and why."""
     probe = batch.w.cos()[:, None]
-    twice, why = _seconds(lambda: double_backward(batch.afresh(), once=not kept), probe, 1 if kept else 2)
-    if twice is not None and kept:
-        return "double_backward", "the graphs fit in memory: about two gradients a product"
+    twice, why = _seconds(lambda: double_backward(batch.afresh(), once=True), probe)
     if twice is not None and twice < LONG:
         return "double_backward", f"a product of one batch takes {twice:.2g} s, too short to compare"
-    forward, other = _seconds(lambda: forward_over_reverse(batch), probe, 2)
+    forward, other = _seconds(lambda: forward_over_reverse(batch), probe)
     if twice is None and forward is None:
         leaf = batch.w.clone().requires_grad_()
         gradient_of(batch.afresh().loss(leaf), leaf)  # raises what is wrong with the first derivative already
@@ -39,11 +39,11 @@ def chosen(batch: Batch, kept: bool) -> tuple[str, str]:
     return "forward_over_reverse", f"a product of one batch takes {forward:.2g} s, by double_backward: {measured}"
 
 
-def _seconds(product: Callable[[], Product], probe: Block, repeats: int) -> tuple[float | None, str]:
+def _seconds(product: Callable[[], Product], probe: Block) -> tuple[float | None, str]:
     """The shortest time of a product, or None and what torch said."""
     times = []
     try:
-        for _ in range(repeats):
+        for _ in range(REPEATS):
             start = perf_counter()
             product()(probe).sum().item()  # waits for a device that works on its own
             times.append(perf_counter() - start)

@@ -6,6 +6,7 @@ Source: Pearlmutter 1994, "Fast exact multiplication by the Hessian".
 import torch
 from torch import Tensor
 
+from landscape.bilinear import BilinearLayers
 from landscape.checks import require
 from landscape.curvature.columns import in_columns
 from landscape.curvature.kept_graphs import Product
@@ -16,7 +17,9 @@ from landscape.vectors import Block
 def double_backward(batch: Batch, *, chunk: int = 1, once: bool = False) -> Product:
     """The batch's Hessian. With `once` the last column frees the graph on its way, which lowers the peak of memory."""
     leaf = batch.w.detach().requires_grad_()
-    gradient = gradient_of(batch.loss(leaf), leaf, create=True)
+    with BilinearLayers(leaf):
+        loss = batch.loss(leaf)
+    gradient = gradient_of(loss, leaf, create=True)  # its graph is meant, not its values: see bilinear/layers.py
     missing = _without_derivative(gradient)
     require(
         not missing,

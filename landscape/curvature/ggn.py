@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from landscape.bilinear import BilinearLayers
 from landscape.checks import require
 from landscape.curvature.columns import in_columns
 from landscape.curvature.over_data import OperatorOverData, Product
@@ -46,7 +47,8 @@ class GaussNewton(OperatorOverData):
 
     def _linearised(self, batch: Batch) -> Product:
         leaf = batch.w.detach().requires_grad_()
-        loss, z = batch.evaluate(leaf)
+        with BilinearLayers(leaf, by_cotangent=True):
+            loss, z = batch.evaluate(leaf)
         require(
             isinstance(z, Tensor), f"outputs must be one tensor, got {type(z).__name__}; pass forward= that picks it"
         )

@@ -13,6 +13,7 @@ from landscape.curvature.central_differences import best_step, central_differenc
 from landscape.curvature.choice import chosen
 from landscape.curvature.double_backward import double_backward
 from landscape.curvature.forward_over_reverse import forward_over_reverse
+from landscape.curvature.kept_graphs import Held
 from landscape.curvature.over_data import OperatorOverData, Product
 from landscape.problem import Problem
 from landscape.program import Batch
@@ -104,9 +105,21 @@ class Hessian(OperatorOverData):
     def _keeps_graphs(self) -> bool:
         return self.mode in ("auto", "double_backward")
 
+    def _attempt(self, held: Held, block: Block) -> Block:
+        if self.mode == "auto" and held.keep:  # from a kept graph nothing is faster, so nothing else is tried first
+            self.mode, self.reason = "double_backward", "the graphs fit in memory: about two gradients a product"
+            try:
+                return super()._attempt(held, block)
+            except torch.OutOfMemoryError:
+                self.mode = "auto"
+                raise
+            except (RuntimeError, ValueError):
+                self.mode = "auto"
+        return super()._attempt(held, block)
+
     def _linearised(self, batch: Batch) -> Product:
         if self.mode == "auto":
-            self.mode, self.reason = chosen(batch, kept=not self._once)
+            self.mode, self.reason = chosen(batch)
         if self.mode == "double_backward":
             return double_backward(batch, chunk=self.chunk, once=self._once)
         if self.mode == "forward_over_reverse":

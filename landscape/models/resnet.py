@@ -78,8 +78,10 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        shortcut = x[:, :, :: self.stride, :: self.stride]
-        return F.relu(F.pad(shortcut, (0, 0, 0, 0, 0, self.added)) + self.branch(x))
+        shortcut = x
+        if self.added:  # else both would copy x
+            shortcut = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.added))
+        return F.relu(shortcut + self.branch(x))
 
 
 @torch.no_grad()

@@ -1,0 +1,119 @@
+"""The cheapest second derivatives of convolutions and linear layers, y = B(x, W) + b.
+
+torch differentiates a convolution's backward by transposed and grouped convolutions that run slowly. Any bilinear B
+needs no more than B and its adjoints again. With g = ∂L/∂y, and cotangents p, q and r of ∂L/∂x, ∂L/∂W and ∂L/∂b,
+
+    by g:  B(p, W) + B(x, q) + r,    by x:  B(·, q)ᵀ g,    by W:  B(p, ·)ᵀ g.
+
+Nobody asks for the value of ∂L/∂W where W is a view of w: the gradient is linear in it, and only its derivative counts.
+It is left out, which saves a third of the first backward, so that a product takes 8/9 of what double backward takes.
+Source: Pearlmutter 1994, "Fast exact multiplication by the Hessian", section 4.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from landscape.bilinear.maps import CONVOLUTIONS, Bilinear, bilinear
+
+Three = tuple[Tensor | None, Tensor | None, Tensor | None]
+Mask = tuple[bool, bool, bool]
+
+
+class BilinearLayers(TorchFunctionMode):
+    """Within the block convolutions and linear layers are differentiated as above.
+
+    Args:
+        w: the leaf that parameters are views of. The gradient by it has a graph, but no values to rely on.
+        by_cotangent: the gradient's graph will be asked for derivatives by g alone, as Jᵀu is for that by u.
+    """
+
+    def __init__(self, w: Tensor, *, by_cotangent: bool = False) -> None:
+        super().__init__()
+        self.w, self.by_cotangent = w, by_cotangent
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        given = kwargs or {}
+        if func is F.linear or func in CONVOLUTIONS:
+            layer, x, weight, bias = bilinear(func, *args, **given)
+            if layer is not None and not torch.is_autocast_enabled(x.device.type):
+                valued = (True, not self._is_view(weight), bias is not None and not self._is_view(bias))
+                return _Applied.apply(x, weight, bias, layer, valued, self.by_cotangent)  # type: ignore[no-untyped-call]
+        return func(*args, **given)
+
+    def _is_view(self, parameter: Tensor) -> bool:
+        return parameter is self.w or (parameter._is_view() and parameter._base is self.w)
+
+
+class _Applied(torch.autograd.Function):
+    """B(x, W) + b; `valued`: which of its derivatives are asked for their values."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layer: Bilinear, valued: Mask, by_cotangent: bool
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.layer, ctx.valued, ctx.by_cotangent = layer, valued, by_cotangent
+        return layer.forward(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        (g,), (x, weight), wanted = cotangents, ctx.saved_tensors, ctx.needs_input_grad[:3]
+        if torch.is_grad_enabled():  # the first backward, whose graph is wanted
+            settings = ctx.layer, wanted, ctx.valued, ctx.by_cotangent
+            return *_Adjoint.apply(g, x, weight, *settings), None, None, None  # type: ignore[no-untyped-call]
+        return *_derivatives(ctx.layer, g, x, weight, wanted), None, None, None
+
+
+class _Adjoint(torch.autograd.Function):
+    """The derivatives of <g, B(x, W) + b>; those without value are zeros that take no memory."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, g: Tensor, x: Tensor, weight: Tensor, layer: Bilinear, wanted: Mask, valued: Mask, by_cotangent: bool
+    ) -> Three:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(g, x, weight)
+        ctx.layer, ctx.by_cotangent = layer, by_cotangent
+        by_x, by_weight, by_bias = _derivatives(
+            layer, g, x, weight, (wanted[0], wanted[1] and valued[1], wanted[2] and valued[2])
+        )
+        if wanted[1] and not valued[1]:
+            by_weight = weight.new_zeros(()).expand_as(weight)
+        if wanted[2] and not valued[2]:
+            by_bias = weight.new_zeros(()).expand(len(weight))
+        return by_x, by_weight, by_bias
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        (g, x, weight), (p, q, r), layer = ctx.saved_tensors, cotangents, ctx.layer
+        parts = [
+            None if p is None else layer.forward(p, weight, None),
+            None if q is None else layer.forward(x, q, r),
+            None if r is None or q is not None else layer.spread(r).expand_as(g),
+        ]
+        by_g = reduce(torch.add, (part for part in parts if part is not None))
+        if ctx.by_cotangent:
+            return by_g, None, None, None, None, None, None
+        by_x = layer.by_input(g, x, q) if ctx.needs_input_grad[1] and q is not None else None
+        by_weight = layer.by_weight(g, p, weight) if ctx.needs_input_grad[2] and p is not None else None
+        return by_g, by_x, by_weight, None, None, None, None
+
+
+def _derivatives(layer: Bilinear, g: Tensor, x: Tensor, weight: Tensor, wanted: Mask) -> Three:
+    return (
+        layer.by_input(g, x, weight) if wanted[0] else None,
+        layer.by_weight(g, x, weight) if wanted[1] else None,
+        layer.by_bias(g) if wanted[2] else None,
+    )
