@@ -1,6 +1,6 @@
 """Where long work keeps what it has done: a killed run goes on from its last whole step and ends with the same numbers.
 
-Arrays and the settings they belong to lie in one npz, written under a temporary name and renamed.
+Arrays and the settings they belong to lie in one npz, replaced as a whole.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from landscape.checks import require
+from landscape.whole_files import replacing
 
 EVERY = 5.0  # seconds between writes
 SHARE = 20.0  # a write that took t seconds is not followed by another within SHARE · t: 5 % of the time at most
@@ -61,9 +62,8 @@ class Journal:
             return
         started = monotonic()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial.npz")
-        np.savez(partial, settings=np.array(json.dumps(self.settings)), **_own(arrays))
-        partial.replace(self.path)
+        with replacing(self.path) as partial:
+            np.savez(partial, settings=np.array(json.dumps(self.settings)), **_own(arrays))
         ended = monotonic()
         self.next = ended + max(EVERY, SHARE * (ended - started))
 
