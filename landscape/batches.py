@@ -1,20 +1,44 @@
 """Batches as users have them: a tensor, or mappings, lists and tuples of tensors with a common batch axis 0."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from landscape.checks import require
 
-def is_one_pair(data: Any) -> bool:
-    """Whether data is one (inputs, targets) rather than a sequence of such pairs."""
-    return isinstance(data, Sequence) and len(data) == 2 and not all(is_pair(part) for part in data)
+
+def batches_of(data: Iterable[Any]) -> Iterable[Any]:
+    """`data` as batches (inputs, targets): itself, or a list of it if it is one such pair; it is not read.
+
+    Raises:
+        ValueError: if it can be read only once, or is no iterable of pairs.
+    """
+    require(
+        isinstance(data, Iterable) and not isinstance(data, Iterator | Tensor | Mapping),
+        "data must be (inputs, targets) or an iterable of such pairs that can be read again, "
+        f"got {type(data).__name__}; pass a DataLoader or a list",
+    )
+    one_pair = is_pair(data) and not all(is_pair(part) for part in data)
+    return [data] if one_pair else data
 
 
 def is_pair(item: Any) -> bool:
     """Whether item may be (inputs, targets)."""
     return isinstance(item, Sequence) and len(item) == 2
+
+
+def target_count(_inputs: Any, targets: Any) -> int:
+    """Units of a batch where nothing else is said: its targets. Raises ValueError if they have no length."""
+    nested = isinstance(targets, Mapping) or (
+        isinstance(targets, list | tuple) and any(isinstance(t, Tensor) for t in targets[:1])
+    )
+    require(
+        isinstance(targets, Sized) and not nested and getattr(targets, "ndim", 1) > 0,
+        f"targets must have a length to count the batch's units, got {shapes(targets)}; pass weight=",
+    )
+    return len(targets)
 
 
 def to_device(part: Any, device: torch.device) -> Any:

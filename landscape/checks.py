@@ -31,6 +31,11 @@ def not_negative(name: str, value: float) -> None:
     require(isfinite(value) and value >= 0, f"{name} must be finite and at least 0, got {value!r}")
 
 
+def norm_order(name: str, value: float) -> None:
+    """Raise ValueError unless `value` is the p of a norm, 1 <= p <= infinity."""
+    require(value >= 1, f"{name} must be in [1, inf], got {value!r}")  # NaN is not
+
+
 def one_of(name: str, value: object, options: Collection[object]) -> None:
     """Raise ValueError unless `value` is among `options`."""
     listed = " | ".join(repr(option) for option in options)

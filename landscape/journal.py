@@ -1,12 +1,13 @@
 """Where long work keeps what it has done: a killed run goes on from its last whole step and ends with the same numbers.
 
-Arrays and the settings they belong to lie in one npz, written under a temporary name and renamed.
+Arrays and the settings they belong to lie in one npz, replaced as a whole.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -17,10 +18,19 @@ import torch
 from torch import Tensor
 
 from landscape.checks import require
+from landscape.whole_files import replacing
 
 EVERY = 5.0  # seconds between writes
 SHARE = 20.0  # a write that took t seconds is not followed by another within SHARE · t: 5 % of the time at most
 BFLOAT16 = ":bfloat16"  # NumPy has no such type: its bits are kept as int16 under a name with this at the end
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """What a file holds."""
+
+    other: Mapping[str, Any]  # those of its settings that differ from the present ones; None where it lacks one
+    arrays: dict[str, Tensor]
 
 
 class Journal:
@@ -39,21 +49,26 @@ class Journal:
 
     def load(self) -> dict[str, Tensor] | None:
         """What was last saved, None at the start. Raises ValueError if the file is unreadable or of other settings."""
+        stored = self.read()
+        if stored is None:
+            return None
+        other = ", ".join(f"{name} {value!r}" for name, value in stored.other.items())
+        require(not other, f"checkpoint {self.path} is of other work, with {other}; choose another path")
+        return stored.arrays
+
+    def read(self) -> Stored | None:
+        """The file as it is, None at the start, for who judges by more. Raises ValueError if it is unreadable."""
         if self.path is None or not self.path.exists():
             return None
         try:
             with self.path.open("rb") as stored, np.load(stored, allow_pickle=False) as file:
                 found = json.loads(str(file["settings"]))
-                arrays = {name: torch.from_numpy(file[name]) for name in file.files if name != "settings"}
+                arrays = dict(_tensor(name, file[name]) for name in file.files if name != "settings")
         except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
             raise ValueError(f"checkpoint {self.path} is not readable: {error}; delete it to start again") from error
         keys = {**found, **self.settings}
-        other = [f"{key} {found.get(key)!r}" for key in keys if found.get(key) != self.settings.get(key)]
-        require(not other, f"checkpoint {self.path} is of other work, with {', '.join(other)}; choose another path")
-        return {
-            name.removesuffix(BFLOAT16): array.view(torch.bfloat16) if name.endswith(BFLOAT16) else array
-            for name, array in arrays.items()
-        }
+        other = {key: found.get(key) for key in keys if found.get(key) != self.settings.get(key)}
+        return Stored(other, arrays)
 
     def save(self, arrays: Mapping[str, Tensor]) -> None:
         """Replace the file."""
@@ -61,9 +76,8 @@ class Journal:
             return
         started = monotonic()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial.npz")
-        np.savez(partial, settings=np.array(json.dumps(self.settings)), **_own(arrays))
-        partial.replace(self.path)
+        with replacing(self.path) as partial:
+            np.savez(partial, settings=np.array(json.dumps(self.settings)), **_own(arrays))
         ended = monotonic()
         self.next = ended + max(EVERY, SHARE * (ended - started))
 
@@ -99,3 +113,9 @@ def _own(arrays: Mapping[str, Tensor]) -> dict[str, Any]:
         kept = tensor.detach().cpu()
         own[name + BFLOAT16 * narrow] = (kept.view(torch.int16) if narrow else kept).numpy()
     return own
+
+
+def _tensor(name: str, array: np.ndarray[Any, np.dtype[Any]]) -> tuple[str, Tensor]:
+    """An array of the file under the name and in the type it was saved with: the inverse of `_own`."""
+    tensor = torch.from_numpy(array)
+    return name.removesuffix(BFLOAT16), tensor.view(torch.bfloat16) if name.endswith(BFLOAT16) else tensor

@@ -4,26 +4,27 @@ L(w) = Σ_b u_b L_b(w) / Σ_b u_b over the batches b, with u_b the units (sample
 over the data leaves parameters, buffers, .grad, flags and the random state as they were, bit for bit.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from itertools import chain
+from operator import call
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from landscape.batch_norm import POLICIES, as_buffers, inference_flags, moments_recorded, packed, unpacked
-from landscape.batches import is_one_pair, is_pair, shapes, to_device
+from landscape.batches import batches_of, is_pair, shapes, target_count, to_device
 from landscape.checks import not_negative, one_of, require, vector_like
 from landscape.distributed import ProcessGroup, Sums, agree, summed
 from landscape.isolation import derivatives_on, random_state_kept
 from landscape.program import Batch, Criterion, Forward, Program, gradient_of
 from landscape.second_order import differentiable_twice
+from landscape.selection import Selection, selected
 from landscape.vectors import Layout, flatten, layout_of
 
 Weight = Callable[[Any, Any], "int | Tensor"]
-Selection = Sequence[str] | Callable[[str, Tensor], bool]
 
 
 class Problem:
@@ -62,11 +63,11 @@ class Problem:
         one_of("batch_norm", batch_norm, POLICIES)
         self.model = model
         self.criterion = criterion
-        self.data = _readable_again(data)
-        self.forward = forward or _call
-        self.weight = weight or _count
+        self.data = batches_of(data)
+        self.forward = forward or call  # model(inputs)
+        self.weight = weight or target_count
         self.batch_norm = batch_norm
-        self.layout: Layout = layout_of(model, _selected(model, parameters))
+        self.layout: Layout = layout_of(model, selected(model, parameters))
         self.process_group: ProcessGroup | None = None
         self._program = Program(model, self.forward, criterion)
 
@@ -78,7 +79,7 @@ class Problem:
     @property
     def counts_samples(self) -> bool:
         """Whether a batch weighs as much as it has samples, one unit each: the default."""
-        return self.weight is _count
+        return self.weight is target_count
 
     def vector(self) -> Tensor:
         """A copy of the model's own weights, (P,)."""
@@ -88,7 +89,7 @@ class Problem:
     def with_data(self, data: Iterable[Any]) -> "Problem":
         """The same network, criterion and parameters on other data."""
         other = copy(self)
-        other.data = _readable_again(data)
+        other.data = batches_of(data)
         return other
 
     def with_processes(self, process_group: ProcessGroup | None) -> "Problem":
@@ -113,7 +114,7 @@ class Problem:
     def restricted_to(self, names: Sequence[str]) -> "Problem":
         """The same function of fewer parameters; the others stay at the model's own weights."""
         other = copy(self)
-        other.layout = layout_of(self.model, _selected(self.model, names))
+        other.layout = layout_of(self.model, selected(self.model, names))
         return other
 
     def with_forward(self, forward: Forward) -> "Problem":
@@ -287,51 +288,3 @@ class Problem:
             return own
         vector_like("w", w, own)
         return w.detach()
-
-
-def _call(model: nn.Module, inputs: Any) -> Any:
-    return model(inputs)
-
-
-def _count(_inputs: Any, targets: Any) -> int:
-    nested = isinstance(targets, Mapping) or (
-        isinstance(targets, list | tuple) and any(isinstance(t, Tensor) for t in targets[:1])
-    )
-    require(
-        isinstance(targets, Sized) and not nested and getattr(targets, "ndim", 1) > 0,
-        f"targets must have a length to count the batch's units, got {shapes(targets)}; pass weight=",
-    )
-    return len(targets)
-
-
-def _readable_again(data: Iterable[Any]) -> Iterable[Any]:
-    require(
-        isinstance(data, Iterable) and not isinstance(data, Iterator | Tensor | Mapping),
-        "data must be (inputs, targets) or an iterable of such pairs that can be read again, "
-        f"got {type(data).__name__}; pass a DataLoader or a list",
-    )
-    return [data] if is_one_pair(data) else data
-
-
-def _selected(model: nn.Module, parameters: Selection | None) -> list[str]:
-    own = dict(model.named_parameters())
-    if parameters is None:
-        names = [name for name, p in own.items() if p.requires_grad]
-    elif callable(parameters):
-        names = [name for name, p in own.items() if parameters(name, p)]
-    else:
-        aliases = dict(model.named_parameters(remove_duplicate=False))
-        unknown = [name for name in parameters if name not in aliases]
-        require(
-            not unknown,
-            f"parameters must be names of the model's parameters, got {unknown}; it has {list(own)[:5]} ...",
-        )
-        wanted = {id(aliases[name]) for name in parameters}
-        names = [name for name, p in own.items() if id(p) in wanted]
-    complex_valued = [name for name in names if own[name].is_complex()]
-    require(not complex_valued, f"parameters must be real, got complex {complex_valued}; use torch.view_as_real")
-    require(
-        bool(names),
-        "the model must have at least one trainable parameter, got none; set requires_grad_() or pass parameters=",
-    )
-    return names

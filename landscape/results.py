@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from landscape.whole_files import replacing
+
 R = TypeVar("R", bound="Result")
 
 
@@ -44,9 +46,8 @@ class Result:
         json.dumps(content)  # what JSON cannot hold is complained of before anything is written
         target = _npz(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(".partial.npz")
-        np.savez(partial, **arrays)  # type: ignore[arg-type]
-        partial.replace(target)
+        with replacing(target) as partial:
+            np.savez(partial, **arrays)  # type: ignore[arg-type]
         write_json(target.with_suffix(".json"), content)
         return target
 
@@ -212,10 +213,9 @@ def versions() -> dict[str, str]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON to a temporary name and rename it, so that a reader never sees half a file."""
-    partial = path.with_suffix(path.suffix + ".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    partial.replace(path)
+    """Write a JSON object in one rename."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

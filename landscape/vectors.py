@@ -99,6 +99,11 @@ def steepest(g: Vector, p: float = 2) -> Vector:
     return s / torch.linalg.vector_norm(s, p)
 
 
+def normal_like(v: Tensor, source: torch.Generator) -> Tensor:
+    """Standard normal numbers of v's shape. Drawn in float64 on the generator's device: a seed gives the same ones."""
+    return torch.randn(v.shape, generator=source, dtype=torch.float64, device=source.device).to(v)
+
+
 def filter_norms(w: Vector, layout: Layout) -> Vector:
     """For each entry the norm of the filter it belongs to, (P,).
 

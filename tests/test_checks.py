@@ -19,6 +19,8 @@ NAN, INF = float("nan"), float("inf")
         (lambda: checks.positive("tol", INF), "tol must be positive and finite, got inf"),
         (lambda: checks.not_negative("rho", -1e-9), "rho must be finite and at least 0, got -1e-09"),
         (lambda: checks.not_negative("rho", NAN), "rho must be finite and at least 0, got nan"),
+        (lambda: checks.norm_order("p", 0.5), "p must be in [1, inf], got 0.5"),
+        (lambda: checks.norm_order("p", NAN), "p must be in [1, inf], got nan"),
         (lambda: checks.one_of("which", "SM", ("LM", "LA")), "which must be one of 'LM' | 'LA', got 'SM'"),
         (
             lambda: checks.vector_like("w", torch.zeros(3), torch.zeros(2)),
@@ -41,6 +43,8 @@ def test_what_is_in_range_passes():
     checks.integer_in("k", 10**9, 1)
     checks.positive("tol", 1e-300)
     checks.not_negative("rho", 0.0)
+    checks.norm_order("p", 1)
+    checks.norm_order("p", INF)
     checks.one_of("which", None, ("LM", None))
     checks.vector_like("w", torch.ones(2), torch.zeros(2))
     checks.require(True, "never")

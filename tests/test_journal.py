@@ -51,6 +51,13 @@ def test_other_settings_are_refused_by_name(tmp_path):
     assert Journal(tmp_path / "work.npz", {"old": 1, "tol": 0.1, "k": 3}).load() is not None
 
 
+def test_read_hands_over_what_differs_and_the_arrays(tmp_path):
+    Journal(tmp_path / "work.npz", {"k": 3, "tol": 0.1, "old": 1}).save(ARRAYS)
+    stored = Journal(tmp_path / "work.npz", {"k": 3, "tol": 0.2, "new": 2}).read()
+    assert stored.other == {"tol": 0.1, "old": 1, "new": None}
+    assert all(same(stored.arrays[name], value) for name, value in ARRAYS.items())
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half a file", b"text"])
 def test_a_file_that_is_none_is_one_clear_line(tmp_path, content):
     (tmp_path / "work.npz").write_bytes(content)

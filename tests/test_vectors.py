@@ -1,12 +1,12 @@
 import pytest
 import torch
-from cases import make, normal
+from cases import make, normal, seeded
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import parameters_to_vector
 
-from landscape.vectors import Layout, assign, displaced, filter_norms, flatten, layout_of, reject, unit
+from landscape.vectors import Layout, assign, displaced, filter_norms, flatten, layout_of, normal_like, reject, unit
 
 shapes = st.lists(st.lists(st.integers(0, 4), max_size=3).map(tuple), min_size=1, max_size=5)
 
@@ -113,3 +113,12 @@ def test_assign_keeps_the_dtype_and_the_storage():
     assert p.tolist() == [[0.0, 1.0], [2.0, 3.0]]
     assert p.dtype == torch.bfloat16
     assert p.data_ptr() == pointer
+
+
+def test_a_seed_draws_the_same_normal_numbers_in_every_precision():
+    fine = normal_like(torch.empty(20000, dtype=torch.float64), seeded(1))
+    coarse = normal_like(torch.empty(20000), seeded(1))
+    assert (fine.dtype, coarse.dtype) == (torch.float64, torch.float32)
+    assert torch.equal(coarse, fine.float())
+    assert abs(fine.mean()) < 4 / 20000**0.5
+    assert abs(fine.square().mean() - 1) < 4 * (2 / 20000) ** 0.5

@@ -14,6 +14,7 @@ from landscape.checks import integer_in, not_negative, one_of, positive
 from landscape.isolation import random_source
 from landscape.problem import Problem
 from landscape.results import Estimate, standard_error
+from landscape.vectors import normal_like
 
 
 def average_gap(
@@ -52,7 +53,7 @@ def average_gap(
     scale = torch.ones_like(w) if geometry == "euclidean" else w.abs() + eta
     loss, gaps = problem.loss(), []
     for _ in range(draws):
-        z = torch.randn(len(w), generator=source, dtype=torch.float64, device=source.device).to(w)
+        z = normal_like(w, source)
         gaps.append((problem.loss(w + rho * scale * z) - loss).double().cpu())
     samples = torch.stack(gaps)
     return Estimate(value=samples.mean(), stderr=standard_error(samples))

@@ -9,18 +9,18 @@ Source: Foret et al. 2021, arXiv:2010.01412; Kwon et al. 2021, arXiv:2102.11600;
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from math import inf, isnan
+from math import inf
 
 import torch
 from torch import Tensor
 
-from landscape.checks import not_negative, one_of, positive, require
+from landscape.checks import norm_order, not_negative, one_of, positive, require
 from landscape.curvature import fisher
 from landscape.linalg import trace
 from landscape.linalg.solve import solve
 from landscape.operator import CurvatureOperator
 from landscape.problem import Problem
-from landscape.vectors import Vector, filter_norms, steepest
+from landscape.vectors import Vector, filter_norms, normal_like, steepest
 
 GEOMETRIES = ("euclidean", "adaptive", "adaptive_filter", "fisher", "fisher_diagonal")
 # damping in units of the Fisher matrix's mean eigenvalue: above the rounding of its products, below 1e-6
@@ -75,7 +75,7 @@ class ScaledBall(Ball):
         return e * (self.rho / torch.linalg.vector_norm(u, self.p)).clamp(max=1)
 
     def boundary_point(self, source: torch.Generator) -> Vector:
-        return self.first_order(_normal(self.scale, source))
+        return self.first_order(normal_like(self.scale, source))
 
 
 @dataclass(eq=False)
@@ -108,7 +108,7 @@ class FisherBall(Ball):
 
     def boundary_point(self, source: torch.Generator) -> Vector:
         z = torch.empty(self.operator.shape[0], dtype=self.operator.dtype, device=self.operator.device)
-        return self._on_boundary(self._image(_normal(z, source)))
+        return self._on_boundary(self._image(normal_like(z, source)))
 
     def length(self, e: Vector) -> float:
         """(eᵀFe)^½; one product."""
@@ -139,7 +139,7 @@ def ball(
     positive("rho", rho)
     one_of("geometry", geometry, GEOMETRIES)
     not_negative("eta", eta)
-    require(not isnan(p) and p >= 1, f"p must be in [1, inf], got {p!r}")
+    norm_order("p", p)
     require(p == 2 or not geometry.startswith("fisher"), f"p must be 2 for geometry {geometry!r}, got {p!r}")
     if geometry == "fisher":
         operator = fisher(problem)
@@ -157,7 +157,3 @@ def _scale(problem: Problem, gradient: Tensor, geometry: str, eta: float) -> Ten
     if geometry == "fisher_diagonal":
         return (1 + eta * gradient**2).rsqrt()
     return torch.ones_like(gradient)
-
-
-def _normal(like: Tensor, source: torch.Generator) -> Tensor:
-    return torch.randn(like.shape, generator=source, dtype=torch.float64, device=source.device).to(like)

@@ -25,7 +25,7 @@ from landscape.metrics.invariant_pairs import Pair, attention_pairs, pairs_by_na
 from landscape.metrics.worst_case import Origin, exact, largest_rise
 from landscape.problem import Problem
 from landscape.results import Estimate
-from landscape.vectors import Vector, unit
+from landscape.vectors import Vector, normal_like, unit
 
 
 def geodesic(
@@ -107,8 +107,7 @@ class GeodesicBall(Ball):
         return e * (self.rho / length) if length > self.rho else e
 
     def boundary_point(self, source: torch.Generator) -> Vector:
-        z = torch.randn(len(self.w), generator=source, dtype=torch.float64, device=source.device).to(self.w)
-        e = self.horizontal(self.first_order(unit(z)))
+        e = self.horizontal(self.first_order(unit(normal_like(self.w, source))))
         length = self.length(e)
         return e * (self.rho / length) if length > 0 else torch.zeros_like(e)
 

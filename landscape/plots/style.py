@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from landscape.checks import one_of
+from landscape.whole_files import replacing
 
 BLUE, RED, GREY = "#0072B2", "#D55E00", "#595959"
 RULES = {  # one colour and one marker per training rule, the same in every figure
@@ -71,9 +72,9 @@ def save_figure(figure: Figure, path_stem: str | Path, formats: Sequence[str] = 
     with matplotlib.rc_context({"svg.hashsalt": "landscape", "pdf.fonttype": 42}):
         for kind in formats:
             target = stem.with_name(f"{stem.name}.{kind}")
-            partial = stem.with_name(f"{stem.name}.partial.{kind}")
-            figure.savefig(partial, format=kind, dpi=180, metadata=_METADATA[kind])
-            written.append(partial.replace(target))
+            with replacing(target) as partial:
+                figure.savefig(partial, format=kind, dpi=180, metadata=_METADATA[kind])
+            written.append(target)
     return written
 
 

@@ -18,6 +18,7 @@ from landscape.metrics import METRICS
 from landscape.plots.style import words
 from landscape.report.figures import FigureFile
 from landscape.study import Correlation
+from landscape.whole_files import replacing
 
 Rows = Sequence[Mapping[str, Any]]
 OUTCOMES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "generalization_gap")
@@ -44,19 +45,18 @@ def write_page(page: Page, path: Path) -> Path:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"words": words, "number": number, "embedded": embedded}
     text = environment.from_string(source).render(page=page, outcomes=OUTCOMES, methods=methods(page))
-    partial_path = path.with_suffix(".partial")
-    partial_path.write_text(text)
-    return partial_path.replace(path)
+    with replacing(path) as written:
+        written.write_text(text)
+    return path
 
 
 def write_table(rows: Rows, path: Path) -> Path:
     """Write the study's table as CSV in one rename."""
-    partial_path = path.with_suffix(".partial")
-    with partial_path.open("w", newline="") as file:
+    with replacing(path) as written, written.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    return partial_path.replace(path)
+    return path
 
 
 def methods(page: Page) -> dict[str, str]:

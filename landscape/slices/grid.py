@@ -74,8 +74,8 @@ def slice_2d(
     Returns:
         Slice2D. A loss that is NaN or infinite stays so; accuracy is NaN where the targets are no classes.
     Raises:
-        ValueError: if a direction is zero or does not fit, a range is empty, there is no split, or the checkpoint was
-            written with other settings.
+        ValueError: if a direction is zero or does not fit, a range is empty, there is no split, or the checkpoint does
+            not end in .npz or was written with other settings.
     """
     xs, ys = _axis("x", x), _axis("y", y)
     plane = Section(problem, problem.vector(), _splits(problem, data), {"d1": d1, "d2": d2})

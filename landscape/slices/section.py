@@ -14,7 +14,7 @@ from landscape.checks import require, vector_like
 from landscape.journal import fingerprint
 from landscape.problem import Problem
 from landscape.slices.accuracy import Score
-from landscape.slices.journal import Journal
+from landscape.slices.walk_journal import WalkJournal
 from landscape.vectors import Vector
 
 
@@ -57,7 +57,7 @@ class Section:
         return torch.tensor(rows, dtype=torch.float64).T
 
     def walk(
-        self, points: Sequence[Sequence[float]], journal: Journal | None = None, *, progress: bool | None = None
+        self, points: Sequence[Sequence[float]], journal: WalkJournal | None = None, *, progress: bool | None = None
     ) -> Tensor:
         """Loss and accuracy of each split at all points, (2, points, splits)."""
         values = torch.full((2, len(points), len(self.splits)), torch.nan, dtype=torch.float64)
@@ -77,7 +77,7 @@ class Section:
         """The last axis of `values` as a mapping."""
         return {name: values[..., index].clone() for index, name in enumerate(self.splits)}
 
-    def journal(self, path: Path, ranges: Mapping[str, Any]) -> Journal:
+    def journal(self, path: Path, ranges: Mapping[str, Any]) -> WalkJournal:
         """A journal in `path` that goes on only where all of this is the same."""
         settings = {
             **ranges,
@@ -86,4 +86,4 @@ class Section:
             "weights": fingerprint(self.w),
             **{name: fingerprint(direction) for name, direction in self.directions.items()},
         }
-        return Journal(path, settings, self.at([0.0] * len(self.directions))[0])
+        return WalkJournal(path, settings, self.at([0.0] * len(self.directions))[0])

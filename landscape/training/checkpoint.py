@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from landscape.checks import require
 from landscape.models import build
 from landscape.results import read_json, write_json
+from landscape.whole_files import replacing
 
 NAME = "model.safetensors"
 
@@ -30,9 +31,8 @@ def save_checkpoint(path: str | Path, model: nn.Module, metadata: Mapping[str, A
     _recipe(metadata, "metadata")
     target = _weights_file(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(".partial")
-    save_file({name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}, partial)
-    partial.replace(target)
+    with replacing(target) as partial:
+        save_file({name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}, partial)
     write_json(target.with_suffix(".json"), metadata)
     return target
 

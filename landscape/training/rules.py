@@ -7,13 +7,12 @@ step around them. Below ĝ = g/|g|; wherever a vector that must be normalised is
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import isnan
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from landscape.checks import integer_in, not_negative, require, vector_like
+from landscape.checks import integer_in, norm_order, not_negative, vector_like
 from landscape.vectors import Layout, Vector, filter_norms, reject, steepest, unit
 
 State = Any  # None at first; then tensors, numbers, None and dicts of these, so that it can be saved
@@ -55,7 +54,7 @@ def sam(rho: float = 0.05, p: float = 2) -> Rule:
     Source: Foret et al. 2021, arXiv:2010.01412.
     """
     not_negative("rho", rho)
-    _norm_order(p)
+    norm_order("p", p)
     return Rule("sam", lambda _w, g, state: (rho * steepest(g, p), state))
 
 
@@ -76,7 +75,7 @@ def asam(rho: float = 0.5, eta: float = 0.01, p: float = 2, filterwise: bool = F
     """
     not_negative("rho", rho)
     not_negative("eta", eta)
-    _norm_order(p)
+    norm_order("p", p)
 
     def perturb(w: Vector, g: Vector, state: State, layout: Layout) -> tuple[Vector, State]:
         scale = (filter_norms(w, layout) if filterwise else w.abs()) + eta
@@ -178,7 +177,3 @@ def _unit_like(v: Tensor | None, g: Vector) -> Vector | None:
     v = v.detach().to(g)
     vector_like("top()", v, g)
     return unit(v)
-
-
-def _norm_order(p: float) -> None:
-    require(not isnan(p) and p >= 1, f"p must be in [1, inf], got {p!r}")

@@ -14,6 +14,7 @@ import torch
 from landscape.checks import require
 from landscape.results import read_json, write_json
 from landscape.training.checkpoint import NAME
+from landscape.whole_files import replacing
 
 CONFIG, LOG, RESUME = "config.json", "log.jsonl", "resume.pt"
 
@@ -41,9 +42,8 @@ def save_progress(folder: Path, line: dict[str, Any], state: dict[str, Any]) -> 
     """Add the epoch's line to the log, then replace the state to resume from. `state` holds its "epoch"."""
     with (folder / LOG).open("a") as log:
         log.write(json.dumps(line) + "\n")
-    partial = folder / f"{RESUME}.partial"
-    torch.save(state, partial)
-    partial.replace(folder / RESUME)
+    with replacing(folder / RESUME) as partial:
+        torch.save(state, partial)
 
 
 def load_progress(folder: Path) -> dict[str, Any] | None:
@@ -51,9 +51,8 @@ def load_progress(folder: Path) -> dict[str, Any] | None:
     state = _read_state(folder / RESUME)
     epochs = state["epoch"] if state else 0
     kept = (folder / LOG).read_text().splitlines(keepends=True)[:epochs] if epochs else []
-    partial = folder / f"{LOG}.partial"
-    partial.write_text("".join(kept))
-    partial.replace(folder / LOG)
+    with replacing(folder / LOG) as partial:
+        partial.write_text("".join(kept))
     return state
 
 

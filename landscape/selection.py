@@ -1,0 +1,41 @@
+"""Which of a network's parameters make up the vector w."""
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from landscape.checks import require
+
+Selection = Sequence[str] | Callable[[str, Tensor], bool]
+
+
+def selected(model: nn.Module, parameters: Selection | None) -> list[str]:
+    """Names of the chosen parameters in the order of `named_parameters()`, a tied one once, under its first name.
+
+    Args:
+        model: any module.
+        parameters: None for all that require grad, a list of names, or a predicate on (name, parameter).
+    Raises:
+        ValueError: if a name is unknown, a chosen parameter is complex, or none is chosen.
+    """
+    own = dict(model.named_parameters())
+    if parameters is None:
+        names = [name for name, p in own.items() if p.requires_grad]
+    elif callable(parameters):
+        names = [name for name, p in own.items() if parameters(name, p)]
+    else:
+        aliases = dict(model.named_parameters(remove_duplicate=False))
+        unknown = [name for name in parameters if name not in aliases]
+        require(
+            not unknown,
+            f"parameters must be names of the model's parameters, got {unknown}; it has {list(own)[:5]} ...",
+        )
+        wanted = {id(aliases[name]) for name in parameters}
+        names = [name for name, p in own.items() if id(p) in wanted]
+    complex_valued = [name for name in names if own[name].is_complex()]
+    require(not complex_valued, f"parameters must be real, got complex {complex_valued}; use torch.view_as_real")
+    require(
+        bool(names),
+        "the model must have at least one trainable parameter, got none; set requires_grad_() or pass parameters=",
+    )
+    return names
