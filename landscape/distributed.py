@@ -63,6 +63,30 @@ def summed(local: Callable[[], Sums], shape: Sequence[int], device: torch.device
     return message[:-2].reshape(tuple(shape)), float(message[-2])
 
 
+def added(numbers: Tensor, group: ProcessGroup) -> Tensor:
+    """The sum of all processes' tensors of one shape, the same bits on all ranks."""
+    total = numbers.clone(memory_format=torch.contiguous_format)
+    distributed.all_reduce(total, group=group)
+    return total
+
+
+def span_of(size: int, group: ProcessGroup) -> slice:
+    """The entries of a vector (size,) that this rank keeps where each keeps equally many, the last ones fewer."""
+    rank, count = distributed.get_rank(group), distributed.get_world_size(group)
+    width = -(-size // count)
+    return slice(min(rank * width, size), min((rank + 1) * width, size))
+
+
+def gathered(part: Tensor, size: int, group: ProcessGroup) -> Tensor:
+    """Whole rows (n, size) on every rank, from the ranks' own entries (n, own) as `span_of` deals them out."""
+    count = distributed.get_world_size(group)
+    width = -(-size // count)
+    padded = torch.nn.functional.pad(part, (0, width - part.shape[1])).contiguous()
+    parts = [torch.empty_like(padded) for _ in range(count)]
+    distributed.all_gather(parts, padded, group=group)
+    return torch.cat(parts, dim=1)[:, :size]
+
+
 def agree(numbers: Tensor, group: ProcessGroup) -> bool:
     """Whether all processes hold the same numbers (n,), up to rounding."""
     numbers = numbers.double()

@@ -112,6 +112,26 @@ def test_outliers_taken_out_have_exact_weights_and_leave_the_bulk_sharp():
     assert second[0] < second[1] / 20
 
 
+def test_outliers_that_are_counted_by_itself_are_those_that_stand_clear():
+    A = Counting(matrix)
+    found = spectral_density(A, probes=4, steps=20, outliers="auto", check=0)
+    told = spectral_density(MatrixOperator(matrix), probes=4, steps=20, outliers=5, check=0)
+    assert found.matvecs == A.count == 64 + 4 * 20
+    torch.testing.assert_close(found.outliers, told.outliers, rtol=1e-7, atol=0)
+    assert (found.weights[:, 20:] == 1 / 100).all()
+    torch.testing.assert_close(found.weights.sum(1), torch.ones(4).double(), rtol=1e-14, atol=0)
+    assert found.nodes[:, :20].abs().max() < 1 + 1e-9
+
+
+def test_products_spent_on_counting_are_bounded():
+    A = Counting(matrix)
+    found = spectral_density(A, probes=1, steps=2, outliers="auto", max_matvecs=9, check=0)
+    assert A.count == found.matvecs == 9 + 2
+    assert len(found.outliers) <= 4
+    with pytest.raises(ValueError, match="outliers must be one of 'auto', got 'some'"):
+        spectral_density(A, outliers="some")
+
+
 def test_more_steps_than_the_rest_has_entries():
     found = spectral_density(MatrixOperator(matrix), probes=2, steps=110, outliers=5)
     assert found.nodes.shape == (2, 115)
@@ -135,9 +155,10 @@ class KilledError(Exception):
     pass
 
 
-def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(tmp_path):
+@pytest.mark.parametrize("outliers", [2, "auto"])
+def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(outliers, tmp_path):
     path = tmp_path / "density.npz"
-    settings = {"probes": 5, "steps": 10, "outliers": 2, "checkpoint": path}
+    settings = {"probes": 5, "steps": 10, "outliers": outliers, "checkpoint": path}
     generators = seeded(3), seeded(3), seeded(3)
     whole = spectral_density(MatrixOperator(matrix), generator=generators[0], **settings)
     mortal = Counting(matrix)

@@ -5,7 +5,7 @@ from functools import cache
 
 import pytest
 import torch
-from cases import make, normal, same, seeded
+from cases import make, normal, same, seeded, symmetric
 from torch import distributed
 from torch.utils.data import IterableDataset, TensorDataset
 
@@ -13,6 +13,9 @@ from landscape.block_spectra import block_spectra
 from landscape.curvature import fisher, ggn, hessian, over_data
 from landscape.distributed import shard
 from landscape.linalg import diagonal, spectral_density, top_eigenpairs, trace
+from landscape.linalg.basis import Basis
+from landscape.linalg.sharded_basis import ShardedBasis
+from landscape.operator import MatrixOperator
 
 SHARDS = {"60 + 4": ([0], [1]), "64 + 0": ([0, 1], []), "0 + 64": ([], [0, 1])}
 RUNS = [
@@ -58,6 +61,49 @@ def message_of(call):
     return ""
 
 
+STORED = {
+    "plain": {},
+    "blocks": {"block_size": 3},
+    "restarts": {"basis_size": 12, "tol": 1e-9},
+    "rounded": {"basis_dtype": torch.float32, "basis_size": 14},
+    "a start": {"start": normal(51, 2)},
+    "elsewhere": {"basis_device": "cpu", "which": "SA"},
+}
+
+
+def stored(problem, group=None):
+    """Eigenpairs with the basis whole, or dealt out to the processes."""
+    H = hessian(problem)
+    return {
+        name: vars(top_eigenpairs(H, 4, basis_group=group, generator=seeded(7), **settings))
+        for name, settings in STORED.items()
+    }
+
+
+def dealt_out(group):
+    """The operations of a basis whose rows are dealt out, on numbers that are the same on all ranks."""
+    A = MatrixOperator(symmetric(torch.linspace(1, 2, 7)))
+    found = {}
+    for kept in (torch.float64, torch.bfloat16):
+        for name, basis in (("own", ShardedBasis(A, 9, None, kept, group)), ("whole", Basis(A, 9, None, kept))):
+            block, numbers = normal(6, 7), normal(2, 4, seed=1)
+            basis.store(0, block)
+            basis.move(3, 6, 2)
+            found[name, kept] = [
+                basis.errors[:8].clone(),
+                basis.components(block[:2], 1, 5),
+                basis.take_out(block[:2].clone(), numbers, 1),
+                basis.combine(numbers),
+                basis.rotate(torch.linalg.qr(normal(6, 3, seed=2))[0]),
+                basis.row_block(0, 8),
+            ]
+            found[name, kept, "entries"] = basis.rows.shape[1]
+    few = MatrixOperator(torch.eye(1).double())
+    found["one entry"] = top_eigenpairs(few, 1, basis_group=group).values
+    found["checkpoint"] = message_of(lambda: top_eigenpairs(few, 1, basis_group=group, checkpoint="a.npz"))
+    return found
+
+
 def failures(rank, group):
     """What each process hears when process 1 fails, and a sum afterwards, which shows that none waits any more."""
     case = make("mlp")
@@ -97,6 +143,9 @@ def process(rank, folder):
     found["mlp", "eval", "mixed"] = numbers(case.problem(data=data).with_processes(group))
     over_data.GRAPH_BYTES = 2**30
     found["failures"] = failures(rank, group)
+    case = make("mlp")
+    found["stored"] = stored(case.problem(data=[case.batches[rank]]).with_processes(group), group)
+    found["dealt out"] = dealt_out(group)
     found["shard"] = [int(x) for (x,) in shard(TensorDataset(torch.arange(5)), group)]
     torch.save(found, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
@@ -114,6 +163,11 @@ def expected(name, policy):
     return numbers(make(name).problem(batch_norm=policy))
 
 
+@cache
+def expected_stored():
+    return stored(make("mlp").problem())
+
+
 @pytest.mark.parametrize(("name", "policy", "label"), [*RUNS, ("mlp", "eval", "mixed")])
 def test_two_processes_give_the_numbers_of_one_and_both_the_same_bits(found, name, policy, label):
     one = expected(name, policy)
@@ -121,6 +175,36 @@ def test_two_processes_give_the_numbers_of_one_and_both_the_same_bits(found, nam
     for what, number in one.items():
         error = (found[0][name, policy, label][what] - number).norm() / number.norm()
         assert error <= (1e-5 if "vector" in what else 1e-9), what
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_a_basis_dealt_out_to_the_processes_gives_the_pairs_of_one(found, name):
+    here, there = (found[rank]["stored"][name] for rank in range(2))
+    one = expected_stored()[name]
+    assert all(same(here[field], there[field]) for field in here)
+    assert here["converged"].equal(one["converged"])
+    assert ((here["values"] - one["values"]).abs() <= 1e-6 * one["values"].abs()).all()
+    matrix = hessian(make("mlp").problem()).dense()
+    V = here["vectors"]
+    assert ((matrix @ V - V * here["values"]).norm(dim=0) <= here["residuals"] + 1e-12).all()
+    assert (V.T @ V - torch.eye(4)).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("kept", [torch.float64, torch.bfloat16])
+def test_rows_dealt_out_do_what_whole_rows_do(found, kept):
+    for rank, entries in enumerate((4, 3)):
+        own = found[rank]["dealt out"]
+        assert (own["own", kept, "entries"], own["whole", kept, "entries"]) == (entries, 7)
+        for mine, whole in zip(own["own", kept], own["whole", kept], strict=True):
+            torch.testing.assert_close(mine, whole, rtol=1e-12, atol=1e-14)
+
+
+def test_a_basis_dealt_out_may_leave_a_process_nothing_and_keeps_no_checkpoint(found):
+    for rank in range(2):
+        assert found[rank]["dealt out"]["one entry"].tolist() == [1.0]
+        assert found[rank]["dealt out"]["checkpoint"] == (
+            "checkpoint must be None where a basis_group keeps the basis, got a.npz; leave one of them out"
+        )
 
 
 def test_a_failure_in_one_process_is_raised_in_all_and_none_waits(found):

@@ -93,6 +93,52 @@ def test_a_direction_that_overtakes_the_last_one_is_found():
     assert tracker.step().lambda_max == pytest.approx(6, abs=1e-3)
 
 
+def planted(top, seed, size=100):
+    """A matrix with these leading eigenvalues over a bulk in [0, 1], and its eigenvectors; a seed fixes the latter."""
+    Q = torch.linalg.qr(normal(size, size, seed=seed))[0]
+    values = torch.cat([torch.tensor(top).double(), torch.linspace(0, 1, size - len(top)).double()])
+    return (Q * values) @ Q.T, Q
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_noise_lets_four_products_leave_an_exact_eigenvector_that_was_overtaken(seed):
+    problems = [quadratic(planted([4.0, other], seed)[0]) for other in (3.0, 6.0)]
+    tracker = Tracker(lambda: problems.pop(0), every=1, matvecs=4, generator=seeded(seed))
+    tracker.step()
+    tracker._vector = planted([4.0, 3.0], seed)[1][:, 0].clone()  # exact: alone it would never be left
+    row = tracker.step()
+    assert row.matvecs == 4
+    assert abs(row.lambda_max - 6) < abs(row.lambda_max - 4)
+    assert abs(row.lambda_max - 6) <= row.residual
+
+
+@pytest.mark.parametrize("matvecs", [2, 3, 4, 6, 9])
+def test_the_residual_holds_an_eigenvalue_however_few_the_products(matvecs):
+    """The stated error: |A v - λ v| for the row's own v, hence an eigenvalue within it, be it the largest or not."""
+    for seed in range(4):
+        first, second = (planted([4.0, other], seed)[0] for other in (3.0, 4.5))
+        problems = [quadratic(first), quadratic(second), quadratic(second)]
+        tracker = Tracker(lambda problems=problems: problems.pop(0), every=1, matvecs=matvecs, generator=seeded(seed))
+        for A in (first, second, second):
+            row, v = tracker.step(), tracker._vector
+            assert (A @ v - row.lambda_max * v).norm() <= row.residual + 1e-12
+            assert (torch.linalg.eigvalsh(A) - row.lambda_max).abs().min() <= row.residual + 1e-12
+            assert row.lambda_max <= torch.linalg.eigvalsh(A)[-1] + 1e-12
+
+
+def test_on_operators_that_change_with_every_batch_it_follows_the_present_one():
+    """Weyl: the largest eigenvalue of A + E is within |E| of A's."""
+    A, _ = planted([4.0, 3.0], 0)
+    noise = [0.03 * (E + E.T) for E in (normal(100, 100, seed=seed) for seed in range(10))]
+    problems = [quadratic(A + E) for E in noise]
+    tracker = Tracker(lambda: problems.pop(0), every=1)
+    for E in noise:
+        row, exact = tracker.step(), float(torch.linalg.eigvalsh(A + E)[-1])
+        assert abs(row.lambda_max - exact) <= row.residual + 1e-9
+        assert abs(row.lambda_max - 4) <= float(torch.linalg.matrix_norm(E, 2)) + row.residual
+        assert row.residual < 0.1
+
+
 def test_rows_come_every_n_steps_however_they_are_counted():
     problem = make("mlp").problem()
     counting, told = Tracker(problem, every=3, matvecs=2), Tracker(problem, every=3, matvecs=2)

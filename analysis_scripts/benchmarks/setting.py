@@ -50,7 +50,7 @@ class Config:
     tol: float = 1e-3
     repeats: int = 3
     trace_matvecs: int = 60
-    trace_seeds: int = 10
+    trace_seeds: int = 30
     trace_budgets: tuple[int, ...] = (24, 48, 96)
     density_steps: int = 100
     sizes: tuple[int, ...] = (10**5, 10**6, 10**7)

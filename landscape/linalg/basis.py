@@ -16,15 +16,24 @@ ROTATED_BYTES = 2**26  # of the columns that `rotate` holds twice
 
 
 class Basis:
-    """Room for `capacity` rows; `operator` says in which precision and on which device vectors come and go."""
+    """Room for `capacity` rows; `operator` says in which precision and on which device vectors come and go.
+
+    Args:
+        device, dtype: of the rows; None as the operator's.
+        width: entries of a row, default P.
+    """
 
     def __init__(
-        self, operator: CurvatureOperator, capacity: int, device: torch.device | str | None, dtype: torch.dtype | None
+        self,
+        operator: CurvatureOperator,
+        capacity: int,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+        width: int | None = None,
     ) -> None:
         self.like = torch.empty(0, dtype=operator.dtype, device=operator.device)
-        self.rows = torch.empty(
-            capacity, operator.shape[0], dtype=dtype or operator.dtype, device=device or operator.device
-        )
+        width = operator.shape[0] if width is None else width
+        self.rows = torch.empty(capacity, width, dtype=dtype or operator.dtype, device=device or operator.device)
         self.exact = torch.finfo(self.rows.dtype).eps <= torch.finfo(operator.dtype).eps
         self.errors = torch.zeros(capacity, dtype=operator.dtype, device=operator.device)  # |stored − given|
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from landscape.checks import integer_in
+from landscape.checks import integer_in, one_of
 from landscape.isolation import random_source
 from landscape.linalg.moments import checked_moments
 from landscape.linalg.probe_journal import ProbeJournal
@@ -24,7 +24,7 @@ def spectral_density(
     *,
     probes: int = 8,
     steps: int = 64,
-    outliers: int = 0,
+    outliers: int | str = 0,
     max_matvecs: int | None = None,
     check: int = 24,
     generator: torch.Generator | None = None,
@@ -37,14 +37,18 @@ def spectral_density(
         probes: random starting vectors; they share the passes over the data as far as memory goes.
         steps: Lanczos steps a probe; products: probes · min(steps, P).
         outliers: eigenvalues of largest magnitude that `top_eigenpairs` takes out first; those that converge have the
-            exact weight 1 / P, and the bulk is resolved by all the steps.
-        max_matvecs: products that may be spent on the outliers; default max(1000, 10 outliers).
+            exact weight 1 / P, and the bulk is resolved by all the steps. "auto" takes those that stand clear: one
+            more Lanczos run, of min(max_matvecs, P) products, tells which. Taken are converged Ritz values beyond a gap
+            wider than the standard deviation of the rest, if they weigh as little as single eigenvalues, max_matvecs /
+            2 at most. Copies of a multiple eigenvalue may stay in. The rule in full: `linalg.outliers`.
+        max_matvecs: products that may be spent on the outliers; default max(1000, 10 outliers), "auto": max(64, steps).
         check: products for an independent estimate of the first two moments; 0 leaves them out.
         generator: for the probes; default seed 0.
         checkpoint: a file ending in .npz that keeps the outliers and every two probes: a killed run, called again with
             the same arguments, goes on from there and ends with the same numbers. Removed at the end.
     Returns:
-        SpectralDensity: nodes and weights (probes, steps + k), each row's weights summing to 1; k outliers come last.
+        SpectralDensity: nodes and weights (probes, steps + k), each row's weights summing to 1; k outliers come last,
+        and as `outliers`.
         Where a Krylov space closed before `steps`, the remaining weights are 0 and the nodes repeat the last value.
         moments: mean and second of the density beside mean_expected = tr(A) / P and second_expected = |A|_F² / P from
             `check` other products, each with its _stderr.
@@ -55,9 +59,14 @@ def spectral_density(
     size = operator.shape[0]
     integer_in("probes", probes, 1)
     integer_in("steps", steps, 1)
-    integer_in("outliers", outliers, 0, size - 1)
     integer_in("check", check, 0)
-    limit = max(1000, 10 * outliers) if max_matvecs is None else max_matvecs
+    if isinstance(outliers, str):
+        one_of("outliers", outliers, ("auto",))
+        default = max(64, steps)
+    else:
+        integer_in("outliers", outliers, 0, size - 1)
+        default = max(1000, 10 * outliers)
+    limit = default if max_matvecs is None else max_matvecs
     integer_in("max_matvecs", limit, 1)
     source = random_source(generator)
     settings = {"what": "density", "probes": probes, "steps": steps, "outliers": outliers, "limit": limit}

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from landscape.checks import require
+from landscape.distributed import ProcessGroup
 from landscape.linalg.basis import Basis
 from landscape.linalg.lanczos import breakdown_level
 from landscape.linalg.probes import gaussian
+from landscape.linalg.sharded_basis import ShardedBasis
 from landscape.operator import CurvatureOperator
 
 OTHER_OPERATOR = 1e-3  # of the scale: products that differ from the symmetric entries by more are of another operator
@@ -41,6 +43,7 @@ class Krylov:
         capacity: most columns of H.
         queue: most vectors that ever wait.
         device, dtype: where and how the basis is kept; default as the operator's vectors.
+        group: processes among which the rows' entries are dealt out; None keeps them whole.
         source: for random vectors.
     """
 
@@ -53,10 +56,16 @@ class Krylov:
         *,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        group: ProcessGroup | None = None,
     ) -> None:
         self.operator, self.source = operator, source
-        self.basis = Basis(operator, capacity + queue, device, dtype)
-        self.h = torch.zeros(capacity + queue, capacity, dtype=torch.float64)
+        rows = capacity + queue
+        self.basis = (
+            Basis(operator, rows, device, dtype)
+            if group is None
+            else ShardedBasis(operator, rows, device, dtype, group)
+        )
+        self.h = torch.zeros(rows, capacity, dtype=torch.float64)
         self.lost = torch.zeros(capacity, dtype=torch.float64)  # norms of what the columns of A V − V H leave out
         self.count = self.pending = self.matvecs = 0
         self.resumed = False

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from landscape.linalg.deflation import Deflated, outlying
 from landscape.linalg.lanczos import lanczos
+from landscape.linalg.outliers import standing_clear
 from landscape.linalg.probe_journal import ProbeJournal
 from landscape.linalg.probes import gaussian
 from landscape.operator import CurvatureOperator
@@ -42,13 +43,20 @@ class Quadrature:
 
 
 def quadrature(
-    operator: CurvatureOperator, probes: int, steps: int, outliers: int, max_matvecs: int, journal: ProbeJournal
+    operator: CurvatureOperator, probes: int, steps: int, outliers: int | str, max_matvecs: int, journal: ProbeJournal
 ) -> Quadrature:
-    """Run the probes, in groups that fit in memory, or from a checkpoint on those that are missing."""
+    """Run the probes, in groups that fit in memory, or from a checkpoint on those that are missing.
+
+    `outliers` are so many, or "auto": those that stand clear.
+    """
     size, kept = operator.shape[0], journal.journal.path is not None
     state = journal.load()
     if not state:
-        values, vectors, spent = outlying(operator, outliers, max_matvecs, journal.source)
+        values, vectors, spent = (
+            outlying(operator, outliers, max_matvecs, journal.source)
+            if isinstance(outliers, int)
+            else standing_clear(operator, max_matvecs, journal.source)
+        )
         none = torch.empty(0, min(steps, size - len(values)), dtype=torch.float64)
         state = {"values": values, "vectors": vectors, "spent": torch.tensor(spent), "lengths": none[:, 0].long()}
         state |= {"starts": gaussian(operator, probes, journal.source), "diagonal": none, "offdiagonal": none}
