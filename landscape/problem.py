@@ -203,7 +203,8 @@ class Problem:
             total, units = torch.zeros((), dtype=torch.float64, device=w.device), 0.0
             with self._pass(second_order):
                 for batch in self._batches(w, buffers) if batches is None else batches:
-                    total = total + batch.units * term(batch).detach().double()
+                    value = term(batch).detach().double()
+                    total = value * batch.units if units == 0 else total.add_(value, alpha=batch.units)
                     units += batch.units
             return total, units
 
@@ -212,7 +213,7 @@ class Problem:
             units > 0,
             "data must hold at least one batch of positive weight, got none; a generator can be read only once",
         )
-        return (total / units).to(w.dtype)
+        return total.div_(units).to(w.dtype)
 
     def statistics(self, w: Tensor, buffers: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """The batch-norm buffers that replace the model's own at w: none, unless the policy is "recompute"."""

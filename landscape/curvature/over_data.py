@@ -140,10 +140,12 @@ class OperatorOverData(CurvatureOperator):
         total, units = None, 0.0
         for piece in pieces(self.problem, held.batch, self.micro_batch):
             product = self._linearised(piece.afresh())
-            total = weighted(total, piece.units, product(block))
-            units += piece.units
             if keep and self._keeps_graphs():  # the mode may have been chosen on the way
                 held.product = product
+            if piece is held.batch:
+                return product(block)
+            total = weighted(total, piece.units, product(block))
+            units += piece.units
         assert total is not None  # the batch has a positive weight, so one of its pieces has
         return total / units
 

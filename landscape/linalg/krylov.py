@@ -69,6 +69,7 @@ class Krylov:
         self.lost = torch.zeros(capacity, dtype=torch.float64)  # norms of what the columns of A V − V H leave out
         self.count = self.pending = self.matvecs = 0
         self.resumed = False
+        self._work: Tensor | None = None
 
     @property
     def full(self) -> bool:
@@ -88,7 +89,7 @@ class Krylov:
     def absorb(self, images: Tensor) -> None:
         """Turn products (P, p) into p columns of H, and what they hold beyond V into waiting vectors."""
         m, p, end = self.count, images.shape[1], self.count + self.pending
-        rest, known = images.T.clone(memory_format=torch.contiguous_format), self.h[m : m + p, :m]
+        rest, known = self._copied(images), self.h[m : m + p, :m]
         if bool((known != 0).any()):
             first = int((known != 0).any(0).int().argmax())
             rest = self.basis.take_out(rest, known[:, first:].to(rest), first)
@@ -189,6 +190,13 @@ class Krylov:
         self.source.set_state(state["random"])
         self.resumed = True
 
+    def _copied(self, images: Tensor) -> Tensor:
+        """The products (P, p) as rows (p, P) to work on: the same memory at every step, as new memory is slow."""
+        size, p = images.shape
+        if self._work is None or len(self._work) < p:
+            self._work = images.new_empty(p, size)
+        return self._work[:p].copy_(images.reshape(1, size) if p == 1 else images.T)
+
     def _reject(self, block: Tensor, end: int) -> tuple[Tensor, Tensor]:
         """Take the components along the first `end` rows, (p, end), out of `block` (p, P), in place if it can."""
         along = torch.zeros(len(block), end, dtype=block.dtype, device=block.device)
@@ -203,7 +211,7 @@ class Krylov:
             directions, triangle = torch.linalg.qr(rest.T)
             return directions, triangle
         norm = rest.norm()
-        return (rest / norm.clamp_min(torch.finfo(rest.dtype).tiny)).T, norm[None, None]
+        return rest.div_(norm.clamp_min(torch.finfo(rest.dtype).tiny)).T, norm[None, None]
 
     def _join(self, directions: Tensor, triangle: Tensor, end: int) -> int:
         """Let the columns of `directions` @ `triangle` wait as far as they have rank; the rest counts as lost."""
@@ -214,7 +222,7 @@ class Krylov:
         self.lost[columns] = (singular[rank:, None] * right[rank:]).norm(dim=0)
         self.h[end : end + rank, columns] = singular[:rank, None] * right[:rank]
         if rank > 0:
-            fresh = (directions * left.item() if len(left) == 1 else directions @ left[:, :rank].to(directions)).T
+            fresh = (directions.mul_(left.item()) if len(left) == 1 else directions @ left[:, :rank].to(directions)).T
             if singular[rank - 1] < 0.1 * singular[0]:  # cancellation brought components along V back
                 again, signs = torch.linalg.qr(self._reject(fresh, end)[0].T)
                 fresh = (again * signs.diagonal().sign()).T
