@@ -25,7 +25,7 @@ def selected(model: nn.Module, parameters: Selection | None) -> list[str]:
         names = [name for name, p in own.items() if parameters(name, p)]
     else:
         aliases = dict(model.named_parameters(remove_duplicate=False))
-        unknown = [name for name in parameters if name not in aliases]
+        unknown = [name if isinstance(name, str) else type(name).__name__ for name in parameters if name not in aliases]
         require(
             not unknown,
             f"parameters must be names of the model's parameters, got {unknown}; it has {list(own)[:5]} ...",

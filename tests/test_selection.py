@@ -5,6 +5,7 @@ from cases import make
 from torch import nn
 
 from landscape.problem import Problem
+from landscape.selection import selected
 
 
 @pytest.mark.parametrize(
@@ -43,3 +44,10 @@ def test_models_without_real_trainable_parameters_are_refused():
         Problem(case.model.requires_grad_(False), case.criterion, case.batches)
     with pytest.raises(ValueError, match=r"parameters must be real, got complex \['weight'\]"):
         Problem(nn.Linear(2, 2, bias=False, dtype=torch.complex128), case.criterion, case.batches)
+
+
+def test_tensors_in_place_of_names_are_not_printed_whole():
+    model = nn.Linear(2, 2)
+    unchecked = getattr(selected, "__wrapped__", selected)  # the tests' type check would come first
+    with pytest.raises(ValueError, match=r"names of the model's parameters, got \['Parameter', 'Parameter'\]"):
+        unchecked(model, list(model.parameters()))
