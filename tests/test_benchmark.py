@@ -40,7 +40,7 @@ def test_a_quick_run_compares_all_packages_and_ends_with_its_table(scripts, tmp_
         assert "failure" in row or (row["matvecs"] >= 1 and row["seconds"] > 0 and row["gradient_times"] > 0)
     assert json.loads((config.out / "curvature.json").read_text())["parameters"] == found["parameters"]
     assert {path.name for path in config.out.iterdir()} == {"curvature.json", "curvature.png", "curvature.pdf"}
-    assert capsys.readouterr().out.splitlines()[-1].startswith("trace to 1 % rms")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("trace of the digits perceptron to 1 % rms")
 
 
 def test_a_process_for_memory_gets_the_same_config(scripts):

@@ -64,7 +64,7 @@ def main(config: Config, memory: bool = True) -> dict[str, Any]:
         "product_seconds": lambda _: costs(config),
         "time_on_twice_the_data": lambda _: doubling(config),
         "lanczos": lambda _: lanczos_share(config),
-        "trace_to_one_percent": lambda done: products_for_one_percent(setting, done["reference"]),
+        "trace_to_one_percent": lambda done: products_for_one_percent(config, done["reference"]),
     }
     if memory:
         stages["megabytes"] = lambda done: peaks(config, [row for question in QUESTIONS for row in done[question]])
@@ -183,8 +183,10 @@ def _remarks(found: dict[str, Any]) -> list[str]:
         remarks.append(
             f"P = {row['parameters']}: Lanczos takes {100 * row['other_over_products']:.1f} % of the products' time"
         )
-    one = found["trace_to_one_percent"]
-    remarks.append(f"trace to 1 % rms: ours {one['ours']} products, Hutchinson {one['hutchinson']:.0f}")
+    for name, one in found["trace_to_one_percent"].items():
+        remarks.append(
+            f"trace of the {name} to 1 % rms: ours {one['ours']} products, Hutchinson {one['hutchinson']:.0f}"
+        )
     return remarks
 
 

@@ -51,7 +51,7 @@ class Config:
     repeats: int = 3
     trace_matvecs: int = 60
     trace_seeds: int = 30
-    trace_budgets: tuple[int, ...] = (24, 48, 96)
+    trace_budgets: tuple[int, ...] = (24, 36, 48, 60, 72, 96)
     density_steps: int = 100
     sizes: tuple[int, ...] = (10**5, 10**6, 10**7)
     resnet20_images: int = 256
@@ -109,10 +109,19 @@ def trained(config: Config, copies: int = 1) -> Setting:
     folder = config.runs / f"width-{config.width}-epochs-{config.epochs}-threads-{config.threads}"
     settings = {"width": config.width}
     run = ls.train(ls.TrainConfig(folder=folder, model_settings=settings, epochs=config.epochs, lr=0.1, progress=False))
-    data = digits()
-    inputs, targets = data.train_inputs[: config.images], data.train_targets[: config.images]
-    batches = list(zip(inputs.split(config.batch_size), targets.split(config.batch_size), strict=True)) * copies
-    return _placed(ls.load_checkpoint(run)[0], batches, config)
+    return _placed(ls.load_checkpoint(run)[0], _digits(config) * copies, config)
+
+
+def trained_perceptron(config: Config) -> Setting:
+    """A perceptron with 32 hidden units, trained on the digits once; small enough for a dense Hessian."""
+    folder = config.runs / f"perceptron-epochs-{config.epochs}-threads-{config.threads}"
+    settings = {"hidden": [32]}
+    run = ls.train(
+        ls.TrainConfig(
+            folder=folder, model="mlp", model_settings=settings, epochs=config.epochs, lr=0.1, progress=False
+        )
+    )
+    return _placed(ls.load_checkpoint(run)[0], _digits(config), config)
 
 
 def resnet20(config: Config) -> Setting:
@@ -131,6 +140,12 @@ def perceptron(config: Config, size: int) -> Setting:
     data = digits()
     inputs, targets = data.train_inputs[: config.images], data.train_targets[: config.images]
     return _placed(mlp(hidden=(width, width)), [(inputs, targets)], config)
+
+
+def _digits(config: Config) -> list[tuple[Tensor, Tensor]]:
+    data = digits()
+    inputs, targets = data.train_inputs[: config.images], data.train_targets[: config.images]
+    return list(zip(inputs.split(config.batch_size), targets.split(config.batch_size), strict=True))
 
 
 def _placed(model: nn.Module, batches: list[tuple[Tensor, Tensor]], config: Config) -> Setting:
