@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from landscape.allocator import keep_freed_memory
 from landscape.batch_norm import POLICIES, as_buffers, inference_flags, moments_recorded, packed, unpacked
 from landscape.batches import batches_of, is_pair, shapes, target_count, to_device
 from landscape.checks import not_negative, one_of, require, vector_like
@@ -250,6 +251,7 @@ class Problem:
         """Everything a pass over the data changes and puts back."""
         if batch_statistics is None:
             batch_statistics = self.batch_norm == "batch"
+        keep_freed_memory()
         fast_path = torch.backends.mha.get_fastpath_enabled()
         with ExitStack() as stack:
             stack.enter_context(random_state_kept(*self.generators))
