@@ -26,8 +26,9 @@ from landscape.metrics import METRICS
 from landscape.operator import CurvatureOperator, MatrixOperator
 from landscape.problem import Problem
 from landscape.results import BlockSpectra, EigenPairs, Estimate, Slice1D, Slice2D, SpectralDensity
-from landscape.slices import random_directions, slice_1d, slice_2d
+from landscape.slices import convexity_map, gradient_norm_map, persistence, random_directions, slice_1d, slice_2d
 from landscape.study import Correlation, correlate
+from landscape.surfaces import Map2D, Persistence
 from landscape.training import SharpnessAware, Tracker, TrainConfig, load_checkpoint, rules, train
 
 __version__ = version("landscape-toolkit")
@@ -62,6 +63,10 @@ __all__ = [
     "random_directions",
     "slice_1d",
     "slice_2d",
+    # other maps of a plane
+    "convexity_map",
+    "gradient_norm_map",
+    "persistence",
     # training
     "SharpnessAware",
     "TrainConfig",
@@ -75,6 +80,8 @@ __all__ = [
     "BlockSpectra",
     "EigenPairs",
     "Estimate",
+    "Map2D",
+    "Persistence",
     "Slice1D",
     "Slice2D",
     "SpectralDensity",

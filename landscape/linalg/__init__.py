@@ -4,6 +4,7 @@ from landscape.linalg.density import spectral_density
 from landscape.linalg.diagonal import diagonal
 from landscape.linalg.eigen import top_eigenpairs
 from landscape.linalg.frobenius import frobenius_norm
+from landscape.linalg.spectrum_ends import spectrum_ends
 from landscape.linalg.sums import absolute_trace, eigenvalue_count, log_determinant
 from landscape.linalg.trace import trace
 
@@ -14,6 +15,7 @@ __all__ = [
     "frobenius_norm",
     "log_determinant",
     "spectral_density",
+    "spectrum_ends",
     "top_eigenpairs",
     "trace",
 ]

@@ -1,16 +1,21 @@
 """Figures: free functions `plot_x(result, ax=None) -> Axes`; the only place that imports matplotlib."""
 
 from landscape.plots.blocks import plot_block_spectra
+from landscape.plots.maps import plot_map
 from landscape.plots.metrics import plot_metric_against_gap, plot_tau_forest
 from landscape.plots.slices import plot_slice_1d, plot_slice_2d
 from landscape.plots.spectrum import plot_density
 from landscape.plots.style import save_figure
+from landscape.plots.topology import plot_merge_tree, plot_persistence
 from landscape.plots.training import plot_training
 
 __all__ = [
     "plot_block_spectra",
     "plot_density",
+    "plot_map",
+    "plot_merge_tree",
     "plot_metric_against_gap",
+    "plot_persistence",
     "plot_slice_1d",
     "plot_slice_2d",
     "plot_tau_forest",

@@ -1,0 +1,60 @@
+"""Smallest and largest eigenvalue of a symmetric operator, each as exact as the spectrum is wide.
+
+First the end of largest magnitude, a; then the other one as the end of largest magnitude of A − a I, whose eigenvalues
+are their distances to a. A stop by the residual relative to λmin itself would spend its products on the digits of a
+zero, for the Hessian of a network has λmin near 0 wherever the loss is convex.
+"""
+
+import torch
+from torch import Tensor
+
+from landscape.checks import positive
+from landscape.linalg.eigen import top_eigenpairs
+from landscape.operator import CurvatureOperator
+from landscape.results import EigenPairs
+
+
+def spectrum_ends(
+    operator: CurvatureOperator,
+    *,
+    tol: float = 1e-4,
+    max_matvecs: int | None = None,
+    generator: torch.Generator | None = None,
+) -> EigenPairs:
+    """The two ends of the spectrum, λmin before λmax.
+
+    Args:
+        operator: symmetric, (P, P).
+        tol: an end has converged when its residual is at most tol · max(|λmin|, |λmax|).
+        max_matvecs: products at most for each end.
+        generator: for the starting vectors; default seed 0.
+    Returns:
+        Two pairs; each value is within its residual of an eigenvalue. λmin is at least the true one, λmax at most.
+    Raises:
+        ValueError: if an argument is out of range, or the operator gives NaN or infinity.
+    """
+    positive("tol", tol)
+    far = top_eigenpairs(operator, 1, tol=tol, max_matvecs=max_matvecs, generator=generator)
+    shift = far.values[0]
+    shifted = _Shifted(operator, shift)  # as wide as |λmax − λmin| <= 2 max(|λmin|, |λmax|)
+    near = top_eigenpairs(shifted, 1, tol=tol / 2, max_matvecs=max_matvecs, generator=generator)
+    values, residuals = torch.cat([near.values + shift, far.values]), torch.cat([near.residuals, far.residuals])
+    order = values.argsort(stable=True)
+    return EigenPairs(
+        values=values[order],
+        vectors=torch.cat([near.vectors, far.vectors], dim=1)[:, order],
+        residuals=residuals[order],
+        converged=residuals[order] <= tol * values.abs().max(),
+        matvecs=near.matvecs + far.matvecs,
+    )
+
+
+class _Shifted(CurvatureOperator):
+    """A − a I."""
+
+    def __init__(self, operator: CurvatureOperator, shift: Tensor) -> None:
+        super().__init__(operator.shape[0], operator.dtype, operator.device)
+        self.operator, self.shift = operator, shift
+
+    def _product(self, block: Tensor) -> Tensor:
+        return self.operator.matmat(block) - self.shift * block

@@ -1,0 +1,121 @@
+"""What derivatives say on a plane through the weights: how convex the loss is there, and how steep.
+
+A contour plot shows the curvature along two directions out of P. The map of |λmin / λmax|, the ends of the spectrum of
+the whole Hessian at each point, tells whether what looks convex in the plane is so in all directions.
+Source: Li et al. 2018, section 6, arXiv:1712.09913.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from landscape.checks import integer_in, positive
+from landscape.curvature import hessian
+from landscape.linalg import spectrum_ends
+from landscape.problem import Problem
+from landscape.slices.grid import Range, _axis
+from landscape.slices.plane_walk import walk_plane
+from landscape.surfaces import Map2D
+from landscape.vectors import Vector
+
+PARTS = ("lambda_min", "lambda_max", "residual_min", "residual_max", "matvecs")
+
+
+def convexity_map(
+    problem: Problem,
+    d1: Tensor,
+    d2: Tensor,
+    x: Range = (-1.0, 1.0, 11),
+    y: Range = (-1.0, 1.0, 11),
+    *,
+    tol: float = 1e-2,
+    max_matvecs: int = 1000,
+    checkpoint: str | Path | None = None,
+    progress: bool | None = None,
+) -> Map2D:
+    """|λmin / λmax| of the Hessian on w + x d1 + y d2, w the model's own weights.
+
+    How to read it: near 0 there is next to no negative curvature beside the positive one, so a basin that looks convex
+    in the plane is so in all directions; at 1 the loss bends down as strongly as up, a saddle; above 1 down prevails.
+    The ratio does not tell the sign of λmin: where that is positive (more data than parameters) the Hessian is positive
+    definite and the ratio the inverse of its condition number; `parts["lambda_min"]` tells. Where λmax <= 0 nothing
+    bends up and the value is infinite; where the Hessian is 0 it is NaN.
+
+    Args:
+        problem: the scalar function.
+        d1: (P,), drawn to the right.
+        d2: (P,), drawn upwards.
+        x: first and last point along d1, and how many. A point takes tens of Hessian products.
+        y: the same along d2.
+        tol: of both eigenvalues, relative to the spectrum, as `spectrum_ends` has it.
+        max_matvecs: products at most for each of the two; what they do not reach shows in the errors.
+        checkpoint: an .npz file that keeps the points done, at most some seconds old; the same call goes on from it.
+        progress: show a bar with the time left; default where the output is a terminal.
+    Returns:
+        Map2D with PARTS in `parts`. Each eigenvalue is within its residual of one of the Hessian's, and `errors` is
+        what that means for the ratio: (r_min + |λmin / λmax| r_max) / (λmax − r_max). NaN where loss or Hessian is not
+        finite.
+    Raises:
+        ValueError: if an argument is out of range, or the checkpoint is of other work.
+    Source: Li et al. 2018, section 6, arXiv:1712.09913.
+    """
+    positive("tol", tol)
+    integer_in("max_matvecs", max_matvecs, 1)
+
+    def ends(
+        w: Vector,
+    ) -> list[float]:  # the neighbour's vectors as starts doubled the products: they must outlast more
+        pairs = spectrum_ends(hessian(problem, w), tol=tol, max_matvecs=max_matvecs)
+        return [*pairs.values.tolist(), *pairs.residuals.tolist(), pairs.matvecs]
+
+    settings = {"what": "convexity", "tol": tol, "max_matvecs": max_matvecs}
+    xs, ys = _axis("x", x), _axis("y", y)
+    numbers, details = walk_plane(
+        problem, (d1, d2), (xs, ys), ends, len(PARTS), settings, checkpoint=checkpoint, progress=progress
+    )
+    values, errors = _ratio(*numbers[:4])
+    details |= {"tol": tol, "matvecs": int(numbers[4].nansum())}
+    return Map2D(xs, ys, values, errors, "|λmin / λmax|", details, dict(zip(PARTS, numbers, strict=True)))
+
+
+def gradient_norm_map(
+    problem: Problem,
+    d1: Tensor,
+    d2: Tensor,
+    x: Range = (-1.0, 1.0, 51),
+    y: Range = (-1.0, 1.0, 51),
+    *,
+    checkpoint: str | Path | None = None,
+    progress: bool | None = None,
+) -> Map2D:
+    """|∇L| on w + x d1 + y d2, of the whole gradient and not of its part in the plane: 0 at stationary points only.
+
+    Args:
+        problem, d1, d2, x, y, checkpoint, progress: as in `convexity_map`.
+    Returns:
+        Map2D with errors 0: exact but for rounding. NaN where the loss is not finite.
+    Raises:
+        ValueError: if an argument is out of range, or the checkpoint is of other work.
+    """
+    xs, ys = _axis("x", x), _axis("y", y)
+    (values,), details = walk_plane(
+        problem,
+        (d1, d2),
+        (xs, ys),
+        lambda w: [float(problem.gradient(w).double().norm())],
+        1,
+        {"what": "gradient norm"},
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+    return Map2D(xs, ys, values, torch.zeros_like(values).where(~values.isnan(), torch.nan), "|∇L|", details)
+
+
+def _ratio(low: Tensor, high: Tensor, low_error: Tensor, high_error: Tensor) -> tuple[Tensor, Tensor]:
+    """|λmin / λmax| and how far off it may be: λmin anywhere within its error, λmax the same."""
+    ratio = (low / high).abs().where(high > 0, torch.inf)
+    ratio = ratio.where(~high.isnan() & ((low != 0) | (high != 0)), torch.nan)
+    sure = high - high_error
+    errors = ((low_error + ratio * high_error) / sure).where(sure > 0, torch.inf)
+    return ratio, errors.where(~ratio.isnan(), torch.nan)
