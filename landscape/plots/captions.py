@@ -20,7 +20,7 @@ BATCH_NORM = {
     "batch": "each batch's statistics",
     "recompute": "statistics recomputed at each point",
 }
-WIDTH = 0.052  # inches a letter of the smallest size takes, about
+WIDTH = 0.055  # inches a letter of the smallest size takes, about
 
 
 def caption(slice: Slice1D | SliceBand | Slice2D, split: str | None = None) -> str:

@@ -57,7 +57,7 @@ def plot_slice_2d(
     legend = _star(ax, slice, loss) + _gaps(ax, slice, loss)
     finite = bool(np.isfinite(loss).any())
     if finite and style:
-        legend += draw_lines(ax, slice.x.numpy(), slice.y.numpy(), loss)
+        legend += draw_lines(ax, slice.x.numpy(), slice.y.numpy(), loss, f"{split} loss")
     elif finite:
         scale = scale_of(loss, levels, vmin, vmax)
         color_bar(fill_contours(ax, slice.x.numpy(), slice.y.numpy(), loss, scale), ax, f"{split} loss", scale)
@@ -103,7 +103,8 @@ def plot_slices_2d(
         filled = fill_contours(ax, own.x.numpy(), own.y.numpy(), loss, scale)
         _name_axes(ax, own)
         value = own_loss(own, loss)
-        ax.set_title(f"{name}: {number(value)} at the star" if value is not None else name)
+        title = f"{name}: {number(value)} at the star" if value is not None else name
+        ax.set_title(title, fontsize=STYLE["axes.titlesize"])
     color_bar(filled, axes, f"{split} loss", scale, shrink=0.9)
     handles = [*legend, *scale.legend()]
     if handles:

@@ -29,6 +29,7 @@ STEPS: dict[float, tuple[float, ...]] = {  # decades covered, from: round number
 }
 RATIO = 3.0  # from this on logarithmic
 MEDIANS = 100.0  # a loss that explodes towards the corners leaves the colours to the rest
+ROUNDED = 2e-3  # a level's label may be off by so much of it
 DECADES = 6  # and so does one that is 0 up to rounding in the middle
 
 
@@ -104,8 +105,9 @@ def scale_of(
 
 
 def number(value: float) -> str:
-    """As it stands at a contour and beside the colours."""
-    return f"{value:.3g}"
+    """As it stands at a contour and beside the colours: three digits, four where a level such as 1.675 needs them."""
+    short = f"{value:.3g}"
+    return short if abs(float(short) - value) <= ROUNDED * abs(value) else f"{value:.4g}"
 
 
 def _limits(finite: Array, vmin: float | None, vmax: float | None) -> tuple[float, float]:
