@@ -88,8 +88,9 @@ def _stand(ax: Any, faces: Any, slice: Slice2D, scale: Scale, what: str, view: t
     ax.set(zticks=heights[ticks], zticklabels=[number(value) for value in scale.levels[ticks]])
     ends = [(float(axis[0]), float(axis[-1])) for axis in (slice.x, slice.y)]
     ax.set(xlim=ends[0], ylim=ends[1], zlim=(heights[0], heights[-1]))
-    for axis in "xy":
-        ax.locator_params(axis=axis, nbins=4)
+    ax.locator_params(axis="x", nbins=4, prune="upper")  # its last number would touch the first one of y
+    ax.locator_params(axis="y", nbins=4)
+    ax.zaxis.labelpad = 9.0
     ax.set_box_aspect((4, 4, 3), zoom=0.85)  # leaves the label of z inside the figure
 
 
