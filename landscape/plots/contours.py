@@ -62,7 +62,7 @@ def draw_lines(ax: Axes, x: Array, y: Array, z: Array, label: str) -> list[Artis
         _label(ax, lines)
     outside = [(high > LI2018[-1], f"no lines above {number(LI2018[-1])}")]
     outside += [(not crossed.size, f"no line crossed: {number(low)} to {number(high)}")]
-    drawn = [Line2D([], [], color=colormaps["summer"](0.3), label=label)] if crossed.size else []
+    drawn: list[Artist] = [Line2D([], [], color=colormaps["summer"](0.3), label=label)] if crossed.size else []
     return drawn + [Line2D([], [], linestyle="", label=text) for on, text in outside if on]
 
 
