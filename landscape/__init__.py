@@ -25,8 +25,17 @@ from landscape.linalg import (
 from landscape.metrics import METRICS
 from landscape.operator import CurvatureOperator, MatrixOperator
 from landscape.problem import Problem
-from landscape.results import BlockSpectra, EigenPairs, Estimate, Slice1D, Slice2D, SpectralDensity
-from landscape.slices import convexity_map, gradient_norm_map, persistence, random_directions, slice_1d, slice_2d
+from landscape.results import BlockSpectra, EigenPairs, Estimate, Slice1D, Slice2D, SliceBand, SpectralDensity
+from landscape.slices import (
+    check_slice,
+    convexity_map,
+    gradient_norm_map,
+    persistence,
+    quadratic_model,
+    random_directions,
+    slice_1d,
+    slice_2d,
+)
 from landscape.study import Correlation, correlate
 from landscape.surfaces import Map2D, Persistence
 from landscape.training import SharpnessAware, Tracker, TrainConfig, load_checkpoint, rules, train
@@ -60,6 +69,8 @@ __all__ = [
     "analyze",
     "metrics",
     # slices of the loss
+    "check_slice",
+    "quadratic_model",
     "random_directions",
     "slice_1d",
     "slice_2d",
@@ -84,5 +95,6 @@ __all__ = [
     "Persistence",
     "Slice1D",
     "Slice2D",
+    "SliceBand",
     "SpectralDensity",
 ]

@@ -2,23 +2,29 @@
 
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import click
 import torch
+from matplotlib.figure import Figure
 
 from landscape.analysis import analyze
+from landscape.checks import one_of, require
 from landscape.demo import demo_study
 from landscape.metrics import METRICS
-from landscape.plots import plot_slice_2d, save_figure
+from landscape.own_problem import Splits, load_problem
+from landscape.plots import add_caption, caption, plot_slice_2d, plot_surface, save_figure, save_interactive
+from landscape.plots.style import LOOKS
+from landscape.problem import Problem
 from landscape.report import report_study
 from landscape.report.study import writable
-from landscape.results import read_json
-from landscape.slices import random_directions, slice_2d
+from landscape.results import Slice2D, read_json
+from landscape.slices import check_slice, random_directions, slice_2d
+from landscape.slices.directions import NORMALIZATIONS
 from landscape.study.member import Analysis, splits, training_problem
 from landscape.study.zoo import StudyConfig, grid, run_study
 from landscape.training import TrainConfig, train
@@ -74,15 +80,27 @@ def train_command(folder: Path, **settings: Any) -> None:
     click.echo(f"{train(TrainConfig(folder=folder, **settings))}")
 
 
+def _names(options: Sequence[str | None]) -> list[str]:
+    return [option or "none" for option in options]
+
+
+def _source_options(command: Callable[..., None]) -> Callable[..., None]:
+    """RUN, or a problem of the user's own."""
+    own = "In place of RUN: FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION, returning a Problem or (Problem, splits)."
+    command = click.option("--problem", "own", default=None, metavar="FILE.py:FUNCTION", help=own)(command)
+    return click.argument("run", type=FOLDER, required=False)(command)
+
+
 @cli.command("analyze")
-@click.argument("run", type=FOLDER)
+@_source_options
 @click.option("--metrics", default=None, help=f"Comma-separated; default all of {', '.join(METRICS)}.")
-@click.option("--samples", type=int, default=None, help="Use the first so many training images.")
+@click.option("--samples", type=int, default=None, help="Use the first so many training images of RUN.")
 @click.option("--seed", type=int, default=0, show_default=True)
-def analyze_command(run: Path, metrics: str | None, samples: int | None, seed: int) -> None:
+def analyze_command(run: Path | None, own: str | None, metrics: str | None, samples: int | None, seed: int) -> None:
     """Sharpness of the checkpoint in RUN, on its own training loss; a table of value and standard error."""
+    problem, _ = _source(run, own, samples)
     names = metrics.split(",") if metrics else None
-    found = analyze(training_problem(run, samples), names, generator=torch.Generator().manual_seed(seed))
+    found = analyze(problem, names, generator=torch.Generator().manual_seed(seed))
     click.echo("metric,value,stderr,matvecs")
     for name, estimate in found.items():
         for index, value in enumerate(estimate.value.reshape(-1)):
@@ -90,23 +108,79 @@ def analyze_command(run: Path, metrics: str | None, samples: int | None, seed: i
 
 
 @cli.command("slice")
-@click.argument("run", type=FOLDER)
-@click.option("--out", type=FOLDER, default=None, help="Where to; default RUN.")
+@_source_options
+@click.option("--out", type=FOLDER, default=None, help="Where to; default RUN, or here.")
 @click.option("--points", type=int, default=51, show_default=True, help="Along each axis.")
-@click.option("--reach", type=float, default=1.0, show_default=True, help="Half the width, in filter norms.")
+@click.option("--reach", type=float, default=1.0, show_default=True, help="Half the width, in norms of the directions.")
 @click.option("--seed", type=int, default=0, show_default=True)
-def slice_command(run: Path, out: Path | None, points: int, reach: float, seed: int) -> None:
+@click.option("--normalize", type=click.Choice(_names(NORMALIZATIONS)), default="filter", show_default=True)
+@click.option("--ignore", type=click.Choice(["bias_norm", "none"]), default="bias_norm", show_default=True)
+@click.option("--split", "chosen", multiple=True, help="Only this split, such as train; can be repeated.")
+@click.option("--style", type=click.Choice(_names(LOOKS)), default="none", show_default=True, help="Of the contours.")
+@click.option("--surface", is_flag=True, help="Also a surface in 3D.")
+@click.option("--html", is_flag=True, help="Also a page to turn it around, 5 MB each.")
+@click.option(
+    "--check", is_flag=True, help="Say in words whether the plot is right; of a finished one where it exists."
+)
+def slice_command(
+    run: Path | None, own: str | None, out: Path | None, chosen: tuple[str, ...], check: bool, **settings: Any
+) -> None:
     """Loss surface of the checkpoint in RUN on train and test: data and figures. Interrupted, it goes on."""
-    out = out or run
+    problem, data = _source(run, own)
+    for name in chosen:
+        one_of("split", name, tuple(data))
+    data = {name: part for name, part in data.items() if not chosen or name in chosen}
+    out = out or run or Path()
     writable(out)
-    problem, stem = training_problem(run), f"surface-{points}-{reach:g}-{seed}"
-    d1, d2 = random_directions(problem, generator=torch.Generator().manual_seed(seed))
-    span = (-reach, reach, points)
-    found = slice_2d(problem, d1, d2, span, span, splits(run), checkpoint=out / f"{stem}.partial.npz")
-    found.save(out / stem, seed=seed, run=str(run))
+    made = {key: None if settings[key] == "none" else settings[key] for key in ("normalize", "ignore", "seed")}
+    generator = torch.Generator().manual_seed(settings["seed"])
+    d1, d2 = random_directions(problem, normalize=made["normalize"], ignore=made["ignore"], generator=generator)
+    stem = _stem(chosen, **settings)
+    if check and (out / f"{stem}.npz").exists():
+        found = Slice2D.load(out / stem)
+    else:
+        journal = out / f"{stem}.walk.npz"
+        span = (-settings["reach"], settings["reach"], settings["points"])
+        found = slice_2d(problem, d1, d2, span, span, data, checkpoint=journal)
+        found = replace(found, details={**found.details, **made})
+        found.save(out / stem, run=str(run or own))
+        journal.unlink()
+    for path in _draw(found, out / stem, settings["style"], settings["surface"], settings["html"]):
+        click.echo(f"{path}")
+    if check:
+        click.echo(f"{check_slice(problem, found, d1, d2, data)}")
+
+
+def _source(run: Path | None, own: str | None, samples: int | None = None) -> tuple[Problem, Splits]:
+    """The problem and its splits, from a run folder or from the user's function."""
+    require((run is None) != (own is None), "one of RUN and --problem is needed, got both or none")
+    if own is not None:
+        require(samples is None, "--samples belongs to RUN; with --problem the function chooses its data")
+        return load_problem(own)
+    assert run is not None
+    return training_problem(run, samples), splits(run)
+
+
+def _stem(chosen: Sequence[str], *, points: int, reach: float, seed: int, normalize: str, ignore: str, **_: Any) -> str:
+    """A name for each choice that changes the numbers; the defaults are not in it."""
+    other = [name for name, usual in ((normalize, "filter"), (f"ignore-{ignore}", "ignore-bias_norm")) if name != usual]
+    return "-".join(["surface", f"{points}", f"{reach:g}", f"{seed}", *other, *chosen])
+
+
+def _draw(found: Slice2D, stem: Path, style: str, surface: bool, html: bool) -> list[Path]:
+    """Contours of each split with what they are of below them, and what else was asked for."""
+    paths: list[Path] = []
     for split in found.loss:
-        for path in save_figure(plot_slice_2d(found, split).figure, out / f"{stem}-{split}"):  # type: ignore[arg-type]
-            click.echo(f"{path}")
+        axes = {"": plot_slice_2d(found, split, style=None if style == "none" else style)}
+        if surface:
+            axes["-3d"] = plot_surface(found, split)
+        for suffix, ax in axes.items():
+            figure = cast(Figure, ax.figure)
+            add_caption(figure, caption(found, split))
+            paths += save_figure(figure, stem.with_name(f"{stem.name}-{split}{suffix}"))
+        if html:
+            paths.append(save_interactive(found, stem.with_name(f"{stem.name}-{split}.html"), split))
+    return paths
 
 
 @cli.command("study")

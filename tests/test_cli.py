@@ -8,6 +8,8 @@ from landscape.cli import cli, main
 from landscape.demo import METRICS as DEMO_METRICS
 from landscape.demo import demo_study
 from landscape.metrics import METRICS
+from landscape.results import Slice2D
+from landscape.study.member import training_problem
 
 TRAIN = ["--model", "mlp", "--model-set", "hidden=[8]", "--epochs", "1", "--batch-size", "400", "--label-noise", "0.2"]
 
@@ -56,6 +58,58 @@ def test_slice_writes_data_and_figures(trained: Path, tmp_path: Path, monkeypatc
     assert run(monkeypatch, "slice", trained, "--out", tmp_path, "--points", 5) == 0
     names = {path.name for path in tmp_path.iterdir()}
     assert {"surface-5-1-0.npz", "surface-5-1-0-train.png", "surface-5-1-0-test.pdf"} <= names
+    assert not [name for name in names if "walk" in name or "partial" in name]
+    details = Slice2D.load(tmp_path / "surface-5-1-0").details
+    assert (details["normalize"], details["ignore"], details["seed"]) == ("filter", "bias_norm", 0)
+
+
+def test_slice_has_other_directions_looks_and_splits(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = ["--normalize", "model", "--ignore", "none", "--split", "test", "--style", "li2018", "--surface"]
+    assert run(monkeypatch, "slice", trained, "--out", tmp_path, "--points", 3, *other) == 0
+    stem = "surface-3-1-0-model-ignore-none-test"
+    expected = {f"{stem}.npz", f"{stem}.json"} | {
+        f"{stem}-test{kind}.{end}" for kind in ("", "-3d") for end in ("png", "pdf")
+    }
+    assert {path.name for path in tmp_path.iterdir()} == expected
+    found = Slice2D.load(tmp_path / stem)
+    assert list(found.loss) == ["test"]
+    problem = training_problem(trained)
+    assert found.norms.tolist() == pytest.approx([float(problem.vector().norm())] * 2, rel=1e-5)
+
+
+def test_slice_checks_the_plot_that_is_there(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slice_it = ("slice", trained, "--out", tmp_path, "--points", 5, "--split", "train")
+    assert run(monkeypatch, *slice_it, "--check") == 0
+    assert "train: both axes walked again are the same, bit for bit" in capsys.readouterr().out
+    wrong = Slice2D.load(tmp_path / "surface-5-1-0-train")
+    wrong.loss["train"][2, 2] += 1.0
+    wrong.save(tmp_path / "surface-5-1-0-train")
+    assert run(monkeypatch, *slice_it, "--check") == 0
+    assert "LOOK  centre" in capsys.readouterr().out
+
+
+def test_a_problem_of_the_users_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "slice", "--problem", "mine.py:make_problem", "--points", 3) == 0
+    assert (tmp_path / "surface-3-1-0-train.png").exists()
+    assert run(monkeypatch, "analyze", "--problem", "mine.py:make_problem", "--metrics", "gradient_norm") == 0
+    assert "gradient_norm," in capsys.readouterr().out
+
+
+OWN = """
+import torch, landscape as ls
+def make_problem():
+    torch.manual_seed(0)
+    data = torch.randn(8, 3), torch.arange(8) % 2
+    return ls.Problem(torch.nn.Linear(3, 2), torch.nn.functional.cross_entropy, data)
+"""
 
 
 def test_study_and_report_make_the_same_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,6 +136,9 @@ def test_study_and_report_make_the_same_page(tmp_path: Path, monkeypatch: pytest
         (["train", "{tmp}/run", "--rule-set", "rho"], "settings must be KEY=VALUE, got 'rho'"),
         (["analyze", "{tmp}/nothing"], "model.safetensors"),
         (["slice", "{tmp}/nothing"], "model.safetensors"),
+        (["slice"], "one of RUN and --problem is needed, got both or none"),
+        (["analyze", "{tmp}", "--problem", "a.py:f"], "one of RUN and --problem is needed, got both or none"),
+        (["analyze", "--problem", "a.py:f", "--samples", "3"], "--samples belongs to RUN"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_status_2(

@@ -1,15 +1,24 @@
 """Figures: free functions `plot_x(result, ax=None) -> Axes`; the only place that imports matplotlib."""
 
+from landscape.plots.bands import plot_band
 from landscape.plots.blocks import plot_block_spectra
+from landscape.plots.captions import add_caption, caption
+from landscape.plots.interactive import interactive_surface, save_interactive
 from landscape.plots.maps import plot_map
 from landscape.plots.metrics import plot_metric_against_gap, plot_tau_forest
-from landscape.plots.slices import plot_slice_1d, plot_slice_2d
+from landscape.plots.planes import plot_slice_2d, plot_slices_2d
+from landscape.plots.slices import plot_slice_1d
 from landscape.plots.spectrum import plot_density
-from landscape.plots.style import save_figure
+from landscape.plots.style import save_figure, save_with_data
+from landscape.plots.surface import plot_surface
 from landscape.plots.topology import plot_merge_tree, plot_persistence
 from landscape.plots.training import plot_training
 
 __all__ = [
+    "add_caption",
+    "caption",
+    "interactive_surface",
+    "plot_band",
     "plot_block_spectra",
     "plot_density",
     "plot_map",
@@ -18,7 +27,11 @@ __all__ = [
     "plot_persistence",
     "plot_slice_1d",
     "plot_slice_2d",
+    "plot_slices_2d",
+    "plot_surface",
     "plot_tau_forest",
     "plot_training",
     "save_figure",
+    "save_interactive",
+    "save_with_data",
 ]

@@ -1,113 +1,76 @@
-"""Contours at round numbers, logarithmic for a positive function over decades; what lies outside of them is named."""
+"""Contours of a function on a rectangle: filled on a `Scale`, or the plain lines of Li et al. 2018."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize
-from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.cm import ScalarMappable
+from matplotlib.contour import QuadContourSet
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from landscape.checks import require
+from landscape.plots.scale import Scale, number
 from landscape.plots.style import SMALL, match_fonts
 
 Array = NDArray[Any]
 
-ABOVE, BELOW = "0.97", "black"
-STEPS: dict[float, tuple[float, ...]] = {  # decades covered, from: round numbers within one
-    0.0: (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8),
-    1.0: (1, 1.5, 2, 3, 5, 7),
-    2.0: (1, 2, 5),
-    4.0: (1, 3),
-    7.0: (1,),
-}
-RATIO = 3.0  # from this on logarithmic
-MEDIANS = 100.0  # a loss that explodes towards the corners leaves the colours to the rest
-DECADES = 6  # and so does one that is 0 up to rounding in the middle
+ROOM = 0.12  # of an axis, that a line must span for a number
+LI2018 = np.arange(0.1, 10.0, 0.5)  # the levels of the authors' plots
 
 
-def draw_contours(
-    ax: Axes,
-    x: Array,
-    y: Array,
-    z: Array,
-    label: str,
-    levels: Sequence[float] | None,
-    vmin: float | None,
-    vmax: float | None,
-) -> list[Artist]:
-    """Fill, lines, their labels and the colour bar of z (ny, nx).
-
-    Returns:
-        Legend entries for what is clipped.
-    """
-    finite = z[np.isfinite(z)]
-    if levels is None:
-        low, high = _limits(finite, vmin, vmax)
-        steps = _levels(low, high)
-    else:
-        steps = np.asarray(levels, dtype=float)
-        require(
-            len(steps) > 1 and bool((np.diff(steps) > 0).all()), f"levels must be at least two and rise, got {levels}"
-        )
-    low, high = float(steps[0]), float(steps[-1])
-    above, below = bool((finite > high).any()), bool((finite < low).any())
-    logarithmic = _is_logarithmic(low, high)
-    norm: Normalize = LogNorm(low, high) if logarithmic else Normalize(low, high)
-    shown = np.ma.masked_invalid(z).clip(low / 2 if logarithmic else 2 * low - high, 2 * high - low)
+def fill_contours(ax: Axes, x: Array, y: Array, z: Array, scale: Scale) -> ScalarMappable:
+    """Fill, lines and their labels of z (ny, nx); what a colour bar is made of."""
+    shown = scale.clipped(z)
     filled = ax.contourf(
         x,
         y,
         shown,
-        levels=steps,
-        norm=norm,
-        cmap=colormaps["viridis"].with_extremes(over=ABOVE, under=BELOW),
-        extend=("neither", "max", "min", "both")[above + 2 * below],
+        levels=scale.levels,
+        norm=scale.norm,
+        cmap=scale.colors,
+        extend=("neither", "max", "min", "both")[scale.above + 2 * scale.below],
     )
-    crossed = steps[(steps > shown.min()) & (steps < shown.max())]
+    crossed = scale.levels[(scale.levels > shown.min()) & (scale.levels < shown.max())]
     if crossed.size:
         lines = ax.contour(x, y, shown, levels=crossed, colors="black", linewidths=0.5, linestyles="solid", alpha=0.7)
-        ax.clabel(lines, fmt=_number, fontsize=SMALL - 1)
-    bar = ax.figure.colorbar(filled, ax=ax, label=label, ticks=steps, format=lambda value, _: _number(value))
+        _label(ax, lines)
+    return filled
+
+
+def color_bar(filled: ScalarMappable, axes: Any, label: str, scale: Scale, **settings: Any) -> None:
+    """The colours with a number at each level, beside one or several axes; the fonts are those of the first."""
+    first = np.ravel(axes)[0]
+    bar = first.figure.colorbar(
+        filled, ax=axes, label=label, ticks=scale.levels, format=lambda value, _: number(value), **settings
+    )
     bar.ax.minorticks_off()
-    match_fonts(bar.ax, ax)
-    names = [(above, ABOVE, f"clipped above {_number(high)}"), (below, BELOW, f"clipped below {_number(low)}")]
-    return [Patch(facecolor=color, edgecolor="0.6", linewidth=0.6, label=text) for on, color, text in names if on]
+    match_fonts(bar.ax, first)
 
 
-def _limits(finite: Array, vmin: float | None, vmax: float | None) -> tuple[float, float]:
-    smallest, largest = float(finite.min()), float(finite.max())
-    high = largest if vmax is None else vmax
-    if vmax is None and smallest >= 0 and (limit := MEDIANS * float(np.median(finite))) < largest:
-        high = max(float(f"{limit:.0e}"), 10 * smallest) or largest
-    low = smallest if vmin is None else vmin
-    if vmin is None and smallest >= 0:
-        low = max(smallest, high * 10.0**-DECADES)
-    require(low <= high and (low < high or None in (vmin, vmax)), f"vmin must be below vmax, got {low:.4g}, {high:.4g}")
-    return (low, high) if low < high else (low - 0.05 * abs(low) - 1e-12, high + 0.05 * abs(high) + 1e-12)
+def draw_lines(ax: Axes, x: Array, y: Array, z: Array, label: str) -> list[Artist]:
+    """Labelled lines at 0.1, 0.6, ... 9.6 in the colours "summer", as the authors of Li et al. 2018 draw them.
+
+    Returns:
+        Legend entries: what the lines are of, and what no line is drawn of.
+    """
+    low, high = float(z[np.isfinite(z)].min()), float(z[np.isfinite(z)].max())
+    crossed = LI2018[(low < LI2018) & (high > LI2018)]
+    if crossed.size:
+        lines = ax.contour(x, y, np.ma.masked_invalid(z), levels=crossed, cmap="summer", linewidths=1.0)
+        _label(ax, lines)
+    outside = [(high > LI2018[-1], f"no lines above {number(LI2018[-1])}")]
+    outside += [(not crossed.size, f"no line crossed: {number(low)} to {number(high)}")]
+    drawn: list[Artist] = [Line2D([], [], color=colormaps["summer"](0.3), label=label)] if crossed.size else []
+    return drawn + [Line2D([], [], linestyle="", label=text) for on, text in outside if on]
 
 
-def _levels(low: float, high: float) -> Array:
-    """Rising levels from `low` to `high`: the ends, and round numbers between them."""
-    if _is_logarithmic(low, high):
-        decades = np.log10(high / low)
-        factors = next(own for start, own in reversed(STEPS.items()) if decades >= start)
-        powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)))
-        margin = (high / low) ** 0.04
-        between, first, last = np.outer(powers, factors).ravel(), low * margin, high / margin
-    else:
-        margin = 0.04 * (high - low)
-        between, first, last = np.asarray(MaxNLocator(12).tick_values(low, high)), low + margin, high - margin
-    return np.concatenate([[low], between[(between > first) & (between < last)], [high]])
-
-
-def _is_logarithmic(low: float, high: float) -> bool:
-    return low > 0 and high / low > RATIO
-
-
-def _number(value: float) -> str:
-    return f"{value:.3g}"
+def _label(ax: Axes, lines: QuadContourSet) -> None:
+    """Number the lines that are large enough to carry a number: around a sharp minimum they would cover each other."""
+    boxes = [path.get_extents() for path in lines.get_paths()]
+    least = [ROOM * abs(last - first) for first, last in (ax.get_xlim(), ax.get_ylim())]
+    shown = [
+        level for level, box in zip(lines.levels, boxes, strict=True) if box.width > least[0] or box.height > least[1]
+    ]
+    ax.clabel(lines, shown, fmt=number, fontsize=SMALL - 1, colors="black")

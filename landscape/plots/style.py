@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from landscape.checks import one_of
+from landscape.results import Result
 from landscape.whole_files import replacing
 
 BLUE, RED, GREY = "#0072B2", "#D55E00", "#595959"
@@ -37,6 +38,8 @@ HATCH: dict[str, Any] = {
     "hatch": "////",
     "linewidth": 0.0,
 }  # where there is no finite value
+STAR: dict[str, Any] = {"marker": "*", "ms": 11, "mfc": "white", "mec": "black", "ls": ""}  # the network itself
+LOOKS = (None, "li2018")  # ours, or that of the authors' figures
 STYLE: dict[Any, Any] = {
     "font.size": 9.0,
     "axes.labelsize": 9.0,
@@ -78,12 +81,32 @@ def save_figure(figure: Figure, path_stem: str | Path, formats: Sequence[str] = 
     return written
 
 
-def axes_or_new(ax: Axes | None, width: float = 4.8, height: float = 3.2) -> Axes:
-    """`ax`, or the axes of a new figure of this size in inches."""
+def save_with_data(
+    figure: Figure, result: Result, path_stem: str | Path, formats: Sequence[str] = ("png", "pdf"), **manifest: Any
+) -> list[Path]:
+    """The figure with the numbers it shows: `save_figure`, and the result as PATH_STEM.npz and PATH_STEM.json.
+
+    Args:
+        figure: such as `plot_slice_2d(found).figure`.
+        result: what it shows.
+        path_stem: where to, without a suffix.
+        formats: as in `save_figure`.
+        manifest: as in `Result.save`.
+    Returns:
+        The paths written, the .npz last.
+    Raises:
+        ValueError: if a format is unknown; nothing is written then.
+    """
+    stem = Path(path_stem)
+    return [*save_figure(figure, stem, formats), result.save(stem.with_name(f"{stem.name}.npz"), **manifest)]
+
+
+def axes_or_new(ax: Axes | None, width: float = 4.8, height: float = 3.2, **kind: Any) -> Axes:
+    """`ax`, or the axes of a new figure of this size in inches; `kind` as in `Figure.add_subplot`."""
     if ax is not None:
         return ax
     with matplotlib.rc_context(STYLE):
-        return Figure(figsize=(width, height), layout="compressed").add_subplot()
+        return Figure(figsize=(width, height), layout="compressed").add_subplot(**kind)
 
 
 def look(names: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -117,6 +140,11 @@ def match_fonts(ax: Axes, like: Axes) -> None:
     for text in like.xaxis.get_ticklabels()[:1]:
         ax.tick_params(labelsize=text.get_fontsize())
     ax.yaxis.label.set_fontsize(like.xaxis.label.get_fontsize())
+
+
+def or_gap(values: NDArray[Any]) -> NDArray[Any]:
+    """NaN for infinities too: a gap in the line."""
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def spans_decades(values: NDArray[Any], decades: float) -> bool:
