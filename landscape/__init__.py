@@ -25,8 +25,33 @@ from landscape.linalg import (
 from landscape.metrics import METRICS
 from landscape.operator import CurvatureOperator, MatrixOperator
 from landscape.problem import Problem
-from landscape.results import BlockSpectra, EigenPairs, Estimate, Slice1D, Slice2D, SpectralDensity
-from landscape.slices import random_directions, slice_1d, slice_2d
+from landscape.results import (
+    BezierPath,
+    BlockSpectra,
+    EigenPairs,
+    Estimate,
+    Slice1D,
+    Slice2D,
+    SpectralDensity,
+    Trajectory,
+)
+from landscape.slices import (
+    Recorder,
+    adam_directions,
+    barrier,
+    direction_to,
+    hessian_directions,
+    normalize_direction,
+    path_losses,
+    pca_directions,
+    plane_through,
+    project_trajectory,
+    random_directions,
+    slice_1d,
+    slice_2d,
+    straight_path,
+    train_path,
+)
 from landscape.study import Correlation, correlate
 from landscape.training import SharpnessAware, Tracker, TrainConfig, load_checkpoint, rules, train
 
@@ -58,10 +83,24 @@ __all__ = [
     "METRICS",
     "analyze",
     "metrics",
-    # slices of the loss
+    # directions
+    "adam_directions",
+    "direction_to",
+    "hessian_directions",
+    "normalize_direction",
+    "pca_directions",
+    "plane_through",
     "random_directions",
+    # slices of the loss
     "slice_1d",
     "slice_2d",
+    # paths of training, and between networks
+    "Recorder",
+    "barrier",
+    "path_losses",
+    "project_trajectory",
+    "straight_path",
+    "train_path",
     # training
     "SharpnessAware",
     "TrainConfig",
@@ -72,10 +111,12 @@ __all__ = [
     "Correlation",
     "correlate",
     # results
+    "BezierPath",
     "BlockSpectra",
     "EigenPairs",
     "Estimate",
     "Slice1D",
     "Slice2D",
     "SpectralDensity",
+    "Trajectory",
 ]
