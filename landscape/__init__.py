@@ -25,16 +25,38 @@ from landscape.linalg import (
 from landscape.metrics import METRICS
 from landscape.operator import CurvatureOperator, MatrixOperator
 from landscape.problem import Problem
-from landscape.results import BlockSpectra, EigenPairs, Estimate, Slice1D, Slice2D, SliceBand, SpectralDensity
+from landscape.results import (
+    BezierPath,
+    BlockSpectra,
+    EigenPairs,
+    Estimate,
+    Slice1D,
+    Slice2D,
+    SliceBand,
+    SpectralDensity,
+    Trajectory,
+)
 from landscape.slices import (
+    Recorder,
+    adam_directions,
+    barrier,
     check_slice,
     convexity_map,
+    direction_to,
     gradient_norm_map,
+    hessian_directions,
+    normalize_direction,
+    path_losses,
+    pca_directions,
     persistence,
+    plane_through,
+    project_trajectory,
     quadratic_model,
     random_directions,
     slice_1d,
     slice_2d,
+    straight_path,
+    train_path,
 )
 from landscape.study import Correlation, correlate
 from landscape.surfaces import Map2D, Persistence
@@ -68,16 +90,30 @@ __all__ = [
     "METRICS",
     "analyze",
     "metrics",
+    # directions
+    "adam_directions",
+    "direction_to",
+    "hessian_directions",
+    "normalize_direction",
+    "pca_directions",
+    "plane_through",
+    "random_directions",
     # slices of the loss
     "check_slice",
     "quadratic_model",
-    "random_directions",
     "slice_1d",
     "slice_2d",
     # other maps of a plane
     "convexity_map",
     "gradient_norm_map",
     "persistence",
+    # paths of training, and between networks
+    "Recorder",
+    "barrier",
+    "path_losses",
+    "project_trajectory",
+    "straight_path",
+    "train_path",
     # training
     "SharpnessAware",
     "TrainConfig",
@@ -88,6 +124,7 @@ __all__ = [
     "Correlation",
     "correlate",
     # results
+    "BezierPath",
     "BlockSpectra",
     "EigenPairs",
     "Estimate",
@@ -97,4 +134,5 @@ __all__ = [
     "Slice2D",
     "SliceBand",
     "SpectralDensity",
+    "Trajectory",
 ]

@@ -24,7 +24,7 @@ from landscape.report import report_study
 from landscape.report.study import writable
 from landscape.results import Slice2D, read_json
 from landscape.slices import check_slice, random_directions, slice_2d
-from landscape.slices.directions import NORMALIZATIONS
+from landscape.slices.normalization import NORMALIZATIONS
 from landscape.study.member import Analysis, splits, training_problem
 from landscape.study.zoo import StudyConfig, grid, run_study
 from landscape.training import TrainConfig, train

@@ -233,6 +233,39 @@ class Slice2D(Result):
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False)
+class Trajectory(Result):
+    """A training run seen on the plane w + x d1 + y d2; the losses are the snapshots' own, not the plane's."""
+
+    steps: Tensor  # (T,), int64
+    coordinates: Tensor  # (T, 2), x and y of the nearest point of the plane
+    off_plane: Tensor  # (T,), distance from that point
+    distance: Tensor  # (T,), |w_t - w|
+    loss: Mapping[str, Tensor]  # split -> (T,)
+    explained: Tensor  # (2,), share of sum_t |w_t - w|^2 along d1, and along what of d2 is orthogonal to d1
+
+
+@dataclass(frozen=True, eq=False)
+class BezierPath(Result):
+    """A curve of networks from `start`, t = 0, to `end`, t = 1: see `BezierPath.at`."""
+
+    start: Tensor  # (P,)
+    bend: Tensor  # (P,)
+    end: Tensor  # (P,)
+    kind: str = "bezier"  # or "chain": two straight pieces that meet in the bend
+
+    def weights(self, t: float) -> tuple[float, float, float]:
+        """What start, bend and end count for at t: they add up to 1."""
+        if self.kind == "chain":
+            return max(0.0, 1 - 2 * t), 1 - abs(2 * t - 1), max(0.0, 2 * t - 1)
+        return (1 - t) ** 2, 2 * t * (1 - t), t**2
+
+    def at(self, t: float) -> Tensor:
+        """The network at t, (P,): (1 - t)^2 start + 2 t (1 - t) bend + t^2 end, exactly start and end at the ends."""
+        first, middle, last = self.weights(t)
+        return first * self.start + middle * self.bend + last * self.end
+
+
 def standard_error(samples: Tensor) -> Tensor:
     """Standard error of the mean over axis 0; NaN for a single sample."""
     count = samples.shape[0]

@@ -16,6 +16,7 @@ from landscape.checks import integer_in, require
 from landscape.problem import Problem
 from landscape.results import Slice1D, Slice2D
 from landscape.slices.section import Section
+from landscape.slices.splits import splits_of
 
 Range = tuple[float | int, float | int, int]  # first, last, how many
 
@@ -43,7 +44,7 @@ def slice_1d(
         ValueError: if the direction is zero or does not fit, a range is empty, or there is no split.
     """
     xs = _axis("x", x)
-    line = Section(problem, problem.vector(), _splits(problem, data), {"direction": direction})
+    line = Section(problem, problem.vector(), splits_of(problem, data), {"direction": direction})
     loss, accuracy = line.walk([(value,) for value in xs.tolist()], progress=progress)
     return Slice1D(xs, line.by_split(loss), line.by_split(accuracy))
 
@@ -78,23 +79,13 @@ def slice_2d(
             not end in .npz or was written with other settings.
     """
     xs, ys = _axis("x", x), _axis("y", y)
-    plane = Section(problem, problem.vector(), _splits(problem, data), {"d1": d1, "d2": d2})
+    plane = Section(problem, problem.vector(), splits_of(problem, data), {"d1": d1, "d2": d2})
     points = [(across, up) for up in ys.tolist() for across in xs.tolist()]
     journal = plane.journal(Path(checkpoint), {"x": list(x), "y": list(y)}) if checkpoint is not None else None
     loss, accuracy = plane.walk(points, journal, progress=progress).view(2, len(ys), len(xs), -1)
     one, two = d1.double().cpu(), d2.double().cpu()
     norms = torch.stack([one.norm(), two.norm()])
     return Slice2D(xs, ys, plane.by_split(loss), plane.by_split(accuracy), norms, one @ two / norms.prod())
-
-
-def _splits(problem: Problem, data: Mapping[str, Iterable[Any]] | None) -> dict[str, Problem]:
-    if data is None:
-        return {"train": problem}
-    require(
-        isinstance(data, Mapping) and len(data) > 0,
-        f"data must map at least one split to its data, such as {{'train': loader}}, got {type(data).__name__}",
-    )
-    return {name: problem.with_data(own) for name, own in data.items()}
 
 
 def _axis(name: str, span: Range) -> Tensor:

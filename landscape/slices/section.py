@@ -13,7 +13,7 @@ from tqdm import tqdm
 from landscape.checks import require, vector_like
 from landscape.journal import fingerprint
 from landscape.problem import Problem
-from landscape.slices.accuracy import Score
+from landscape.slices.splits import evaluated
 from landscape.slices.walk_journal import WalkJournal
 from landscape.vectors import Vector
 
@@ -47,14 +47,7 @@ class Section:
         w = self.w
         for step, direction in zip(point, self.directions.values(), strict=True):
             w = w + step * direction
-        buffers = self.problem.statistics(w)
-        rows = []
-        for split in self.splits.values():
-            score = Score()
-            with torch.no_grad():
-                loss = split.mean(score, w, buffers=buffers)
-            rows.append((float(loss), score.accuracy))
-        return torch.tensor(rows, dtype=torch.float64).T
+        return evaluated(self.splits, w, self.problem.statistics(w))
 
     def walk(
         self, points: Sequence[Sequence[float]], journal: WalkJournal | None = None, *, progress: bool | None = None
