@@ -25,7 +25,7 @@ from landscape.linalg import (
 from landscape.metrics import METRICS
 from landscape.operator import CurvatureOperator, MatrixOperator
 from landscape.problem import Problem
-from landscape.results import BlockSpectra, EigenPairs, Estimate, Slice1D, Slice2D, SpectralDensity
+from landscape.results import BlockSpectra, EigenPairs, Estimate, Slice1D, Slice2D, SliceBand, SpectralDensity
 from landscape.slices import random_directions, slice_1d, slice_2d
 from landscape.study import Correlation, correlate
 from landscape.training import SharpnessAware, Tracker, TrainConfig, load_checkpoint, rules, train
@@ -77,5 +77,6 @@ __all__ = [
     "Estimate",
     "Slice1D",
     "Slice2D",
+    "SliceBand",
     "SpectralDensity",
 ]

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from landscape.checks import one_of, require
 from landscape.whole_files import replacing
 
 R = TypeVar("R", bound="Result")
@@ -182,6 +183,40 @@ class Slice1D(Result):
     x: Tensor  # (n,)
     loss: Mapping[str, Tensor]  # split -> (n,)
     accuracy: Mapping[str, Tensor]  # split -> (n,), 0..1; NaN where the targets are no classes
+    loss_stderr: Mapping[str, Tensor] = field(default_factory=dict)  # split -> (n,), 0 of a whole split; or empty
+    details: Mapping[str, Any] = field(default_factory=dict)  # units {split: N}, batch_norm, subset, seconds, ...
+
+
+@dataclass(frozen=True, eq=False)
+class SliceBand(Result):
+    """Loss and accuracy along K lines w + x d_k. NaN stays NaN."""
+
+    x: Tensor  # (n,)
+    loss: Mapping[str, Tensor]  # split -> (K, n)
+    accuracy: Mapping[str, Tensor]  # split -> (K, n), 0..1
+    loss_stderr: Mapping[str, Tensor] = field(default_factory=dict)  # split -> (K, n), as in Slice1D
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def mean(self, split: str, *, what: str = "loss") -> Tensor:
+        """Mean over the lines, (n,), of "loss" or "accuracy"; NaN where a line is."""
+        return self._lines(split, what).mean(0)
+
+    def band(self, split: str, *, what: str = "loss", level: float = 0.9) -> tuple[Tensor, Tensor]:
+        """Lower and upper edge, (n,) each, of what the central share `level` of the lines keeps to, point by point.
+
+        The spread of single lines, not the error of their mean: the quantiles' nearest lines, so that an infinite loss
+        stays infinite; 1 is from the lowest line to the highest. NaN where a line is.
+        """
+        require(0 < level <= 1, f"level must be in (0, 1], got {level!r}")
+        edges = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+        low, high = self._lines(split, what).quantile(edges, dim=0, interpolation="nearest")
+        return low, high
+
+    def _lines(self, split: str, what: str) -> Tensor:
+        one_of("what", what, ("loss", "accuracy"))
+        lines: Mapping[str, Tensor] = getattr(self, what)
+        one_of("split", split, tuple(lines))
+        return lines[split].double()
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,6 +229,8 @@ class Slice2D(Result):
     accuracy: Mapping[str, Tensor]  # split -> (ny, nx)
     norms: Tensor  # (2,), |d1| and |d2|
     cosine: Tensor  # (), of the angle between d1 and d2
+    loss_stderr: Mapping[str, Tensor] = field(default_factory=dict)  # split -> (ny, nx), as in Slice1D
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 def standard_error(samples: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 import json
 from io import BytesIO
-from math import nan
+from math import inf, nan
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from landscape.results import (
     Estimate,
     Slice1D,
     Slice2D,
+    SliceBand,
     SpectralDensity,
     standard_error,
 )
@@ -24,8 +25,42 @@ RESULTS = [
     SpectralDensity(normal(2, 3), normal(2, 3).abs(), 6),
     SpectralDensity(normal(2, 4), normal(2, 4).abs(), 6, normal(2), {"mean": 0.1, "mean_stderr": nan}),
     Slice1D(normal(3), {"train": normal(3), "a/b": torch.tensor([nan, 1.0, 2.0])}, {}),
+    Slice1D(normal(3), {"t": normal(3)}, {"t": normal(3)}, {"t": normal(3)}, {"units": {"t": 4}, "subset": None}),
+    SliceBand(normal(3), {"train": normal(5, 3)}, {"train": normal(5, 3)}),
     Slice2D(normal(3), normal(2), {"train": normal(2, 3)}, {"train": normal(2, 3)}, normal(2), normal(1)[0]),
 ]
+
+
+def test_a_band_holds_the_central_share_of_its_lines_point_by_point():
+    lines = torch.arange(11.0).double()[torch.randperm(11, generator=torch.Generator().manual_seed(0))]
+    loss = torch.stack([lines, 2 * lines, torch.where(lines == 3, nan, lines)], dim=1)  # (K, n)
+    band = SliceBand(torch.arange(3.0), {"train": loss}, {"train": 1 - loss})
+    assert same(band.mean("train"), torch.tensor([5.0, 10.0, nan]).double())
+    assert same(band.mean("train", what="accuracy"), torch.tensor([-4.0, -9.0, nan]).double())
+    for level, low, high in [(1, 0.0, 10.0), (0.8, 1.0, 9.0), (0.4, 3.0, 7.0)]:
+        lower, upper = band.band("train", level=level)
+        torch.testing.assert_close(lower, torch.tensor([low, 2 * low, nan]).double(), equal_nan=True)
+        torch.testing.assert_close(upper, torch.tensor([high, 2 * high, nan]).double(), equal_nan=True)
+
+
+def test_an_infinite_line_leaves_the_rest_of_the_band_alone():
+    loss = torch.tensor([[1.0], [2.0], [inf], [inf]], dtype=torch.float64)
+    low, high = SliceBand(torch.zeros(1), {"train": loss}, {}).band("train")
+    assert (low.item(), high.item()) == (1.0, inf)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"split": "test"}, "split must be one of 'train', got 'test'"),
+        ({"split": "train", "what": "error"}, "what must be one of 'loss' | 'accuracy', got 'error'"),
+        ({"split": "train", "level": 0}, "level must be in (0, 1], got 0"),
+    ],
+)
+def test_what_a_band_cannot_tell(asked, message):
+    with pytest.raises(ValueError, match="must be") as error:
+        SliceBand(normal(2), {"train": normal(3, 2)}, {}).band(**asked)
+    assert str(error.value) == message
 
 
 @pytest.mark.parametrize("result", RESULTS, ids=lambda r: type(r).__name__)
