@@ -26,7 +26,7 @@ from landscape.metrics import METRICS
 from landscape.operator import CurvatureOperator, MatrixOperator
 from landscape.problem import Problem
 from landscape.results import BlockSpectra, EigenPairs, Estimate, Slice1D, Slice2D, SliceBand, SpectralDensity
-from landscape.slices import random_directions, slice_1d, slice_2d
+from landscape.slices import interpolate, random_directions, slice_1d, slice_2d
 from landscape.study import Correlation, correlate
 from landscape.training import SharpnessAware, Tracker, TrainConfig, load_checkpoint, rules, train
 
@@ -59,6 +59,7 @@ __all__ = [
     "analyze",
     "metrics",
     # slices of the loss
+    "interpolate",
     "random_directions",
     "slice_1d",
     "slice_2d",

@@ -1,7 +1,6 @@
 import copy
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -223,18 +222,18 @@ def test_a_killed_walk_goes_on_where_it_stopped(tmp_path):
     problem, _ = classifier()
     d1, d2 = random_directions(problem)
     grid = (-1.0, 1.0, 4), (-1.0, 1.0, 3)
-    path = tmp_path / "deep" / "walk.npz"
+    path = tmp_path / "deep" / "walk.jsonl"
     dying, _ = counting(problem, limit=6)
     with pytest.raises(KilledError):
         slice_2d(dying, d1, d2, *grid, checkpoint=path)
-    assert np.load(path)["done"].sum() == 5  # one pass was the centre's
+    assert len(path.read_text().splitlines()) == 1 + 5  # settings; one of the six passes was the centre's
     going_on, calls = counting(problem)
     resumed = slice_2d(going_on, d1, d2, *grid, checkpoint=path)
     assert calls[0] == (1 + 12 - 5) * len(problem.data)
     whole = slice_2d(problem, d1, d2, *grid)
     assert torch.equal(resumed.loss["train"], whole.loss["train"])
     assert torch.equal(resumed.accuracy["train"], whole.accuracy["train"])
-    assert [p.name for p in path.parent.iterdir()] == ["walk.npz"]
+    assert [p.name for p in path.parent.iterdir()] == ["walk.jsonl"]
 
 
 def test_points_that_are_nan_are_done(tmp_path):
@@ -248,7 +247,7 @@ def test_points_that_are_nan_are_done(tmp_path):
     broken = Problem(problem.model, nan, problem.data)
     d1, d2 = random_directions(problem)
     for _ in range(2):
-        surface = slice_2d(broken, d1, d2, (-1.0, 1.0, 2), (-1.0, 1.0, 2), checkpoint=tmp_path / "walk.npz")
+        surface = slice_2d(broken, d1, d2, (-1.0, 1.0, 2), (-1.0, 1.0, 2), checkpoint=tmp_path / "walk.jsonl")
     assert surface.loss["train"].isnan().all()
     assert passes[0] == (1 + 4 + 1) * len(problem.data)
 
@@ -273,7 +272,7 @@ def test_points_that_are_nan_are_done(tmp_path):
 def test_a_checkpoint_of_another_walk_is_refused(tmp_path, change, named):
     problem, _ = classifier()
     d1, d2 = random_directions(problem)
-    path = tmp_path / "walk.npz"
+    path = tmp_path / "walk.jsonl"
     slice_2d(problem, d1, d2, (-1.0, 1.0, 2), (-1.0, 1.0, 2), checkpoint=path)
     before = path.read_bytes()
     other, a, b, y = change(problem, d1, d2)
@@ -283,12 +282,12 @@ def test_a_checkpoint_of_another_walk_is_refused(tmp_path, change, named):
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half a file", b"text"])
+@pytest.mark.parametrize("content", [b"PK\x03\x04 half a file", b"text", b"text\n", b"[1]\n"])
 def test_a_broken_checkpoint_is_named(tmp_path, content):
     problem, _ = classifier()
-    path = tmp_path / "walk.npz"
+    path = tmp_path / "walk.jsonl"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"walk.npz is not readable: .*; delete it"):
+    with pytest.raises(ValueError, match=r"walk.jsonl is not readable: .*; delete it"):
         slice_2d(problem, *random_directions(problem), checkpoint=path)
 
 
