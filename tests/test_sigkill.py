@@ -1,6 +1,5 @@
 """A walk killed at random moments: what it ends with, and what it has done twice."""
 
-import os
 import random
 from collections import Counter
 from multiprocessing import get_context

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from landscape.vectors import Vector
 Buffers = dict[str, Tensor]
 
 
+@runtime_checkable
 class Place(Protocol):
     """A set of networks, each with coordinates. The one at coordinates 0 is the problem's own."""
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from landscape.checks import integer_in
 from landscape.isolation import random_source
 from landscape.problem import Problem
 from landscape.slices.accuracy import Score
@@ -64,6 +65,8 @@ def section(
     generator: torch.Generator | None,
 ) -> Section:
     """A section with its data read once; of each split all, or `subset` samples drawn from `generator`, default 0."""
+    if subset is not None:
+        integer_in("subset", subset, 1)
     splits, source, shares = splits_of(problem, data), random_source(generator), {}
     for name, split in splits.items():
         if subset is None:
