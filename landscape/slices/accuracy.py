@@ -35,12 +35,12 @@ class Score:
         """Hits per target, 0..1; NaN without class targets, or where a prediction is NaN."""
         return float(self.hits) / float(self.targets) if float(self.targets) else float("nan")
 
-    def added_up(self, group: ProcessGroup | None, device: torch.device) -> None:
-        """Count what all processes have seen, of which each has its shard of the data."""
+    def added_up(self, group: ProcessGroup | None, device: torch.device) -> float:
+        """Count what all processes have seen, of which each has its shard of the data; returns the units."""
         own = torch.tensor([float(self.hits), float(self.targets), sum(self.units)], dtype=torch.float64)
         total, _ = summed(lambda: (own, 1.0), own.shape, device, group)
         self.hits, self.targets, units = total.tolist()
-        self.units = [units]
+        return units
 
 
 def _hits(outputs: Any, targets: Any) -> tuple[Tensor | float, Tensor | float]:

@@ -9,7 +9,7 @@ from landscape.slices.section import Section
 
 GROWTH = 10.0
 HALVINGS = 5  # of the logarithm of a factor 2 in which the reach lies: known to 2^(1/64), about 1 %
-FARTHEST = 2.0**20
+FARTHEST = 2.0**30
 
 
 def reach(section: Section, axes: Sequence[int]) -> float:
@@ -22,7 +22,7 @@ def reach(section: Section, axes: Sequence[int]) -> float:
         section: what is measured; its first split is.
         axes: numbers of the directions; the smallest distance counts.
     Raises:
-        ValueError: if the loss at the centre is not positive, or nowhere tenfold between 1e-6 and 1e6.
+        ValueError: if the loss at the centre is not positive, or nowhere tenfold between 1e-9 and 1e9.
     """
     first = next(iter(section.splits))
     probe = replace(section, splits={first: section.splits[first]})

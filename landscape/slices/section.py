@@ -52,9 +52,9 @@ class Section:
     def _row(self, name: str, w: Vector, buffers: Buffers) -> tuple[float, float, float, float]:
         split, score = self.splits[name], Score()
         loss = split.mean(score, w, buffers=buffers)
-        score.added_up(split.process_group, w.device)
+        units = score.added_up(split.process_group, w.device)
         stderr = standard_error(score.losses, score.units, self.shares[name]) if self.shares else torch.nan
-        return float(loss), score.accuracy, stderr, sum(score.units)
+        return float(loss), score.accuracy, stderr, units
 
 
 def section(
