@@ -7,13 +7,13 @@ from torch import nn
 
 from landscape.problem import Problem
 from landscape.slices import random_directions, slice_1d
-from landscape.slices.subset import GROUPS
+from landscape.slices.subset import GROUPS, drawn, standard_error
 
 
 def values(n: int) -> Problem:
     """A loss that is the mean of n numbers, in unequal batches, plus the one weight."""
     numbers, targets = normal(n, 1).exp(), torch.arange(n)
-    data = list(zip(numbers.split(7), targets.split(7), strict=True))
+    data = list(zip(numbers.split(19), targets.split(19), strict=True))
     model = nn.Linear(1, 1, bias=False).double()
     return Problem(model, lambda z, _: z.mean(), data, forward=lambda model, x: x + model.weight)
 
@@ -34,10 +34,16 @@ def test_the_standard_error_is_that_of_the_mean_over_samples_without_replacement
 
 
 def test_the_mean_of_its_square_is_the_variance_of_the_mean():
-    problem, n, draws = values(300), 80, 400
+    problem, n, draws = values(120), 50, 100
     numbers = torch.cat([x for x, _ in problem.data])
-    found = torch.tensor([centre(problem, n, seed) for seed in range(draws)], dtype=torch.float64)
-    exact = float(numbers.var()) / n * (1 - n / 300)
+    found = []
+    for seed in range(draws):
+        own, share = drawn(problem, n, seeded(seed))
+        losses, units = [x.mean() for x, _ in own.data], [float(len(x)) for x, _ in own.data]
+        mean = sum(u * loss for u, loss in zip(units, losses, strict=True)) / n
+        found.append([float(mean), standard_error(losses, units, share)])
+    found = torch.tensor(found, dtype=torch.float64)
+    exact = float(numbers.var()) / n * (1 - n / 120)
     variance = found[:, 1].square()
     assert abs(variance.mean() - exact) < 4 * variance.std() / math.sqrt(draws)
     assert abs(found[:, 0].mean() - numbers.mean()) < 4 * math.sqrt(exact / draws)
