@@ -72,11 +72,11 @@ class Grid:
         }
         self.batches = {name: list(DataLoader(own, config.batch_size)) for name, own in self.sets.items()}
         self.problem = ls.Problem(self.model, nn.functional.cross_entropy, self.batches["train"])
-        self.directions = ls.random_directions(self.problem)
+        self.d1, self.d2 = ls.random_directions(self.problem)
 
     def ours(self) -> dict[str, Tensor]:
         """A line of the grid."""
-        line = ls.slice_1d(self.problem, self.directions[0], (-1.0, 1.0, self.config.sample), self.batches)
+        line = ls.slice_1d(self.problem, self.d1, (-1.0, 1.0, self.config.sample), self.batches)
         return dict(line.loss)
 
     def passes(self) -> None:
@@ -90,7 +90,7 @@ class Grid:
     def rebuilt(self, loaders: int = 0) -> dict[str, Tensor]:
         """The line as Li et al.'s code has it: tensor by tensor into the network, and the loader from its start."""
         own = [p.detach().clone() for p in self.model.parameters()]
-        steps = self.problem.layout.unflatten(self.directions[0])
+        steps = self.problem.layout.unflatten(self.d1)
         found: dict[str, Tensor] = {}
         for name, data in self.sets.items():
             loader = DataLoader(data, self.config.batch_size, num_workers=loaders)
@@ -106,7 +106,7 @@ class Grid:
         """Seconds of the whole grid by so many workers of one thread."""
         span = (-1.0, 1.0, self.config.points)
         torch.set_num_threads(workers)  # which the workers share
-        spent, _ = timed(lambda: ls.slice_2d(self.problem, *self.directions, span, span, self.batches, workers=workers))
+        spent, _ = timed(lambda: ls.slice_2d(self.problem, self.d1, self.d2, span, span, self.batches, workers=workers))
         torch.set_num_threads(1)
         return spent
 

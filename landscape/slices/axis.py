@@ -23,12 +23,11 @@ def axis(name: str, span: Range | str, reach: Callable[[], float] | None = None)
         ValueError: if the range is empty.
     """
     if span == AUTOMATIC and reach is not None:
-        span = (-(far := reach()), far, POINTS)
+        far = reach()
+        span = (-far, far, POINTS)
     options = " or 'auto'" if reach is not None else ""
-    require(
-        not isinstance(span, str) and len(span) == 3,
-        f"{name} must be (first, last, points){options}, got {span!r}",
-    )
+    if isinstance(span, str) or len(span) != 3:
+        raise ValueError(f"{name} must be (first, last, points){options}, got {span!r}")
     low, high, points = span
     integer_in(f"{name}: the number of points", points, 1)
     require(-torch.inf < low < high < torch.inf, f"{name} must rise from first to last, got {low} to {high}")

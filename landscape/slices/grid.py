@@ -53,7 +53,7 @@ def slice_1d(
         ValueError: as `slice_2d`.
     """
     one = isinstance(direction, Tensor) and direction.ndim == 1
-    lines = [direction] if one else list(direction.T if isinstance(direction, Tensor) else direction)
+    lines = list(direction.reshape(len(direction), -1).T if isinstance(direction, Tensor) else direction)
     require(len(lines) > 0, "direction must hold at least one vector, got none")
     names = ["direction"] if one else [f"direction {k}" for k in range(len(lines))]
     bundle = section(problem, Plane(problem.vector(), dict(zip(names, lines, strict=True))), data, subset, generator)

@@ -46,8 +46,9 @@ def held(problem: Problem) -> Problem:
     kept = problem.with_data(pairs)
     if not problem.counts_samples or problem.batch_norm != "eval":
         return kept
-    fewer = problem.with_data(_put_together(pairs))
-    return fewer if len(fewer.data) < len(pairs) and _agree(fewer, kept) else kept
+    together = _put_together(pairs)
+    fewer = problem.with_data(together)
+    return fewer if len(together) < len(pairs) and _agree(fewer, kept) else kept
 
 
 def _put_together(pairs: Pairs) -> Pairs:
