@@ -43,6 +43,7 @@ def test_a_quick_run_compares_all_packages_and_ends_with_its_table(scripts, tmp_
     assert capsys.readouterr().out.splitlines()[-1].startswith("trace to 1 % rms")
 
 
+@pytest.mark.filterwarnings("default")  # two loading processes may be more than there are cores
 def test_a_quick_run_of_slices_agrees_with_the_weights_rebuilt_point_by_point(scripts, tmp_path, capsys):
     from slices import QUICK, Config, main
 
