@@ -45,6 +45,7 @@ from landscape.slices import (
     direction_to,
     gradient_norm_map,
     hessian_directions,
+    interpolate,
     normalize_direction,
     path_losses,
     pca_directions,
@@ -100,6 +101,7 @@ __all__ = [
     "random_directions",
     # slices of the loss
     "check_slice",
+    "interpolate",
     "quadratic_model",
     "slice_1d",
     "slice_2d",

@@ -9,6 +9,7 @@ from landscape.slices.direction_set import Directions
 from landscape.slices.directions import random_directions
 from landscape.slices.eigen_directions import hessian_directions
 from landscape.slices.grid import slice_1d, slice_2d
+from landscape.slices.interpolation import interpolate
 from landscape.slices.maps import convexity_map, gradient_norm_map
 from landscape.slices.normalization import normalize_direction
 from landscape.slices.quadratic import QuadraticModel, quadratic_model
@@ -30,6 +31,7 @@ __all__ = [
     "direction_to",
     "gradient_norm_map",
     "hessian_directions",
+    "interpolate",
     "normalize_direction",
     "path_losses",
     "pca_directions",

@@ -14,7 +14,7 @@ from landscape.checks import integer_in, positive
 from landscape.curvature import hessian
 from landscape.linalg import spectrum_ends
 from landscape.problem import Problem
-from landscape.slices.grid import Range, _axis
+from landscape.slices.axis import Range, axis
 from landscape.slices.plane_walk import walk_plane
 from landscape.surfaces import Map2D
 from landscape.vectors import Vector
@@ -70,7 +70,7 @@ def convexity_map(
         return [*pairs.values.tolist(), *pairs.residuals.tolist(), pairs.matvecs]
 
     settings = {"what": "convexity", "tol": tol, "max_matvecs": max_matvecs}
-    xs, ys = _axis("x", x), _axis("y", y)
+    xs, ys = axis("x", x), axis("y", y)
     numbers, details = walk_plane(
         problem, (d1, d2), (xs, ys), ends, len(PARTS), settings, checkpoint=checkpoint, progress=progress
     )
@@ -98,7 +98,7 @@ def gradient_norm_map(
     Raises:
         ValueError: if an argument is out of range, or the checkpoint is of other work.
     """
-    xs, ys = _axis("x", x), _axis("y", y)
+    xs, ys = axis("x", x), axis("y", y)
     (values,), details = walk_plane(
         problem,
         (d1, d2),

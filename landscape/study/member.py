@@ -17,7 +17,7 @@ from landscape.curvature import hessian
 from landscape.data import DATASETS, Images
 from landscape.linalg import spectral_density
 from landscape.problem import Problem
-from landscape.results import Slice1D, Slice2D, SpectralDensity, read_json, versions, write_json
+from landscape.results import Slice1D, Slice2D, SliceBand, SpectralDensity, read_json, versions, write_json
 from landscape.slices import random_directions, slice_1d, slice_2d
 from landscape.training import load_checkpoint
 
@@ -122,7 +122,7 @@ def cut(folder: Path, analysis: Analysis) -> None:
     for kind in missing:
         span = (-analysis.reach, analysis.reach, kinds[kind])
         if kind == "line":
-            found: Slice1D | Slice2D = slice_1d(problem, d1, span, data, progress=False)
+            found: Slice1D | SliceBand | Slice2D = slice_1d(problem, d1, span, data, progress=False)
         else:
             found = slice_2d(problem, d1, d2, span, span, data, progress=False)
         found.save(files[kind], **_cut_with(analysis, kinds[kind]))
