@@ -92,6 +92,24 @@ def test_slice_checks_the_plot_that_is_there(
     assert "LOOK  centre" in capsys.readouterr().out
 
 
+def test_slice_of_a_subset_to_where_the_loss_has_grown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    for module in ("landscape.slices.axis", "landscape.cli"):  # of an automatic range; 51 would take seconds
+        monkeypatch.setattr(f"{module}.POINTS", 5)
+    slice_it = ["slice", "--problem", "mine.py:make_problem", "--points", 5]
+    assert run(monkeypatch, *slice_it, "--reach", "auto", "--subset", 5) == 0
+    found = Slice2D.load(tmp_path / "surface-5-auto-0-subset-5")
+    assert len(found.x) == len(found.y) == 5
+    assert (found.loss_stderr["train"] > 0).all()
+    assert run(monkeypatch, *slice_it, "--reach", "far") == 2
+    assert "--reach must be a number or 'auto', got 'far'" in capsys.readouterr().err
+    assert run(monkeypatch, *slice_it, "--reach", "auto", "--points", 9) == 2
+    assert "--reach auto takes 5 points, got 9" in capsys.readouterr().err
+
+
 def test_a_problem_of_the_users_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

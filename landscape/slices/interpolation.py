@@ -11,18 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from landscape.checks import one_of, require, vector_like
+from landscape.checks import one_of, require
 from landscape.distributed import ProcessGroup
 from landscape.journal import fingerprint
 from landscape.problem import Problem
 from landscape.results import Slice1D
 from landscape.slices.axis import Range, axis
+from landscape.slices.between_models import Weights, vector_of
 from landscape.slices.plane import Buffers
 from landscape.slices.section import section
 from landscape.slices.walk import Manner, walked
-from landscape.vectors import Vector, flatten
+from landscape.vectors import Vector
 
-Weights = nn.Module | Mapping[str, Tensor] | Tensor
 BATCH_NORM = ("interpolate", "recompute", "eval", "batch")
 
 
@@ -110,8 +110,7 @@ def _between(name: str, first: Tensor, last: Tensor, x: float) -> Tensor:
 def _segment(problem: Problem, other: Weights) -> Segment:
     w, model = problem.vector(), problem.model
     if isinstance(other, Tensor):
-        vector_like("other", other, w)
-        return Segment(w, other.detach(), {})
+        return Segment(w, vector_of(problem, other), {})
     if isinstance(other, nn.Module):
         other = dict(other.named_parameters(remove_duplicate=False)) | dict(other.named_buffers())
     found = {name: tensor.detach().to(w.device) for name, tensor in other.items()}
@@ -123,5 +122,4 @@ def _segment(problem: Problem, other: Weights) -> Segment:
             f"other must differ only in parameters of the problem, got another {name}; choose it by parameters=",
         )
     buffers = {name: (own.detach().clone(), found[name]) for name, own in model.named_buffers() if name in found}
-    last = flatten([found[name] for name in problem.layout.names]).to(w)
-    return Segment(w, last, buffers)
+    return Segment(w, vector_of(problem, found), buffers)

@@ -1,7 +1,6 @@
 """The walk over the points of a section: resumable, by one process, by workers, or by the ranks of a group."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -15,7 +14,7 @@ from landscape.checks import integer_in, require
 from landscape.distributed import ProcessGroup, summed
 from landscape.slices.ranks import by_ranks
 from landscape.slices.section import MEASURES, Points, Section
-from landscape.slices.walk_journal import WalkJournal
+from landscape.slices.walk_journal import WalkJournal, kept
 from landscape.slices.workers import by_workers
 
 
@@ -88,7 +87,7 @@ def _values(
     hidden = not first or (None if how.progress is None else not how.progress)
     about = f"about {tqdm.format_interval(estimate)} for {len(todo)}"
     with (
-        _kept(journal) as keep,
+        kept(journal) as keep,
         tqdm(total=len(points), initial=len(points) - len(todo), desc=about, unit="point", disable=hidden) as bar,
     ):
         for index, row in _rows(section, points, todo, how):
@@ -104,16 +103,6 @@ def _rows(section: Section, points: Points, todo: Sequence[int], how: Manner) ->
     if how.group is not None:
         return by_ranks(section, points, todo, how.group)
     return ((index, section.at(points[index])) for index in todo)
-
-
-@contextmanager
-def _kept(journal: WalkJournal | None) -> Iterator[Callable[[int, Tensor], None]]:
-    """What keeps the values of a point."""
-    if journal is None:
-        yield lambda _index, _row: None
-    else:
-        with journal.opened() as keep:
-            yield keep
 
 
 def _start(

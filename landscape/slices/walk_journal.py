@@ -71,6 +71,16 @@ class WalkJournal:
         )
 
 
+@contextmanager
+def kept(journal: WalkJournal | None) -> Iterator[Callable[[int, Tensor], None]]:
+    """What keeps the values of a point: nothing does where there is no journal."""
+    if journal is None:
+        yield lambda _index, _row: None
+    else:
+        with journal.opened() as keep:
+            yield keep
+
+
 def _line(content: Any) -> bytes:
     return json.dumps(content).encode() + b"\n"
 
