@@ -9,7 +9,7 @@ networks joined by a straight line and by a Bezier curve with a trained bend, ba
 Networks are trained into runs/ and kept; the data of every figure lies beside it as npz and json.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,15 @@ from torch.nn import functional as F
 import landscape as ls
 from landscape.data import Images, digits
 from landscape.models import build
-from landscape.plots import animate_trajectory, plot_slice_2d, plot_trajectory, save_figure
+from landscape.plots import (
+    animate_trajectory,
+    plot_map,
+    plot_persistence,
+    plot_slice_2d,
+    plot_slices_2d,
+    plot_trajectory,
+    save_figure,
+)
 from landscape.plots.style import BLUE, RED, STYLE, legend_above, line_style
 from landscape.results import BezierPath, Slice1D, Slice2D, Trajectory, versions, write_json
 from landscape.slices import Directions
@@ -41,6 +49,7 @@ class Config:
     epochs: int = 40
     lr: float = 0.1
     points: int = 31  # along each axis of a plane
+    map_points: int = 9  # along each axis of the convexity map
     pair_epochs: int = 20
     bend_epochs: int = 40
     run_epochs: int = 15
@@ -67,18 +76,19 @@ def rules(config: Config, folder: Path) -> dict[str, Any]:
         rule: plane(config, folder, f"surface_{rule}", problems[rule], ls.random_directions(problems[rule]), wide, wide)
         for rule in ("sgd", "sam")
     }
-    save_figure(compared(surfaces), folder / "surfaces", ["png"])
+    save_figure(compared(surfaces, [rule.upper() for rule in surfaces]), folder / "surfaces", ["png"])
+    convexity(config, folder, {rule: problems[rule] for rule in surfaces})
 
     sharp = {rule: ls.hessian_directions(problems[rule]) for rule in ("sgd", "sam")}
     near = (-1.5, 1.5, config.points)
     eigen = {
         rule: plane(config, folder, f"eigenvectors_{rule}", problems[rule], sharp[rule], near, near) for rule in sharp
     }
-    figure = compared(eigen)
-    for ax, (rule, directions) in zip(figure.axes, sharp.items(), strict=False):
-        one, two = directions.details["eigenvalues"]
-        ax.set_title(f"{rule.upper()}: λ1 = {one:.3g}, λ2 = {two:.3g}", pad=18)
-    save_figure(figure, folder / "eigenvectors", ["png"])
+    names = []
+    for rule, own in sharp.items():
+        one, two = own.details["eigenvalues"]
+        names.append(f"λ1 = {one:.3g}, λ2 = {two:.3g}\n{rule.upper()}")
+    save_figure(compared(eigen, names), folder / "eigenvectors", ["png"])
 
     directions, places = ls.plane_through(sgd, problems["sam"].model, problems["asam"].model)
     x, y = (around(places[:, axis], config.points) for axis in (0, 1))
@@ -87,7 +97,30 @@ def rules(config: Config, folder: Path) -> dict[str, Any]:
     ax = plot_slice_2d(surface, levels=levels(float(loss.min()), float(loss.max())))
     mark(ax, places.tolist(), ["SGD", "SAM", "ASAM"])
     save_figure(figure_of(ax), folder / "three_models", ["png"])
-    return {"eigenvalues": {rule: own.details["eigenvalues"] for rule, own in sharp.items()}}
+    found = ls.persistence(surface)
+    save_figure(figure_of(plot_persistence(found)), folder / "basins", ["png"])
+    return {
+        "eigenvalues": {rule: own.details["eigenvalues"] for rule, own in sharp.items()},
+        "basins": {"loss_at_minimum": found.birth.tolist(), "loss_at_saddle": found.death.tolist()},
+    }
+
+
+def convexity(config: Config, folder: Path, problems: Mapping[str, ls.Problem]) -> None:
+    """|λmin / λmax| on the planes of the surfaces, side by side on one scale."""
+    wide = (-1.0, 1.0, config.map_points)
+    maps = {}
+    for rule, problem in problems.items():
+        d1, d2 = ls.random_directions(problem)
+        kept = Path(config.runs) / f"convexity_{rule}.jsonl"
+        maps[rule] = ls.convexity_map(problem, d1, d2, wide, wide, tol=0.01, checkpoint=kept)
+        maps[rule].save(folder / f"convexity_{rule}")
+    values, errors = (torch.stack([getattr(own, what) for own in maps.values()]) for what in ("values", "errors"))
+    low, high = float(errors[errors.isfinite()].max()), float(values[values.isfinite()].max())
+    figure = Figure(figsize=(4.2 * len(maps), 3.5), layout="compressed")
+    for ax, (rule, own) in zip(figure.subplots(1, len(maps)), maps.items(), strict=True):
+        plot_map(own, ax, vmin=low, vmax=high)
+        ax.set_title(rule.upper(), pad=18)
+    save_figure(figure, folder / "convexity", ["png"])
 
 
 def run(config: Config, folder: Path) -> dict[str, Any]:
@@ -183,7 +216,7 @@ def plane(
     config: Config, folder: Path, name: str, problem: ls.Problem, directions: Directions, x: Axis, y: Axis
 ) -> Slice2D:
     """The training loss on a plane, saved; an interrupted one goes on."""
-    kept = Path(config.runs) / f"{name}.npz"
+    kept = Path(config.runs) / f"{name}.jsonl"
     d1, d2 = directions
     found = ls.slice_2d(problem, d1, d2, x, y, checkpoint=kept)
     found.save(folder / name, directions=directions.details)
@@ -197,23 +230,18 @@ def around(places: torch.Tensor, points: int, margin: float = 0.25) -> Axis:
     return low - room, high + room, points
 
 
-def compared(planes: Mapping[str, Slice2D]) -> Figure:
+def compared(planes: Mapping[str, Slice2D], names: Sequence[str]) -> Figure:
     """Planes side by side on one scale of colours."""
     losses = torch.stack([own.loss["train"] for own in planes.values()])
     finite = losses[losses.isfinite()]
-    steps = levels(float(finite.min()), float(finite.max()))
-    figure = Figure(figsize=(4.2 * len(planes), 3.5), layout="compressed")
-    for ax, (rule, own) in zip(figure.subplots(1, len(planes)), planes.items(), strict=True):
-        plot_slice_2d(own, "train", ax, levels=steps)
-        ax.set_title(rule.upper(), pad=18)
-    return figure
+    return plot_slices_2d(list(planes.values()), names, levels=levels(float(finite.min()), float(finite.max())))
 
 
 def levels(low: float, high: float) -> list[float]:
     """Round numbers between `low` and `high`, closer than the plots' own, and the two ends."""
     within = (1, 1.5, 2, 3, 5, 7) if high > 15 * low else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)
     steps = [step * 10.0**power for power in range(-6, 6) for step in within]
-    room = (high / low) ** 0.03
+    room = (high / low) ** 0.05
     return [low, *(step for step in steps if room * low < step < high / room), high]
 
 

@@ -30,6 +30,8 @@ from landscape.results import (
     BlockSpectra,
     EigenPairs,
     Estimate,
+    Map2D,
+    Persistence,
     Slice1D,
     Slice2D,
     SliceBand,
@@ -60,7 +62,6 @@ from landscape.slices import (
     train_path,
 )
 from landscape.study import Correlation, correlate
-from landscape.surfaces import Map2D, Persistence
 from landscape.training import SharpnessAware, Tracker, TrainConfig, load_checkpoint, rules, train
 
 __version__ = version("landscape-toolkit")
