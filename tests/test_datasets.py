@@ -1,6 +1,7 @@
 """Every reader returns what was written, standardised; every broken file is named in one line."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from data_files import write_cifar, write_mnist, write_npz, write_svhn
 
 from landscape.data import DATASETS, load
+from landscape.data.files import reading
 from landscape.data.images import standardised
 
 WRITERS = {
@@ -126,6 +128,13 @@ def test_flipped_bytes_in_packed_files_are_found(name, file, tmp_path):
     content[middle : middle + 8] = bytes(255 - byte for byte in content[middle : middle + 8])
     broken.write_bytes(bytes(content))
     assert one_line(name, path).startswith(f"{broken} must be ")
+
+
+@pytest.mark.parametrize(("error", "said"), [(RuntimeError("first\nsecond"), "first"), (EOFError(), "EOFError")])
+def test_whatever_a_library_raises_is_one_line(error, said):
+    with pytest.raises(ValueError, match=f"^a.mat must be whole, got an error: {said}; download or unpack it again$"):
+        with reading(Path("a.mat"), "whole"):
+            raise error
 
 
 def test_labels_out_of_range_are_named(tmp_path):

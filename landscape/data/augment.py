@@ -54,13 +54,12 @@ def random_crop(images: Tensor, padding: int, generator: Generator) -> Tensor:
     4 for CIFAR. Source: He et al. 2016, section 4.2, arXiv:1512.03385.
     """
     count, _, height, width = images.shape
-    padded = F.pad(images, (padding,) * 4)
-    shift = torch.randint(2 * padding + 1, (2, count, 1), generator=generator, device=generator.device)
+    shift = torch.randint(2 * padding + 1, (2, count), generator=generator, device=generator.device)
     down, right = shift.to(images.device)
-    rows = down + torch.arange(height, device=images.device)  # (N, height)
-    columns = right + torch.arange(width, device=images.device)  # (N, width)
-    image = torch.arange(count, device=images.device)[:, None, None]
-    return padded.movedim(1, 3)[image, rows[:, :, None], columns[:, None, :]].movedim(3, 1).contiguous()
+    windows = (
+        F.pad(images, (padding,) * 4).unfold(2, height, 1).unfold(3, width, 1)
+    )  # a view: (N, C, down, right, H, W)
+    return windows[torch.arange(count, device=images.device), :, down, right]
 
 
 def horizontal_flip(images: Tensor, generator: Generator) -> Tensor:
