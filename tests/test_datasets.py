@@ -132,9 +132,9 @@ def test_flipped_bytes_in_packed_files_are_found(name, file, tmp_path):
 
 @pytest.mark.parametrize(("error", "said"), [(RuntimeError("first\nsecond"), "first"), (EOFError(), "EOFError")])
 def test_whatever_a_library_raises_is_one_line(error, said):
-    with pytest.raises(ValueError, match=f"^a.mat must be whole, got an error: {said}; download or unpack it again$"):
-        with reading(Path("a.mat"), "whole"):
-            raise error
+    message = f"^a.mat must be whole, got an error: {said}; download or unpack it again$"
+    with pytest.raises(ValueError, match=message), reading(Path("a.mat"), "whole"):
+        raise error
 
 
 def test_labels_out_of_range_are_named(tmp_path):
