@@ -272,7 +272,7 @@ def test_the_bar_is_shown_where_it_is_wanted(terminal, tmp_path, capsys):
         ({"dataset": "imagenet"}, "dataset must be one of 'digits' | 'cifar10'"),
         ({"dataset": "mnist"}, "data_path must say where the files of 'mnist' are, got none"),
         ({"crop": -1}, "crop must be an integer at least 0, got -1"),
-        ({"cutout": 1.5}, "cutout must be an integer at least 0, got 1.5"),
+        ({"cutout": -2}, "cutout must be an integer at least 0, got -2"),
         ({"mixup": -0.1}, "mixup must be finite and at least 0, got -0.1"),
         ({"optimizer": "adam"}, "optimizer must be one of 'sgd' | 'sam' | 'asam'"),
         ({"model": "lenet"}, "model must be one of 'mlp' | 'resnet' | 'wrn'"),
