@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from landscape.analysis import analyze
 from landscape.curvature import hessian
-from landscape.data import DATASETS, Images
+from landscape.data import Images, load
 from landscape.linalg import spectral_density
 from landscape.problem import Problem
 from landscape.results import Slice1D, Slice2D, SliceBand, SpectralDensity, read_json, versions, write_json
@@ -164,7 +164,8 @@ def _cut_with(analysis: Analysis, points: int) -> dict[str, Any]:
 
 def _data(metadata: Mapping[str, Any]) -> Images:
     config = metadata["config"]
-    return DATASETS[config["dataset"]](label_noise=config["label_noise"], seed=config["seed"])
+    path = config.get("data_path", "")  # older checkpoints are all of embedded data
+    return load(config["dataset"], path, label_noise=config["label_noise"], seed=config["seed"])
 
 
 def _batches(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from landscape.checks import integer_in, not_negative, one_of, positive, require
-from landscape.data import DATASETS
+from landscape.data import Augmentation, check_source
 from landscape.models import build
 from landscape.training.rules import RULES, Rule
 
@@ -24,6 +24,7 @@ class TrainConfig:
     Attributes:
         folder: where the run is kept; a run with the same config is resumed there.
         dataset: a name in `landscape.data.DATASETS`.
+        data_path: folder of its files, for "npz" the file; empty for "digits".
         label_noise: fraction of training labels moved to another class, in [0, 1); the test labels stay clean.
         model: a name in `landscape.models.MODELS`.
         model_settings: its arguments.
@@ -35,8 +36,9 @@ class TrainConfig:
         batch_size: images a step; the last batch of an epoch may be smaller.
         epochs: passes over the training data.
         label_smoothing: in [0, 1), of the training loss only.
+        crop, flip, cutout, mixup: augmentation of the training batches, as `landscape.data.Augmentation` has it.
         cosine: lower lr along half a cosine, an epoch at a time; else lr is constant.
-        seed: of initialisation, order of the images, dropout and label noise.
+        seed: of initialisation, order of the images, augmentation, dropout and label noise.
         eigen_samples: training images on which Eigen-SAM finds its eigenvector, the first ones.
         eigen_products: products with their Hessian a refresh; 5 is the paper's.
         progress: show a bar; None shows it on a terminal only.
@@ -44,6 +46,7 @@ class TrainConfig:
 
     folder: str | Path
     dataset: str = "digits"
+    data_path: str = ""
     label_noise: float = 0.0
     model: str = "resnet"
     model_settings: dict[str, Any] = field(default_factory=dict)
@@ -55,6 +58,10 @@ class TrainConfig:
     batch_size: int = 128
     epochs: int = 60
     label_smoothing: float = 0.0
+    crop: int = 0
+    flip: bool = False
+    cutout: int = 0
+    mixup: float = 0.0
     cosine: bool = True
     seed: int = 0
     eigen_samples: int = 256
@@ -62,7 +69,7 @@ class TrainConfig:
     progress: bool | None = None
 
     def __post_init__(self) -> None:
-        one_of("dataset", self.dataset, DATASETS)
+        check_source(self.dataset, self.data_path)
         one_of("optimizer", self.optimizer, OPTIMIZERS)
         positive("lr", self.lr)
         not_negative("weight_decay", self.weight_decay)
@@ -77,6 +84,7 @@ class TrainConfig:
             f"rule_settings must be empty for 'sgd', got {self.rule_settings}",
         )
         require("top" not in self.rule_settings, "rule_settings must not hold 'top': the trainer finds it itself")
+        self.augmentation()
         self.rule(lambda: None)
         with torch.device("meta"):  # checks the settings, makes no weights
             build(self.model, self.model_settings, self.seed)
@@ -90,6 +98,10 @@ class TrainConfig:
             return RULES[self.optimizer](**self.rule_settings, **extra)
         except TypeError as error:
             raise ValueError(f"rule_settings must fit {self.optimizer!r}: {error}") from error
+
+    def augmentation(self) -> Augmentation:
+        """What is done to every training batch."""
+        return Augmentation(self.crop, self.flip, self.cutout, self.mixup)
 
     def settings(self) -> dict[str, Any]:
         """All that decides the weights, as JSON holds it: not the folder, not the bar."""
