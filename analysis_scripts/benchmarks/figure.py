@@ -32,7 +32,7 @@ def _bars(ax: Axes, rows: list[dict[str, Any]], key: str, label: str) -> None:
     for place, row in enumerate(rows):
         if row.get(key):
             ax.barh(place, row[key] - low, left=low, color=COLOURS[row["contender"]])
-            ax.text(row[key], place, f" {row[key]:.2g}", va="center", fontsize=SMALL)
+            ax.text(row[key], place, f" {row[key]:.3g}", va="center", fontsize=SMALL)
         elif "failure" in row:
             ax.text(low, place, " fails on this torch", va="center", fontsize=SMALL, color=GREY)
     ax.set_xscale("log")
