@@ -1,13 +1,12 @@
 """What a training run is: data, network, rule, optimiser and schedule. Equal configs give equal weights."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from landscape.checks import integer_in, not_negative, one_of, positive, require
 from landscape.data import DATASETS
@@ -15,6 +14,7 @@ from landscape.models import build
 from landscape.training.rules import RULES, Rule
 
 OPTIMIZERS = ("sgd", *RULES)
+FOUND_BY_THE_TRAINER = {"eigen_sam": "top", "ssam_f": "fisher"}  # the argument that no setting can hold
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class TrainConfig:
         label_smoothing: in [0, 1), of the training loss only.
         cosine: lower lr along half a cosine, an epoch at a time; else lr is constant.
         seed: of initialisation, order of the images, dropout and label noise.
-        eigen_samples: training images on which Eigen-SAM finds its eigenvector, the first ones.
+        eigen_samples: training images on which Eigen-SAM finds its eigenvector, SSAM-F its squared gradients, the
+            first ones.
         eigen_products: products with their Hessian a refresh; 5 is the paper's.
         progress: show a bar; None shows it on a terminal only.
     """
@@ -76,16 +77,18 @@ class TrainConfig:
             self.optimizer != "sgd" or not self.rule_settings,
             f"rule_settings must be empty for 'sgd', got {self.rule_settings}",
         )
-        require("top" not in self.rule_settings, "rule_settings must not hold 'top': the trainer finds it itself")
-        self.rule(lambda: None)
+        own = FOUND_BY_THE_TRAINER.get(self.optimizer)
+        require(own not in self.rule_settings, f"rule_settings must not hold {own!r}: the trainer finds it itself")
+        self.rule({"top": lambda: None, "fisher": lambda: None})
         with torch.device("meta"):  # checks the settings, makes no weights
             build(self.model, self.model_settings, self.seed)
 
-    def rule(self, top: Callable[[], Tensor | None]) -> Rule | None:
-        """The rule, None for "sgd"; `top` is for Eigen-SAM."""
+    def rule(self, found: Mapping[str, Callable[[], Any]]) -> Rule | None:
+        """The rule, None for "sgd"; `found` holds "top" for Eigen-SAM and "fisher" for SSAM-F."""
         if self.optimizer == "sgd":
             return None
-        extra = {"top": top} if self.optimizer == "eigen_sam" else {}
+        own = FOUND_BY_THE_TRAINER.get(self.optimizer)
+        extra = {own: found[own]} if own else {}
         try:
             return RULES[self.optimizer](**self.rule_settings, **extra)
         except TypeError as error:

@@ -126,15 +126,20 @@ def _epoch(
 def _optimizer(config: TrainConfig, model: nn.Module, data: Images) -> torch.optim.Optimizer:
     base = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
     subset = (data.train_inputs[: config.eigen_samples], data.train_targets[: config.eigen_samples])
-    problem = Problem(model, nn.CrossEntropyLoss(label_smoothing=config.label_smoothing), subset)
+    criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
 
     def top() -> Tensor:
         state = optimizer.rule_state  # the last eigenvector is in the saved state, so a resumed run starts from it too
+        H = hessian(Problem(model, criterion, subset))
         start = state["v"] if state else None
-        pairs = top_eigenpairs(hessian(problem), 1, which="LA", max_matvecs=config.eigen_products, start=start)
+        pairs = top_eigenpairs(H, 1, which="LA", max_matvecs=config.eigen_products, start=start)
         return pairs.vectors[:, 0]
 
-    rule = config.rule(top)
+    def fisher() -> Tensor:
+        singles = zip(*(part.split(1) for part in subset), strict=True)
+        return sum((Problem(model, criterion, single).gradient() ** 2 for single in singles), torch.zeros(()))
+
+    rule = config.rule({"top": top, "fisher": fisher})
     if rule is None:
         return base
     optimizer = SharpnessAware(base, rule, model=model)
