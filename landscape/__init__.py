@@ -38,7 +38,7 @@ from landscape.slices import (
 )
 from landscape.study import Correlation, correlate
 from landscape.surfaces import Map2D, Persistence
-from landscape.training import SharpnessAware, Tracker, TrainConfig, load_checkpoint, rules, train
+from landscape.training import AdaHessian, SharpnessAware, Tracker, TrainConfig, load_checkpoint, rules, train
 
 __version__ = version("landscape-toolkit")
 
@@ -79,6 +79,7 @@ __all__ = [
     "gradient_norm_map",
     "persistence",
     # training
+    "AdaHessian",
     "SharpnessAware",
     "TrainConfig",
     "load_checkpoint",

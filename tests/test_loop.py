@@ -142,11 +142,11 @@ OTHERS = {
     "ssam_d": {"period": 2},
     "looksam": {"period": 2},
     "rsam": {"plain_steps": 2},
-} | {name: {} for name in ("sam_second_order", "reverse_sam", "egr", "wsam", "esam", "friendly_sam")}
+} | {name: {} for name in ("adahessian", "sam_second_order", "reverse_sam", "egr", "wsam", "esam", "friendly_sam")}
 
 
 def test_every_rule_is_reached_here():
-    assert {*RULES, *OTHERS} == {"sgd", *rules.RULES}
+    assert {*RULES, *OTHERS} == {"sgd", "adahessian", *rules.RULES}
 
 
 @pytest.mark.parametrize("optimizer", OTHERS)

@@ -1,6 +1,7 @@
 """The bundled trainer: rules, the step around them, the loop, and checkpoints."""
 
 from landscape.training import rules
+from landscape.training.adahessian import AdaHessian
 from landscape.training.checkpoint import load_checkpoint, save_checkpoint
 from landscape.training.config import TrainConfig
 from landscape.training.loop import train
@@ -9,6 +10,7 @@ from landscape.training.step import SharpnessAware
 from landscape.training.tracking import Tracker
 
 __all__ = [
+    "AdaHessian",
     "SharpnessAware",
     "Tracker",
     "TrainConfig",

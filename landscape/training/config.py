@@ -1,19 +1,21 @@
 """What a training run is: data, network, rule, optimiser and schedule. Equal configs give equal weights."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from landscape.checks import integer_in, not_negative, one_of, positive, require
 from landscape.data import DATASETS
 from landscape.models import build
+from landscape.training.adahessian import AdaHessian
 from landscape.training.rules import RULES, Rule
 
-OPTIMIZERS = ("sgd", *RULES)
+OPTIMIZERS = ("sgd", *RULES, "adahessian")
 FOUND_BY_THE_TRAINER = {"eigen_sam": "top", "ssam_f": "fisher"}  # the argument that no setting can hold
 
 
@@ -27,11 +29,11 @@ class TrainConfig:
         label_noise: fraction of training labels moved to another class, in [0, 1); the test labels stay clean.
         model: a name in `landscape.models.MODELS`.
         model_settings: its arguments.
-        optimizer: "sgd", or a name in `landscape.training.rules.RULES` around SGD.
-        rule_settings: the rule's arguments (rho, alpha, period, ...).
+        optimizer: "sgd", "adahessian", or a name in `landscape.training.rules.RULES` around SGD.
+        rule_settings: the arguments of the rule (rho, alpha, period, ...) or of AdaHessian (betas, eps, ...).
         lr: learning rate at the start.
         momentum: of SGD, in [0, 1).
-        weight_decay: of SGD; added to the gradient, at w.
+        weight_decay: of SGD added to the gradient, of AdaHessian decoupled; at w.
         batch_size: images a step; the last batch of an epoch may be smaller.
         epochs: passes over the training data.
         label_smoothing: in [0, 1), of the training loss only.
@@ -77,20 +79,30 @@ class TrainConfig:
             self.optimizer != "sgd" or not self.rule_settings,
             f"rule_settings must be empty for 'sgd', got {self.rule_settings}",
         )
+        self.base([torch.zeros(1)])
         own = FOUND_BY_THE_TRAINER.get(self.optimizer)
         require(own not in self.rule_settings, f"rule_settings must not hold {own!r}: the trainer finds it itself")
         self.rule({"top": lambda: None, "fisher": lambda: None})
         with torch.device("meta"):  # checks the settings, makes no weights
             build(self.model, self.model_settings, self.seed)
 
+    def base(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+        """The optimiser that takes the step."""
+        if self.optimizer == "adahessian":
+            return self._fitting(AdaHessian, parameters, lr=self.lr, weight_decay=self.weight_decay, seed=self.seed)
+        return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+
     def rule(self, found: Mapping[str, Callable[[], Any]]) -> Rule | None:
-        """The rule, None for "sgd"; `found` holds "top" for Eigen-SAM and "fisher" for SSAM-F."""
-        if self.optimizer == "sgd":
+        """The rule, None for a plain optimiser; `found` holds "top" for Eigen-SAM and "fisher" for SSAM-F."""
+        if self.optimizer not in RULES:
             return None
         own = FOUND_BY_THE_TRAINER.get(self.optimizer)
-        extra = {own: found[own]} if own else {}
+        return self._fitting(RULES[self.optimizer], **({own: found[own]} if own else {}))
+
+    def _fitting(self, make: Callable[..., Any], *arguments: Any, **extra: Any) -> Any:
+        """What `make` makes of these and of rule_settings. Raises ValueError if they do not fit."""
         try:
-            return RULES[self.optimizer](**self.rule_settings, **extra)
+            return make(*arguments, **self.rule_settings, **extra)
         except TypeError as error:
             raise ValueError(f"rule_settings must fit {self.optimizer!r}: {error}") from error
 

@@ -94,6 +94,7 @@ def _epoch(
         group["lr"] = lr
     count, total, right = len(data.train_targets), 0.0, 0
     model.train()
+    backward = getattr(optimizer, "backward", Tensor.backward)  # AdaHessian has one of its own
     for index in torch.randperm(count).split(config.batch_size):
         x, y = data.train_inputs[index], data.train_targets[index]
         passes: list[tuple[Tensor, Tensor]] = []
@@ -103,7 +104,7 @@ def _epoch(
             outputs = model(x)
             loss = F.cross_entropy(outputs, y, label_smoothing=config.label_smoothing)
             _check_loss(loss, epoch, config)
-            loss.backward()
+            backward(loss)
             passes.append((loss.detach(), outputs.detach()))
             return loss
 
@@ -124,7 +125,7 @@ def _epoch(
 
 
 def _optimizer(config: TrainConfig, model: nn.Module, data: Images) -> torch.optim.Optimizer:
-    base = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+    base = config.base(model.parameters())
     subset = (data.train_inputs[: config.eigen_samples], data.train_targets[: config.eigen_samples])
     criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
 
