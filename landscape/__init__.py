@@ -38,7 +38,16 @@ from landscape.slices import (
 )
 from landscape.study import Correlation, correlate
 from landscape.surfaces import Map2D, Persistence
-from landscape.training import AdaHessian, SharpnessAware, Tracker, TrainConfig, load_checkpoint, rules, train
+from landscape.training import (
+    AdaHessian,
+    SharpnessAware,
+    Tracker,
+    TrainConfig,
+    load_checkpoint,
+    objectives,
+    rules,
+    train,
+)
 
 __version__ = version("landscape-toolkit")
 
@@ -83,6 +92,7 @@ __all__ = [
     "SharpnessAware",
     "TrainConfig",
     "load_checkpoint",
+    "objectives",
     "rules",
     "train",
     # many networks

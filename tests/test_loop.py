@@ -154,6 +154,21 @@ def test_every_rule_goes_on_to_the_same_weights(optimizer, tmp_path, monkeypatch
     settings = {"optimizer": optimizer, "rule_settings": OTHERS[optimizer], "epochs": 2, "eigen_samples": 20}
     if optimizer == "sam_on":
         settings |= {"model": "resnet", "model_settings": {"width": 2, "norm": "group"}}
+    goes_on_to_the_same_weights(settings, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("objective", "chosen"),
+    [("saf", {"start": 1, "lag": 1}), ("mesa", {"start": 0}), ("top_samples", {}), ("adversarial", {"size": 0.1})],
+)
+def test_every_objective_changes_the_weights_and_goes_on_to_the_same_ones(objective, chosen, tmp_path, monkeypatch):
+    settings = {"optimizer": "esam", "objective": objective, "objective_settings": chosen, "epochs": 2}
+    found = goes_on_to_the_same_weights(settings, tmp_path, monkeypatch)
+    plain = train(config(tmp_path / "plain", optimizer="esam", epochs=2))
+    assert not torch.equal(found, weights(plain))
+
+
+def goes_on_to_the_same_weights(settings, tmp_path, monkeypatch):
     whole, original = train(config(tmp_path / "whole", **settings)), loop._epoch
 
     def dies(config, epoch, *rest):
@@ -163,7 +178,9 @@ def test_every_rule_goes_on_to_the_same_weights(optimizer, tmp_path, monkeypatch
     with pytest.raises(pytest.fail.Exception):
         train(config(tmp_path / "cut", **settings))
     monkeypatch.setattr(loop, "_epoch", original)
-    assert torch.equal(weights(train(config(tmp_path / "cut", **settings))), weights(whole))
+    found = weights(train(config(tmp_path / "cut", **settings)))
+    assert torch.equal(found, weights(whole))
+    return found
 
 
 def test_ssam_f_gets_the_squared_gradients_of_single_images(tmp_path, monkeypatch):
@@ -324,6 +341,11 @@ def test_the_bar_is_shown_where_it_is_wanted(terminal, tmp_path, capsys):
         ({"optimizer": "sam", "rule_settings": {"rho": -1}}, "rho must be finite and at least 0, got -1"),
         ({"optimizer": "sam", "rule_settings": {"alpha": 1}}, "rule_settings must fit 'sam'"),
         ({"optimizer": "eigen_sam", "rule_settings": {"top": 1}}, "rule_settings must not hold 'top'"),
+        ({"optimizer": "ssam_f", "rule_settings": {"fisher": 1}}, "rule_settings must not hold 'fisher'"),
+        ({"optimizer": "adahessian", "rule_settings": {"rho": 1}}, "rule_settings must fit 'adahessian'"),
+        ({"objective": "sharp"}, "objective must be one of 'plain' | 'saf'"),
+        ({"objective": "saf", "objective_settings": {"rho": 1}}, "objective_settings must fit 'saf'"),
+        ({"objective": "saf", "objective_settings": {"lag": 0}}, "lag must be an integer at least 1, got 0"),
         ({"rule_settings": {"rho": 1}}, "rule_settings must be empty for 'sgd'"),
         ({"lr": 0.0}, "lr must be positive and finite, got 0.0"),
         ({"momentum": 1.0}, "momentum must be in [0, 1), got 1.0"),

@@ -1,6 +1,6 @@
 """The bundled trainer: rules, the step around them, the loop, and checkpoints."""
 
-from landscape.training import rules
+from landscape.training import objectives, rules
 from landscape.training.adahessian import AdaHessian
 from landscape.training.checkpoint import load_checkpoint, save_checkpoint
 from landscape.training.config import TrainConfig
@@ -15,6 +15,7 @@ __all__ = [
     "Tracker",
     "TrainConfig",
     "load_checkpoint",
+    "objectives",
     "read_log",
     "rules",
     "save_checkpoint",

@@ -3,16 +3,19 @@
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from landscape.checks import integer_in, not_negative, one_of, positive, require
 from landscape.data import DATASETS
 from landscape.models import build
 from landscape.training.adahessian import AdaHessian
+from landscape.training.objectives import OBJECTIVES, Objective
 from landscape.training.rules import RULES, Rule
 
 OPTIMIZERS = ("sgd", *RULES, "adahessian")
@@ -31,6 +34,9 @@ class TrainConfig:
         model_settings: its arguments.
         optimizer: "sgd", "adahessian", or a name in `landscape.training.rules.RULES` around SGD.
         rule_settings: the arguments of the rule (rho, alpha, period, ...) or of AdaHessian (betas, eps, ...).
+        objective: a name in `landscape.training.objectives.OBJECTIVES`: what a step minimises. ESAM is the optimizer
+            "esam" with the objective "top_samples".
+        objective_settings: its arguments (lmbda, tau, gamma, ...).
         lr: learning rate at the start.
         momentum: of SGD, in [0, 1).
         weight_decay: of SGD added to the gradient, of AdaHessian decoupled; at w.
@@ -52,6 +58,8 @@ class TrainConfig:
     model_settings: dict[str, Any] = field(default_factory=dict)
     optimizer: str = "sgd"
     rule_settings: dict[str, Any] = field(default_factory=dict)
+    objective: str = "plain"
+    objective_settings: dict[str, Any] = field(default_factory=dict)
     lr: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -67,6 +75,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         one_of("dataset", self.dataset, DATASETS)
         one_of("optimizer", self.optimizer, OPTIMIZERS)
+        one_of("objective", self.objective, OBJECTIVES)
         positive("lr", self.lr)
         not_negative("weight_decay", self.weight_decay)
         for name in ("label_noise", "momentum", "label_smoothing"):
@@ -80,6 +89,7 @@ class TrainConfig:
             f"rule_settings must be empty for 'sgd', got {self.rule_settings}",
         )
         self.base([torch.zeros(1)])
+        self.minimised()
         own = FOUND_BY_THE_TRAINER.get(self.optimizer)
         require(own not in self.rule_settings, f"rule_settings must not hold {own!r}: the trainer finds it itself")
         self.rule({"top": lambda: None, "fisher": lambda: None})
@@ -89,7 +99,8 @@ class TrainConfig:
     def base(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         """The optimiser that takes the step."""
         if self.optimizer == "adahessian":
-            return self._fitting(AdaHessian, parameters, lr=self.lr, weight_decay=self.weight_decay, seed=self.seed)
+            make = partial(AdaHessian, parameters, lr=self.lr, weight_decay=self.weight_decay, seed=self.seed)
+            return _made("rule_settings", self.optimizer, make, self.rule_settings)
         return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
 
     def rule(self, found: Mapping[str, Callable[[], Any]]) -> Rule | None:
@@ -97,16 +108,24 @@ class TrainConfig:
         if self.optimizer not in RULES:
             return None
         own = FOUND_BY_THE_TRAINER.get(self.optimizer)
-        return self._fitting(RULES[self.optimizer], **({own: found[own]} if own else {}))
+        make = partial(RULES[self.optimizer], **({own: found[own]} if own else {}))
+        return _made("rule_settings", self.optimizer, make, self.rule_settings)
 
-    def _fitting(self, make: Callable[..., Any], *arguments: Any, **extra: Any) -> Any:
-        """What `make` makes of these and of rule_settings. Raises ValueError if they do not fit."""
-        try:
-            return make(*arguments, **self.rule_settings, **extra)
-        except TypeError as error:
-            raise ValueError(f"rule_settings must fit {self.optimizer!r}: {error}") from error
+    def minimised(self) -> Objective:
+        """A new objective: what a step minimises."""
+        criterion = partial(F.cross_entropy, label_smoothing=self.label_smoothing, reduction="none")
+        make = partial(OBJECTIVES[self.objective], criterion)
+        return _made("objective_settings", self.objective, make, self.objective_settings)
 
     def settings(self) -> dict[str, Any]:
         """All that decides the weights, as JSON holds it: not the folder, not the bar."""
         chosen = {name: value for name, value in asdict(self).items() if name not in ("folder", "progress")}
         return dict(json.loads(json.dumps(chosen)))
+
+
+def _made(field_name: str, name: str, make: Callable[..., Any], settings: Mapping[str, Any]) -> Any:
+    """make(**settings). Raises ValueError if they do not fit."""
+    try:
+        return make(**settings)
+    except TypeError as error:
+        raise ValueError(f"{field_name} must fit {name!r}: {error}") from error

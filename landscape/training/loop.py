@@ -25,8 +25,11 @@ from landscape.problem import Problem
 from landscape.results import versions
 from landscape.training.checkpoint import save_checkpoint
 from landscape.training.config import TrainConfig
+from landscape.training.objectives import Objective
 from landscape.training.run_folder import claim, finished, load_progress, read_log, save_progress
 from landscape.training.step import SharpnessAware
+
+Batch = tuple[Tensor, Tensor, Tensor]  # inputs, targets, index
 
 
 def train(config: TrainConfig) -> Path:
@@ -66,17 +69,19 @@ def _run(config: TrainConfig, folder: Path) -> None:
     data = DATASETS[config.dataset](label_noise=config.label_noise, seed=config.seed)
     model = build(config.model, config.model_settings, config.seed)
     _check_fit(model, data)
-    optimizer = _optimizer(config, model, data)
+    optimizer, objective = _optimizer(config, model, data), config.minimised()
     state = load_progress(folder)
     if state:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
+        objective.load_state_dict(state["objective"])
     start = state["epoch"] if state else 0
     hidden = None if config.progress is None else not config.progress
     with tqdm(total=config.epochs, initial=start, desc=config.optimizer, unit="epoch", disable=hidden) as bar:
         for epoch in range(start, config.epochs):
-            line = _epoch(config, epoch, model, optimizer, data)
-            progress = {"epoch": epoch + 1, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            line = _epoch(config, epoch, model, optimizer, objective, data)
+            parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "objective": objective}
+            progress = {"epoch": epoch + 1} | {name: part.state_dict() for name, part in parts.items()}
             save_progress(folder, line, progress)
             bar.set_postfix(loss=f"{line['train_loss']:.3f}", accuracy=f"{line['train_accuracy']:.3f}")
             bar.update()
@@ -84,7 +89,12 @@ def _run(config: TrainConfig, folder: Path) -> None:
 
 
 def _epoch(
-    config: TrainConfig, epoch: int, model: nn.Module, optimizer: torch.optim.Optimizer, data: Images
+    config: TrainConfig,
+    epoch: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    objective: Objective,
+    data: Images,
 ) -> dict[str, Any]:
     """One pass over the training data; the log's line."""
     began = perf_counter()
@@ -95,20 +105,22 @@ def _epoch(
     count, total, right = len(data.train_targets), 0.0, 0
     model.train()
     backward = getattr(optimizer, "backward", Tensor.backward)  # AdaHessian has one of its own
+    objective.start_epoch(epoch, model)
     for index in torch.randperm(count).split(config.batch_size):
         x, y = data.train_inputs[index], data.train_targets[index]
         passes: list[tuple[Tensor, Tensor]] = []
 
-        def closure(x: Tensor = x, y: Tensor = y, passes: list[tuple[Tensor, Tensor]] = passes) -> Tensor:
+        def closure(batch: Batch = (x, y, index), passes: list[tuple[Tensor, Tensor]] = passes) -> Tensor:
             optimizer.zero_grad()
-            outputs = model(x)
-            loss = F.cross_entropy(outputs, y, label_smoothing=config.label_smoothing)
+            loss, outputs = objective(model, *batch)
             _check_loss(loss, epoch, config)
             backward(loss)
             passes.append((loss.detach(), outputs.detach()))
             return loss
 
+        objective.start_step()
         optimizer.step(closure)  # type: ignore[arg-type]
+        objective.end_step(model)
         loss, outputs = passes[0]  # at w, not at w + e
         total += loss.item() * len(y)
         right += int((outputs.argmax(1) == y).sum())
