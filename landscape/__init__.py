@@ -92,6 +92,7 @@ __all__ = [
     "SharpnessAware",
     "TrainConfig",
     "load_checkpoint",
+    "lookahead",
     "objectives",
     "rules",
     "train",

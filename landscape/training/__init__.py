@@ -4,6 +4,7 @@ from landscape.training import objectives, rules
 from landscape.training.adahessian import AdaHessian
 from landscape.training.checkpoint import load_checkpoint, save_checkpoint
 from landscape.training.config import TrainConfig
+from landscape.training.lookahead import lookahead
 from landscape.training.loop import train
 from landscape.training.run_folder import read_log
 from landscape.training.step import SharpnessAware
@@ -15,6 +16,7 @@ __all__ = [
     "Tracker",
     "TrainConfig",
     "load_checkpoint",
+    "lookahead",
     "objectives",
     "read_log",
     "rules",
