@@ -15,6 +15,7 @@ demo: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python analysis_scripts/benchmarks/curvature.py
+	$(BIN)/python analysis_scripts/benchmarks/slices.py
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest

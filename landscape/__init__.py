@@ -25,19 +25,43 @@ from landscape.linalg import (
 from landscape.metrics import METRICS
 from landscape.operator import CurvatureOperator, MatrixOperator
 from landscape.problem import Problem
-from landscape.results import BlockSpectra, EigenPairs, Estimate, Slice1D, Slice2D, SliceBand, SpectralDensity
+from landscape.results import (
+    BezierPath,
+    BlockSpectra,
+    EigenPairs,
+    Estimate,
+    Map2D,
+    Persistence,
+    Slice1D,
+    Slice2D,
+    SliceBand,
+    SpectralDensity,
+    Trajectory,
+)
 from landscape.slices import (
+    Recorder,
+    adam_directions,
+    barrier,
     check_slice,
     convexity_map,
+    direction_to,
     gradient_norm_map,
+    hessian_directions,
+    interpolate,
+    normalize_direction,
+    path_losses,
+    pca_directions,
     persistence,
+    plane_through,
+    project_trajectory,
     quadratic_model,
     random_directions,
     slice_1d,
     slice_2d,
+    straight_path,
+    train_path,
 )
 from landscape.study import Correlation, correlate
-from landscape.surfaces import Map2D, Persistence
 from landscape.training import (
     AdaHessian,
     SharpnessAware,
@@ -77,16 +101,31 @@ __all__ = [
     "METRICS",
     "analyze",
     "metrics",
+    # directions
+    "adam_directions",
+    "direction_to",
+    "hessian_directions",
+    "normalize_direction",
+    "pca_directions",
+    "plane_through",
+    "random_directions",
     # slices of the loss
     "check_slice",
+    "interpolate",
     "quadratic_model",
-    "random_directions",
     "slice_1d",
     "slice_2d",
     # other maps of a plane
     "convexity_map",
     "gradient_norm_map",
     "persistence",
+    # paths of training, and between networks
+    "Recorder",
+    "barrier",
+    "path_losses",
+    "project_trajectory",
+    "straight_path",
+    "train_path",
     # training
     "AdaHessian",
     "SharpnessAware",
@@ -100,6 +139,7 @@ __all__ = [
     "Correlation",
     "correlate",
     # results
+    "BezierPath",
     "BlockSpectra",
     "EigenPairs",
     "Estimate",
@@ -109,4 +149,5 @@ __all__ = [
     "Slice2D",
     "SliceBand",
     "SpectralDensity",
+    "Trajectory",
 ]

@@ -51,6 +51,11 @@ def rows(part: Any, start: int, stop: int) -> Any:
     return _map(lambda tensor: tensor[start:stop], part)
 
 
+def taken(part: Any, index: Tensor) -> Any:
+    """The samples `index` (n,) of a batch, in that order."""
+    return _map(lambda tensor: tensor[index.to(tensor.device)], part)
+
+
 def join(parts: Sequence[Any]) -> Any:
     """Batches put together along axis 0."""
     first = parts[0]

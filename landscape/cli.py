@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
@@ -24,7 +24,8 @@ from landscape.report import report_study
 from landscape.report.study import writable
 from landscape.results import Slice2D, read_json
 from landscape.slices import check_slice, random_directions, slice_2d
-from landscape.slices.directions import NORMALIZATIONS
+from landscape.slices.axis import AUTOMATIC, POINTS, Range
+from landscape.slices.normalization import NORMALIZATIONS
 from landscape.study.member import Analysis, splits, training_problem
 from landscape.study.zoo import StudyConfig, grid, run_study
 from landscape.training import TrainConfig, train
@@ -118,7 +119,14 @@ def analyze_command(run: Path | None, own: str | None, metrics: str | None, samp
 @_source_options
 @click.option("--out", type=FOLDER, default=None, help="Where to; default RUN, or here.")
 @click.option("--points", type=int, default=51, show_default=True, help="Along each axis.")
-@click.option("--reach", type=float, default=1.0, show_default=True, help="Half the width, in norms of the directions.")
+@click.option(
+    "--reach",
+    default="1",
+    show_default=True,
+    help="Half the width, in norms of the directions; 'auto' is where the loss has grown tenfold.",
+)
+@click.option("--subset", type=int, default=None, help="Use so many samples of each split, with a standard error.")
+@click.option("--workers", type=int, default=1, show_default=True, help="Processes that share the points.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--normalize", type=click.Choice(_names(NORMALIZATIONS)), default="filter", show_default=True)
 @click.option("--ignore", type=click.Choice(["bias_norm", "none"]), default="bias_norm", show_default=True)
@@ -142,14 +150,14 @@ def slice_command(
     made = {key: None if settings[key] == "none" else settings[key] for key in ("normalize", "ignore", "seed")}
     generator = torch.Generator().manual_seed(settings["seed"])
     d1, d2 = random_directions(problem, normalize=made["normalize"], ignore=made["ignore"], generator=generator)
-    stem = _stem(chosen, **settings)
+    span = _span(settings["reach"], settings["points"])
+    stem = _stem(chosen, span if isinstance(span, str) else f"{span[1]:g}", **settings)
     if check and (out / f"{stem}.npz").exists():
         found = Slice2D.load(out / stem)
     else:
-        journal = out / f"{stem}.walk.npz"
-        span = (-settings["reach"], settings["reach"], settings["points"])
-        found = slice_2d(problem, d1, d2, span, span, data, checkpoint=journal)
-        found = replace(found, details={**found.details, **made})
+        journal = out / f"{stem}.walk.jsonl"
+        shared = {key: settings[key] for key in ("subset", "workers")}
+        found = slice_2d(problem, d1, d2, span, span, data, checkpoint=journal, details=made, **shared)
         found.save(out / stem, run=str(run or own))
         journal.unlink()
     for path in _draw(found, out / stem, settings["style"], settings["surface"], settings["html"]):
@@ -168,10 +176,25 @@ def _source(run: Path | None, own: str | None, samples: int | None = None) -> tu
     return training_problem(run, samples), splits(run)
 
 
-def _stem(chosen: Sequence[str], *, points: int, reach: float, seed: int, normalize: str, ignore: str, **_: Any) -> str:
+def _span(reach: str, points: int) -> Range | str:
+    """Of each axis."""
+    if reach == AUTOMATIC:
+        require(
+            points == POINTS, f"--reach auto takes {POINTS} points, got {points}; give a reach, or leave out --points"
+        )
+        return AUTOMATIC
+    try:
+        return (-float(reach), float(reach), points)
+    except ValueError as error:
+        raise ValueError(f"--reach must be a number or 'auto', got {reach!r}") from error
+
+
+def _stem(chosen: Sequence[str], far: str, *, points: int, seed: int, subset: int | None, **settings: Any) -> str:
     """A name for each choice that changes the numbers; the defaults are not in it."""
-    other = [name for name, usual in ((normalize, "filter"), (f"ignore-{ignore}", "ignore-bias_norm")) if name != usual]
-    return "-".join(["surface", f"{points}", f"{reach:g}", f"{seed}", *other, *chosen])
+    usual = {settings["normalize"]: "filter", f"ignore-{settings['ignore']}": "ignore-bias_norm"}
+    other = [name for name, default in usual.items() if name != default]
+    sampled = [f"subset-{subset}"] if subset is not None else []
+    return "-".join(["surface", f"{points}", far, f"{seed}", *other, *sampled, *chosen])
 
 
 def _draw(found: Slice2D, stem: Path, style: str, surface: bool, html: bool) -> list[Path]:

@@ -112,6 +112,13 @@ class Problem:
             require(same, "the processes' weights must be equal, got different ones; load the same checkpoint on each")
         return other
 
+    def with_batch_norm(self, policy: str) -> "Problem":
+        """The same function under another batch-norm policy."""
+        one_of("batch_norm", policy, POLICIES)
+        other = copy(self)
+        other.batch_norm = policy
+        return other
+
     def restricted_to(self, names: Sequence[str]) -> "Problem":
         """The same function of fewer parameters; the others stay at the model's own weights."""
         other = copy(self)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = Path(__file__).parents[1] / "analysis_scripts" / "benchmarks"
-MODULES = ("accuracy", "contenders", "curvature", "figure", "measure", "peak", "products", "setting")
+MODULES = ("accuracy", "contenders", "curvature", "figure", "measure", "peak", "products", "setting", "slices")
 
 
 @pytest.fixture
@@ -41,6 +41,19 @@ def test_a_quick_run_compares_all_packages_and_ends_with_its_table(scripts, tmp_
     assert json.loads((config.out / "curvature.json").read_text())["parameters"] == found["parameters"]
     assert {path.name for path in config.out.iterdir()} == {"curvature.json", "curvature.png", "curvature.pdf"}
     assert capsys.readouterr().out.splitlines()[-1].startswith("trace of the digits perceptron to 1 % rms")
+
+
+@pytest.mark.filterwarnings("default")  # two loading processes may be more than there are cores
+def test_a_quick_run_of_slices_agrees_with_the_weights_rebuilt_point_by_point(scripts, tmp_path, capsys):
+    from slices import QUICK, Config, main
+
+    config = replace(Config(out=tmp_path / "out"), **QUICK)
+    config = replace(config, network=replace(config.network, runs=tmp_path / "runs"))
+    found = main(config)
+    assert found["difference"] < 1e-5
+    assert all(spent > 0 for spent in found["milliseconds_a_point"].values())
+    assert {path.name for path in config.out.iterdir()} == {"slices.json", "slices.png", "slices.pdf"}
+    assert capsys.readouterr().out.splitlines()[-1].startswith("grid of 5 x 5")
 
 
 def test_a_process_for_memory_gets_the_same_config(scripts):

@@ -86,7 +86,7 @@ def test_metadata_must_say_how_to_build_the_model(model, tmp_path):
 
 def test_an_unknown_model_is_reported(tmp_path):
     path = save_checkpoint(tmp_path, trained(), METADATA)
-    path.with_suffix(".json").write_text(json.dumps({"model": {"name": "vgg", "settings": {}}}))
+    path.with_suffix(".json").write_text(json.dumps({"model": {"name": "lenet", "settings": {}}}))
     expect_error(tmp_path, "model must be one of")
 
 

@@ -1,8 +1,10 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from data_files import write_cifar
 
 from landscape.cli import cli, main
 from landscape.demo import METRICS as DEMO_METRICS
@@ -42,6 +44,19 @@ def test_train_takes_the_rules_settings(trained: Path) -> None:
     config = (trained / "config.json").read_text()
     assert '"rho": 0.1' in config
     assert '"cosine": false' in config
+
+
+def test_the_wide_network_of_the_papers_trains_on_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_cifar(tmp_path / "cifar-10-batches-bin")
+    data = ["--dataset", "cifar10", "--data-path", tmp_path / "cifar-10-batches-bin", "--crop", 4, "--flip"]
+    model = ["--model", "wrn", "--model-set", "depth=10", "--model-set", "widen=2", "--model-set", "in_channels=3"]
+    rule = ["--optimizer", "sam", "--rule-set", "rho=0.05", "--cutout", 16, "--mixup", 0.2, "--epochs", 1]
+    assert run(monkeypatch, "train", tmp_path / "run", *data, *model, *rule) == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert [config[name] for name in ("crop", "flip", "cutout", "mixup")] == [4, True, 16, 0.2]
+    assert run(monkeypatch, "analyze", tmp_path / "run", "--metrics", "gradient_norm") == 0
+    (tmp_path / "cifar-10-batches-bin" / "data_batch_2.bin").write_bytes(b"cut short")
+    assert run(monkeypatch, "analyze", tmp_path / "run", "--metrics", "gradient_norm") == 2
 
 
 def test_analyze_prints_a_table(
@@ -90,6 +105,24 @@ def test_slice_checks_the_plot_that_is_there(
     wrong.save(tmp_path / "surface-5-1-0-train")
     assert run(monkeypatch, *slice_it, "--check") == 0
     assert "LOOK  centre" in capsys.readouterr().out
+
+
+def test_slice_of_a_subset_to_where_the_loss_has_grown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    for module in ("landscape.slices.axis", "landscape.cli"):  # of an automatic range; 51 would take seconds
+        monkeypatch.setattr(f"{module}.POINTS", 5)
+    slice_it = ["slice", "--problem", "mine.py:make_problem", "--points", 5]
+    assert run(monkeypatch, *slice_it, "--reach", "auto", "--subset", 5) == 0
+    found = Slice2D.load(tmp_path / "surface-5-auto-0-subset-5")
+    assert len(found.x) == len(found.y) == 5
+    assert (found.loss_stderr["train"] > 0).all()
+    assert run(monkeypatch, *slice_it, "--reach", "far") == 2
+    assert "--reach must be a number or 'auto', got 'far'" in capsys.readouterr().err
+    assert run(monkeypatch, *slice_it, "--reach", "auto", "--points", 9) == 2
+    assert "--reach auto takes 5 points, got 9" in capsys.readouterr().err
 
 
 def test_a_problem_of_the_users_own(

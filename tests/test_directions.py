@@ -3,13 +3,14 @@ import torch
 from torch import Tensor, nn
 
 from landscape.problem import Problem
-from landscape.slices import random_directions
+from landscape.slices import normalize_direction, random_directions
 
 
 def make_problem(dtype=torch.float32) -> Problem:
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 7), nn.LayerNorm(7)
+        *(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 7), nn.LayerNorm(7)),
+        nn.Embedding(5, 3),
     ).to(dtype)
     with torch.no_grad():
         for p in model.parameters():
@@ -46,13 +47,59 @@ def test_filter_normalisation_equals_a_straight_loop_to_the_bit(dtype, ignore):
     assert torch.equal(direction, straight(problem.model, 5, ignore=ignore is not None))
 
 
+def test_all_kinds_of_tensors_are_compared():
+    layers = make_problem().model
+    assert {type(layer) for layer in layers if list(layer.parameters())} == {
+        *(nn.Conv2d, nn.BatchNorm2d, nn.Linear, nn.LayerNorm, nn.Embedding)
+    }
+
+
+@pytest.mark.parametrize("ignore", ["bias_norm", None])
+def test_a_direction_of_ones_own_is_normalised_as_a_drawn_one(ignore):
+    problem = make_problem()
+    draw = torch.randn(problem.size, generator=seeded(5))
+    own = normalize_direction(problem, draw, ignore=ignore)
+    assert torch.equal(own, random_directions(problem, 1, ignore=ignore, generator=seeded(5))[0])
+    assert torch.equal(normalize_direction(problem, draw, normalize=None, ignore=None), draw)
+    with pytest.raises(ValueError, match="direction must be"):
+        normalize_direction(problem, draw[1:])
+
+
+def test_a_selection_is_normalised_by_itself():
+    problem = make_problem()
+    chosen = Problem(problem.model, problem.criterion, [], parameters=["4.weight", "5.weight"])
+    (whole,) = random_directions(chosen, 1, generator=seeded(5))
+    draw = torch.randn(chosen.size, generator=seeded(5))[: 7 * 144].view(7, 144)
+    w = problem.model[4].weight.detach()
+    expected = draw * (w.norm(dim=1) / (draw.norm(dim=1) + 1e-10))[:, None]
+    torch.testing.assert_close(whole, torch.cat([expected.flatten(), torch.zeros(7)]))
+
+
+def test_the_cosine_of_two_draws_is_normal_with_variance_one_over_size():
+    problem, pairs = make_problem(torch.float64), 200
+    draws = random_directions(problem, 2 * pairs, normalize=None, ignore=None, generator=seeded())
+    cosines = draws.cosines[torch.arange(0, 2 * pairs, 2), torch.arange(1, 2 * pairs, 2)]
+    z = cosines * problem.size**0.5
+    assert abs(float(z.mean())) < 4 / pairs**0.5
+    assert abs(float(z.square().mean()) - 1) < 4 * (2 / pairs) ** 0.5
+
+
+def test_orthogonal_directions_are_so_and_keep_their_norms():
+    problem = make_problem(torch.float64)
+    plain, made = (random_directions(problem, 3, orthogonal=on, generator=seeded()) for on in (False, True))
+    torch.testing.assert_close(made.cosines, torch.eye(3, dtype=torch.float64), rtol=0.0, atol=1e-14)
+    torch.testing.assert_close(made.norms, plain.norms, rtol=1e-13, atol=0.0)
+    assert torch.equal(made[0], plain[0])
+    assert made.details == {"kind": "random", "normalize": "filter", "ignore": "bias_norm", "orthogonal": True}
+
+
 def test_each_filter_has_the_norm_of_its_weights_and_biases_stand_still():
     problem = make_problem(torch.float64)
     for direction in random_directions(problem):
         pieces, own = (problem.layout.unflatten(v) for v in (direction, problem.vector()))
         for d, w in zip(pieces, own, strict=True):
             expected = w.flatten(1).norm(dim=1) if w.ndim > 1 else torch.zeros(len(w), dtype=w.dtype)
-            torch.testing.assert_close(d.reshape(len(d), -1).norm(dim=1), expected, rtol=1e-9, atol=0.0)
+            torch.testing.assert_close(d.reshape(len(d), -1).norm(dim=1), expected, rtol=1e-8, atol=0.0)  # 1e-10 / |d|
 
 
 @pytest.mark.parametrize("scale", [0.01, 100.0])

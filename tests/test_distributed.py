@@ -16,6 +16,7 @@ from landscape.linalg import diagonal, spectral_density, top_eigenpairs, trace
 from landscape.linalg.basis import Basis
 from landscape.linalg.sharded_basis import ShardedBasis
 from landscape.operator import MatrixOperator
+from landscape.slices import slice_2d
 
 SHARDS = {"60 + 4": ([0], [1]), "64 + 0": ([0, 1], []), "0 + 64": ([], [0, 1])}
 RUNS = [
@@ -129,6 +130,13 @@ def failures(rank, group):
     }
 
 
+def surface(problem, **how):
+    """A slice of 3 x 3 points, which two processes cannot share evenly."""
+    span, direction = (-1.0, 1.0, 3), normal(problem.size, seed=7)
+    found = slice_2d(problem, direction, direction.cos(), span, span, progress=False, **how)
+    return {"loss": found.loss["train"], "accuracy": found.accuracy["train"]}
+
+
 def process(rank, folder):
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
@@ -146,6 +154,10 @@ def process(rank, folder):
     case = make("mlp")
     found["stored"] = stored(case.problem(data=[case.batches[rank]]).with_processes(group), group)
     found["dealt out"] = dealt_out(group)
+    path = f"{folder}/walk.jsonl"
+    found["points shared"] = surface(make("mlp").problem(), group=group, checkpoint=path)
+    found["points kept"] = surface(make("mlp").problem(), group=group, checkpoint=path)
+    found["data shared"] = surface(case.problem(data=data).with_processes(group))
     found["shard"] = [int(x) for (x,) in shard(TensorDataset(torch.arange(5)), group)]
     torch.save(found, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
@@ -228,6 +240,15 @@ def test_a_failure_in_one_process_is_raised_in_all_and_none_waits(found):
 def test_what_cannot_be_asked_of_several_processes(found, key, message):
     for rank in range(2):
         assert re.match(message, found[rank]["failures"][key])
+
+
+def test_processes_share_the_points_of_a_slice_or_its_data(found):
+    one = surface(make("mlp").problem())
+    for rank in range(2):
+        for how in ("points shared", "points kept"):
+            assert same(list(found[rank][how].values()), list(one.values()))
+        for name, values in found[rank]["data shared"].items():
+            torch.testing.assert_close(values, one[name], rtol=1e-12, atol=0.0)
 
 
 def test_a_shard_repeats_no_sample(found):

@@ -333,9 +333,13 @@ def test_the_bar_is_shown_where_it_is_wanted(terminal, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dataset": "mnist"}, "dataset must be one of 'digits', got 'mnist'"),
+        ({"dataset": "imagenet"}, "dataset must be one of 'digits' | 'cifar10'"),
+        ({"dataset": "mnist"}, "data_path must say where the files of 'mnist' are, got none"),
+        ({"crop": -1}, "crop must be an integer at least 0, got -1"),
+        ({"cutout": -2}, "cutout must be an integer at least 0, got -2"),
+        ({"mixup": -0.1}, "mixup must be finite and at least 0, got -0.1"),
         ({"optimizer": "adam"}, "optimizer must be one of 'sgd' | 'sam' | 'asam'"),
-        ({"model": "vgg"}, "model must be one of 'mlp' | 'resnet', got 'vgg'"),
+        ({"model": "lenet"}, "model must be one of 'mlp' | 'resnet' | 'wrn'"),
         ({"model_settings": {"deep": 1}}, "model 'mlp' cannot be built with"),
         ({"model_settings": {"hidden": [0]}}, "hidden must be an integer at least 1, got 0"),
         ({"optimizer": "sam", "rule_settings": {"rho": -1}}, "rho must be finite and at least 0, got -1"),

@@ -38,3 +38,13 @@ def test_a_smallest_eigenvalue_of_almost_zero_takes_no_more_products_than_the_wi
     top_eigenpairs(smallest, 1, which="SA", tol=1e-3)
     assert pairs.matvecs == ends.count < smallest.count / 2
     assert abs(float(pairs.values[0] - spectrum.min())) <= 1e-3 * float(spectrum.max())
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_negative_eigenvalue_does_not_hide_behind_the_many_near_zero(seed):
+    bulk = torch.linspace(-0.5, 0.5, 1990).double()
+    positive = torch.tensor([617.0, 300, 200, 120, 80, 60, 40, 20]).double()
+    spectrum = torch.cat([torch.tensor([-50.6, -37.7]).double(), bulk, positive])
+    A = MatrixOperator(torch.diag(spectrum))
+    pairs = spectrum_ends(A, tol=1e-2, generator=torch.Generator().manual_seed(seed))
+    assert abs(float(pairs.values[0]) + 50.6) <= 1e-2 * 617

@@ -1,11 +1,63 @@
-"""Readers of data sets from local files and packages; none touches the network."""
+"""Readers of data sets from local files and packages; none touches the network, none unpickles."""
 
 from collections.abc import Callable
 
+from landscape.checks import one_of, require
+from landscape.data.augment import Augmentation
+from landscape.data.cifar import cifar10, cifar100
 from landscape.data.digits import digits
+from landscape.data.idx import mnist
 from landscape.data.images import Images
+from landscape.data.npz import npz
+from landscape.data.svhn import svhn
 
-# name -> reader, called with (label_noise=, seed=)
-DATASETS: dict[str, Callable[..., Images]] = {"digits": digits}
+# name -> reader, called with (path, label_noise=, seed=), an embedded one without the path
+DATASETS: dict[str, Callable[..., Images]] = {
+    "digits": digits,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "mnist": mnist,
+    "fashion_mnist": mnist,  # the same files' names and format
+    "svhn": svhn,
+    "npz": npz,
+}
+EMBEDDED = ("digits",)
 
-__all__ = ["DATASETS", "Images", "digits"]
+__all__ = [
+    "DATASETS",
+    "Augmentation",
+    "Images",
+    "check_source",
+    "cifar10",
+    "cifar100",
+    "digits",
+    "load",
+    "mnist",
+    "npz",
+    "svhn",
+]
+
+
+def load(name: str, path: str = "", *, label_noise: float = 0.0, seed: int = 0) -> Images:
+    """The data set DATASETS[name].
+
+    Args:
+        name: of the data set.
+        path: folder of its files ("npz": the file); empty for "digits", which is embedded.
+        label_noise: fraction of training labels moved to another class, in [0, 1].
+        seed: of the label noise.
+    Raises:
+        ValueError: if the name is unknown, or a file is missing or broken.
+    """
+    check_source(name, path)
+    where = [path] if path else []
+    return DATASETS[name](*where, label_noise=label_noise, seed=seed)
+
+
+def check_source(name: str, path: str) -> None:
+    """Raise ValueError unless the data set is known and has a path where it needs one. Reads nothing."""
+    one_of("dataset", name, DATASETS)
+    if name in EMBEDDED:
+        require(not path, f"data_path must be empty for {name!r}, which is embedded, got {path!r}")
+    else:
+        require(bool(path), f"data_path must say where the files of {name!r} are, got none; give their folder")

@@ -8,12 +8,23 @@ from torch import nn
 
 from landscape.checks import one_of
 from landscape.isolation import random_state_kept
+from landscape.models.mixer import mixer
 from landscape.models.mlp import mlp
 from landscape.models.resnet import resnet
+from landscape.models.vgg import vgg
+from landscape.models.vit import vit
+from landscape.models.wrn import wrn
 
-MODELS: dict[str, Callable[..., nn.Module]] = {"mlp": mlp, "resnet": resnet}
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "mlp": mlp,
+    "resnet": resnet,
+    "wrn": wrn,
+    "vgg": vgg,
+    "vit": vit,
+    "mixer": mixer,
+}
 
-__all__ = ["MODELS", "build", "mlp", "resnet"]
+__all__ = ["MODELS", "build", "mixer", "mlp", "resnet", "vgg", "vit", "wrn"]
 
 
 def build(name: str, settings: Mapping[str, Any], seed: int) -> nn.Module:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from landscape.checks import integer_in, one_of, require
+from landscape.models.initialise import he_normal
 
 Norm = Callable[[int], nn.Module]
 
@@ -60,7 +61,9 @@ class ResNet(nn.Module):
             *(Block(before, after, conv, NORMS[norm]) for before, after in zip([width, *sizes], sizes, strict=False))
         )
         self.head = nn.Linear(4 * width, classes)
-        _initialise(self, scale=len(sizes) ** -0.5 if norm == "none" else 1.0)
+        he_normal(self)
+        if norm == "none":
+            _scale_branches(self, len(sizes) ** -0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         features: Tensor = self.blocks(self.stem(x))
@@ -85,12 +88,7 @@ class Block(nn.Module):
 
 
 @torch.no_grad()
-def _initialise(network: ResNet, scale: float) -> None:
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            if module.bias is not None:
-                module.bias.zero_()
+def _scale_branches(network: ResNet, scale: float) -> None:
     for block in network.modules():
         if isinstance(block, Block):
             for p in block.branch[3].parameters():

@@ -1,5 +1,6 @@
 """Figures: free functions `plot_x(result, ax=None) -> Axes`; the only place that imports matplotlib."""
 
+from landscape.plots.animation import animate_trajectory
 from landscape.plots.bands import plot_band
 from landscape.plots.blocks import plot_block_spectra
 from landscape.plots.captions import add_caption, caption
@@ -13,12 +14,14 @@ from landscape.plots.style import save_figure, save_with_data
 from landscape.plots.surface import plot_surface
 from landscape.plots.topology import plot_merge_tree, plot_persistence
 from landscape.plots.training import plot_training
+from landscape.plots.trajectory import plot_trajectory
 
 __all__ = [
     "add_caption",
     "caption",
     "interactive_surface",
     "plot_band",
+    "animate_trajectory",
     "plot_block_spectra",
     "plot_density",
     "plot_map",
@@ -31,6 +34,7 @@ __all__ = [
     "plot_surface",
     "plot_tau_forest",
     "plot_training",
+    "plot_trajectory",
     "save_figure",
     "save_interactive",
     "save_with_data",

@@ -20,6 +20,8 @@ from landscape.whole_files import replacing
 SHADES = 33  # colours that the scale is given by
 HOVER = "x = %{x:.4g}<br>y = %{y:.4g}<br>loss = %{customdata:.6g}<extra></extra>"
 
+CAMERA = {"eye": {"x": 1.6, "y": 1.6, "z": 1.1}, "center": {"x": 0, "y": 0, "z": -0.15}}  # the labels stay inside
+
 
 def interactive_surface(
     slice: Slice2D,
@@ -60,18 +62,20 @@ def interactive_surface(
         hovertemplate=HOVER,
     )
     across, up = axis_labels(slice)
-    scene = {"xaxis_title": across, "yaxis_title": up, "zaxis": {"title": f"{split} loss", **ticks}}
+    scene = {"xaxis_title": across, "yaxis_title": up, "zaxis": {"title": f"{split} loss", **ticks}, "camera": CAMERA}
     figure = graph.Figure([surface, *_star(graph, slice, loss, scale.height(loss))])
     cut = [f" Surface {patch.get_label()}." for patch in scale.legend()]
     title = {"text": "".join([caption(slice, split), *cut]), "font": {"size": 12}}
-    figure.update_layout(scene=scene, title=title, showlegend=False)
+    figure.update_layout(scene=scene, title=title, showlegend=False, margin={"b": 20, "l": 20, "r": 20})
     return figure
 
 
 def save_interactive(slice: Slice2D, path: str | Path, split: str = "train", **settings: Any) -> Path:
     """Write `interactive_surface(slice, split, **settings)` as one HTML file with all it needs; returns its path."""
     target = Path(path)
-    page = interactive_surface(slice, split, **settings).to_html(include_plotlyjs=True, div_id="surface")
+    page = interactive_surface(slice, split, **settings).to_html(
+        include_plotlyjs=True, div_id="surface", default_height="95vh"
+    )
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as partial:
         partial.write_text(page, encoding="utf-8")

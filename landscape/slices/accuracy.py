@@ -1,11 +1,12 @@
 """How many targets of a batch a classifier hits: argmax over the class axis, where there is one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from landscape.distributed import ProcessGroup, summed
 from landscape.program import Batch
 
 IGNORED = -100  # torch's `ignore_index`: padding and masked tokens
@@ -13,22 +14,33 @@ IGNORED = -100  # torch's `ignore_index`: padding and masked tokens
 
 @dataclass
 class Score:
-    """Hits and targets over the batches of one pass. A loss term that also keeps the score: `problem.mean(score)`."""
+    """Hits, targets and losses over the batches of one pass. A loss term that keeps them: `problem.mean(score)`."""
 
     hits: Tensor | float = 0.0
     targets: Tensor | float = 0.0
+    units: list[float] = field(default_factory=list)  # of each batch
+    losses: list[Tensor] = field(default_factory=list)
 
     def __call__(self, batch: Batch) -> Tensor:
         """The batch's mean loss, (); NaN and infinity stay as they are."""
         loss, outputs = batch.evaluate(batch.w)
         hits, targets = _hits(outputs, batch.targets)
         self.hits, self.targets = self.hits + hits, self.targets + targets
+        self.units.append(batch.units)
+        self.losses.append(loss.detach())
         return loss
 
     @property
     def accuracy(self) -> float:
         """Hits per target, 0..1; NaN without class targets, or where a prediction is NaN."""
         return float(self.hits) / float(self.targets) if float(self.targets) else float("nan")
+
+    def added_up(self, group: ProcessGroup | None, device: torch.device) -> float:
+        """Count what all processes have seen, of which each has its shard of the data; returns the units."""
+        own = torch.tensor([float(self.hits), float(self.targets), sum(self.units)], dtype=torch.float64)
+        total, _ = summed(lambda: (own, 1.0), own.shape, device, group)
+        self.hits, self.targets, units = total.tolist()
+        return units
 
 
 def _hits(outputs: Any, targets: Any) -> tuple[Tensor | float, Tensor | float]:

@@ -1,21 +1,16 @@
-"""Random directions for slices of the loss, rescaled so that a step means the same for networks of any weight scale.
+"""Random directions for slices of the loss, d ~ N(0, 1), rescaled to the weights as `normalization` has it.
 
-Filter normalisation: d_i ← d_i |w_i| / (|d_i| + 1e-10) for each slice i along axis 0 of each tensor with two or more
-axes (a convolution's output filter, a linear row). Source: Li et al. 2018, "Visualizing the loss landscape of neural
-nets", section 4, arXiv:1712.09913, with the details of the authors' code: directions are not made orthogonal, and
-nothing is rescaled later, so that a step of 1 moves every filter by its own norm.
+The cosine between two of them is about N(0, 1/P): in a large network they are nearly orthogonal without being made so.
+Source: Li et al. 2018, section 4, arXiv:1712.09913.
 """
 
 import torch
-from torch import Tensor
 
-from landscape.checks import integer_in, one_of, require
+from landscape.checks import integer_in
 from landscape.isolation import random_source
 from landscape.problem import Problem
-from landscape.vectors import Vector, flatten
-
-NORMALIZATIONS = ("filter", "layer", "model", None)
-_TINY = 1e-10  # as in the authors' code: a zero draw stays zero
+from landscape.slices.direction_set import Directions, orthogonalised
+from landscape.slices.normalization import normalize_direction
 
 
 def random_directions(
@@ -24,56 +19,31 @@ def random_directions(
     *,
     normalize: str | None = "filter",
     ignore: str | None = "bias_norm",
+    orthogonal: bool = False,
     generator: torch.Generator | None = None,
-) -> tuple[Vector, ...]:
+) -> Directions:
     """Gaussian directions in parameter space, rescaled to the weights.
 
     Args:
         problem: the scalar function; its data is not read.
         count: how many; at least 1.
-        normalize: what is rescaled to the norm of its own weights: each "filter", each "layer" (a whole parameter
-            tensor), the "model" (the direction as one vector), or None for the plain draw.
-        ignore: "bias_norm" holds tensors with at most one axis (biases, scales and shifts of normalisation layers)
-            still: direction 0. None moves them too: under "filter" and "layer" by d = w as in the authors' code,
-            elsewhere like any other tensor.
+        normalize: "filter" | "layer" | "model" | None, see `normalize_direction`.
+        ignore: "bias_norm" holds biases, scales and shifts of normalisation layers still; None moves them too.
+        orthogonal: make each orthogonal to those before it, of the same length; its filters then have the norms of
+            their weights only about. Li et al. do not.
         generator: default seed 0. A seed draws the same numbers whatever is ignored.
     Returns:
-        `count` vectors (P,).
+        `count` vectors (P,), with their `norms` and `cosines`.
     Raises:
         ValueError: if a choice is unknown, count is below 1, or every tensor would be ignored.
     Source: Li et al. 2018, section 4, arXiv:1712.09913.
     """
     integer_in("count", count, 1)
-    one_of("normalize", normalize, NORMALIZATIONS)
-    one_of("ignore", ignore, ("bias_norm", None))
-    require(
-        ignore is None or any(len(shape) > 1 for shape in problem.layout.shapes),
-        "ignore='bias_norm' leaves no parameter with two or more axes; pass ignore=None",
-    )
     source, w = random_source(generator), problem.vector()
     draws = [
         torch.randn(problem.size, generator=source, dtype=w.dtype, device=source.device).to(w.device)
         for _ in range(count)
     ]
-    return tuple(_scaled_to(w, d, problem, normalize, ignore) for d in draws)
-
-
-def _scaled_to(w: Vector, draw: Vector, problem: Problem, normalize: str | None, ignore: str | None) -> Vector:
-    pieces = []
-    for d, own in zip(problem.layout.unflatten(draw), problem.layout.unflatten(w), strict=True):
-        if own.ndim <= 1 and ignore == "bias_norm":
-            pieces.append(torch.zeros_like(d))
-        elif normalize in ("filter", "layer") and own.ndim <= 1:
-            pieces.append(own)
-        elif normalize == "filter":
-            pieces.append(torch.stack([_rescaled(*pair) for pair in zip(d, own, strict=True)]))
-        else:
-            pieces.append(_rescaled(d, own) if normalize == "layer" else d)
-    direction = flatten(pieces)
-    return _rescaled(direction, w) if normalize == "model" else direction
-
-
-def _rescaled(d: Tensor, own: Tensor) -> Tensor:
-    """d with the norm of `own`."""
-    factor: Tensor = own.norm() / (d.norm() + _TINY)
-    return d * factor
+    scaled = [normalize_direction(problem, d, normalize=normalize, ignore=ignore) for d in draws]
+    chosen = orthogonalised(scaled) if orthogonal else scaled
+    return Directions(chosen, kind="random", normalize=normalize, ignore=ignore, orthogonal=orthogonal)

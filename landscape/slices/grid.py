@@ -5,105 +5,118 @@ network as it is. Where a grid is symmetric with an odd number of points it hold
 Source: Goodfellow et al. 2015, arXiv:1412.6544 (lines); Li et al. 2018, arXiv:1712.09913 (planes).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from landscape.checks import integer_in, require
+from landscape.checks import require
+from landscape.distributed import ProcessGroup
 from landscape.problem import Problem
-from landscape.results import Slice1D, Slice2D
-from landscape.slices.section import Section
-
-Range = tuple[float | int, float | int, int]  # first, last, how many
+from landscape.results import Slice1D, Slice2D, SliceBand
+from landscape.slices.axis import Range, axis
+from landscape.slices.plane import Plane
+from landscape.slices.reach import reach
+from landscape.slices.section import section
+from landscape.slices.walk import Manner, walked
 
 
 def slice_1d(
     problem: Problem,
-    direction: Tensor,
-    x: Range = (-1.0, 1.0, 51),
+    direction: Tensor | Sequence[Tensor],
+    x: Range | str = (-1.0, 1.0, 51),
     data: Mapping[str, Iterable[Any]] | None = None,
     *,
+    subset: int | None = None,
+    generator: torch.Generator | None = None,
+    checkpoint: str | Path | None = None,
+    workers: int = 1,
+    group: ProcessGroup | None = None,
     progress: bool | None = None,
-) -> Slice1D:
-    """Loss and accuracy along w + x d, w the model's own weights.
+    details: Mapping[str, Any] | None = None,
+) -> Slice1D | SliceBand:
+    """Loss and accuracy along w + x d, w the model's own weights, for one direction or for K.
 
     Args:
         problem: the scalar function. Under batch_norm="recompute" the statistics of all splits come from its data.
-        direction: d, (P,); `random_directions`, an eigenvector, or w' - w to interpolate to other weights w'.
-        x: first and last point, and how many.
-        data: split name to data as `Problem` takes it, such as {"train": loader, "test": loader}; default the
-            problem's own under "train".
-        progress: show a bar with the time left; default where the output is a terminal.
+        direction: d, (P,), such as `random_directions` gives or an eigenvector; or a block (P, K) or sequence of them.
+        x: first and last point, and how many; "auto" is 51 points to where the loss of the first split has grown
+            tenfold on one side of a line.
+        data: see `slice_2d`, as the arguments after it.
     Returns:
-        Slice1D. A loss that is NaN or infinite stays so; accuracy is NaN where the targets are no classes.
+        Slice1D of one direction, SliceBand of a block or sequence. A loss that is NaN or infinite stays so; accuracy
+        is NaN where the targets are no classes.
     Raises:
-        ValueError: if the direction is zero or does not fit, a range is empty, or there is no split.
+        ValueError: as `slice_2d`.
     """
-    xs = _axis("x", x)
-    line = Section(problem, problem.vector(), _splits(problem, data), {"direction": direction})
-    loss, accuracy = line.walk([(value,) for value in xs.tolist()], progress=progress)
-    return Slice1D(xs, line.by_split(loss), line.by_split(accuracy))
+    one = isinstance(direction, Tensor) and direction.ndim == 1
+    lines = list(direction.reshape(len(direction), -1).T if isinstance(direction, Tensor) else direction)
+    require(len(lines) > 0, "direction must hold at least one vector, got none")
+    names = ["direction"] if one else [f"direction {k}" for k in range(len(lines))]
+    bundle = section(problem, Plane(problem.vector(), dict(zip(names, lines, strict=True))), data, subset, generator)
+    xs = axis("x", x, partial(reach, bundle, range(len(lines))))
+    points = [[value if i == k else 0.0 for i in range(len(lines))] for k in range(len(lines)) for value in xs.tolist()]
+    shape = (len(xs),) if one else (len(lines), len(xs))
+    manner = Manner(checkpoint, workers, group, progress, details or {})
+    return (Slice1D if one else SliceBand)(xs, **walked(bundle, points, shape, {"x": xs.tolist()}, manner))
 
 
 def slice_2d(
     problem: Problem,
     d1: Tensor,
     d2: Tensor,
-    x: Range = (-1.0, 1.0, 51),
-    y: Range = (-1.0, 1.0, 51),
+    x: Range | str = (-1.0, 1.0, 51),
+    y: Range | str = (-1.0, 1.0, 51),
     data: Mapping[str, Iterable[Any]] | None = None,
     *,
+    subset: int | None = None,
+    generator: torch.Generator | None = None,
     checkpoint: str | Path | None = None,
+    workers: int = 1,
+    group: ProcessGroup | None = None,
     progress: bool | None = None,
+    details: Mapping[str, Any] | None = None,
 ) -> Slice2D:
     """Loss and accuracy on w + x d1 + y d2, w the model's own weights.
+
+    Each split is read once and kept on the device, as long as it takes no more than 1 GiB.
 
     Args:
         problem: the scalar function. Under batch_norm="recompute" the statistics of all splits come from its data.
         d1: (P,), drawn to the right.
         d2: (P,), drawn upwards; not made orthogonal to d1, the result tells the cosine.
-        x: first and last point along d1, and how many.
+        x: first and last point along d1, and how many; "auto" is 51 points to where the loss of the first split has
+            grown tenfold on one side, NaN and infinity included, see `reach.py`.
         y: the same along d2.
         data: split name to data as `Problem` takes it, such as {"train": loader, "test": loader}; default the
             problem's own under "train".
-        checkpoint: an .npz file that keeps the points done, at most some seconds old; the same call goes on from it.
-        progress: show a bar with the time left; default where the output is a terminal.
+        subset: use so many samples of each split, the same at all points, and tell the standard error of the loss over
+            samples, 0 for a split that has no more.
+        generator: that draws them; default seed 0.
+        checkpoint: a text file that keeps each point as soon as it is done; the same call goes on from it.
+        workers: processes of this machine that share the points and this one's threads; model, criterion and data are
+            sent to them.
+        group: of processes started by torchrun, say, that share the points; all make this call with all the data, get
+            the same result, and the first one writes the checkpoint.
+        progress: show a bar with an estimate of the time; default where the output is a terminal.
+        details: what else the result's `details` shall hold, such as {"normalize": "filter", "seed": 0}.
     Returns:
-        Slice2D. A loss that is NaN or infinite stays so; accuracy is NaN where the targets are no classes.
+        Slice2D. A loss that is NaN or infinite stays so; accuracy is NaN where the targets are no classes. `details`
+        holds units and batch-norm policy, seconds, and the estimate made from the centre before the walk.
     Raises:
-        ValueError: if a direction is zero or does not fit, a range is empty, there is no split, or the checkpoint does
-            not end in .npz or was written with other settings.
+        ValueError: if a direction is zero or does not fit, a range is empty or not found, there is no split, the
+            checkpoint was written with other settings, or something cannot be sent to a worker.
+        RuntimeError: if a worker fails or is killed.
     """
-    xs, ys = _axis("x", x), _axis("y", y)
-    plane = Section(problem, problem.vector(), _splits(problem, data), {"d1": d1, "d2": d2})
+    plane = section(problem, Plane(problem.vector(), {"d1": d1, "d2": d2}), data, subset, generator)
+    xs, ys = axis("x", x, partial(reach, plane, [0])), axis("y", y, partial(reach, plane, [1]))
     points = [(across, up) for up in ys.tolist() for across in xs.tolist()]
-    journal = plane.journal(Path(checkpoint), {"x": list(x), "y": list(y)}) if checkpoint is not None else None
-    loss, accuracy = plane.walk(points, journal, progress=progress).view(2, len(ys), len(xs), -1)
+    settings = {"x": xs.tolist(), "y": ys.tolist()}
+    manner = Manner(checkpoint, workers, group, progress, details or {})
+    common = walked(plane, points, (len(ys), len(xs)), settings, manner)
     one, two = d1.double().cpu(), d2.double().cpu()
     norms = torch.stack([one.norm(), two.norm()])
-    return Slice2D(xs, ys, plane.by_split(loss), plane.by_split(accuracy), norms, one @ two / norms.prod())
-
-
-def _splits(problem: Problem, data: Mapping[str, Iterable[Any]] | None) -> dict[str, Problem]:
-    if data is None:
-        return {"train": problem}
-    require(
-        isinstance(data, Mapping) and len(data) > 0,
-        f"data must map at least one split to its data, such as {{'train': loader}}, got {type(data).__name__}",
-    )
-    return {name: problem.with_data(own) for name, own in data.items()}
-
-
-def _axis(name: str, span: Range) -> Tensor:
-    """(n,) float64, first and last as given; exactly 0 in the middle of a symmetric range."""
-    require(len(span) == 3, f"{name} must be (first, last, points), got {span!r}")
-    low, high, points = span
-    integer_in(f"{name}: the number of points", points, 1)
-    require(-torch.inf < low < high < torch.inf, f"{name} must rise from first to last, got {low} to {high}")
-    index = torch.arange(points, dtype=torch.float64)
-    axis = (low * index.flip(0) + high * index) / max(points - 1, 1)
-    axis[-1], axis[0] = high, low
-    return axis
+    return Slice2D(xs, ys, norms=norms, cosine=one @ two / norms.prod(), **common)

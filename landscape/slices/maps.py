@@ -14,9 +14,9 @@ from landscape.checks import integer_in, positive
 from landscape.curvature import hessian
 from landscape.linalg import spectrum_ends
 from landscape.problem import Problem
-from landscape.slices.grid import Range, _axis
+from landscape.results import Map2D
+from landscape.slices.axis import Range, axis
 from landscape.slices.plane_walk import walk_plane
-from landscape.surfaces import Map2D
 from landscape.vectors import Vector
 
 PARTS = ("lambda_min", "lambda_max", "residual_min", "residual_max", "matvecs")
@@ -50,14 +50,14 @@ def convexity_map(
         y: the same along d2.
         tol: of both eigenvalues, relative to the spectrum, as `spectrum_ends` has it.
         max_matvecs: products at most for each of the two; what they do not reach shows in the errors.
-        checkpoint: an .npz file that keeps the points done, at most some seconds old; the same call goes on from it.
+        checkpoint: a text file that keeps each point as soon as it is done; the same call goes on from it.
         progress: show a bar with the time left; default where the output is a terminal.
     Returns:
         Map2D with PARTS in `parts`. Each eigenvalue is within its residual of one of the Hessian's, and `errors` is
         what that means for the ratio: (r_min + |λmin / λmax| r_max) / (λmax − r_max). NaN where loss or Hessian is not
         finite.
     Raises:
-        ValueError: if an argument is out of range, or the checkpoint is of other work.
+        ValueError: if an argument is out of range, or the checkpoint was written with other settings.
     Source: Li et al. 2018, section 6, arXiv:1712.09913.
     """
     positive("tol", tol)
@@ -70,7 +70,7 @@ def convexity_map(
         return [*pairs.values.tolist(), *pairs.residuals.tolist(), pairs.matvecs]
 
     settings = {"what": "convexity", "tol": tol, "max_matvecs": max_matvecs}
-    xs, ys = _axis("x", x), _axis("y", y)
+    xs, ys = axis("x", x), axis("y", y)
     numbers, details = walk_plane(
         problem, (d1, d2), (xs, ys), ends, len(PARTS), settings, checkpoint=checkpoint, progress=progress
     )
@@ -96,9 +96,9 @@ def gradient_norm_map(
     Returns:
         Map2D with errors 0: exact but for rounding. NaN where the loss is not finite.
     Raises:
-        ValueError: if an argument is out of range, or the checkpoint is of other work.
+        ValueError: if an argument is out of range, or the checkpoint was written with other settings.
     """
-    xs, ys = _axis("x", x), _axis("y", y)
+    xs, ys = axis("x", x), axis("y", y)
     (values,), details = walk_plane(
         problem,
         (d1, d2),

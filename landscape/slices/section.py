@@ -1,89 +1,80 @@
-"""The line or plane that directions span through a network's weights, and the walk over points on it."""
+"""Loss and accuracy of every split at the points of a line or plane through the weights."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from landscape.checks import require, vector_like
-from landscape.journal import fingerprint
+from landscape.checks import integer_in
+from landscape.isolation import random_source
 from landscape.problem import Problem
 from landscape.slices.accuracy import Score
-from landscape.slices.walk_journal import WalkJournal
+from landscape.slices.held import held
+from landscape.slices.plane import Buffers, Place
+from landscape.slices.splits import splits_of
+from landscape.slices.subset import drawn, standard_error
 from landscape.vectors import Vector
+
+Points = Sequence[Sequence[float]]  # coordinates of each
+MEASURES = ("loss", "accuracy", "loss_stderr", "units")
 
 
 @dataclass(frozen=True, eq=False)
 class Section:
-    """Points w + Σ_i a_i d_i.
+    """What is measured, and where.
 
     Args:
         problem: the scalar function; its data gives the batch-norm statistics where they are recomputed.
-        w: (P,), the point with coordinates 0.
+        place: coordinates to weights.
         splits: the same function on each split's data.
-        directions: name to d_i, (P,).
-    Raises:
-        ValueError: if a direction does not fit w, is zero or not finite.
+        shares: of its data that a split holds, where only a subset was asked for.
     """
 
     problem: Problem
-    w: Vector
+    place: Place
     splits: Mapping[str, Problem]
-    directions: Mapping[str, Tensor]
-
-    def __post_init__(self) -> None:
-        for name, direction in self.directions.items():
-            vector_like(name, direction, self.w)
-            norm = float(direction.norm())
-            require(0 < norm < torch.inf, f"{name} must be finite and not zero, got norm {norm}")
+    shares: Mapping[str, float]
 
     def at(self, point: Sequence[float]) -> Tensor:
-        """Loss and accuracy of each split, (2, splits) float64."""
-        w = self.w
-        for step, direction in zip(point, self.directions.values(), strict=True):
-            w = w + step * direction
-        buffers = self.problem.statistics(w)
-        rows = []
-        for split in self.splits.values():
-            score = Score()
-            with torch.no_grad():
-                loss = split.mean(score, w, buffers=buffers)
-            rows.append((float(loss), score.accuracy))
+        """What MEASURES names, of each split, (4, splits) float64; NaN and infinity stay."""
+        w, buffers = self.place.at(point)
+        with torch.no_grad():
+            buffers = buffers | self.problem.statistics(w, buffers)
+            rows = [self._row(name, w, buffers) for name in self.splits]
         return torch.tensor(rows, dtype=torch.float64).T
 
-    def walk(
-        self, points: Sequence[Sequence[float]], journal: WalkJournal | None = None, *, progress: bool | None = None
-    ) -> Tensor:
-        """Loss and accuracy of each split at all points, (2, points, splits)."""
-        values = torch.full((2, len(points), len(self.splits)), torch.nan, dtype=torch.float64)
-        done = torch.zeros(len(points), dtype=torch.bool)
-        hidden = None if progress is None else not progress
-        with journal.kept(values, done) if journal is not None else nullcontext(lambda: None) as keep:
-            todo = (~done).nonzero().flatten().tolist()
-            with tqdm(total=len(points), initial=len(points) - len(todo), unit="point", disable=hidden) as bar:
-                for index in todo:
-                    values[:, index] = self.at(points[index])
-                    done[index] = True
-                    keep()
-                    bar.update()
-        return values
+    @property
+    def device(self) -> torch.device:
+        return self.problem.vector().device
 
-    def by_split(self, values: Tensor) -> dict[str, Tensor]:
-        """The last axis of `values` as a mapping."""
-        return {name: values[..., index].clone() for index, name in enumerate(self.splits)}
+    def _row(self, name: str, w: Vector, buffers: Buffers) -> tuple[float, float, float, float]:
+        split, score = self.splits[name], Score()
+        loss = split.mean(score, w, buffers=buffers)
+        units = score.added_up(split.process_group, w.device)
+        stderr = standard_error(score.losses, score.units, self.shares[name]) if self.shares else torch.nan
+        return float(loss), score.accuracy, stderr, units
 
-    def journal(self, path: Path, ranges: Mapping[str, Any]) -> WalkJournal:
-        """A journal in `path` that goes on only where all of this is the same."""
-        settings = {
-            **ranges,
-            "splits": list(self.splits),
-            "batch_norm": self.problem.batch_norm,
-            "weights": fingerprint(self.w),
-            **{name: fingerprint(direction) for name, direction in self.directions.items()},
-        }
-        return WalkJournal(path, settings, self.at([0.0] * len(self.directions))[0])
+
+def section(
+    problem: Problem,
+    place: Place,
+    data: Mapping[str, Iterable[Any]] | None,
+    subset: int | None,
+    generator: torch.Generator | None,
+) -> Section:
+    """A section with its data read once; of each split all, or `subset` samples drawn from `generator`, default 0."""
+    if subset is not None:
+        integer_in("subset", subset, 1)
+    splits, source, shares = splits_of(problem, data), random_source(generator), {}
+    for name, split in splits.items():
+        if subset is None:
+            splits[name] = held(split)
+        else:
+            splits[name], shares[name] = drawn(split, subset, source)
+    if problem.batch_norm != "recompute":
+        base = problem.with_data([])  # asked for no statistics, it reads nothing
+    else:
+        base = splits["train"] if data is None and subset is None else held(problem)
+    return Section(base, place, splits, shares)

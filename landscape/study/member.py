@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 from landscape.analysis import analyze
 from landscape.curvature import hessian
-from landscape.data import DATASETS, Images
+from landscape.data import Images, load
 from landscape.linalg import spectral_density
 from landscape.problem import Problem
-from landscape.results import Slice1D, Slice2D, SpectralDensity, read_json, versions, write_json
+from landscape.results import Slice1D, Slice2D, SliceBand, SpectralDensity, read_json, versions, write_json
 from landscape.slices import random_directions, slice_1d, slice_2d
 from landscape.training import load_checkpoint
 
@@ -122,7 +122,7 @@ def cut(folder: Path, analysis: Analysis) -> None:
     for kind in missing:
         span = (-analysis.reach, analysis.reach, kinds[kind])
         if kind == "line":
-            found: Slice1D | Slice2D = slice_1d(problem, d1, span, data, progress=False)
+            found: Slice1D | SliceBand | Slice2D = slice_1d(problem, d1, span, data, progress=False)
         else:
             found = slice_2d(problem, d1, d2, span, span, data, progress=False)
         found.save(files[kind], **_cut_with(analysis, kinds[kind]))
@@ -164,7 +164,8 @@ def _cut_with(analysis: Analysis, points: int) -> dict[str, Any]:
 
 def _data(metadata: Mapping[str, Any]) -> Images:
     config = metadata["config"]
-    return DATASETS[config["dataset"]](label_noise=config["label_noise"], seed=config["seed"])
+    path = config.get("data_path", "")  # older checkpoints are all of embedded data
+    return load(config["dataset"], path, label_noise=config["label_noise"], seed=config["seed"])
 
 
 def _batches(

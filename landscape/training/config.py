@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from landscape.checks import integer_in, not_negative, one_of, positive, require
-from landscape.data import DATASETS
+from landscape.data import Augmentation, check_source
 from landscape.models import build
 from landscape.training.adahessian import AdaHessian
 from landscape.training.objectives import OBJECTIVES, Objective
@@ -29,6 +29,7 @@ class TrainConfig:
     Attributes:
         folder: where the run is kept; a run with the same config is resumed there.
         dataset: a name in `landscape.data.DATASETS`.
+        data_path: folder of its files, for "npz" the file; empty for "digits".
         label_noise: fraction of training labels moved to another class, in [0, 1); the test labels stay clean.
         model: a name in `landscape.models.MODELS`.
         model_settings: its arguments.
@@ -43,8 +44,9 @@ class TrainConfig:
         batch_size: images a step; the last batch of an epoch may be smaller.
         epochs: passes over the training data.
         label_smoothing: in [0, 1), of the training loss only.
+        crop, flip, cutout, mixup: augmentation of the training batches, as `landscape.data.Augmentation` has it.
         cosine: lower lr along half a cosine, an epoch at a time; else lr is constant.
-        seed: of initialisation, order of the images, dropout and label noise.
+        seed: of initialisation, order of the images, augmentation, dropout and label noise.
         eigen_samples: training images on which Eigen-SAM finds its eigenvector, SSAM-F its squared gradients, the
             first ones.
         eigen_products: products with their Hessian a refresh; 5 is the paper's.
@@ -53,6 +55,7 @@ class TrainConfig:
 
     folder: str | Path
     dataset: str = "digits"
+    data_path: str = ""
     label_noise: float = 0.0
     model: str = "resnet"
     model_settings: dict[str, Any] = field(default_factory=dict)
@@ -66,6 +69,10 @@ class TrainConfig:
     batch_size: int = 128
     epochs: int = 60
     label_smoothing: float = 0.0
+    crop: int = 0
+    flip: bool = False
+    cutout: int = 0
+    mixup: float = 0.0
     cosine: bool = True
     seed: int = 0
     eigen_samples: int = 256
@@ -73,7 +80,7 @@ class TrainConfig:
     progress: bool | None = None
 
     def __post_init__(self) -> None:
-        one_of("dataset", self.dataset, DATASETS)
+        check_source(self.dataset, self.data_path)
         one_of("optimizer", self.optimizer, OPTIMIZERS)
         one_of("objective", self.objective, OBJECTIVES)
         positive("lr", self.lr)
@@ -90,6 +97,7 @@ class TrainConfig:
         )
         self.base([torch.zeros(1)])
         self.minimised()
+        self.augmentation()
         own = FOUND_BY_THE_TRAINER.get(self.optimizer)
         require(own not in self.rule_settings, f"rule_settings must not hold {own!r}: the trainer finds it itself")
         self.rule({"top": lambda: None, "fisher": lambda: None})
@@ -116,6 +124,10 @@ class TrainConfig:
         criterion = partial(F.cross_entropy, label_smoothing=self.label_smoothing, reduction="none")
         make = partial(OBJECTIVES[self.objective], criterion)
         return _made("objective_settings", self.objective, make, self.objective_settings)
+
+    def augmentation(self) -> Augmentation:
+        """What is done to every training batch."""
+        return Augmentation(self.crop, self.flip, self.cutout, self.mixup)
 
     def settings(self) -> dict[str, Any]:
         """All that decides the weights, as JSON holds it: not the folder, not the bar."""

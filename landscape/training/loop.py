@@ -1,7 +1,8 @@
 """The bundled trainer: small image classifiers, SGD or a two-pass rule around it.
 
 The same config gives the same weights, bit for bit on one CPU with one number of threads, whether or not the run was
-interrupted: initialisation, label noise, the order of the images and dropout all follow from the seed and the epoch.
+interrupted: initialisation, label noise, the order of the images, augmentation and dropout all follow from the seed and
+the epoch. A batch is augmented once a step: both passes of a rule see the same images and targets.
 """
 
 from math import cos, pi
@@ -17,7 +18,7 @@ from tqdm import tqdm
 
 from landscape.checks import require
 from landscape.curvature import hessian
-from landscape.data import DATASETS, Images
+from landscape.data import Images, load
 from landscape.isolation import random_state_kept, training_flags_kept
 from landscape.linalg import top_eigenpairs
 from landscape.models import build
@@ -36,7 +37,8 @@ def train(config: TrainConfig) -> Path:
     """Train a network, or go on with a run that was interrupted; a finished run returns at once.
 
     The log has the mean loss (label smoothing included) and accuracy over the epoch's batches as they were met, and the
-    test set's. The checkpoint's metadata has train_loss (cross entropy on the labels trained on, the noisy ones),
+    test set's; under mixup a prediction is right by its class's share in the target. The checkpoint's metadata has
+    train_loss (cross entropy on the labels trained on, the noisy ones, and images that are not augmented),
     train_accuracy, test_loss and test_accuracy of the final network in eval mode over all data.
 
     Returns:
@@ -66,7 +68,7 @@ def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor, batch_size: int 
 
 
 def _run(config: TrainConfig, folder: Path) -> None:
-    data = DATASETS[config.dataset](label_noise=config.label_noise, seed=config.seed)
+    data = load(config.dataset, config.data_path, label_noise=config.label_noise, seed=config.seed)
     model = build(config.model, config.model_settings, config.seed)
     _check_fit(model, data)
     optimizer, objective = _optimizer(config, model, data), config.minimised()
@@ -98,16 +100,18 @@ def _epoch(
 ) -> dict[str, Any]:
     """One pass over the training data; the log's line."""
     began = perf_counter()
-    torch.manual_seed(_seed(config.seed, epoch))  # order and dropout
+    torch.manual_seed(_seed(config.seed, epoch))  # order, augmentation and dropout
     lr = config.lr * (1 + cos(pi * epoch / config.epochs)) / 2 if config.cosine else config.lr
     for group in optimizer.param_groups:
         group["lr"] = lr
-    count, total, right = len(data.train_targets), 0.0, 0
+    count, total, right = len(data.train_targets), 0.0, 0.0
+    augment = config.augmentation()
     model.train()
     backward = getattr(optimizer, "backward", Tensor.backward)  # AdaHessian has one of its own
     objective.start_epoch(epoch, model)
     for index in torch.randperm(count).split(config.batch_size):
-        x, y = data.train_inputs[index], data.train_targets[index]
+        batch = data.train_inputs[index], data.train_targets[index]
+        x, y = augment(*batch, data.classes, torch.default_generator)
         passes: list[tuple[Tensor, Tensor]] = []
 
         def closure(batch: Batch = (x, y, index), passes: list[tuple[Tensor, Tensor]] = passes) -> Tensor:
@@ -123,7 +127,7 @@ def _epoch(
         objective.end_step(model)
         loss, outputs = passes[0]  # at w, not at w + e
         total += loss.item() * len(y)
-        right += int((outputs.argmax(1) == y).sum())
+        right += _right(outputs, y)
     test_loss, test_accuracy = evaluate(model, data.test_inputs, data.test_targets)
     return {
         "epoch": epoch + 1,
@@ -134,6 +138,14 @@ def _epoch(
         "lr": lr,
         "seconds": perf_counter() - began,
     }
+
+
+def _right(outputs: Tensor, targets: Tensor) -> float:
+    """Right predictions; of targets that are probabilities, their sum over the predicted classes."""
+    predicted = outputs.argmax(1)
+    if targets.ndim == 1:
+        return (predicted == targets).sum().item()
+    return targets.gather(1, predicted[:, None]).sum().item()
 
 
 def _optimizer(config: TrainConfig, model: nn.Module, data: Images) -> torch.optim.Optimizer:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from landscape.checks import not_negative
-from landscape.results import Result
+from landscape.results.record import Result
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,28 @@
+"""Frozen results, each with `save` and `load`."""
+
+from landscape.results.maps import Map2D, Persistence
+from landscape.results.record import Result, read_json, versions, write_json
+from landscape.results.slices import BezierPath, Slice1D, Slice2D, SliceBand, Trajectory
+from landscape.results.spectra import BlockSpectra, EigenPairs, Estimate, SpectralDensity, standard_error
+
+__all__ = [
+    # of an operator
+    "BlockSpectra",
+    "EigenPairs",
+    "Estimate",
+    "SpectralDensity",
+    "standard_error",
+    # along lines, planes and paths
+    "BezierPath",
+    "Map2D",
+    "Persistence",
+    "Slice1D",
+    "Slice2D",
+    "SliceBand",
+    "Trajectory",
+    # what all share
+    "Result",
+    "read_json",
+    "versions",
+    "write_json",
+]

@@ -1,0 +1,65 @@
+"""Directions as one value: unpack them, d1, d2 = ..., or ask for their norms and cosines."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from landscape.checks import require
+from landscape.vectors import Vector
+
+PARALLEL = 1e-6  # of a vector's length: less than that is rounding
+
+
+class Directions(tuple[Vector, ...]):
+    """Vectors (P,) in parameter space, and how they were made.
+
+    Attributes:
+        details: what made them, in plain JSON values: "kind", and its settings.
+    """
+
+    details: dict[str, Any]
+
+    def __new__(cls, vectors: Iterable[Tensor], **details: Any) -> "Directions":
+        made = super().__new__(cls, vectors)
+        made.details = details
+        return made
+
+    @property
+    def norms(self) -> Tensor:
+        """|d_i|, (K,) float64."""
+        return self._gram().diagonal().sqrt()
+
+    @property
+    def cosines(self) -> Tensor:
+        """Cosines of the angles between them, (K, K) float64; NaN for a zero vector."""
+        norms = self.norms
+        return self._gram() / torch.outer(norms, norms)
+
+    def _gram(self) -> Tensor:
+        wide = torch.stack(list(self)).double().cpu()
+        return wide @ wide.T
+
+
+def orthogonalised(vectors: Iterable[Tensor]) -> list[Vector]:
+    """Gram-Schmidt, in float64 and twice; each vector keeps its norm, the first one is as it was.
+
+    Raises:
+        ValueError: if a vector lies in the span of those before it.
+    """
+    basis: list[Tensor] = []
+    made: list[Vector] = []
+    for index, vector in enumerate(vectors):
+        wide = vector.double()
+        rest = wide
+        for known in basis * 2:
+            rest = rest - (known @ rest) * known
+        norm = wide.norm()
+        require(
+            bool(rest.norm() > PARALLEL * norm),
+            f"direction {index + 1} must not lie in the span of those before it; choose another",
+        )
+        basis.append(rest / rest.norm())
+        made.append((basis[-1] * norm).to(vector) if index else vector)
+    return made
