@@ -68,6 +68,7 @@ from landscape.training import (
     Tracker,
     TrainConfig,
     load_checkpoint,
+    lookahead,
     objectives,
     rules,
     train,
