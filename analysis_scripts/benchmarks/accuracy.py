@@ -52,7 +52,7 @@ def products_for_one_percent(config: Config, exact: dict[str, Any]) -> dict[str,
 
 def _for_one_percent(setting: Setting, exact: float) -> dict[str, Any]:
     """Ours by trial, Hutchinson's from the variance of its samples."""
-    H, seeds, trials = ls.hessian(setting.problem), range(setting.config.trace_seeds), {}
+    H, seeds, trials = ls.hessian(setting.problem, chunk=setting.config.chunk), range(setting.config.trace_seeds), {}
     for budget in setting.config.trace_budgets:
         found = [ls.trace(H, matvecs=budget, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         trials[budget] = fmean((float(one.value) / exact - 1) ** 2 for one in found) ** 0.5

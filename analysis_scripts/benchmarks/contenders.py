@@ -38,14 +38,18 @@ def ours_eigenvalues(setting: Setting, seed: int) -> Answer:
 
 def ours_trace(setting: Setting, seed: int) -> Answer:
     """XTrace."""
-    found = ls.trace(ls.hessian(setting.problem), matvecs=setting.config.trace_matvecs, generator=_seeded(seed))
+    H = ls.hessian(setting.problem, chunk=setting.config.chunk)
+    found = ls.trace(H, matvecs=setting.config.trace_matvecs, generator=_seeded(seed))
     return Answer([float(found.value)], found.matvecs)
 
 
 def ours_density(setting: Setting, seed: int) -> Answer:
     """Stochastic Lanczos quadrature, one probe."""
     density = ls.spectral_density(
-        ls.hessian(setting.problem), probes=1, steps=setting.config.density_steps, generator=_seeded(seed)
+        ls.hessian(setting.problem, chunk=setting.config.chunk),
+        probes=1,
+        steps=setting.config.density_steps,
+        generator=_seeded(seed),
     )
     return Answer(density.nodes.flatten().tolist(), density.matvecs)
 

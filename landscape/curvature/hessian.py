@@ -43,7 +43,8 @@ def hessian(
             fit, else the faster on one batch, and differences where a second derivative is missing.
         weight_decay: λ of a term λ|w|²/2 in the loss.
         memory: bytes for kept graphs, and as many for kept batches; 0 keeps nothing; default 1 GiB each.
-        chunk: columns of a block that a batch serves at once by vmap; default 1.
+        chunk: columns of a block that a batch serves at once by vmap; default 1, which takes the least memory. Small
+            layers gain: with 10 a column of 20 takes 1.06 gradients on the digits network, one by one 1.79.
         micro_batch: rows of a batch that are run at once; default all.
         tf32: leave TensorFloat-32 as the user has it; default off during products.
     Returns:

@@ -38,7 +38,7 @@ class OperatorOverData(CurvatureOperator):
         constants: the model's other parameters and its buffers; default copies of the model's own now, so that the
             operator stays the same when the model moves on.
         memory: bytes for kept graphs, and as many for kept batches; 0 keeps nothing; default 1 GiB each.
-        chunk: columns of a block that a batch serves at once by vmap. Default 1: on a CPU more does not pay.
+        chunk: columns of a block that a batch serves at once by vmap; default 1, which takes the least memory.
         micro_batch: rows of a batch that are run at once; default all.
         tf32: leave TensorFloat-32 as the user has it; default off during products.
     Attributes:
