@@ -62,7 +62,17 @@ from landscape.slices import (
     train_path,
 )
 from landscape.study import Correlation, correlate
-from landscape.training import SharpnessAware, Tracker, TrainConfig, load_checkpoint, rules, train
+from landscape.training import (
+    AdaHessian,
+    SharpnessAware,
+    Tracker,
+    TrainConfig,
+    load_checkpoint,
+    lookahead,
+    objectives,
+    rules,
+    train,
+)
 
 __version__ = version("landscape-toolkit")
 
@@ -118,9 +128,12 @@ __all__ = [
     "straight_path",
     "train_path",
     # training
+    "AdaHessian",
     "SharpnessAware",
     "TrainConfig",
     "load_checkpoint",
+    "lookahead",
+    "objectives",
     "rules",
     "train",
     # many networks

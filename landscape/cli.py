@@ -72,11 +72,18 @@ def _train_options(command: Callable[..., None]) -> Callable[..., None]:
 @_train_options
 @click.option("--rule-set", "rule_settings", multiple=True, metavar="KEY=VALUE", help="A setting of the rule: rho=0.1.")
 @click.option(
+    "--objective-set",
+    "objective_settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting of the objective: tau=5.",
+)
+@click.option(
     "--model-set", "model_settings", multiple=True, metavar="KEY=VALUE", help="A setting of the model: width=8."
 )
 def train_command(folder: Path, **settings: Any) -> None:
     """Train a network into FOLDER; the same command goes on with an interrupted run."""
-    for name in ("rule_settings", "model_settings"):
+    for name in ("rule_settings", "objective_settings", "model_settings"):
         settings[name] = _pairs(settings[name])
     click.echo(f"{train(TrainConfig(folder=folder, **settings))}")
 

@@ -25,11 +25,13 @@ class Layout:
         names: as in `named_parameters()`; a tied parameter has its first name only.
         shapes: the parameter's shape.
         is_weight: False for biases and for the scales and shifts of normalisation layers.
+        is_norm: True for the scales and shifts of normalisation layers; empty where nobody asked.
     """
 
     names: tuple[str, ...]
     shapes: tuple[torch.Size, ...]
     is_weight: tuple[bool, ...]
+    is_norm: tuple[bool, ...] = ()
 
     @property
     def sizes(self) -> list[int]:
@@ -53,11 +55,12 @@ class Layout:
 def layout_of(model: nn.Module, names: Sequence[str] | None = None) -> Layout:
     """Layout of the model's parameters, or of those in `names` (in the model's order)."""
     chosen = {name: p for name, p in model.named_parameters() if names is None or name in names}
-    plain = _weight_names(model)
+    norms = _norm_names(model)
     return Layout(
         names=tuple(chosen),
         shapes=tuple(p.shape for p in chosen.values()),
-        is_weight=tuple(name in plain for name in chosen),
+        is_weight=tuple(name not in norms and "bias" not in name.rpartition(".")[2] for name in chosen),
+        is_norm=tuple(name in norms for name in chosen),
     )
 
 
@@ -137,14 +140,13 @@ def assign(parameters: Sequence[Tensor], w: Vector) -> None:
             p.copy_(piece.view_as(p))
 
 
-def _weight_names(model: nn.Module) -> set[str]:
-    """Names of the parameters that are neither a bias nor owned by a normalisation layer."""
+def _norm_names(model: nn.Module) -> set[str]:
+    """Names of the parameters owned by a normalisation layer."""
     return {
         f"{prefix}.{name}" if prefix else name
         for prefix, module in model.named_modules()
-        if "Norm" not in type(module).__name__
+        if "Norm" in type(module).__name__
         for name in _own(module)
-        if "bias" not in name
     }
 
 

@@ -27,4 +27,5 @@ def faults(first):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
 def test_freed_memory_is_used_again_without_page_faults():
-    assert faults("keep_freed_memory()") < 0.1 * faults("")
+    # 20 times 2,000 pages are used; without the call up to 35,000 faults, or none, as the imports left the heap
+    assert [faults("keep_freed_memory()") < 400 for _ in range(3)] == [True] * 3

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from landscape.data import digits
-from landscape.training import loop
+from landscape.training import loop, rules
 from landscape.training.checkpoint import load_checkpoint
 from landscape.training.config import TrainConfig
 from landscape.training.loop import evaluate, train
@@ -132,6 +132,70 @@ def test_an_interrupted_run_ends_with_the_same_weights(optimizer, killed_in, tmp
         assert {k: v for k, v in ours.items() if k != "seconds"} == {
             k: v for k, v in expected.items() if k != "seconds"
         }
+
+
+OTHERS = {
+    "sam": {"steps": 2},
+    "gsam": {"rho_min": 0.01, "lr_max": 0.05},
+    "sam_on": {},
+    "ssam_f": {"period": 2},
+    "ssam_d": {"period": 2},
+    "looksam": {"period": 2},
+    "rsam": {"plain_steps": 2},
+} | {name: {} for name in ("adahessian", "sam_second_order", "reverse_sam", "egr", "wsam", "esam", "friendly_sam")}
+
+
+def test_every_rule_is_reached_here():
+    assert {*RULES, *OTHERS} == {"sgd", "adahessian", *rules.RULES}
+
+
+@pytest.mark.parametrize("optimizer", OTHERS)
+def test_every_rule_goes_on_to_the_same_weights(optimizer, tmp_path, monkeypatch):
+    settings = {"optimizer": optimizer, "rule_settings": OTHERS[optimizer], "epochs": 2, "eigen_samples": 20}
+    if optimizer == "sam_on":
+        settings |= {"model": "resnet", "model_settings": {"width": 2, "norm": "group"}}
+    goes_on_to_the_same_weights(settings, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("objective", "chosen"),
+    [("saf", {"start": 1, "lag": 1}), ("mesa", {"start": 0}), ("top_samples", {}), ("adversarial", {"size": 0.1})],
+)
+def test_every_objective_changes_the_weights_and_goes_on_to_the_same_ones(objective, chosen, tmp_path, monkeypatch):
+    settings = {"optimizer": "esam", "objective": objective, "objective_settings": chosen, "epochs": 2}
+    found = goes_on_to_the_same_weights(settings, tmp_path, monkeypatch)
+    plain = train(config(tmp_path / "plain", optimizer="esam", epochs=2))
+    assert not torch.equal(found, weights(plain))
+
+
+def goes_on_to_the_same_weights(settings, tmp_path, monkeypatch):
+    whole, original = train(config(tmp_path / "whole", **settings)), loop._epoch
+
+    def dies(config, epoch, *rest):
+        return original(config, epoch, *rest) if epoch == 0 else pytest.fail("killed")
+
+    monkeypatch.setattr(loop, "_epoch", dies)
+    with pytest.raises(pytest.fail.Exception):
+        train(config(tmp_path / "cut", **settings))
+    monkeypatch.setattr(loop, "_epoch", original)
+    found = weights(train(config(tmp_path / "cut", **settings)))
+    assert torch.equal(found, weights(whole))
+    return found
+
+
+def test_ssam_f_gets_the_squared_gradients_of_single_images(tmp_path, monkeypatch):
+    seen, original = [], rules.RULES["ssam_f"]
+
+    def watched(fisher, **settings):
+        return original(fisher=lambda: seen.append(fisher()) or seen[-1], **settings)
+
+    monkeypatch.setitem(rules.RULES, "ssam_f", watched)
+    train(config(tmp_path, epochs=1, optimizer="ssam_f", eigen_samples=7))
+    data, model = digits(0.2, seed=0), loop.build("mlp", {"hidden": [8]}, 0)
+    losses = F.cross_entropy(model(data.train_inputs[:7]), data.train_targets[:7], reduction="none")
+    gradients = [torch.autograd.grad(loss, list(model.parameters()), retain_graph=True) for loss in losses]
+    expected = sum(torch.cat([g.reshape(-1) for g in gradient]) ** 2 for gradient in gradients)
+    torch.testing.assert_close(seen[0], expected, rtol=1e-4, atol=1e-8)
 
 
 def test_a_killed_process_resumes_to_the_same_weights(tmp_path):
@@ -281,6 +345,11 @@ def test_the_bar_is_shown_where_it_is_wanted(terminal, tmp_path, capsys):
         ({"optimizer": "sam", "rule_settings": {"rho": -1}}, "rho must be finite and at least 0, got -1"),
         ({"optimizer": "sam", "rule_settings": {"alpha": 1}}, "rule_settings must fit 'sam'"),
         ({"optimizer": "eigen_sam", "rule_settings": {"top": 1}}, "rule_settings must not hold 'top'"),
+        ({"optimizer": "ssam_f", "rule_settings": {"fisher": 1}}, "rule_settings must not hold 'fisher'"),
+        ({"optimizer": "adahessian", "rule_settings": {"rho": 1}}, "rule_settings must fit 'adahessian'"),
+        ({"objective": "sharp"}, "objective must be one of 'plain' | 'saf'"),
+        ({"objective": "saf", "objective_settings": {"rho": 1}}, "objective_settings must fit 'saf'"),
+        ({"objective": "saf", "objective_settings": {"lag": 0}}, "lag must be an integer at least 1, got 0"),
         ({"rule_settings": {"rho": 1}}, "rule_settings must be empty for 'sgd'"),
         ({"lr": 0.0}, "lr must be positive and finite, got 0.0"),
         ({"momentum": 1.0}, "momentum must be in [0, 1), got 1.0"),

@@ -28,3 +28,10 @@ def test_every_name_in_the_table_of_methods_exists() -> None:
         for part in name.split("."):
             found = getattr(found, part, None) or getattr(ls.metrics, part)
         assert found is not None
+
+
+def test_every_public_name_is_there() -> None:
+    import landscape as ls
+
+    assert [name for name in ls.__all__ if not hasattr(ls, name)] == []
+    assert len(set(ls.__all__)) == len(ls.__all__)

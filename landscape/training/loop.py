@@ -26,8 +26,11 @@ from landscape.problem import Problem
 from landscape.results import versions
 from landscape.training.checkpoint import save_checkpoint
 from landscape.training.config import TrainConfig
+from landscape.training.objectives import Objective
 from landscape.training.run_folder import claim, finished, load_progress, read_log, save_progress
 from landscape.training.step import SharpnessAware
+
+Batch = tuple[Tensor, Tensor, Tensor]  # inputs, targets, index
 
 
 def train(config: TrainConfig) -> Path:
@@ -68,17 +71,19 @@ def _run(config: TrainConfig, folder: Path) -> None:
     data = load(config.dataset, config.data_path, label_noise=config.label_noise, seed=config.seed)
     model = build(config.model, config.model_settings, config.seed)
     _check_fit(model, data)
-    optimizer = _optimizer(config, model, data)
+    optimizer, objective = _optimizer(config, model, data), config.minimised()
     state = load_progress(folder)
     if state:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
+        objective.load_state_dict(state["objective"])
     start = state["epoch"] if state else 0
     hidden = None if config.progress is None else not config.progress
     with tqdm(total=config.epochs, initial=start, desc=config.optimizer, unit="epoch", disable=hidden) as bar:
         for epoch in range(start, config.epochs):
-            line = _epoch(config, epoch, model, optimizer, data)
-            progress = {"epoch": epoch + 1, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            line = _epoch(config, epoch, model, optimizer, objective, data)
+            parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "objective": objective}
+            progress = {"epoch": epoch + 1} | {name: part.state_dict() for name, part in parts.items()}
             save_progress(folder, line, progress)
             bar.set_postfix(loss=f"{line['train_loss']:.3f}", accuracy=f"{line['train_accuracy']:.3f}")
             bar.update()
@@ -86,7 +91,12 @@ def _run(config: TrainConfig, folder: Path) -> None:
 
 
 def _epoch(
-    config: TrainConfig, epoch: int, model: nn.Module, optimizer: torch.optim.Optimizer, data: Images
+    config: TrainConfig,
+    epoch: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    objective: Objective,
+    data: Images,
 ) -> dict[str, Any]:
     """One pass over the training data; the log's line."""
     began = perf_counter()
@@ -97,21 +107,24 @@ def _epoch(
     count, total, right = len(data.train_targets), 0.0, 0.0
     augment = config.augmentation()
     model.train()
+    backward = getattr(optimizer, "backward", Tensor.backward)  # AdaHessian has one of its own
+    objective.start_epoch(epoch, model)
     for index in torch.randperm(count).split(config.batch_size):
         batch = data.train_inputs[index], data.train_targets[index]
         x, y = augment(*batch, data.classes, torch.default_generator)
         passes: list[tuple[Tensor, Tensor]] = []
 
-        def closure(x: Tensor = x, y: Tensor = y, passes: list[tuple[Tensor, Tensor]] = passes) -> Tensor:
+        def closure(batch: Batch = (x, y, index), passes: list[tuple[Tensor, Tensor]] = passes) -> Tensor:
             optimizer.zero_grad()
-            outputs = model(x)
-            loss = F.cross_entropy(outputs, y, label_smoothing=config.label_smoothing)
+            loss, outputs = objective(model, *batch)
             _check_loss(loss, epoch, config)
-            loss.backward()
+            backward(loss)
             passes.append((loss.detach(), outputs.detach()))
             return loss
 
+        objective.start_step()
         optimizer.step(closure)  # type: ignore[arg-type]
+        objective.end_step(model)
         loss, outputs = passes[0]  # at w, not at w + e
         total += loss.item() * len(y)
         right += _right(outputs, y)
@@ -136,17 +149,22 @@ def _right(outputs: Tensor, targets: Tensor) -> float:
 
 
 def _optimizer(config: TrainConfig, model: nn.Module, data: Images) -> torch.optim.Optimizer:
-    base = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+    base = config.base(model.parameters())
     subset = (data.train_inputs[: config.eigen_samples], data.train_targets[: config.eigen_samples])
-    problem = Problem(model, nn.CrossEntropyLoss(label_smoothing=config.label_smoothing), subset)
+    criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
 
     def top() -> Tensor:
         state = optimizer.rule_state  # the last eigenvector is in the saved state, so a resumed run starts from it too
+        H = hessian(Problem(model, criterion, subset))
         start = state["v"] if state else None
-        pairs = top_eigenpairs(hessian(problem), 1, which="LA", max_matvecs=config.eigen_products, start=start)
+        pairs = top_eigenpairs(H, 1, which="LA", max_matvecs=config.eigen_products, start=start)
         return pairs.vectors[:, 0]
 
-    rule = config.rule(top)
+    def fisher() -> Tensor:
+        singles = zip(*(part.split(1) for part in subset), strict=True)
+        return sum((Problem(model, criterion, single).gradient() ** 2 for single in singles), torch.zeros(()))
+
+    rule = config.rule({"top": top, "fisher": fisher})
     if rule is None:
         return base
     optimizer = SharpnessAware(base, rule, model=model)

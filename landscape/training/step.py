@@ -2,10 +2,17 @@
 
 Pass 1 at w gives g; the rule gives e; pass 2 at w + e gives g_adv; w is put back bit for bit; the base optimiser steps
 with d = descend(g, g_adv). Weight decay is the base's: it acts at w and is no part of e.
+
+A rule with a `Context` may ask for more passes, all of them through the closure. So its Hessian products are central
+differences, H v = |v| (∇L(w + hu) − ∇L(w − hu)) / 2h + O(h²), u = v/|v|, h = eps^(1/3): two passes, where double
+backward takes the time of two to three and a graph that the closure, whose backward has freed it, does not leave; and
+they serve accumulation, mixed precision and attention kernels as every pass does. Weights in float16 or bfloat16
+round such small moves away.
 """
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,8 +20,8 @@ from torch import Tensor, nn
 
 from landscape.checks import require, vector_like
 from landscape.isolation import buffers_kept, random_state, random_state_kept
-from landscape.training.rules import Rule, State
-from landscape.vectors import Layout, Vector, displaced, flatten, layout_of
+from landscape.training.rules import Context, Rule, State
+from landscape.vectors import Layout, Vector, displaced, flatten, layout_of, unit
 
 Closure = Callable[[], Any]
 
@@ -42,7 +49,9 @@ class SharpnessAware(torch.optim.Optimizer):
         self._labels = {
             id(p): label
             for (_, p), label in zip(
-                model.named_parameters(), zip(layout.names, layout.is_weight, strict=True), strict=True
+                model.named_parameters(),
+                zip(layout.names, layout.is_weight, layout.is_norm, strict=True),
+                strict=True,
             )
         }
         super().__init__([dict(group) for group in base_optimizer.param_groups], base_optimizer.defaults)
@@ -110,24 +119,48 @@ class SharpnessAware(torch.optim.Optimizer):
         w, g = flatten(parameters), _gradient(parameters)
         if not self._finite(g, "pass 1"):
             return False
-        extra = (self._layout(parameters),) if self.rule.layout else ()
+        unused = [p.grad is None for p in parameters]
+        at = partial(self._gradient_at, closure, rewind, parameters, w)
+        extra = self._extra(parameters, at)
         with random_state_kept():
             e, self.rule_state = self.rule.perturb(w, g, self.rule_state, *extra)
-        vector_like(f"e of rule {self.rule.name!r}", e, w)
-        if not e.any():
-            return True
-        unused = [p.grad is None for p in parameters]
-        self.zero_grad()  # also where the closure forgot it: pass 2 must not add to pass 1
+        if e is not None:
+            vector_like(f"e of rule {self.rule.name!r}", e, w)
+        d = g
+        if e is None or e.any():
+            g_adv = g if e is None else at(e)
+            if not self._finite(g_adv, "pass 2"):
+                return False
+            d, state = self._descended(g, g_adv, extra)
+            vector_like(f"d of rule {self.rule.name!r}", d, w)
+            if not self._finite(d, "the step"):
+                return False
+            self.rule_state = state
+        _write(parameters, d, unused)
+        return True
+
+    def _gradient_at(
+        self, closure: Closure, rewind: Callable[[], None], parameters: list[Tensor], w: Vector, e: Vector
+    ) -> Vector:
+        """The gradient at w + e, (P,), with the random numbers of pass 1 and no effect on buffers."""
+        self.zero_grad()  # also where the closure forgot it: a pass must not add to the one before
         with random_state_kept(), buffers_kept(self.model), displaced(parameters, w + e):
             rewind()
             closure()
-        g_adv = _gradient(parameters)
-        if not self._finite(g_adv, "pass 2"):
-            return False
-        d = self.rule.descend(g, g_adv)
-        vector_like(f"d of rule {self.rule.name!r}", d, w)
-        _write(parameters, d, unused)
-        return True
+        return _gradient(parameters)
+
+    def _extra(self, parameters: list[Tensor], gradient: Callable[[Vector], Vector]) -> tuple[Any, ...]:
+        """What the rule wants besides w, g and its state."""
+        if self.rule.context:
+            lr = float(self.param_groups[0]["lr"])
+            return (Context(self._layout(parameters), lr, gradient, partial(_product, gradient)),)
+        return (self._layout(parameters),) if self.rule.layout else ()
+
+    def _descended(self, g: Vector, g_adv: Vector, extra: tuple[Any, ...]) -> tuple[Vector, State]:
+        if self.rule.context:
+            with random_state_kept():
+                return self.rule.descend(g, g_adv, self.rule_state, *extra)
+        return self.rule.descend(g, g_adv), self.rule_state
 
     def _finite(self, gradient: Vector, where: str) -> bool:
         finite = bool(gradient.isfinite().all())
@@ -140,13 +173,19 @@ class SharpnessAware(torch.optim.Optimizer):
         return finite
 
     def _layout(self, parameters: list[Tensor]) -> Layout:
-        names, is_weight = zip(*(self._labels[id(p)] for p in parameters), strict=True)
-        return Layout(names, tuple(p.shape for p in parameters), is_weight)
+        names, is_weight, is_norm = zip(*(self._labels[id(p)] for p in parameters), strict=True)
+        return Layout(names, tuple(p.shape for p in parameters), is_weight, is_norm)
 
 
 def _gradient(parameters: list[Tensor]) -> Vector:
     """The gradients as one vector (P,); none counts as zero."""
     return flatten([torch.zeros_like(p) if p.grad is None else p.grad for p in parameters])
+
+
+def _product(gradient: Callable[[Vector], Vector], v: Vector) -> Vector:
+    """H v at w, (P,), by a central difference of two gradients."""
+    u, h = unit(v), torch.finfo(v.dtype).eps ** (1 / 3)
+    return v.norm() * (gradient(h * u) - gradient(-h * u)) / (2 * h)
 
 
 def _write(parameters: list[Tensor], d: Vector, unused: list[bool]) -> None:

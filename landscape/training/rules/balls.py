@@ -1,0 +1,169 @@
+"""Rules of one gradient: e is a point of a ball around w, or of a sphere whose radius follows from g."""
+
+from math import inf
+
+import torch
+from torch import Tensor
+
+from landscape.checks import integer_in, norm_order, not_negative, positive, require
+from landscape.training.rules.rule import Context, Rule, State, steps_done
+from landscape.vectors import Layout, Vector, filter_norms, steepest, unit
+
+
+def sam(rho: float = 0.05, p: float = 2, steps: int = 1) -> Rule:
+    """SAM: the maximiser of <e, g> over |e|_p <= rho.
+
+    e = rho sign(g) |g|^(q-1) / (Σ|g|^q)^(1/p), 1/p + 1/q = 1;  p = 2: rho ĝ;  p = inf: rho sign(g);
+    p = 1: the largest coordinate alone.  More steps go on by projected ascent: e ← Π(e + e(g(w + e))), Π onto the ball
+    (by clamping for p = inf, else by scaling).
+
+    Args:
+        rho: radius, at least 0; reference: .05 (CIFAR-10, ImageNet), .1 (CIFAR-100, label noise).
+        p: the norm of the ball, in [1, inf].
+        steps: of ascent, a pass each; reference: 1, and about the same error for 2 to 5.
+    Raises:
+        ValueError: if rho is negative, p below 1 or steps below 1.
+    Source: Foret et al. 2021, arXiv:2010.01412.
+    """
+    not_negative("rho", rho)
+    norm_order("p", p)
+    integer_in("steps", steps, 1)
+    if steps == 1:
+        return Rule("sam", lambda _w, g, state: (rho * steepest(g, p), state))
+
+    def perturb(_w: Vector, g: Vector, state: State, context: Context) -> tuple[Vector, State]:
+        e = rho * steepest(g, p)
+        for _ in range(steps - 1 if e.any() else 0):
+            e = _pulled_back(e + rho * steepest(context.gradient(e), p), rho, p)
+        return e, state
+
+    return Rule("sam", perturb, lambda _g, g_adv, state, _context: (g_adv, state), context=True)
+
+
+def asam(rho: float = 0.5, eta: float = 0.01, p: float = 2, filterwise: bool = False) -> Rule:
+    """Adaptive SAM: the maximiser of <e, g> over |T⁻¹e|_p <= rho, a ball that follows the weights' scale.
+
+    T = |w| + eta on weights and 1 on biases and normalisation layers;  p = 2: e = rho T²g / |Tg|;
+    p = inf: e = rho T sign(g);  filter-wise, |w| is the norm of the filter that the entry belongs to.
+
+    Args:
+        rho: radius, at least 0; reference: .5 (CIFAR-10), 1 (CIFAR-100).
+        eta: keeps weights near zero movable; reference: .01.
+        p: the norm of the ball, in [1, inf].
+        filterwise: one scale a filter instead of one a weight.
+    Raises:
+        ValueError: if rho or eta is negative or p below 1.
+    Source: Kwon et al. 2021, arXiv:2102.11600.
+    """
+    not_negative("rho", rho)
+    not_negative("eta", eta)
+    norm_order("p", p)
+
+    def perturb(w: Vector, g: Vector, state: State, layout: Layout) -> tuple[Vector, State]:
+        scale = (filter_norms(w, layout) if filterwise else w.abs()) + eta
+        T = torch.where(_entries(layout, layout.is_weight, w.device), scale, 1.0)
+        return rho * T * steepest(T * g, p), state
+
+    return Rule("asam", perturb, layout=True)
+
+
+def fisher_sam(rho: float = 0.1, eta: float = 1.0) -> Rule:
+    """Fisher SAM: the ball of the Fisher metric, its diagonal estimated by the squared batch gradient.
+
+    e = rho f⁻¹g / sqrt(g·f⁻¹g),  f⁻¹ = 1 / (1 + eta g²), the paper's dampened inverse of the diagonal g².
+
+    Args:
+        rho: radius (gamma in the paper), at least 0; reference: .1.
+        eta: weight of the metric, at least 0; reference: 1; 0 is SAM.
+    Raises:
+        ValueError: if rho or eta is negative.
+    Source: Kim et al. 2022, arXiv:2206.04920.
+    """
+    not_negative("rho", rho)
+    not_negative("eta", eta)
+
+    def perturb(_w: Vector, g: Vector, state: State) -> tuple[Vector, State]:
+        root = (1 + eta * g**2).rsqrt()  # f^(-1/2): e = rho f^(-1/2) unit(f^(-1/2) g) has no 0/0
+        return rho * root * unit(root * g), state
+
+    return Rule("fisher_sam", perturb)
+
+
+def reverse_sam(rho: float = 0.05) -> Rule:
+    """Reverse SAM: e = −rho ĝ, towards lower loss; a control of the Eigen-SAM paper.
+
+    Args:
+        rho: radius, at least 0.
+    Raises:
+        ValueError: if rho is negative.
+    Source: Luo et al. 2024, arXiv:2501.12666.
+    """
+    not_negative("rho", rho)
+    return Rule("reverse_sam", lambda _w, g, state: (-rho * unit(g), state))
+
+
+def rsam(rho: float = 0.65, a: float = 1.2, plain_steps: int = 0) -> Rule:
+    """Rényi SAM: e = sign(a − 1) rho (R/|g|²) g,  R = Σ|g|^(2a) / (Σg²)^a.
+
+    |e| = rho R/|g| grows as g becomes small: the paper trains some epochs plainly first.
+
+    Args:
+        rho: at least 0; reference: .65.
+        a: order, positive, not 1; reference: 1.2.
+        plain_steps: steps of the base alone at the beginning; reference: 5 epochs.
+    Raises:
+        ValueError: if rho is negative, a is not positive or 1, or plain_steps is negative.
+    Source: the definition of Rényi sharpness's authors.
+    """
+    not_negative("rho", rho)
+    positive("a", a)
+    require(a != 1, "a must not be 1, where R is constant")
+    integer_in("plain_steps", plain_steps, 0)
+    signed = rho if a > 1 else -rho
+
+    def perturb(_w: Vector, g: Vector, state: State) -> tuple[Vector, State]:
+        step, norm = steps_done(state), g.norm()
+        e = torch.zeros_like(g)
+        if step >= plain_steps and norm > 0:
+            e = signed * unit(g).abs().pow(2 * a).sum() / norm * unit(g)
+        return e, {"step": step + 1}
+
+    return Rule("rsam", perturb)
+
+
+def sam_on(rho: float = 0.5, p: float = 2, adaptive: bool = False, eta: float = 0.01) -> Rule:
+    """SAM-ON: SAM, or adaptive SAM, of the normalisation layers' scales and shifts alone; the norm is over them.
+
+    Args:
+        rho: radius, at least 0; reference: larger than SAM's.
+        p: the norm of the ball, in [1, inf].
+        adaptive: T = |w| + eta on these parameters, as ASAM has it on weights; else T = 1.
+        eta: see adaptive.
+    Raises:
+        ValueError: if rho or eta is negative or p below 1; at a step, if the network has no normalisation layer.
+    Source: Müller et al. 2023, arXiv:2306.04226.
+    """
+    not_negative("rho", rho)
+    not_negative("eta", eta)
+    norm_order("p", p)
+
+    def perturb(w: Vector, g: Vector, state: State, layout: Layout) -> tuple[Vector, State]:
+        require(any(layout.is_norm), "sam_on must have normalisation layers to perturb, got none; use sam")
+        T = torch.where(
+            _entries(layout, layout.is_norm, w.device), w.abs() + eta if adaptive else torch.ones_like(w), 0.0
+        )
+        return rho * T * steepest(T * g, p), state
+
+    return Rule("sam_on", perturb, layout=True)
+
+
+def _pulled_back(e: Vector, rho: float, p: float) -> Vector:
+    """`e` itself if |e|_p <= rho, else a point of the sphere towards it."""
+    if p == inf:
+        return e.clamp(-rho, rho)
+    return e * (rho / torch.linalg.vector_norm(e, p)).clamp(max=1)
+
+
+def _entries(layout: Layout, flags: tuple[bool, ...], device: torch.device) -> Tensor:
+    """A flag a parameter as a flag an entry, (P,)."""
+    return torch.tensor(flags, device=device).repeat_interleave(torch.tensor(layout.sizes, device=device))

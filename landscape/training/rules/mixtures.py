@@ -1,0 +1,129 @@
+"""Rules that mix gradients: of both passes in the direction of descent, or of earlier steps in either pass."""
+
+import torch
+
+from landscape.checks import integer_in, not_negative, require
+from landscape.training.rules.rule import Context, Rule, State, steps_done
+from landscape.vectors import Vector, reject, unit
+
+
+def gsam(
+    rho: float = 0.05,
+    alpha: float = 0.4,
+    *,
+    rho_min: float | None = None,
+    lr_max: float | None = None,
+    lr_min: float = 0.0,
+) -> Rule:
+    """GSAM: descends on the perturbed loss and, across it, on the surrogate gap.
+
+    e = rho_t ĝ;  d = g_adv − alpha g⊥,  g⊥ = g − (g·g_adv / |g_adv|²) g_adv.
+    rho_t is rho, or with rho_min it follows the learning rate:
+    rho_t = rho_min + (rho − rho_min)(lr − lr_min)/(lr_max − lr_min).
+
+    Args:
+        rho: radius, at least 0; with rho_min the largest.
+        alpha: weight of the gap, at least 0; reference: .4; 0 is SAM.
+        rho_min: radius at lr_min; None holds rho constant.
+        lr_max: the learning rate at which the radius is rho; needed with rho_min.
+        lr_min: below lr_max.
+    Raises:
+        ValueError: if rho, rho_min or alpha is negative, or rho_min comes without an lr_max above lr_min.
+    Source: Zhuang et al. 2022, arXiv:2203.08065.
+    """
+    not_negative("rho", rho)
+    not_negative("alpha", alpha)
+
+    def across(g: Vector, g_adv: Vector) -> Vector:
+        return g_adv - alpha * reject(g, g_adv)
+
+    if rho_min is None:
+        return Rule("gsam", lambda _w, g, state: (rho * unit(g), state), across)
+    not_negative("rho_min", rho_min)
+    require(
+        lr_max is not None and lr_max > lr_min,
+        f"rho_min needs an lr_max above lr_min, got lr_max={lr_max!r}, lr_min={lr_min!r}",
+    )
+    slope = (rho - rho_min) / (lr_max - lr_min)  # type: ignore[operator]
+
+    def perturb(_w: Vector, g: Vector, state: State, context: Context) -> tuple[Vector, State]:
+        return (rho_min + slope * (context.lr - lr_min)) * unit(g), state
+
+    return Rule("gsam", perturb, lambda g, g_adv, state, _context: (across(g, g_adv), state), context=True)
+
+
+def wsam(rho: float = 0.05, gamma: float = 0.9) -> Rule:
+    """Weighted SAM: L + gamma/(1 − gamma) times the sharpness L(w + e) − L(w).
+
+    e = rho ĝ;  d = ((1 − 2 gamma) g + gamma g_adv) / (1 − gamma).
+
+    Args:
+        rho: radius, at least 0.
+        gamma: in [0, 1); reference: .9; .5 is SAM, 0 the base.
+    Raises:
+        ValueError: if rho is negative or gamma outside [0, 1).
+    Source: Yue et al. 2023, arXiv:2305.15817.
+    """
+    not_negative("rho", rho)
+    require(0 <= gamma < 1, f"gamma must be in [0, 1), got {gamma!r}")
+    return Rule(
+        "wsam",
+        perturb=lambda _w, g, state: (rho * unit(g), state),
+        descend=lambda g, g_adv: ((1 - 2 * gamma) * g + gamma * g_adv) / (1 - gamma),
+    )
+
+
+def looksam(rho: float = 0.05, period: int = 10, alpha: float = 0.7) -> Rule:
+    """LookSAM: SAM every `period` steps; between them the part of SAM's gradient across g is used again.
+
+    At steps 0, period, ...: e = rho ĝ, d = g_adv, g_v = g_adv − (g_adv·ĝ)ĝ; else one pass, d = g + alpha |g| g_v/|g_v|.
+
+    Args:
+        rho: radius, at least 0.
+        period: steps between two of SAM, counted over the whole training; reference: 10; 1 is SAM.
+        alpha: weight of the kept part, at least 0; reference: .7.
+    Raises:
+        ValueError: if rho or alpha is negative or period below 1.
+    Source: Liu et al. 2022, arXiv:2203.02714.
+    """
+    not_negative("rho", rho)
+    not_negative("alpha", alpha)
+    integer_in("period", period, 1)
+
+    def perturb(_w: Vector, g: Vector, state: State, _context: Context) -> tuple[Vector | None, State]:
+        step, kept = steps_done(state), state["kept"] if state else None
+        return (rho * unit(g) if step % period == 0 else None), {"step": step + 1, "kept": kept}
+
+    def descend(g: Vector, g_adv: Vector, state: State, _context: Context) -> tuple[Vector, State]:
+        if (state["step"] - 1) % period == 0:
+            return g_adv, {**state, "kept": unit(reject(g_adv, g))}
+        return (g if state["kept"] is None else g + alpha * g.norm() * state["kept"]), state
+
+    return Rule("looksam", perturb, descend, context=True)
+
+
+def friendly_sam(rho: float = 0.05, sigma: float = 1.0, lmbda: float = 0.9) -> Rule:
+    """Friendly SAM: perturbs along what is particular to the batch, its gradient less the running mean.
+
+    e = rho u/|u|,  u = g − sigma m;  then m ← lmbda m + (1 − lmbda) g, of the raw g. As in the authors' code m starts
+    as the first gradient, and the first step is SAM's. (With sigma = 1, m with or without the present g is the same e.)
+
+    Args:
+        rho: radius, at least 0.
+        sigma: weight of the mean, at least 0; reference: 1; 0 is SAM.
+        lmbda: of the moving average, in [0, 1); reference: .9.
+    Raises:
+        ValueError: if rho or sigma is negative or lmbda outside [0, 1).
+    Source: Li et al. 2024, arXiv:2403.12350.
+    """
+    not_negative("rho", rho)
+    not_negative("sigma", sigma)
+    require(0 <= lmbda < 1, f"lmbda must be in [0, 1), got {lmbda!r}")
+
+    def perturb(_w: Vector, g: Vector, state: State) -> tuple[Vector, State]:
+        if state is None:
+            return rho * unit(g), {"mean": g.clone()}
+        mean = state["mean"]
+        return rho * unit(g - sigma * mean), {"mean": torch.lerp(g, mean, lmbda)}
+
+    return Rule("friendly_sam", perturb)

@@ -1,0 +1,97 @@
+from dataclasses import replace
+from math import inf, sqrt
+
+import pytest
+import torch
+from rule_cases import EXACT, HESSIAN, LAYOUT, G, W, around, perturb, random_vector
+
+from landscape.training.rules import reverse_sam, rsam, sam, sam_on
+from landscape.vectors import Layout
+
+
+@pytest.mark.parametrize("p", [1, 1.5, 2, inf])
+def test_steps_of_ascent_stay_in_the_ball_and_raise_a_quadratic(p):
+    g, last = random_vector(0, 5), -inf
+    for steps in range(1, 5):
+        e, _ = perturb(sam(0.3, p, steps=steps), W, g)
+        assert torch.linalg.vector_norm(e, p) <= 0.3 * (1 + 1e-12)
+        rise = (g @ e + 0.5 * e @ HESSIAN @ e).item()
+        assert rise >= last - 1e-12
+        last = rise
+
+
+def test_two_steps_written_out():
+    first = 0.3 * G / sqrt(170)
+    slope = G + HESSIAN @ first
+    second = first + 0.3 * slope / slope.norm()
+    torch.testing.assert_close(perturb(sam(0.3, steps=2), W, G)[0], 0.3 * second / second.norm(), **EXACT)
+    first = 0.3 * G.sign()
+    expected = (first + 0.3 * (G + HESSIAN @ first).sign()).clamp(-0.3, 0.3)
+    torch.testing.assert_close(perturb(sam(0.3, inf, steps=2), W, G)[0], expected, **EXACT)
+
+
+def test_a_flat_direction_is_not_left_by_more_steps():
+    """Where the gradient is the same everywhere, one step has found the maximiser."""
+    e, _ = sam(0.3, steps=5).perturb(W, G, None, replace(around(), gradient=lambda _e: G))
+    torch.testing.assert_close(e, 0.3 * G / sqrt(170), **EXACT)
+
+
+def test_reverse_sam_goes_down():
+    torch.testing.assert_close(reverse_sam(2.6).perturb(W, G, None)[0], -2.6 * G / sqrt(170), **EXACT)
+
+
+@pytest.mark.parametrize(("a", "sign"), [(1.2, 1), (2.0, 1), (0.5, -1)])
+def test_rsam_closed_form(a, sign):
+    R = (G.abs() ** (2 * a)).sum() / (G**2).sum() ** a
+    torch.testing.assert_close(rsam(0.65, a).perturb(W, G, None)[0], sign * 0.65 * R / 170 * G, **EXACT)
+
+
+def test_rsam_on_two_vectors_grows_as_the_gradient_shrinks():
+    one, equal = torch.tensor([2.0, 0.0]).double(), torch.tensor([1.0, 1.0]).double()
+    torch.testing.assert_close(
+        rsam(0.1).perturb(one, one, None)[0], 0.1 / 2 * torch.tensor([1.0, 0.0]).double(), **EXACT
+    )
+    R = 2 / 2**1.2
+    torch.testing.assert_close(rsam(0.1).perturb(one, equal, None)[0], 0.1 * R / 2 * equal, **EXACT)
+    small = rsam(0.1).perturb(one, 1e-3 * equal, None)[0]
+    torch.testing.assert_close(small, 1e3 * 0.1 * R / 2 * equal, **EXACT)
+
+
+def test_rsam_trains_plainly_first():
+    rule, state, moved = rsam(plain_steps=3), None, []
+    for _ in range(5):
+        e, state = rule.perturb(W, G, state)
+        moved.append(bool(e.any()))
+    assert moved == [False, False, False, True, True]
+
+
+NORMS = Layout(LAYOUT.names, LAYOUT.shapes, (True, True), (True, False))  # the first four entries
+
+
+def test_sam_on_perturbs_normalisation_layers_alone_with_the_norm_over_them():
+    expected = torch.tensor([3.0, -4.0, 0.0, 12.0, 0.0]).double()
+    torch.testing.assert_close(perturb(sam_on(2.6), W, G, layout=NORMS)[0], 2.6 * expected / 13, **EXACT)
+    torch.testing.assert_close(perturb(sam_on(0.5, inf), W, G, layout=NORMS)[0], 0.5 * expected.sign(), **EXACT)
+    T = torch.tensor([1.1, 2.1, 2.1, 0.6, 0.0], dtype=torch.float64)
+    e, _ = perturb(sam_on(0.5, adaptive=True, eta=0.1), W, G, layout=NORMS)
+    torch.testing.assert_close(e, 0.5 * T**2 * G / (T * G).norm(), **EXACT)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: sam(steps=0), "steps must be an integer at least 1, got 0"),
+        (lambda: reverse_sam(-1.0), "rho must be"),
+        (lambda: rsam(a=1), "a must not be 1"),
+        (lambda: rsam(a=0.0), "a must be positive"),
+        (lambda: rsam(plain_steps=-1), "plain_steps must be"),
+        (lambda: sam_on(eta=-1.0), "eta must be"),
+        (
+            lambda: sam_on().perturb(W, G, None, Layout(LAYOUT.names, LAYOUT.shapes, (True, False), (False, False))),
+            "sam_on must have normalisation layers to perturb, got none; use sam",
+        ),
+    ],
+)
+def test_bad_arguments_say_what_was_expected(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

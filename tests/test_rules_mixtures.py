@@ -1,0 +1,83 @@
+from math import sqrt
+
+import pytest
+import torch
+from rule_cases import EXACT, G, W, around, descend, perturb, random_vector
+
+from landscape.training.rules import friendly_sam, gsam, looksam, sam, wsam
+
+
+def test_gsam_radius_follows_the_learning_rate():
+    rule = gsam(0.4, 0.3, rho_min=0.1, lr_max=1.0, lr_min=0.2)
+    for lr, rho in ((1.0, 0.4), (0.2, 0.1), (0.6, 0.25)):
+        torch.testing.assert_close(perturb(rule, W, G, lr=lr)[0], rho * G / sqrt(170), **EXACT)
+    g_adv = random_vector(1, 5)
+    assert torch.equal(descend(rule, G, g_adv), gsam(0.4, 0.3).descend(G, g_adv))
+
+
+def test_wsam_closed_form_and_limits():
+    g_adv = random_vector(1, 5)
+    assert torch.equal(wsam(0.1).perturb(W, G, None)[0], sam(0.1).perturb(W, G, None)[0])
+    torch.testing.assert_close(wsam(0.1, 0.9).descend(G, g_adv), -8 * G + 9 * g_adv, **EXACT)
+    torch.testing.assert_close(wsam(0.1, 0.5).descend(G, g_adv), g_adv, **EXACT)
+    torch.testing.assert_close(wsam(0.1, 0.0).descend(G, g_adv), G, **EXACT)
+
+
+def test_looksam_takes_pass_two_every_period_and_uses_its_part_across_g_between():
+    rule, state, gs = looksam(0.1, period=3, alpha=0.7), None, [random_vector(seed, 5) for seed in range(7)]
+    g_adv, kept, second = random_vector(8, 5), None, []
+    for g in gs:
+        e, state = rule.perturb(W, g, state, around(g))
+        second.append(e is not None)
+        d, state = rule.descend(g, g if e is None else g_adv, state, around(g))
+        if e is None:
+            torch.testing.assert_close(d, g + 0.7 * g.norm() / kept.norm() * kept, **EXACT)
+        else:
+            kept = g_adv - (g_adv @ g) / (g @ g) * g
+            torch.testing.assert_close(e, 0.1 * g / g.norm(), **EXACT)
+            assert torch.equal(d, g_adv)
+    assert second == [True, False, False, True, False, False, True]
+
+
+def test_looksam_without_a_kept_part_is_the_base():
+    """Where e was zero there was no pass 2, and nothing is kept."""
+    rule = looksam(0.0)
+    _, state = rule.perturb(W, G, None, around())
+    e, state = rule.perturb(W, G, state, around())
+    assert e is None
+    assert torch.equal(rule.descend(G, G, state, around())[0], G)
+
+
+def test_friendly_sam_averages_the_raw_gradients():
+    rule, state, gs = friendly_sam(0.1, sigma=0.8, lmbda=0.9), None, [random_vector(seed, 5) for seed in range(4)]
+    mean = gs[0]
+    for step, g in enumerate(gs):
+        e, state = rule.perturb(W, g, state)
+        u = g if step == 0 else g - 0.8 * mean
+        torch.testing.assert_close(e, 0.1 * u / u.norm(), **EXACT)
+        mean = 0.9 * mean + 0.1 * g
+    torch.testing.assert_close(state["mean"], mean, **EXACT)
+
+
+def test_friendly_sam_without_the_mean_is_sam():
+    _, state = friendly_sam(0.1, sigma=0.0).perturb(W, W, None)
+    e, _ = friendly_sam(0.1, sigma=0.0).perturb(W, G, state)
+    assert torch.equal(e, sam(0.1).perturb(W, G, None)[0])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: gsam(rho_min=0.1), r"rho_min needs an lr_max above lr_min, got lr_max=None, lr_min=0.0"),
+        (lambda: gsam(rho_min=0.1, lr_max=0.1, lr_min=0.1), "rho_min needs an lr_max above lr_min"),
+        (lambda: gsam(rho_min=-0.1, lr_max=0.1), "rho_min must be finite and at least 0"),
+        (lambda: wsam(gamma=1.0), r"gamma must be in \[0, 1\), got 1.0"),
+        (lambda: looksam(period=0), "period must be an integer at least 1, got 0"),
+        (lambda: looksam(alpha=-1.0), "alpha must be"),
+        (lambda: friendly_sam(sigma=-1.0), "sigma must be"),
+        (lambda: friendly_sam(lmbda=1.0), r"lmbda must be in \[0, 1\), got 1.0"),
+    ],
+)
+def test_bad_arguments_say_what_was_expected(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
