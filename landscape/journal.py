@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -23,14 +22,6 @@ from landscape.whole_files import replacing
 EVERY = 5.0  # seconds between writes
 SHARE = 20.0  # a write that took t seconds is not followed by another within SHARE · t: 5 % of the time at most
 BFLOAT16 = ":bfloat16"  # NumPy has no such type: its bits are kept as int16 under a name with this at the end
-
-
-@dataclass(frozen=True, eq=False)
-class Stored:
-    """What a file holds."""
-
-    other: Mapping[str, Any]  # those of its settings that differ from the present ones; None where it lacks one
-    arrays: dict[str, Tensor]
 
 
 class Journal:
@@ -49,15 +40,6 @@ class Journal:
 
     def load(self) -> dict[str, Tensor] | None:
         """What was last saved, None at the start. Raises ValueError if the file is unreadable or of other settings."""
-        stored = self.read()
-        if stored is None:
-            return None
-        other = ", ".join(f"{name} {value!r}" for name, value in stored.other.items())
-        require(not other, f"checkpoint {self.path} is of other work, with {other}; choose another path")
-        return stored.arrays
-
-    def read(self) -> Stored | None:
-        """The file as it is, None at the start, for who judges by more. Raises ValueError if it is unreadable."""
         if self.path is None or not self.path.exists():
             return None
         try:
@@ -67,8 +49,9 @@ class Journal:
         except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
             raise ValueError(f"checkpoint {self.path} is not readable: {error}; delete it to start again") from error
         keys = {**found, **self.settings}
-        other = {key: found.get(key) for key in keys if found.get(key) != self.settings.get(key)}
-        return Stored(other, arrays)
+        other = ", ".join(f"{key} {found.get(key)!r}" for key in keys if found.get(key) != self.settings.get(key))
+        require(not other, f"checkpoint {self.path} is of other work, with {other}; choose another path")
+        return arrays
 
     def save(self, arrays: Mapping[str, Tensor]) -> None:
         """Replace the file."""

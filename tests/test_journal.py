@@ -51,11 +51,12 @@ def test_other_settings_are_refused_by_name(tmp_path):
     assert Journal(tmp_path / "work.npz", {"old": 1, "tol": 0.1, "k": 3}).load() is not None
 
 
-def test_read_hands_over_what_differs_and_the_arrays(tmp_path):
+def test_a_setting_that_the_file_lacks_is_named_and_the_arrays_come_back(tmp_path):
     Journal(tmp_path / "work.npz", {"k": 3, "tol": 0.1, "old": 1}).save(ARRAYS)
-    stored = Journal(tmp_path / "work.npz", {"k": 3, "tol": 0.2, "new": 2}).read()
-    assert stored.other == {"tol": 0.1, "old": 1, "new": None}
-    assert all(same(stored.arrays[name], value) for name, value in ARRAYS.items())
+    with pytest.raises(ValueError, match=r"with tol 0\.1, old 1, new None;"):
+        Journal(tmp_path / "work.npz", {"k": 3, "tol": 0.2, "new": 2}).load()
+    stored = Journal(tmp_path / "work.npz", {"k": 3, "tol": 0.1, "old": 1}).load()
+    assert all(same(stored[name], value) for name, value in ARRAYS.items())
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half a file", b"text"])
