@@ -76,7 +76,7 @@ class Excursion:
         if not g.isfinite().all():
             return None, self.state
         w = flatten(self.gradients.parameters)
-        with random_state_kept():
+        with random_state_kept(), _no_casts(g):
             e, state = self.rule.perturb(w, g, self.state, *self._extra(at))
         if e is not None:
             vector_like(f"e of rule {self.rule.name!r}", e, w)
@@ -86,7 +86,7 @@ class Excursion:
         """The direction of the step, (P,), and the rule's next state."""
         if halfway.plain:
             return g_adv, halfway.state
-        with random_state_kept():
+        with random_state_kept(), _no_casts(g_adv):
             if self.rule.context:
                 d, state = self.rule.descend(halfway.g, g_adv, halfway.state, self._context(at))
             else:
@@ -107,6 +107,11 @@ class Excursion:
 def no_more_passes(_e: Vector) -> Vector:
     """In place of `Passes.at` where the passes are the user's."""
     raise ValueError("this rule needs more than two passes, which first_step and second_step lack; use step(closure)")
+
+
+def _no_casts(v: Vector) -> torch.autocast:
+    """A rule's inner products in full, also where the user's autocast block is around the whole step."""
+    return torch.autocast(v.device.type, enabled=False)
 
 
 def _product(at: Gradient, v: Vector) -> Vector:

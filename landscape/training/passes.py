@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import torch
 from torch import nn
 
 from landscape.isolation import buffers_kept, random_state, random_state_kept
@@ -32,6 +33,7 @@ class Passes:
         around: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         self._closure, self._model, self._gradients, self._around = closure, model, gradients, around
+        self._casts = _autocast(gradients.parameters[0].device.type)
         self.loss: Any = None  # what the closure returned in pass 1
 
     def explored(self, excursion: Excursion, keep: bool = False) -> tuple[Halfway, Vector]:
@@ -51,7 +53,7 @@ class Passes:
         return self._read()
 
     def _again(self) -> Vector:
-        with random_state_kept(), buffers_kept(self._model), self._around():
+        with random_state_kept(), buffers_kept(self._model), self._around(), self._casts:
             self._rewind()
             self._closure()
         return self._read()
@@ -60,3 +62,8 @@ class Passes:
         g = self._gradients.read()
         self._gradients.clear()  # also where the closure forgets it: a pass must not add to the one before
         return g
+
+
+def _autocast(device: str) -> torch.autocast:
+    """As it is now: rules, which ask for some of the passes, work without."""
+    return torch.autocast(device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
