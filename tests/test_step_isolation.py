@@ -1,5 +1,6 @@
 """What a step leaves as it was: weights, buffers and random numbers, also where a pass fails."""
 
+import gc
 import random
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from step_cases import closure_for, data, network, weights, wrapped
 from torch import nn
 
-from landscape.training.rules import Rule, friendly_sam, sam
+from landscape.training.rules import Rule, friendly_sam, gsam, sam
 
 
 def test_weights_come_back_to_the_bit_when_the_second_pass_raises():
@@ -145,3 +146,32 @@ def test_a_mixup_that_the_closure_draws_is_the_same_in_both_passes():
     opt.step(closure)
     assert all(torch.equal(a, b) for a, b in zip(seen[0], seen[1], strict=True))
     assert not torch.equal(seen[0][0], seen[2][0])
+
+
+def vectors(size):
+    """How many vectors (size,) the tensors hold that are alive."""
+    tensors = [thing for thing in gc.get_objects() if type(thing) is torch.Tensor and thing.numel() >= size]
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+    return sum(storages.values()) // (8 * size)
+
+
+@pytest.mark.parametrize(("rule", "copies"), [(sam(0.3), 1), (gsam(0.3), 2)], ids=["sam", "gsam"])
+@pytest.mark.parametrize("form", ["closure", "two calls", "parts"])
+def test_what_is_kept_in_memory_through_pass_2(rule, copies, form):
+    model, held = nn.Linear(99, 100, dtype=torch.float64), []
+    opt = wrapped(model, rule)
+
+    def closure():
+        held.append(vectors(10000))
+        opt.zero_grad()
+        model(torch.ones(1, 99, dtype=torch.float64)).square().sum().backward()
+
+    if form == "two calls":
+        closure()
+        opt.first_step()
+        closure()
+        opt.second_step()
+    else:
+        opt.step([closure, closure] if form == "parts" else closure)
+    more = [count - held[0] for count in held]
+    assert more == ([0, 2, 2, 4] if form == "parts" else [0, copies])

@@ -7,7 +7,7 @@ from step_cases import data, more_pass_rules, network, two_pass_rules, weights, 
 from torch import nn
 
 from landscape.isolation import random_state
-from landscape.training.rules import looksam, rsam, sam
+from landscape.training.rules import gsam, looksam, rsam, sam
 from landscape.training.step import SharpnessAware
 
 
@@ -187,3 +187,18 @@ def test_a_scheduler_sees_that_a_step_was_made():
         in_two_calls(model, opt, step)
         scheduler.step()  # without a step it warns, and warnings are errors
     assert opt.base.param_groups[0]["lr"] == 0.025
+
+
+def test_accumulation_over_both_passes_equals_the_whole_batch():
+    (one, opt), (two, calls) = ((model, wrapped(model, gsam(0.3))) for model in (network(), network()))
+    whole(one, opt, 0)
+
+    def parts():
+        for x, y in zip(*(part.split(4) for part in data(0)), strict=True):
+            (F.cross_entropy(two(x), y) / 3).backward()
+
+    parts()
+    calls.first_step()
+    parts()
+    calls.second_step()
+    torch.testing.assert_close(weights(one), weights(two), rtol=1e-12, atol=1e-14)

@@ -37,8 +37,8 @@ class SharpnessAware(torch.optim.Optimizer):
     """A torch optimiser that steps along the direction of a `Rule`.
 
     It shares parameter groups and state with the base optimiser, so that learning-rate schedulers work on it. The flat
-    vector holds the parameters that require grad, in the order of the parameter groups. Memory: a step of SAM keeps one
-    copy of the parameters through pass 2, a rule that mixes both gradients two, m-sharpness four more.
+    vector holds the parameters that require grad, in the order of the parameter groups. Through pass 2, SAM keeps one
+    copy of the parameters in memory, a rule that mixes both gradients two, m-sharpness four.
 
     `step(closure)` makes the passes itself: all see the same random numbers (dropout masks), and only pass 1 updates
     buffers (batch-norm statistics). Gradient accumulation belongs into the closure, so that every part of a pass sees
