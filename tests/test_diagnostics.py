@@ -71,7 +71,7 @@ def test_no_row_is_lost_or_written_twice(steps, tmp_path, monkeypatch):
 
 
 def test_a_row_costs_what_is_stated(tmp_path):
-    """Ten gradients' worth of passes: two gradients and eight products; up to 60 products at the first row."""
+    """Two gradients and eight products; up to 60 products at the first row."""
     found = rows(train(config(tmp_path, **EVERY)), "diagnostics.jsonl")
     assert found[0]["matvecs"] <= 60
     assert all(row["matvecs"] <= 8 for row in found[1:])

@@ -13,15 +13,20 @@ from matplotlib.ticker import MaxNLocator
 from landscape.checks import require
 from landscape.plots.style import GREY, SMALL, STYLE, axes_or_new, legend_above, look, or_gap, spans_decades, words
 
+BETWEEN_0_AND_1 = "alignment with $v_1$"
 PANELS: dict[str, dict[str, str]] = {  # label of a panel to its keys; each key with what its line is called there
-    "eigenvalue": {"lambda_max": "$\\lambda_{max}$", "gap_lambda": "$2h/\\rho^2$"},
+    "curvature": {
+        "lambda_max": "$\\lambda_{max}$",
+        "gap_lambda": "$2h/\\rho^2$",
+        "gap_curvature": "$2(h-\\rho|g|)/\\rho^2$",
+    },
     "surrogate gap $h$": {"gap": "$h$"},
     "cosine of $g$ and $g'$": {"cosine": "$\\cos(g, g')$"},
-    "alignment with $v_1$": {"alignment": "$|\\hat g \\cdot v_1|$", "e_alignment": "$|\\hat e \\cdot v_1|$"},
+    BETWEEN_0_AND_1: {"alignment": "$|\\hat g \\cdot v_1|$", "e_alignment": "$|\\hat e \\cdot v_1|$"},
     "gradient norm": {"gradient_norm": "$|g|$"},
     "weight norm": {"weight_norm": "$|w|$"},
 }
-LINES: tuple[Literal["-", "--"], ...] = ("-", "--")
+LINES: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")
 DECADES = 1.5  # losses and diagnostics over more than so many are drawn on a logarithmic axis
 
 
@@ -59,7 +64,10 @@ def plot_training(
 
 
 def plot_diagnostics(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    """Six panels over the steps: λmax (its residual as a band) and 2h/ρ², h, cos(g, g'), alignments with v₁, |g|, |w|.
+    """Six panels over the steps: curvature, surrogate gap h, cos(g, g'), alignments with v₁, |g| and |w|.
+
+    Curvature is λmax with its residual as a band, 2h/ρ², its estimate at a stationary point, and 2(h − ρ|g|)/ρ², that
+    along g, which is at most λmax up to O(ρ).
 
     Args:
         logs: run to its rows of diagnostics.jsonl (`read_log(folder, "diagnostics.jsonl")`), or those of a `Tracker`
@@ -101,13 +109,15 @@ def _panel(
         if "lambda_max" in keys:
             value, residual = _column(rows, "lambda_max"), _column(rows, "residual")
             ax.fill_between(steps, value - residual, value + residual, color=colors[name], alpha=0.2, linewidth=0)
-    if spans_decades(np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in ax.lines]), DECADES):
+    if label == BETWEEN_0_AND_1:
+        ax.set_ylim(0, 1)
+    elif spans_decades(np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in ax.lines]), DECADES):
         ax.set_yscale("log")
     ax.set_ylabel(label)
     if len(keys) > 1:
         kinds = [
             Line2D([], [], color=GREY, linestyle=style, label=text)
-            for style, text in zip(LINES, keys.values(), strict=True)
+            for style, text in zip(LINES, keys.values(), strict=False)
         ]
         ax.legend(handles=kinds, fontsize=SMALL, frameon=False)
 

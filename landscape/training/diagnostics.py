@@ -3,8 +3,8 @@
 A row has λmax with its residual, |ĝ·v₁|, the surrogate gap h at rho, 2h/rho², 2(h − rho|g|)/rho², cos(g, g'), |ê·v₁|,
 |g| and |w|: of the loss that is trained on, labels smoothed and images not augmented, with stored batch-norm
 statistics. e is that of the step just made, at the weights before it and on its batch. The weights of the run are the
-same, bit for bit, with and without. Cost of a row: two gradients and eight Hessian products, at the first row up to
-60, all on `diagnostics_samples` images; "gradient_times" in the row says what it was.
+same, bit for bit, with and without. Cost of a row: two gradients and eight Hessian products, some 20 gradient-times on
+`diagnostics_samples` images (19 to 24 on two networks for digits); the first row may take 60 products, 130 of them.
 """
 
 from dataclasses import replace
