@@ -1,11 +1,11 @@
-"""Is the worst case of the Fisher ellipsoid another one than that of the ball? Both at the same divergence, along training.
+"""Is the worst case of the Fisher ellipsoid another one than that of the ball, at the same divergence?
 
 e_F ∝ F⁻¹g is the first-order maximiser of the exact Fisher ellipsoid, e_E ∝ g that of the Euclidean ball, e_D ∝ f⁻¹g,
 f⁻¹ = 1/(1 + η g²), what Fisher SAM takes for e_F. Each is scaled until the predictions have moved by the same
-KL(p(w) ‖ p(w + e)), so that none is larger than another in the one unit that does not depend on the parametrisation.
-Then: the rise of the loss, the cosine between the displacements, and their lengths. To first order the ellipsoid's rise is
-never smaller (Cauchy and Schwarz: g·F⁻¹g · g·Fg >= |g|⁴). Source: Kim et al. 2022, arXiv:2206.04920;
-Foret et al. 2021, arXiv:2010.01412.
+KL(p(w) ‖ p(w + e)), the one unit that does not depend on the parametrisation. Then, along training: the rise of the
+loss, the cosine between the displacements, and their lengths. To first order the ellipsoid's rise is never smaller
+(Cauchy and Schwarz: g·F⁻¹g · g·Fg >= |g|⁴).
+Source: Kim et al. 2022, arXiv:2206.04920; Foret et al. 2021, arXiv:2010.01412.
 
     python analysis_scripts/fisher_vs_euclid.py
 """
@@ -20,6 +20,7 @@ from typing import Any
 import matplotlib
 import torch
 from matplotlib.figure import Figure
+from scipy.optimize import brentq
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -111,7 +112,7 @@ def compared(problem: ls.Problem, divergences: Sequence[float], max_matvecs: int
     rows = []
     for amount in divergences:
         for name, way in ways.items():
-            e = way * scale(lambda t, way=way: divergence(t * way), amount)
+            e = way * scale(divergence, way, amount)
             cosine = float(F.cosine_similarity(e, ways["fisher"], dim=0))
             rise = float(problem.loss(w + e) - loss)
             length = float(e.norm())
@@ -122,18 +123,16 @@ def compared(problem: ls.Problem, divergences: Sequence[float], max_matvecs: int
     return rows
 
 
-def scale(divergence: Callable[[float], float], amount: float, steps: int = 40) -> float:
-    """The first t at which divergence(t) is `amount`, to 1e-3: by doubling, then by halving the bracket."""
-    low, high = 0.0, 1e-3
-    while divergence(high) < amount:
-        low, high = high, 2 * high
-    for _ in range(steps):
-        middle = (low + high) / 2
-        value = divergence(middle)
-        if abs(value - amount) < 1e-3 * amount:
-            return middle
-        low, high = (middle, high) if value < amount else (low, middle)
-    return (low + high) / 2
+def scale(divergence: Callable[[Tensor], float], way: Tensor, amount: float) -> float:
+    """The first t at which divergence(t · way) is `amount`, to 1e-3: by doubling, then within the bracket."""
+
+    def over(t: float) -> float:
+        return divergence(t * way) - amount
+
+    high = 1e-3
+    while over(high) < 0:
+        high *= 2
+    return float(brentq(over, high / 2, high, rtol=1e-3)) if over(high / 2) < 0 else high / 2
 
 
 def ratios(rows: Sequence[Mapping[str, Any]], rule: str, geometry: str, amount: float, key: str) -> dict[int, Tensor]:
@@ -178,9 +177,7 @@ def draw(rows: Sequence[Mapping[str, Any]], config: Config) -> Figure:
                     label = f"{NAMES[geometry]}, KL = {amount:g}"
                     axes[row][column].plot(list(values), mean, style, color=COLOURS[geometry], label=label, lw=1.2)
                     for epoch, seeds in values.items():
-                        axes[row][column].plot(
-                            [epoch] * len(seeds), seeds.tolist(), ".", color=COLOURS[geometry], ms=3
-                        )
+                        axes[row][column].plot([epoch] * len(seeds), seeds.tolist(), ".", color=COLOURS[geometry], ms=3)
         axes[0][column].set_title(rule.upper())
         axes[0][column].axhline(1.0, color="0.7", lw=0.7)
         axes[1][column].set_xlabel("epoch")

@@ -144,7 +144,9 @@ def errors_over_radius(rows: Sequence[Mapping[str, Any]], config: Config, ax: Ax
         found = [mean_error(rows, m, rho) for rho in config.radii]
         label = f"m = {m}" + (" (the batch)" if m == config.batch_size else "")
         means, spans = [100 * mean for mean, _ in found], [200 * stderr for _, stderr in found]
-        ax.errorbar(config.radii, means, yerr=spans, fmt=f"{marker}-", color=color, ms=4, lw=1.0, capsize=2, label=label)
+        ax.errorbar(
+            config.radii, means, yerr=spans, fmt=f"{marker}-", color=color, ms=4, lw=1.0, capsize=2, label=label
+        )
     ax.set_xscale("log")
     ax.set_xticks(list(config.radii), [f"{rho:g}" for rho in config.radii])
     ax.minorticks_off()

@@ -39,6 +39,7 @@ class TrainConfig:
         model_settings: its arguments.
         optimizer: "sgd", "adahessian", or a name in `landscape.training.rules.RULES` around SGD.
         rule_settings: the arguments of the rule (rho, alpha, period, ...) or of AdaHessian (betas, eps, ...).
+        m_sharpness: samples of a batch that share a perturbation of the rule, m; 0 is the whole batch.
         objective: a name in `landscape.training.objectives.OBJECTIVES`: what a step minimises. ESAM is the optimizer
             "esam" with the objective "top_samples".
         objective_settings: its arguments (lmbda, tau, gamma, ...).
@@ -78,6 +79,7 @@ class TrainConfig:
     model_settings: dict[str, Any] = field(default_factory=dict)
     optimizer: str = "sgd"
     rule_settings: dict[str, Any] = field(default_factory=dict)
+    m_sharpness: int = 0
     objective: str = "plain"
     objective_settings: dict[str, Any] = field(default_factory=dict)
     lr: float = 0.05
@@ -128,7 +130,7 @@ class TrainConfig:
             require(0 <= value < 1, f"{name} must be in [0, 1), got {value!r}")
         for name in ("batch_size", "epochs", "eigen_samples", "eigen_products", "diagnostics_samples"):
             integer_in(name, getattr(self, name), 1)
-        for name in ("bootstrap_rounds", "lookahead_steps", "diagnostics_every"):
+        for name in ("m_sharpness", "bootstrap_rounds", "lookahead_steps", "diagnostics_every"):
             integer_in(name, getattr(self, name), 0)
         integer_in("swa_from", self.swa_from, 0, self.epochs)
         for epoch in self.checkpoint_epochs:
@@ -138,6 +140,10 @@ class TrainConfig:
         require(
             self.optimizer != "sgd" or not self.rule_settings,
             f"rule_settings must be empty for 'sgd', got {self.rule_settings}",
+        )
+        require(
+            not self.m_sharpness or (self.optimizer in RULES and self.objective == "plain"),
+            f"m_sharpness needs a rule and the plain objective, got {self.optimizer!r} and {self.objective!r}",
         )
         self.base([torch.zeros(1)])
         self.minimised()
