@@ -54,7 +54,7 @@ def limits(evidence: Evidence) -> list[str]:
         if count < len(rows)
         else f"{len(rows)} networks, each taken for independent of the others: the median interval of tau is "
         f"{widths[len(widths) // 2] if widths else 0:.2f} wide, and too narrow where networks have settings in common.",
-        f"The largest |tau|, that of {words(evidence.best)}, cannot be told from {_level(evidence)}.",
+        _level(evidence),
         f"{len(correlations)} metrics were tried on one table: a single 95 % interval leaves out 0 by chance one time "
         "in twenty. 'Follows the gap' is said only where the p-value, corrected for all metrics, is below 0.05. "
         + (
@@ -147,9 +147,16 @@ def _against_baseline(evidence: Evidence) -> list[str]:
 
 
 def _level(evidence: Evidence) -> str:
-    if not evidence.level:
-        return "that of no other metric by chance alone: each difference's interval leaves out 0"
-    return f"that of {len(evidence.level)} others{_named(evidence.level)}: the interval of the difference holds 0"
+    best, count = words(evidence.best), len(evidence.level)
+    if not count:
+        return (
+            f"The largest |tau| is that of {best}; the interval of its difference to every other leaves out 0, but it "
+            "was chosen for its tau on the same networks."
+        )
+    return (
+        f"The largest |tau|, that of {best}, cannot be told from that of {count} other{'s' if count > 1 else ''}"
+        f"{_named(evidence.level)}: the interval of the difference holds 0."
+    )
 
 
 def _tau(found: Correlation) -> str:
