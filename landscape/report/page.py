@@ -49,11 +49,11 @@ def write_page(page: Page, path: Path) -> Path:
 
 
 def write_table(rows: Rows, path: Path) -> Path:
-    """Write the study's table as CSV in one rename."""
+    """Write a table as CSV in one rename, numbers with seven digits."""
     with replacing(path) as written, written.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({key: _short(value) for key, value in row.items()} for row in rows)
     return path
 
 
@@ -84,3 +84,7 @@ def signed(value: float) -> str:
 def embedded(path: Path) -> Markup:
     """A PNG as a data URI."""
     return Markup("data:image/png;base64," + base64.b64encode(path.read_bytes()).decode())
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.7g}") if isinstance(value, float) else value
