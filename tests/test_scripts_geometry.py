@@ -1,4 +1,4 @@
-"""The scripts components, m_sharpness and fisher_vs_euclid: their parts against closed forms, their figures from rows."""
+"""The scripts components, m_sharpness and fisher_vs_euclid: parts against closed forms, figures from rows."""
 
 import runpy
 from pathlib import Path
