@@ -8,6 +8,7 @@ from landscape.plots.interactive import interactive_surface, save_interactive
 from landscape.plots.maps import plot_map
 from landscape.plots.metrics import plot_metric_against_gap, plot_tau_forest
 from landscape.plots.planes import plot_slice_2d, plot_slices_2d
+from landscape.plots.seeds import plot_seeds
 from landscape.plots.slices import plot_slice_1d
 from landscape.plots.spectrum import plot_density
 from landscape.plots.style import save_figure, save_with_data
@@ -28,6 +29,7 @@ __all__ = [
     "plot_merge_tree",
     "plot_metric_against_gap",
     "plot_persistence",
+    "plot_seeds",
     "plot_slice_1d",
     "plot_slice_2d",
     "plot_slices_2d",
