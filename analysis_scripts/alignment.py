@@ -9,7 +9,7 @@ from ascent on the gradient's norm and from SAM, differ from SAM.
     python analysis_scripts/alignment.py
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 import landscape as ls
 from landscape.data import Images, digits
 from landscape.models import build
-from landscape.plots import plot_seeds, save_figure
+from landscape.plots import add_caption, plot_seeds, save_figure
 from landscape.plots.style import STYLE, legend_above, look
 from landscape.results import read_json, write_json
 from landscape.vectors import Vector, unit
@@ -45,13 +45,13 @@ class Config:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     batch_size: int = 128
-    epochs: int = 40
+    epochs: int = 30
     rho: float = 0.1
     alpha: float = 0.2
     period: int = 10  # the paper's is 100, of 39,000 steps
     products: int = 5
-    every: int = 40
-    images: int = 400  # of the training set, for λmax
+    every: int = 30
+    images: int = 300  # of the training set, for λmax
     eigen_images: int = 256  # for Eigen-SAM's own eigenvector
     seeds: int = 3
     folder: str = "figures/alignment"
@@ -148,15 +148,39 @@ def main(config: Config) -> dict[str, dict[str, float]]:
     stem = Path(config.folder) / "alignment"
     curves = kept(stem, config, lambda: collect(config))
     table = summary(curves)
-    write_json(stem.with_suffix(".json"), {**read_json(stem.with_suffix(".json")), "summary": table})
+    manifest, text = read_json(stem.with_suffix(".json")), sentence(table)
+    write_json(stem.with_suffix(".json"), {**manifest, "summary": table, "sentence": text})
     with matplotlib.rc_context(STYLE):
-        save_figure(draw(curves), stem, ["png"])
+        save_figure(draw(curves, text), stem, ["png"])
     return table
 
 
-def draw(curves: Arrays) -> Figure:
+def sentence(table: Mapping[str, Mapping[str, float]]) -> str:
+    """What the summary says of the paper's claims, in one sentence; a difference counts from 2 standard errors on."""
+
+    def against_sam(rule: str, name: str) -> str:
+        one, sam = table[rule], table["sam"]
+        error = (one[f"{name}_stderr"] ** 2 + sam[f"{name}_stderr"] ** 2) ** 0.5
+        difference = one[name] - sam[name]
+        verdict = "not apart" if abs(difference) < 2 * error else "above" if difference > 0 else "below"
+        return f"{NAMES[rule]} {one[name]:.3g} ({verdict})"
+
+    others = [rule for rule in RULES if rule != "sam"]
+    parts = [
+        f"{label}: SAM {table['sam'][name]:.3g}, " + ", ".join(against_sam(rule, name) for rule in others)
+        for name, label in QUANTITIES.items()
+    ]
+    cost = table["eigen_sam"]
+    return (
+        "Against SAM, by 2 standard errors over the seeds, second half for |ê · v₁|, end for the others: "
+        f"{'; '.join(parts)}; an Eigen-SAM step is {cost['passes']:g} passes and {cost['products']:.2g} "
+        "Hessian products on as many images."
+    )
+
+
+def draw(curves: Arrays, text: str) -> Figure:
     """One panel a quantity, one curve a rule."""
-    figure = Figure(figsize=(9.5, 3.4), layout="constrained")
+    figure = Figure(figsize=(9.5, 3.9), layout="constrained")
     colors = {rule: color for rule, (color, _) in look(RULES).items()}
     axes = figure.subplots(1, len(QUANTITIES))
     for ax, (name, label) in zip(axes, QUANTITIES.items(), strict=True):
@@ -166,6 +190,7 @@ def draw(curves: Arrays) -> Figure:
         ax.set(xlabel="step", ylabel=label)
     axes[1].set_yscale("log")
     legend_above(axes[1], columns=5)
+    add_caption(figure, text)
     return figure
 
 

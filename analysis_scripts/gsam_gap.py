@@ -8,6 +8,7 @@ figure 8 (the cosine of ∇f and ∇f_p), figure 9 (the gap for several α).
     python analysis_scripts/gsam_gap.py
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from matplotlib.figure import Figure
 import landscape as ls
 from landscape.data import digits
 from landscape.models import build
-from landscape.plots import plot_seeds, save_figure
+from landscape.plots import add_caption, plot_seeds, save_figure
 from landscape.plots.style import BLUE, GREY, RED, STYLE, legend_above
 from landscape.results import read_json, write_json
 from landscape.vectors import unit
@@ -124,15 +125,33 @@ def main(config: Config) -> dict[str, dict[str, float]]:
     stem = Path(config.folder) / "gsam_gap"
     curves = kept(stem, config, lambda: collect(config))
     table = summary(curves, config)
-    write_json(stem.with_suffix(".json"), {**read_json(stem.with_suffix(".json")), "summary": table})
+    manifest, text = read_json(stem.with_suffix(".json")), sentence(table, config)
+    write_json(stem.with_suffix(".json"), {**manifest, "summary": table, "sentence": text})
     with matplotlib.rc_context(STYLE):
-        save_figure(draw(curves, config), stem, ["png"])
+        save_figure(draw(curves, config, text), stem, ["png"])
     return table
 
 
-def draw(curves: Arrays, config: Config) -> Figure:
+def sentence(table: Mapping[str, Mapping[str, float]], config: Config) -> str:
+    """What the summary says of the paper's claims, in one sentence."""
+    own = table[str(config.shown)]
+    ratio, share = own["two_h_over_rho2_to_lambda_max"], own["gradient_share_of_gap"]
+    corrected, along = own["corrected_to_along_gradient"], own["along_gradient_to_lambda_max"]
+    ends = ", ".join(
+        f"α = {alpha:g}: {row['final_gap']:.3g} ± {row['final_gap_stderr']:.1g} and "
+        f"{row['final_lambda_max']:.3g} ± {row['final_lambda_max_stderr']:.1g}"
+        for alpha, row in ((alpha, table[str(alpha)]) for alpha in config.alphas)
+    )
+    return (
+        f"Over the second half (medians, α = {config.shown:g}) 2h/ρ² is {ratio:.3g} times λmax, for ρ|g| makes "
+        f"{share:.0%} of the gap; 2(h − ρ|g|)/ρ² is {corrected:.3g} times ĝᵀHĝ, which is {along:.2g} λmax; "
+        f"final gap and λmax, ± standard error: {ends}."
+    )
+
+
+def draw(curves: Arrays, config: Config, text: str) -> Figure:
     """The curvatures of one α; gap and cosine of all."""
-    figure = Figure(figsize=(9.5, 3.4), layout="constrained")
+    figure = Figure(figsize=(9.5, 3.9), layout="constrained")
     axes = figure.subplots(1, 3)
     for name, (label, line) in CURVATURES.items():
         key = f"{config.shown}/{name}"
@@ -145,6 +164,7 @@ def draw(curves: Arrays, config: Config) -> Figure:
     for ax in axes:
         ax.set_xlabel("step")
         legend_above(ax, columns=2)
+    add_caption(figure, text)
     return figure
 
 

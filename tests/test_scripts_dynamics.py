@@ -115,6 +115,27 @@ def test_departure_is_the_mean_over_time_of_the_relative_difference_of_means():
     assert departure(curves, "third", 0.1, "loss") == pytest.approx((0.1 + 0.5) / 2)
 
 
+def test_the_sentence_counts_where_the_third_order_is_nearer():
+    from sam_sde import QUANTITIES, Config, sentence
+
+    rows = {"second": {"0.0": 0.01, "0.5": 0.2, "1.0": 0.3}, "third": {"0.0": 0.01, "0.5": 0.1, "1.0": 0.4}}
+    text = sentence(dict.fromkeys(QUANTITIES, rows), Config(rhos=(0.0, 0.5, 1.0)))
+    assert "in 3 of 6 comparisons" in text
+    assert "ρ = 1: 30.0% and 40.0%" in text
+
+
+def test_the_sentence_tells_rules_apart_by_two_standard_errors():
+    from alignment import QUANTITIES, RULES, sentence
+
+    def row(value):
+        ends = dict.fromkeys(QUANTITIES, value) | {f"{name}_stderr": 0.1 for name in QUANTITIES}
+        return {"passes": 2.0, "products": 1.0, **ends}
+
+    values = {"sgd": 1.25, "sam": 1.0, "eigen_sam": 1.3, "reverse_sam": 0.7, "egr": 0.75}
+    text = sentence({rule: row(values[rule]) for rule in RULES})
+    assert "SGD 1.25 (not apart), Eigen-SAM 1.3 (above), Reverse-SAM 0.7 (below), EGR 0.75 (not apart)" in text
+
+
 def test_alignments_at_the_first_step_are_those_of_the_rules_formulas(tmp_path):
     """e = ρ(ĝ + α sign(g·v) v⊥): with c = |ĝ·v|, |ê·v| = (c + α(1 − c²)) / √(1 + α²(1 − c²))."""
     import alignment
