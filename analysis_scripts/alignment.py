@@ -11,6 +11,7 @@ from ascent on the gradient's norm and from SAM, differ from SAM.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ QUANTITIES = {"alignment": "|ê · v₁|", "lambda_max": "λmax", "test_accuracy
 class Config:
     """What is trained; every number of the figure follows from it."""
 
-    width: int = 8
+    width: int = 4
     label_noise: float = 0.2
     lr: float = 0.1
     momentum: float = 0.9
@@ -55,6 +56,7 @@ class Config:
     eigen_images: int = 256  # for Eigen-SAM's own eigenvector
     seeds: int = 3
     folder: str = "figures/alignment"
+    runs: str = "runs/alignment"  # each run is kept there
 
 
 def rule_of(name: str, config: Config, top: Callable[[], Tensor]) -> ls.rules.Rule:
@@ -77,7 +79,7 @@ def watched(rule: ls.rules.Rule) -> tuple[ls.rules.Rule, dict[str, Vector]]:
     return replace(rule, perturb=perturb), last
 
 
-def train(name: str, seed: int, config: Config) -> dict[str, list[float]]:
+def train(name: str, seed: int, config: Config) -> Arrays:
     """One run: the quantities at each measurement, and a step's passes and Hessian products (as on one batch)."""
     data = digits(config.label_noise, seed)
     model = build("resnet", {"width": config.width}, seed)
@@ -101,7 +103,8 @@ def train(name: str, seed: int, config: Config) -> dict[str, list[float]]:
         if v is not None:
             found["alignment"].append(abs(float(last["e"] @ v)))
     products = config.products * config.eigen_images / config.batch_size / config.period if name == "eigen_sam" else 0.0
-    return {**found, "passes": [sum(passes) / (step + 1)], "products": [products]}
+    found |= {"passes": [sum(passes) / (step + 1)], "products": [products]}
+    return {key: np.array(values) for key, values in found.items()}
 
 
 def counted(closure: Closure, passes: list[int]) -> Closure:
@@ -122,8 +125,12 @@ def accuracy(model: nn.Module, data: Images) -> float:
 
 def collect(config: Config) -> Arrays:
     """Per rule and quantity the curves over steps, (seeds, times)."""
-    runs = {rule: [train(rule, seed, config) for seed in range(config.seeds)] for rule in RULES}
-    return {f"{rule}/{key}": np.array([run[key] for run in own]) for rule, own in runs.items() for key in own[0]}
+    seeds = range(config.seeds)
+    runs = {
+        rule: [kept(Path(config.runs) / f"{rule}-{seed}", config, partial(train, rule, seed, config)) for seed in seeds]
+        for rule in RULES
+    }
+    return {f"{rule}/{key}": np.stack([run[key] for run in own]) for rule, own in runs.items() for key in own[0]}
 
 
 def summary(curves: Arrays) -> dict[str, dict[str, float]]:

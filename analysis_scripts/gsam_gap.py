@@ -158,7 +158,7 @@ def draw(curves: Arrays, config: Config, text: str) -> Figure:
         plot_seeds(curves[f"{config.shown}/step"][0], curves[key], axes[0], label=label, **line)
     axes[0].set(ylabel=f"curvature, α = {config.shown:g}", yscale="log")
     over_alphas(axes[1], curves, config, "gap")
-    axes[1].set(ylabel="surrogate gap h", yscale="log")
+    axes[1].set(ylabel="surrogate gap h")
     over_alphas(axes[2], curves, config, "cosine")
     axes[2].set(ylabel="cos(∇f, ∇f_p)")
     for ax in axes:

@@ -122,6 +122,7 @@ def test_the_sentence_counts_where_the_third_order_is_nearer():
     text = sentence(dict.fromkeys(QUANTITIES, rows), Config(rhos=(0.0, 0.5, 1.0)))
     assert "in 3 of 6 comparisons" in text
     assert "ρ = 1: 30.0% and 40.0%" in text
+    assert "1.0% for the gradient norm" in text
 
 
 def test_the_sentence_tells_rules_apart_by_two_standard_errors():
