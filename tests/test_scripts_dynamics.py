@@ -118,9 +118,12 @@ def test_departure_is_the_mean_over_time_of_the_relative_difference_of_means():
 def test_the_sentence_counts_where_the_third_order_is_nearer():
     from sam_sde import QUANTITIES, Config, sentence
 
-    rows = {"second": {"0.0": 0.01, "0.5": 0.2, "1.0": 0.3}, "third": {"0.0": 0.01, "0.5": 0.1, "1.0": 0.4}}
-    text = sentence(dict.fromkeys(QUANTITIES, rows), Config(rhos=(0.0, 0.5, 1.0)))
-    assert "in 3 of 6 comparisons" in text
+    rows = {
+        "second": {"0.0": 0.01, "0.2": 0.1, "0.5": 0.2, "1.0": 0.3},
+        "third": {"0.0": 0.01, "0.2": 0.0, "0.5": 0.1, "1.0": 0.4},
+    }
+    text = sentence(dict.fromkeys(QUANTITIES, rows), Config(rhos=(0.0, 0.2, 0.5, 1.0)))
+    assert "in 6 of 9 comparisons" in text
     assert "ρ = 1: 30.0% and 40.0%" in text
     assert "1.0% for the gradient norm" in text
 
