@@ -154,6 +154,7 @@ def test_alignments_at_the_first_step_are_those_of_the_rules_formulas(tmp_path):
         products=40,
         seeds=2,
         folder=str(tmp_path),
+        runs=str(tmp_path / "runs"),
     )
     table = alignment.main(config)
     curves = np.load(tmp_path / "alignment.npz")
