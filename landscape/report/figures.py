@@ -131,7 +131,7 @@ def _forest(evidence: Evidence) -> Drawn:
         f"bootstrap intervals over {drawn}. A full mark with a star: p below 0.05 by permutation, corrected for all "
         f"{len(correlations)} metrics. An interval that holds 0 is compatible with no relation."
     )
-    return "tau", "Which metric follows the gap?", caption, _figure_of(plot_tau_forest(correlations))
+    return "tau", "Kendall's tau of each metric", caption, _figure_of(plot_tau_forest(correlations))
 
 
 def _scatter(evidence: Evidence) -> Drawn:
