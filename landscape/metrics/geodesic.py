@@ -46,8 +46,8 @@ def geodesic(
         rho: radius in the metric, positive; it has no unit.
         metric: "mix" | "inv", for the pairs.
         weight_pairs: (first, second) names of parameters that matter only through their product, matrices as first @
-            second, vectors entrywise; default the query-key and value-output pairs of the attention modules. Without any pair
-            this is `worst_case_gap` in the adaptive ball with eta = 0.
+            second, vectors entrywise; default the query-key and value-output pairs of the attention modules. Without
+            any pair this is `worst_case_gap` in the adaptive ball with eta = 0.
         steps, restarts: of the ascent, as in `worst_case_gap`.
         origin: loss and gradient at w, if known already.
         generator: for random starts; default seed 0.
