@@ -9,7 +9,7 @@ from landscape.checks import require
 NAMES = {int: "an integer", float: "a number", str: "text", bool: "true or false", dict: "a mapping", list: "a list"}
 
 
-def check_types(settings: Mapping[str, Any], kinds: Mapping[str, Any], where: object) -> None:
+def check_types(settings: Mapping[Any, Any], kinds: Mapping[str, Any], where: object) -> None:
     """Raise ValueError unless every setting has a known name, and a value of its type.
 
     Args:
