@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import landscape as ls
-from landscape.plots import save_figure
+from landscape.plots import add_caption, save_figure
 from landscape.plots.style import BLUE, GREY, RED, STYLE, legend_above
 from landscape.results import versions, write_json
 from landscape.training.rules import Context
@@ -61,7 +61,9 @@ def main(config: Config) -> dict[str, Any]:
     content = {"config": asdict(config), "versions": versions(), "sentence": said, "errors": errors, "excess": excess}
     write_json(folder / "ascent_steps.json", content)
     with matplotlib.rc_context(STYLE):
-        save_figure(draw(config.steps, errors, excess), folder / "ascent_steps", ["png"])
+        figure = draw(config.steps, errors, excess)
+        add_caption(figure, said)
+        save_figure(figure, folder / "ascent_steps", ["png"])
     return content
 
 
@@ -128,7 +130,7 @@ def draw(
     steps: Sequence[int], errors: Mapping[int, Sequence[float]], excess: Mapping[str, Sequence[Sequence[float]]]
 ) -> Figure:
     """Test error over n, every seed a grey line; the excess of the loss found."""
-    figure = Figure(figsize=(7.4, 3.0), layout="compressed")
+    figure = Figure(figsize=(7.4, 3.5), layout="compressed")
     left, right = figure.subplots(1, 2)
     left.plot(steps, [[100 * x for x in errors[n]] for n in steps], color="0.75", linewidth=0.7)
     bars(
@@ -143,7 +145,7 @@ def draw(
         bars(right, steps, [interval([100 * each[i] for each in own]) for i in range(len(steps))], color, when)
     right.axhline(3, color=GREY, linewidth=0.8, linestyle=":")
     right.annotate("the paper, n = 5", (steps[0], 3), xytext=(0, 3), textcoords="offset points", fontsize=7.5)
-    right.set(xlabel="steps of ascent, n", ylabel="loss found above one step's (%)", xticks=steps)
+    right.set(xlabel="steps of ascent, n", ylabel="loss found over one step's (%)", xticks=steps)
     for ax in (left, right):
         legend_above(ax, columns=2)
     return figure

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import matplotlib
@@ -22,11 +23,12 @@ from matplotlib.lines import Line2D
 from torch.nn import functional as F
 
 import landscape as ls
-from landscape.plots import save_figure
-from landscape.plots.style import SMALL, STYLE, line_style, look, words
+from landscape.plots import add_caption, save_figure
+from landscape.plots.style import SMALL, STYLE, line_style, look
 from landscape.results import SliceBand, versions, write_json
 from landscape.vectors import unit
 
+NAMES = {"sgd": "SGD", "sam": "SAM", "asam": "ASAM", "fisher_sam": "Fisher SAM"}
 KINDS = ("adversarial", "random")
 Bands = dict[str, dict[str, SliceBand]]  # rule, kind
 
@@ -40,7 +42,7 @@ class Config:
     draws: int = 8
     points: int = 16
     adversarial: float = 1.0  # largest |e|
-    random: float = 4.0
+    random: float = 8.0
     setting: dict[str, Any] = field(default_factory=lambda: {**SETTING, "label_noise": 0.4})
     workers: int = 2
     folder: str = "figures/corruption"
@@ -79,11 +81,13 @@ def main(config: Config) -> Bands:
         for kind, band in own.items():
             band.save(folder / f"{rule}_{kind}")
     norms = {rule: [found[rule, seed]["norm"] for seed in config.seeds] for rule in config.rules}
-    said = sentence(bands)
-    content = {"config": asdict(config), "versions": versions(), "sentence": said, "weight_norms": norms}
+    text = sentence(bands, norms)
+    content = {"config": asdict(config), "versions": versions(), "sentence": text, "weight_norms": norms}
     write_json(folder / "corruption.json", content)
     with matplotlib.rc_context(STYLE):
-        save_figure(draw(bands), folder / "corruption", ["png"])
+        figure = draw(bands)
+        add_caption(figure, text)
+        save_figure(figure, folder / "corruption", ["png"])
     return bands
 
 
@@ -125,13 +129,21 @@ def endured(band: SliceBand, split: str = "test", drop: float = 0.1) -> float:
     return float(band.x[i - 1] + share * (band.x[i] - band.x[i - 1]))
 
 
-def sentence(bands: Bands) -> str:
-    """The |e| that costs ten points of test accuracy, rule by rule."""
+def said(band: SliceBand) -> str:
+    """What a network endures, in words."""
+    length = endured(band)
+    return f"{length:.2f}" if length < float(band.x[-1]) else f"more than {length:.2g}"
+
+
+def sentence(bands: Bands, norms: Mapping[str, Sequence[float]]) -> str:
+    """The |e| that costs ten points of test accuracy, rule by rule, and how long the weights are themselves."""
     parts = []
     for kind in KINDS:
-        lengths = ", ".join(f"{words(rule)} {endured(own[kind]):.2f}" for rule, own in bands.items())
+        lengths = ", ".join(f"{NAMES[rule]} {said(own[kind])}" for rule, own in bands.items())
         parts.append(f"{kind}: {lengths}")
-    return "The |e| that costs ten points of test accuracy is, " + "; ".join(parts) + "."
+    own = ", ".join(f"{NAMES[rule]} {mean(lengths):.1f}" for rule, lengths in norms.items())
+    costs = "; ".join(parts)
+    return f"The |e| that costs ten points of test accuracy is, {costs}. Mean |w|: {own}. Shaded: 90 % of test lines."
 
 
 def draw(bands: Bands) -> Figure:
@@ -140,23 +152,23 @@ def draw(bands: Bands) -> Figure:
     axes, looks = figure.subplots(2, 2, sharex="col"), look(list(bands))
     for column, kind in enumerate(KINDS):
         for row, what in enumerate(("loss", "accuracy")):
-            for rule, own in bands.items():
-                for split in own[kind].loss:
-                    curve(axes[row, column], own[kind], split, what, looks[rule][0])
+            for index, (rule, own) in enumerate(bands.items()):
+                for split in own[kind].loss:  # the first lines are the widest, so that equal ones are seen
+                    curve(axes[row, column], own[kind], split, what, looks[rule][0], 2.5 - 0.5 * index)
             axes[row, column].set(ylabel=what if what == "loss" else "accuracy (%)")
-        axes[0, column].set(title=f"{kind} corruption", yscale="log")
+        axes[0, column].set(title=f"{kind} corruption")
         axes[1, column].set(xlabel="|e|", xlim=(0, float(next(iter(bands.values()))[kind].x[-1])))
-    handles = [Line2D([], [], color=looks[rule][0], label=words(rule)) for rule in bands]
+    handles = [Line2D([], [], color=looks[rule][0], label=NAMES[rule]) for rule in bands]
     handles += [Line2D([], [], color="black", linestyle=line_style(split), label=split) for split in ("train", "test")]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=SMALL, frameon=False)
     return figure
 
 
-def curve(ax: Axes, band: SliceBand, split: str, what: str, color: str) -> None:
+def curve(ax: Axes, band: SliceBand, split: str, what: str, color: str, width: float) -> None:
     """The mean over all lines; the band of the test set's only, so that the figure stays readable."""
     scale, x = 1 if what == "loss" else 100, band.x.numpy()
-    mean = scale * band.mean(split, what=what).numpy()
-    ax.plot(x, mean, color=color, linestyle=line_style(split), linewidth=1.2)
+    middle = scale * band.mean(split, what=what).numpy()
+    ax.plot(x, middle, color=color, linestyle=line_style(split), linewidth=width)
     if split == "test":
         low, high = (scale * edge.numpy() for edge in band.band(split, what=what))
         ax.fill_between(x, low, high, color=color, alpha=0.12, linewidth=0)

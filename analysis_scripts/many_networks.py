@@ -3,6 +3,7 @@
 A network that diverges is no error here: it is kept as {"failed": message}.
 """
 
+import json
 import re
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -23,15 +24,15 @@ KEPT = "measured.json"
 SETTING: dict[str, Any] = {  # of all these scripts; the learning rate is the best for SGD in rule_table.py
     "model": "mlp",  # 0.7 s a training; with normalisation, for SAM-ON
     "model_settings": {"hidden": [64, 64], "norm": "batch"},
-    "lr": 0.1,
+    "lr": 0.02,
     "epochs": 30,
 }
 RADII: dict[str, dict[str, float]] = {  # rule to its settings, the radii as rule_table.py tuned them
     "sgd": {},
-    "sam": {"rho": 0.2},
-    "asam": {"rho": 1.0},
-    "fisher_sam": {"rho": 0.2},
-    "eigen_sam": {"rho": 0.2, "period": 50},
+    "sam": {"rho": 0.5},
+    "asam": {"rho": 5.0},
+    "fisher_sam": {"rho": 0.5},
+    "eigen_sam": {"rho": 0.5, "period": 50},
 }
 
 
@@ -42,8 +43,8 @@ def measured(
 
     Args:
         members: name to training run.
-        measure: run folder to numbers that JSON can hold; with several workers a function of a module, or a `partial`
-            of one. What it gave is not computed again.
+        measure: run folder to numbers that JSON can hold; a function of a module, or a `partial` of one with keywords.
+            What it gave is not computed again, unless the keywords are others.
         workers: processes, of one thread each; 1 stays in this process.
         progress: show a bar; None shows it on a terminal only.
     Returns:
@@ -62,7 +63,7 @@ def measured(
                 for job in as_completed([pool.submit(_one, member, measure) for member in members.values()]):
                     job.result()
                     bar.update()
-    return {name: read_json(Path(member.folder) / KEPT) for name, member in members.items()}
+    return {name: read_json(Path(member.folder) / KEPT)["found"] for name, member in members.items()}
 
 
 def data_of(config: Mapping[str, Any]) -> Images:
@@ -76,12 +77,14 @@ def slug(name: str) -> str:
 
 
 def _one(member: ls.TrainConfig, measure: Measure) -> None:
-    folder = Path(member.folder)
+    kept = Path(member.folder) / KEPT
+    asked = json.loads(json.dumps(getattr(measure, "keywords", {})))
+    if kept.exists() and read_json(kept)["asked"] == asked:
+        return
     try:
-        ls.train(member)
+        found = measure(ls.train(member))
     except ValueError as error:
         if "the loss is" not in str(error):
             raise
-        write_json(folder / KEPT, {"failed": str(error)})
-    if not (folder / KEPT).exists():
-        write_json(folder / KEPT, measure(folder))
+        found = {"failed": str(error)}
+    write_json(kept, {"asked": asked, "found": found})

@@ -27,7 +27,7 @@ from rule_variants import VARIANTS
 from torch.nn import functional as F
 
 import landscape as ls
-from landscape.plots import save_figure
+from landscape.plots import add_caption, save_figure
 from landscape.plots.style import STYLE
 from landscape.results import read_json, versions, write_json
 from landscape.training import read_log
@@ -69,7 +69,9 @@ def main(config: Config) -> list[Row]:
     content = {"config": asdict(config), "versions": versions(), "sentence": said, "rows": rows}
     write_json(folder / "rule_table.json", content)
     with matplotlib.rc_context(STYLE):
-        save_figure(draw(rows, config.variants[0]), folder / "rule_table", ["png"])
+        figure = draw(rows, config.variants[0])
+        add_caption(figure, said)
+        save_figure(figure, folder / "rule_table", ["png"])
     return rows
 
 

@@ -20,7 +20,7 @@ from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 import landscape as ls
-from landscape.plots import save_figure
+from landscape.plots import add_caption, save_figure
 from landscape.plots.style import SMALL, STYLE
 from landscape.results import read_json, versions, write_json
 
@@ -36,11 +36,10 @@ class Map:
     others: dict[str, Any] = field(default_factory=dict)
 
 
+RADII = (0.1, 0.2, 0.5, 1.0)
 MAPS = {
-    "fisher_sam": Map(("eta", "η", (0, 1, 1e2, 1e4, 1e6)), ("rho", "γ", (0.02, 0.05, 0.1, 0.2, 0.5))),
-    "eigen_sam": Map(
-        ("alpha", "α", (0, 0.05, 0.2, 0.5, 1.0)), ("rho", "ρ", (0.02, 0.05, 0.1, 0.2, 0.5)), {"period": 50}
-    ),
+    "fisher_sam": Map(("eta", "η", (0, 1, 1e3, 1e6)), ("rho", "γ", RADII)),
+    "eigen_sam": Map(("alpha", "α", (0, 0.1, 0.5, 1.0)), ("rho", "ρ", RADII), {"period": 50}),
 }
 TITLES = {"fisher_sam": "Fisher SAM", "eigen_sam": "Eigen-SAM"}
 
@@ -75,7 +74,9 @@ def main(config: Config) -> dict[str, Array]:
     content = {"config": asdict(config), "versions": versions(), "sentence": said}
     write_json(folder / "sensitivity.json", content | {"accuracy": {rule: own.tolist() for rule, own in maps.items()}})
     with matplotlib.rc_context(STYLE):
-        save_figure(draw(config.maps, maps), folder / "sensitivity", ["png"])
+        figure = draw(config.maps, maps)
+        add_caption(figure, said)
+        save_figure(figure, folder / "sensitivity", ["png"])
     return maps
 
 

@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,7 @@ def test_a_network_that_diverged_is_kept_as_such_and_a_finished_one_is_not_measu
     assert first[0.1] == {"folder": "0.1"}
     assert "the loss is" in first[1e30]["failed"]
     assert measured(members, lambda folder: {}, 1, progress=False) == first
+    assert measured(members, partial(lambda folder, n: {"n": n}, n=3), 1, progress=False)[0.1] == {"n": 3}
     assert len({slug(name) for name in ("SAM, p = 1", "SAM, p = ∞", "SAM", "GSAM, ρ follows lr")}) == 4
 
 
@@ -120,7 +122,7 @@ def test_the_table_compares_rules_at_both_budgets_and_reuses_what_is_there(tmp_p
     assert sam["epochs"]["errors"][1] == 1 - metadata["test_accuracy"]
     data = digits(0.4, seed=1)
     first = ls.Problem(model, nn.functional.cross_entropy, (data.train_inputs[:300], data.train_targets[:300]))
-    kept = json.loads((tmp_path / "sam-2-1" / "measured.json").read_text())
+    kept = json.loads((tmp_path / "sam-2-1" / "measured.json").read_text())["found"]
     assert abs(kept["lambda_max"] - float(torch.linalg.eigvalsh(hessian(first).dense())[-1])) <= kept["residual"] + 1e-5
     with (tmp_path / "figures" / "rule_table.csv").open() as file:
         assert {(line["name"], line["budget"]) for line in csv.DictReader(file)} == {
@@ -200,7 +202,10 @@ def test_corruption_starts_at_the_networks_own_loss_and_rises_along_the_gradient
     assert bands["random"].loss["test"].shape == (4, 3)
     assert bands["random"].loss["train"][:, 0].tolist() == pytest.approx([losses[0]] * 2 + [losses[1]] * 2, rel=1e-5)
     rise = (bands["adversarial"].loss["train"][:, -1] - bands["adversarial"].loss["train"][:, 0]).double() / 1e-3
-    slopes = [json.loads((tmp_path / f"sgd-{seed}" / "measured.json").read_text())["gradient"] for seed in config.seeds]
+    slopes = [
+        json.loads((tmp_path / f"sgd-{seed}" / "measured.json").read_text())["found"]["gradient"]
+        for seed in config.seeds
+    ]
     assert rise.tolist() == pytest.approx(slopes, rel=0.1)
 
 
