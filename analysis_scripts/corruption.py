@@ -16,7 +16,7 @@ from typing import Any
 
 import matplotlib
 import torch
-from many_networks import RADII, SETTING, data_of, measured
+from many_networks import NAMES, RADII, SETTING, data_of, measured
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -28,7 +28,6 @@ from landscape.plots.style import SMALL, STYLE, line_style, look
 from landscape.results import SliceBand, versions, write_json
 from landscape.vectors import unit
 
-NAMES = {"sgd": "SGD", "sam": "SAM", "asam": "ASAM", "fisher_sam": "Fisher SAM"}
 KINDS = ("adversarial", "random")
 Bands = dict[str, dict[str, SliceBand]]  # rule, kind
 

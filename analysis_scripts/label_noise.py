@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-from many_networks import RADII, SETTING, data_of, measured
+from many_networks import NAMES, RADII, SETTING, data_of, measured
 from matplotlib.figure import Figure
 from over_seeds import difference, interval
 
 import landscape as ls
 from landscape.plots import add_caption, save_figure
-from landscape.plots.style import SMALL, STYLE, look, words
+from landscape.plots.style import SMALL, STYLE, look
 from landscape.results import versions, write_json
 from landscape.training import read_log
 
@@ -92,35 +92,42 @@ def measure(folder: Path) -> dict[str, Any]:
 
 
 def sentence(runs: Mapping[str, Mapping[float, Sequence[Mapping[str, float]]]]) -> str:
-    """Where a rule's last epoch beats the first rule's, seed by seed, and by how much at most."""
+    """How far the best rule is above the first one, seed by seed: above its last epoch and above its best one."""
     base, *others = runs
     parts = []
     for share, first in runs[base].items():
-        gains = {
-            rule: difference([run["last"] for run in runs[rule][share]], [run["last"] for run in first])
-            for rule in others
-        }
-        rule = max(gains, key=lambda name: gains[name][0])
-        sure = sum(gain[1] > 0 for gain in gains.values())
-        mean, low, high = (100 * x for x in gains[rule])
-        parts.append(
-            f"{100 * share:g} % flips: {words(rule)} {mean:+.1f} [{low:+.1f}, {high:+.1f}] points of the last epoch's "
-            f"accuracy against {words(base)}, {sure} of {len(others)} rules better beyond the interval"
+        last, best = (
+            {
+                rule: difference([run["last"] for run in runs[rule][share]], [run[key] for run in first])
+                for rule in others
+            }
+            for key in ("last", "best")
         )
-    return "; ".join(parts) + "."
+        rule = max(last, key=lambda name: last[name][0])
+        parts.append(f"{100 * share:g} % flips: {NAMES[rule]} {_points(last[rule])}, {_points(best[rule])}")
+    return (
+        f"Points of the best rule's last epoch above {NAMES[base]}'s last epoch, and above its best epoch, which early "
+        f"stopping on the test set would find: {'; '.join(parts)}."
+    )
+
+
+def _points(found: Sequence[float]) -> str:
+    mean, low, high = (100 * x for x in found)
+    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 def draw(table: Intervals) -> Figure:
     """A panel a quantity, a line a rule; the markers of one share are moved apart."""
-    figure = Figure(figsize=(9.0, 3.2), layout="compressed")
+    figure = Figure(figsize=(9.0, 3.5), layout="compressed")
     axes, looks = figure.subplots(1, len(PANELS)), look(list(table))
+    axes[1].sharey(axes[0])
     for ax, (key, label) in zip(axes, PANELS.items(), strict=True):
         for index, (rule, levels) in enumerate(table.items()):
             color, marker = looks[rule]
             x = [100 * share + 1.1 * (index - (len(table) - 1) / 2) for share in levels]
             middle, low, high = zip(*([100 * end for end in own[key]] for own in levels.values()), strict=True)
             ax.vlines(x, low, high, color=color, linewidth=1.0)
-            ax.plot(x, middle, marker=marker, color=color, markersize=3.5, linewidth=0.8, label=words(rule))
+            ax.plot(x, middle, marker=marker, color=color, markersize=3.5, linewidth=0.8, label=NAMES[rule])
         shares = [100 * share for share in next(iter(table.values()))]
         ax.set(xlabel="flipped training labels (%)", ylabel=label, xticks=shares)
     lines = axes[0].get_lines()

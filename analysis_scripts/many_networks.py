@@ -34,6 +34,7 @@ RADII: dict[str, dict[str, float]] = {  # rule to its settings, the radii as rul
     "fisher_sam": {"rho": 0.5},
     "eigen_sam": {"rho": 0.5, "period": 50},
 }
+NAMES = {"sgd": "SGD", "sam": "SAM", "asam": "ASAM", "fisher_sam": "Fisher SAM", "eigen_sam": "Eigen-SAM"}
 
 
 def measured(

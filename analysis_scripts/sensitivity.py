@@ -13,7 +13,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from many_networks import SETTING, measured
+from many_networks import NAMES, SETTING, measured
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -41,7 +41,6 @@ MAPS = {
     "fisher_sam": Map(("eta", "η", (0, 1, 1e3, 1e6)), ("rho", "γ", RADII)),
     "eigen_sam": Map(("alpha", "α", (0, 0.1, 0.5, 1.0)), ("rho", "ρ", RADII), {"period": 50}),
 }
-TITLES = {"fisher_sam": "Fisher SAM", "eigen_sam": "Eigen-SAM"}
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def sentence(maps: Mapping[str, Array]) -> str:
         rows, columns = (np.ptp(np.nanmean(mean, axis)) for axis in (1, 0))
         own = MAPS[rule]
         parts.append(
-            f"{TITLES[rule]}: {100 * np.nanmin(mean):.1f} to {100 * np.nanmax(mean):.1f} %, "
+            f"{NAMES[rule]}: {100 * np.nanmin(mean):.1f} to {100 * np.nanmax(mean):.1f} %, "
             f"{100 * flat_share(values):.0f} % of the cells within the seeds' spread of the best; averages move "
             f"{100 * columns:.1f} points with {own.columns[1]} and {100 * rows:.1f} with {own.rows[1]}"
         )
@@ -137,7 +136,7 @@ def draw(settings: Mapping[str, Map], maps: Mapping[str, Array]) -> Figure:
     low, high = (end(np.stack(list(means.values()))) for end in (np.nanmin, np.nanmax))
     for ax, (rule, mean) in zip(axes, means.items(), strict=True):
         image = cells(ax, settings[rule], mean, float(low), float(high))
-        ax.set_title(f"{TITLES[rule]}: a cell's mean ± {100 * noise(maps[rule]):.1f}")
+        ax.set_title(f"{NAMES[rule]}: a cell's mean ± {100 * noise(maps[rule]):.1f}")
     figure.colorbar(image, ax=axes, label="test accuracy (%)")
     return figure
 
