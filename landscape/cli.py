@@ -21,15 +21,9 @@ from landscape.results import Slice2D
 from landscape.slices import check_slice, random_directions, slice_2d
 from landscape.slices.axis import AUTOMATIC, POINTS, Range
 from landscape.slices.normalization import NORMALIZATIONS
-<<<<<<< HEAD
-from landscape.study.member import Analysis, splits, training_problem
-from landscape.study.zoo import StudyConfig, grid, run_study
-from landscape.train_command import train_command
-=======
 from landscape.study.member import splits, training_problem
 from landscape.study_commands import demo_command, report_command, study_command
-from landscape.training import TrainConfig, train
->>>>>>> wt4-study
+from landscape.train_command import train_command
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 

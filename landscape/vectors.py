@@ -68,7 +68,7 @@ def flatten(tensors: Sequence[Tensor]) -> Vector:
     """One contiguous copy (P,) of the tensors' entries, in their common dtype, but at least float32: half the digits
     of a half-precision network are too few for what is computed from its vector."""
     dtype = reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
-    return torch.cat([tensor.detach().reshape(-1).to(dtype) for tensor in tensors])
+    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors]).to(dtype)
 
 
 def unit(vector: Vector) -> Vector:

@@ -30,7 +30,7 @@ def test_a_grid_in_yaml(tmp_path: Path) -> None:
         ("a.json", '{"axis": {}}', None, "must have the keys analysis, axes, .*, got axis"),
         ("a.json", '{"analysis": {"metric": []}}', None, "analysis must have the fields of Analysis"),
         ("a.json", "[1]", None, "must hold names and values, got list"),
-        ("a.json", "{", None, "must be readable"),
+        ("a.json", "{", None, "must be a readable"),
         ("a.json", "{}", "{}", "--settings belongs to a .csv table"),
         ("a.csv", "", '{"axes": {}}', "must have the keys analysis, families, workers, got axes"),
     ],

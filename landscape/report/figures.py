@@ -3,11 +3,11 @@
 What a study did not compute (slices, densities, the log of a training run) has no figure.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from math import ceil, isfinite
+from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -27,6 +27,7 @@ from landscape.plots import (
 )
 from landscape.plots.style import SMALL, STYLE, look, words
 from landscape.report.evidence import Evidence
+from landscape.report.panels import panels, share_limits, without_legends
 from landscape.results import Slice1D, Slice2D
 from landscape.study.member import DENSITY, LINE, PLANE, load_density
 from landscape.training import read_log
@@ -131,7 +132,7 @@ def _forest(evidence: Evidence) -> Drawn:
         f"bootstrap intervals over {drawn}. A full mark with a star: p below 0.05 by permutation, corrected for all "
         f"{len(correlations)} metrics. An interval that holds 0 is compatible with no relation."
     )
-    return "tau", "Which metric follows the gap?", caption, _figure_of(plot_tau_forest(correlations))
+    return "tau", "Kendall's tau of each metric", caption, _figure_of(plot_tau_forest(correlations))
 
 
 def _scatter(evidence: Evidence) -> Drawn:
@@ -159,7 +160,7 @@ def _scatter(evidence: Evidence) -> Drawn:
     )
     names = [name for name in correlations if any(isfinite(row[name]) for row in evidence.rows)]
     size: dict[str, Any] = {"columns": 5, "width": 2.1, "height": 1.75} if many else {}
-    return "metrics", "Metrics against the gap", caption, _panels(names, draw, legend=True, **size)
+    return "metrics", "Metrics against the gap", caption, panels(names, draw, legend=True, **size)
 
 
 def _psi(evidence: Evidence) -> Drawn:
@@ -195,9 +196,9 @@ def _spectra(shown: Mapping[str, Path]) -> Drawn:
         f"smoothed by a Gaussian of standard deviation {bandwidth:.2g}, with a band of two standard errors over the "
         "probes on the logarithmic scale; one pair of axes for all."
     )
-    figure = _panels(list(shown), draw)
-    _without_legends(figure)  # the caption says it
-    _share_limits(figure)
+    figure = panels(list(shown), draw)
+    without_legends(figure)  # the caption says it
+    share_limits(figure)
     return "spectra", "Hessian spectra", caption, figure
 
 
@@ -215,7 +216,7 @@ def _planes(shown: Mapping[str, Path], split: str) -> Drawn:
         "same two random directions, filter-normalised as Li et al. 2018 have it: 1 moves every filter by its own "
         f"norm. One colour scale; cosine between the directions {float(sample.cosine):.3f}."
     )
-    return f"planes_{split}", f"Loss surfaces, {split}", caption, _panels(list(shown), draw, layout="compressed")
+    return f"planes_{split}", f"Loss surfaces, {split}", caption, panels(list(shown), draw, layout="compressed")
 
 
 def _lines(shown: Mapping[str, Path]) -> Drawn:
@@ -225,8 +226,8 @@ def _lines(shown: Mapping[str, Path]) -> Drawn:
         ax.set_title(words(rule))
 
     caption = "Loss (left axis, blue) and accuracy (right, red) along the first direction; train solid, test dashed."
-    figure = _panels(list(shown), draw, legend=True)
-    _share_limits(figure)
+    figure = panels(list(shown), draw, legend=True)
+    share_limits(figure)
     return "lines", "Loss along one direction", caption, figure
 
 
@@ -238,7 +239,7 @@ def _curves(shown: Mapping[str, Path]) -> Drawn:
 
     caption = "Loss and accuracy over the epochs; training values are means over the epoch's batches as they were met."
     keys = ["train_loss", "test_loss", "train_accuracy", "test_accuracy"]
-    return "training", "Training", caption, _panels(keys, draw, columns=2, legend=True)
+    return "training", "Training", caption, panels(keys, draw, columns=2, legend=True)
 
 
 def _plane(plane: Slice2D, split: str, ax: Axes, rule: str, low: float, high: float) -> None:
@@ -258,55 +259,6 @@ def _densities(shown: Mapping[str, Path], ax: Axes) -> None:
         plot_density(load_density(folder), ax, label=words(rule), color=color, bandwidth=bandwidth)
     handles = [line for line in ax.get_lines() if not str(line.get_label()).startswith("_")]
     ax.legend(handles=handles, loc="upper right", frameon=False)
-
-
-def _panels(
-    names: Sequence[str],
-    draw: Callable[[str, Axes], None],
-    *,
-    columns: int = 3,
-    width: float = 3.2,
-    height: float = 2.4,
-    legend: bool = False,
-    layout: Literal["constrained", "compressed"] = "constrained",
-) -> Figure:
-    """One panel a name, with one legend for all above them or none."""
-    columns = min(columns, len(names))
-    lines = ceil(len(names) / columns)
-    figure = Figure(figsize=(width * columns, height * lines), layout=layout)
-    grid = figure.subplots(lines, columns, squeeze=False).ravel()
-    for ax, name in zip(grid, names, strict=False):
-        draw(name, ax)
-    for ax in grid[len(names) :]:
-        ax.remove()
-    _one_legend(figure, list(grid[: len(names)]), legend)
-    return figure
-
-
-def _one_legend(figure: Figure, axes: Sequence[Axes], shown: bool) -> None:
-    first = axes[0].get_legend()
-    if shown and first is not None:
-        labels = [text.get_text() for text in first.get_texts()]
-        own = axes[0].get_legend_handles_labels()[0]
-        handles: Sequence[Any] = own if len(own) == len(labels) else first.legend_handles  # twin axes share one legend
-        figure.legend(handles, labels, loc="outside upper center", ncols=min(6, len(labels)), frameon=False)
-        _without_legends(figure)
-
-
-def _without_legends(figure: Figure) -> None:
-    for ax in figure.axes:
-        legend = ax.get_legend()
-        if legend is not None:
-            legend.remove()
-
-
-def _share_limits(figure: Figure) -> None:
-    """Give all panels the same axes; twin axes have theirs in common already."""
-    panels = [ax for ax in figure.axes if ax.get_ylabel() != "accuracy"]
-    xs, ys = ([limit for ax in panels for limit in get(ax)] for get in (Axes.get_xlim, Axes.get_ylim))
-    for ax in panels:
-        ax.set_xlim(min(xs), max(xs))
-        ax.set_ylim(min(ys), max(ys))
 
 
 def _bandwidth(shown: Mapping[str, Path]) -> float:

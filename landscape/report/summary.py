@@ -68,7 +68,7 @@ def limits(evidence: Evidence) -> list[str]:
         f"The networks stop at training losses from {_extreme(rows, 'train_loss', min)} to "
         f"{_extreme(rows, 'train_loss', max)}: sharpness is compared between networks that fit the data unequally "
         "well, which the partial correlation takes into account by ranks only.",
-        f"What was not varied is not answered for: only {_list(evidence.axes) or 'nothing'} was.",
+        f"What was not varied is not answered for. Varied: {_list(evidence.axes) or 'nothing'}.",
     ]
     if any(row.get("label_noise", 0) > 0 for row in rows):
         sentences.append(

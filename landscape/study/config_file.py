@@ -1,12 +1,11 @@
 """A study from a file: a grid in JSON or YAML, or a CSV table of the user's own checkpoints."""
 
-import json
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from landscape.checks import require
+from landscape.settings_file import read_settings
 from landscape.study.member import Analysis
 from landscape.study.own_checkpoint import read_checkpoints
 from landscape.study.zoo import StudyConfig, grid
@@ -30,7 +29,7 @@ def read_study(path: Path, runs: Path, settings: Path | None = None) -> StudyCon
     own = path.suffix == ".csv"
     require(own or settings is None, "--settings belongs to a .csv table; a grid has its settings in its own file")
     source = settings if own else path
-    content = _read(source) if source else {}
+    content = read_settings(source) if source else {}
     allowed = [key for key in KEYS if not (own and key in OF_A_GRID)]
     unknown = ", ".join(sorted(str(key) for key in content if key not in allowed))
     require(not unknown, f"{source} must have the keys {', '.join(allowed)}, got {unknown}")
@@ -45,20 +44,3 @@ def read_study(path: Path, runs: Path, settings: Path | None = None) -> StudyCon
         else grid(runs, content.get("base", {}), content.get("axes", {}), content.get("per_optimizer"))
     )
     return StudyConfig(members, analysis, content.get("workers", 2), families)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """One JSON or YAML mapping; YAML needs the package PyYAML."""
-    parse, broken = json.loads, ValueError
-    if path.suffix in (".yaml", ".yml"):
-        try:
-            yaml = import_module("yaml")
-        except ImportError as error:
-            raise ValueError(f"{path} needs PyYAML: pip install pyyaml, or write the study as JSON") from error
-        parse, broken = yaml.safe_load, yaml.YAMLError
-    try:
-        content = parse(path.read_text())
-    except (OSError, UnicodeDecodeError, broken) as error:
-        raise ValueError(f"{path} must be readable: {' '.join(str(error).split())}") from error
-    require(isinstance(content, dict), f"{path} must hold names and values, got {type(content).__name__}")
-    return dict(content)

@@ -14,11 +14,12 @@ from torch import Tensor
 from landscape.checks import integer_in, not_negative, one_of, positive, require
 from landscape.data import Augmentation, check_source
 from landscape.models import build
+from landscape.settings_file import read_settings
 from landscape.training.adahessian import AdaHessian
-from landscape.training.config_file import read_settings
 from landscape.training.lookahead import lookahead
 from landscape.training.objectives import OBJECTIVES, Objective
 from landscape.training.rules import RULES, Rule
+from landscape.training.setting_types import check_types
 
 OPTIMIZERS = ("sgd", *RULES, "adahessian")
 FOUND_BY_THE_TRAINER = {"eigen_sam": "top", "ssam_f": "fisher"}  # the argument that no setting can hold
@@ -115,7 +116,9 @@ class TrainConfig:
         Raises:
             ValueError: if the file is broken, or holds an unknown name or a value of the wrong type.
         """
-        settings = read_settings(path, {item.name: item.type for item in fields(cls)}) | changes
+        settings = read_settings(path)
+        check_types(settings, {item.name: item.type for item in fields(cls)}, path)
+        settings |= changes
         require("folder" in settings, f"folder must be given, in {path} or beside it")
         return cls(**settings)
 
