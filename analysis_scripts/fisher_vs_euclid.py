@@ -132,7 +132,7 @@ def scale(divergence: Callable[[Tensor], float], way: Tensor, amount: float) -> 
     high = 1e-3
     while over(high) < 0:
         high *= 2
-    return float(brentq(over, high / 2, high, rtol=1e-3)) if over(high / 2) < 0 else high / 2
+    return float(brentq(over, 0.0, high, rtol=3e-4))
 
 
 def ratios(rows: Sequence[Mapping[str, Any]], rule: str, geometry: str, amount: float, key: str) -> dict[int, Tensor]:
