@@ -182,7 +182,7 @@ def sentence_of(config: Config, minima: dict[str, dict[str, Any]], ends: dict[st
         f"Agrees: a flat minimum at {where['flat']}, a sharp, slightly deeper one at {where['sharp']}; of "
         f"{len(config.starts)} starts{fast}, {to_flat[gamma + fast]} end in the flat one by {gamma}, "
         f"{to_flat[rho + fast]} by {rho}. Differs: without momentum {gamma} takes {to_flat[gamma + slow]} there; and "
-        f"{wide}, about as wide as the ellipse at the start, takes {to_flat[wide + fast]}{fast}: the radius decides, "
+        f"{wide}, about as wide as the ellipse at the start, takes {to_flat[wide + fast]} with it: the radius decides, "
         "not the metric alone."
     )
 

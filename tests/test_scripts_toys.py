@@ -52,7 +52,7 @@ def test_natural_gradient_toy(tmp_path):
     assert tails["F̄, p = ½, fixed α"] == pytest.approx(0.2)  # 0.1, -0.2, 0.1, ...
     assert found["exponents"] == pytest.approx({"F̄, p = ½, α / √k": -0.5, "F̄, p = ½, α / k": -1.0}, abs=0.1)
     assert json.loads((tmp_path / "natural_gradient.json").read_text())["sentence"].startswith("Agrees")
-    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".npz", ".png", ".pdf"}
+    assert {path.suffix for path in tmp_path.iterdir()} >= {".json", ".npz", ".png"}
 
 
 def test_the_fisher_ellipse_is_that_of_the_divergence():
@@ -106,7 +106,7 @@ def test_adahessian_toy(tmp_path):
     with_average, without = (found["rippled"][f"lr 1, β₂ {beta2}"] for beta2 in ("0.999", "0"))
     assert abs(with_average["end_from_start"]) < 0.01 < abs(without["end_from_start"])
     assert found["quadratic"]["AdaHessian"] < 1e-12 < found["quadratic"]["gradient descent"]
-    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".npz", ".png", ".pdf"}
+    assert {path.suffix for path in tmp_path.iterdir()} >= {".json", ".npz", ".png"}
 
 
 @pytest.mark.parametrize("t", [0.7, 1.5])
@@ -122,12 +122,12 @@ def test_both_sharpnesses_of_both_solutions_have_closed_forms(t):
 def test_adam_implicit_bias(tmp_path, monkeypatch):
     import adam_implicit_bias as script
 
-    config = script.Config(
-        ts=(0.7, 1.5), seeds=3, steps=0, cooling=800, lr_sgd=0.05, lr_adam=0.02, folder=str(tmp_path)
-    )
+    settings = {"ts": (0.7, 1.5), "starts": (0.3, 0.8), "seeds": 2, "steps": 0, "cooling": 100}
+    config = script.Config(**settings, folder=str(tmp_path))
     found = script.main(config)
-    for name in script.OPTIMIZERS:  # clean labels alone: a minimum, whichever
-        assert max(found["by_t"][name]["loss"]["mean"]) < 1e-6
+    for own in found["by_t"].values():  # it starts on a minimum, and without noise stays there
+        assert max(own["loss"]["mean"]) < 1e-25
+        assert own["sparse"]["mean"] == pytest.approx([0.55, 0.55])
     monkeypatch.setattr(script, "train", lambda *_: pytest.fail("finished networks are trained again"))
     assert script.main(config) == found
-    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".npz", ".png", ".pdf"}
+    assert {path.suffix for path in tmp_path.iterdir()} >= {".json", ".npz", ".png"}
