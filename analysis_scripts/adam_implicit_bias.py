@@ -23,7 +23,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import torch
-from finished import finished
+from kept import kept_tensors
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
@@ -125,7 +125,10 @@ def networks(config: Config) -> dict[str, Tensor]:
 def main(config: Config) -> dict[str, Any]:
     """Train, measure, write data, settings, the sentence and the figure."""
     folder = Path(config.folder)
-    found = {name: columns(config, own) for name, own in finished(folder / "networks", config, networks).items()}
+    found = {
+        name: columns(config, own)
+        for name, own in kept_tensors(folder / "networks", config, lambda: networks(config)).items()
+    }
     table = {
         name: {key: {"mean": v.mean((1, 2)).tolist(), "stderr": error(v).tolist()} for key, v in own.items()}
         for name, own in found.items()

@@ -15,7 +15,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import torch
-from finished import finished
+from kept import kept_tensors
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -129,7 +129,7 @@ def main(config: Config) -> dict[str, Any]:
     """Minima, landscape and runs; writes data, settings, the sentence and the figure."""
     folder = Path(config.folder)
     minima = {name: minimum(guess) for name, guess in GUESSES.items()}
-    paths = finished(folder / "runs", config, all_runs)
+    paths = kept_tensors(folder / "runs", config, lambda: all_runs(config))
     ends = {name: [ending(minima, path) for path in own] for name, own in paths.items()}
     surface = landscape_of(config)
     surface.save(folder / "landscape")

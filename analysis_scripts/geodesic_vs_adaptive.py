@@ -18,7 +18,7 @@ from typing import Any
 
 import matplotlib
 import torch
-from finished import finished
+from kept import kept_tensors
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor, nn
@@ -112,7 +112,7 @@ def sharpness(config: Config, u: Tensor, v: Tensor, rho: float) -> dict[str, flo
     found = {"adaptive": ls.metrics.worst_case_gap(problem, rho=rho, geometry="adaptive", steps=steps, origin=origin)}
     for metric in ("inv", "mix"):
         found[metric] = ls.metrics.geodesic(
-            problem, rho=rho, metric=metric, pairs=[("u", "v")], steps=steps, origin=origin
+            problem, rho=rho, metric=metric, weight_pairs=[("u", "v")], steps=steps, origin=origin
         )
     return {name: float(own.value) for name, own in found.items()}
 
@@ -130,8 +130,8 @@ def measure(config: Config, networks: Mapping[str, Tensor]) -> dict[str, Tensor]
 def main(config: Config) -> dict[str, Any]:
     """Train, measure, correlate; writes data, settings, the sentence and the figure."""
     folder = Path(config.folder)
-    networks = finished(folder / "networks", config, train)
-    values = finished(folder / "sharpness", config, lambda config: measure(config, networks))
+    networks = kept_tensors(folder / "networks", config, lambda: train(config))
+    values = kept_tensors(folder / "sharpness", config, lambda: measure(config, networks))
     truth = regression(config)[2]
     gap = (networks["u"] * networks["v"] - truth).square().sum(1) - networks["loss"]
     table = {"generalization_gap": gap, "init": networks["init"], "lr": networks["lr"], **values}

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from landscape.results import read_json, versions, write_json
 from landscape.whole_files import replacing
@@ -34,3 +36,9 @@ def kept(path: Path, config: Any, compute: Callable[[], Arrays]) -> Arrays:
         np.savez_compressed(partial, **found)  # type: ignore[arg-type]
     write_json(manifest, {"config": settings, "versions": versions()})
     return found
+
+
+def kept_tensors(path: Path, config: Any, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The same for tensors."""
+    found = kept(path, config, lambda: {name: own.numpy() for name, own in compute().items()})
+    return {name: torch.from_numpy(own) for name, own in found.items()}

@@ -17,7 +17,7 @@ NAMES = (
     "adahessian_toy",
     "adam_implicit_bias",
     "geodesic_vs_adaptive",
-    "finished",
+    "kept",
 )
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
