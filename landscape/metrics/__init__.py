@@ -1,8 +1,8 @@
 """Sharpness metrics: each a function of a `Problem` that gives an `Estimate`.
 
 `METRICS` lists those that `analyze` knows, with the settings it runs them at. To add one, write its function in the
-file of its family and name it here; if it can use the loss and gradient at w (`origin`) or the leading eigenpairs
-(`pairs`), it takes them as keywords of these names, and `analyze` computes them once for all.
+file of its family, say with `@measured(about=...)` how many gradient-times it takes, and name it here. Work that others
+do as well (`origin`, `pairs`, `density`: see `shared.py`) it takes as keywords of these names.
 """
 
 from collections.abc import Callable

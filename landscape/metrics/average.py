@@ -11,12 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from landscape.checks import integer_in, not_negative, one_of, positive
+from landscape.cost import FORWARD
 from landscape.isolation import random_source
+from landscape.metrics.measured import measured
 from landscape.problem import Problem
 from landscape.results import Estimate, standard_error
 from landscape.vectors import normal_like
 
 
+@measured(about=lambda settings: FORWARD * (1 + settings["draws"]))
 def average_gap(
     problem: Problem,
     *,

@@ -11,11 +11,14 @@ import torch
 
 from landscape.batches import join, rows
 from landscape.checks import integer_in
+from landscape.cost import FORWARD, GRADIENT
+from landscape.metrics.measured import measured
 from landscape.metrics.worst_case import exact, worst_case_gap
 from landscape.problem import Problem
 from landscape.results import Estimate
 
 
+@measured(about=GRADIENT + FORWARD)
 def m_sharpness(
     problem: Problem,
     *,

@@ -3,18 +3,28 @@
 Source: Keskar et al. 2017, arXiv:1609.04836; Jastrzebski et al. 2020, arXiv:2002.09572 (the ratio); Foret et al. 2021.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 from landscape.checks import integer_in, one_of
+from landscape.cost import GRADIENT, HESSIAN
 from landscape.curvature import ggn, hessian
 from landscape.isolation import random_source
 from landscape.linalg import diagonal, top_eigenpairs
 from landscape.linalg import trace as operator_trace
+from landscape.metrics.measured import measured
 from landscape.metrics.worst_case import Origin, exact
 from landscape.problem import Problem
 from landscape.results import EigenPairs, Estimate
 
+PAIRS_COST = 30 * HESSIAN  # of `leading_pairs`, about
 GROUPS = 4  # independent diagonals, for the jackknife of the square root
+
+
+def _pairs_cost(own: Mapping[str, Any]) -> float:
+    return 0.0 if own["pairs"] else PAIRS_COST
 
 
 def leading_pairs(problem: Problem, generator: torch.Generator | None = None) -> EigenPairs:
@@ -22,6 +32,7 @@ def leading_pairs(problem: Problem, generator: torch.Generator | None = None) ->
     return top_eigenpairs(hessian(problem), min(5, problem.size), which="LA", tol=1e-3, generator=generator)
 
 
+@measured(about=_pairs_cost)
 def lambda_max(
     problem: Problem, *, pairs: EigenPairs | None = None, generator: torch.Generator | None = None
 ) -> Estimate:
@@ -43,6 +54,7 @@ def lambda_max(
     )
 
 
+@measured(about=_pairs_cost)
 def lambda_max_over_lambda_5(
     problem: Problem, *, pairs: EigenPairs | None = None, generator: torch.Generator | None = None
 ) -> Estimate:
@@ -60,11 +72,13 @@ def lambda_max_over_lambda_5(
     return Estimate(value=ratio, stderr=stderr, matvecs=pairs.matvecs)
 
 
+@measured(about=lambda settings: HESSIAN * settings["matvecs"])
 def trace(problem: Problem, *, matvecs: int = 60, generator: torch.Generator | None = None) -> Estimate:
     """Trace of the Hessian by XTrace with `matvecs` products (`landscape.trace` takes other operators and methods)."""
     return operator_trace(hessian(problem), matvecs=matvecs, generator=generator)
 
 
+@measured(about=lambda own: 0.0 if own["origin"] else GRADIENT)
 def gradient_norm(
     problem: Problem, *, origin: Origin | None = None, generator: torch.Generator | None = None
 ) -> Estimate:
@@ -73,6 +87,7 @@ def gradient_norm(
     return exact(float(g.norm()))
 
 
+@measured(about=lambda settings: HESSIAN * settings["matvecs"])
 def adam_sharpness(
     problem: Problem, *, operator: str = "hessian", matvecs: int = 64, generator: torch.Generator | None = None
 ) -> Estimate:

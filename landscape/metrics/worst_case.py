@@ -5,13 +5,18 @@ go on by ascent on the true loss. At a stationary point the Euclidean gap is ½ 
 Source: Foret et al. 2021, arXiv:2010.01412; Zhuang et al. 2022, arXiv:2203.08065 (surrogate gap).
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from landscape.checks import integer_in, positive
+from landscape.cost import FORWARD, GAUSS_NEWTON, GRADIENT
 from landscape.isolation import random_source
 from landscape.metrics.balls import Ball, FisherBall, ball
+from landscape.metrics.measured import measured
 from landscape.problem import Problem
 from landscape.results import Estimate
 from landscape.vectors import unit
@@ -19,6 +24,15 @@ from landscape.vectors import unit
 Origin = tuple[Tensor, Tensor]  # loss () and gradient (P,) at the model's own weights
 
 
+def _expected_cost(settings: Mapping[str, Any]) -> float:
+    """One forward pass for one step, else a gradient a step; the Fisher ball's linear systems come on top."""
+    starts = 1 + settings["restarts"]
+    climb = starts * (FORWARD if settings["steps"] == 1 else GRADIENT * settings["steps"])
+    solved = 2 * starts * (settings["steps"] - 1) + 1
+    return climb + (GAUSS_NEWTON * settings["max_matvecs"] * solved if settings["geometry"] == "fisher" else 0.0)
+
+
+@measured(about=FORWARD)
 def surrogate_gap(
     problem: Problem, *, rho: float = 0.05, origin: Origin | None = None, generator: torch.Generator | None = None
 ) -> Estimate:
@@ -50,6 +64,7 @@ def surrogate_gap(
     )
 
 
+@measured(about=_expected_cost)
 def worst_case_gap(
     problem: Problem,
     *,
