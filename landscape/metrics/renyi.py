@@ -18,7 +18,7 @@ from landscape.operator import CurvatureOperator
 from landscape.problem import Problem
 from landscape.results import EigenPairs, Estimate, SpectralDensity
 
-PROBES, STEPS = 4, 12  # of the density that `analyze` shares
+PROBES, STEPS = 3, 15  # of the density that `analyze` shares
 
 
 @measured(about=lambda own: 0.0 if own["density"] else HESSIAN * own["probes"] * own["steps"])
@@ -45,7 +45,8 @@ def renyi(
         density: the Hessian's, if known already; replaces probes and steps where `by` is None.
         generator: default seed 0.
     Returns:
-        Estimate, value and stderr () or (layers,); the error is that of the quadrature's probes.
+        Estimate, value and stderr () or (layers,); the error is that of the quadrature's probes, not of its steps: |λ|
+        has a kink at 0, so that networks should be compared at the same number.
     Raises:
         ValueError: if an argument is out of range, or the Hessian is zero.
     """
