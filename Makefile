@@ -16,6 +16,7 @@ demo: $(VENV)/installed
 bench: $(VENV)/installed
 	$(BIN)/python analysis_scripts/benchmarks/curvature.py
 	$(BIN)/python analysis_scripts/benchmarks/slices.py
+	$(BIN)/python analysis_scripts/benchmarks/steps.py
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest

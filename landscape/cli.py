@@ -1,9 +1,7 @@
 """The console command: landscape train | analyze | slice | study | report | demo."""
 
-import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
@@ -28,7 +26,7 @@ from landscape.slices.axis import AUTOMATIC, POINTS, Range
 from landscape.slices.normalization import NORMALIZATIONS
 from landscape.study.member import Analysis, splits, training_problem
 from landscape.study.zoo import StudyConfig, grid, run_study
-from landscape.training import TrainConfig, train
+from landscape.train_command import train_command
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 TEXT = click.Path(dir_okay=False, path_type=Path)
@@ -58,35 +56,7 @@ def main() -> None:
         sys.exit(2)
 
 
-def _train_options(command: Callable[..., None]) -> Callable[..., None]:
-    """An option for every plain field of TrainConfig."""
-    for item in reversed(fields(TrainConfig)):
-        if item.type in (int, float, str, bool) and item.name != "folder":
-            flag = f"--{item.name.replace('_', '-')}"
-            kind = f"{flag}/--no-{item.name.replace('_', '-')}" if item.type is bool else flag
-            command = click.option(kind, item.name, type=item.type, default=item.default, show_default=True)(command)
-    return command
-
-
-@cli.command("train")
-@click.argument("folder", type=FOLDER)
-@_train_options
-@click.option("--rule-set", "rule_settings", multiple=True, metavar="KEY=VALUE", help="A setting of the rule: rho=0.1.")
-@click.option(
-    "--objective-set",
-    "objective_settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="A setting of the objective: tau=5.",
-)
-@click.option(
-    "--model-set", "model_settings", multiple=True, metavar="KEY=VALUE", help="A setting of the model: width=8."
-)
-def train_command(folder: Path, **settings: Any) -> None:
-    """Train a network into FOLDER; the same command goes on with an interrupted run."""
-    for name in ("rule_settings", "objective_settings", "model_settings"):
-        settings[name] = _pairs(settings[name])
-    click.echo(f"{train(TrainConfig(folder=folder, **settings))}")
+cli.add_command(train_command)
 
 
 def _names(options: Sequence[str | None]) -> list[str]:
@@ -290,20 +260,6 @@ def _study_config(path: Path, runs: Path) -> StudyConfig:
         raise ValueError(f"{path}: analysis must have the fields of Analysis: {error}") from error
     members = grid(runs, content.get("base", {}), content.get("axes", {}), content.get("per_optimizer"))
     return StudyConfig(members, analysis, content.get("workers", 2))
-
-
-def _pairs(items: tuple[str, ...]) -> dict[str, Any]:
-    """KEY=VALUE texts as a dict; values are JSON where they can be, else text."""
-    found = {}
-    for item in items:
-        key, separator, value = item.partition("=")
-        if not separator:
-            raise ValueError(f"settings must be KEY=VALUE, got {item!r}")
-        try:
-            found[key] = json.loads(value)
-        except ValueError:
-            found[key] = value
-    return found
 
 
 if __name__ == "__main__":

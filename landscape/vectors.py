@@ -121,16 +121,20 @@ def filter_norms(w: Vector, layout: Layout) -> Vector:
 
 
 @contextmanager
-def displaced(parameters: Sequence[Tensor], w: Vector) -> Iterator[None]:
-    """Move the parameters to `w` for the duration of the block, then back, bit for bit."""
-    saved = [p.detach().clone() for p in parameters]
+def displaced(parameters: Sequence[Tensor], e: Vector) -> Iterator[None]:
+    """Move the parameters by `e` for the duration of the block, then back, bit for bit; keeps one copy of them."""
+    w = flatten(parameters)
     try:
-        assign(parameters, w)
+        with torch.no_grad():
+            for p, piece in zip(parameters, e.split([p.numel() for p in parameters]), strict=True):
+                p.add_(piece.view_as(p))
+                del piece  # nor is e kept, unless the caller keeps it
+        del e
+        torch.clear_autocast_cache()  # else an autocast block around the whole goes on with its casts of w
         yield
     finally:
-        with torch.no_grad():
-            for p, value in zip(parameters, saved, strict=True):
-                p.copy_(value)
+        assign(parameters, w)
+        torch.clear_autocast_cache()
 
 
 def assign(parameters: Sequence[Tensor], w: Vector) -> None:

@@ -4,9 +4,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import torch
+
+import landscape as ls
 
 SCRIPTS = Path(__file__).parents[1] / "analysis_scripts" / "benchmarks"
-MODULES = ("accuracy", "contenders", "curvature", "figure", "measure", "peak", "products", "setting", "slices")
+MODULES = ("accuracy", "contenders", "curvature", "figure", "measure", "peak", "products", "setting", "slices", "steps")
 
 
 @pytest.fixture
@@ -56,6 +59,32 @@ def test_a_quick_run_of_slices_agrees_with_the_weights_rebuilt_point_by_point(sc
     assert capsys.readouterr().out.splitlines()[-1].startswith("grid of 5 x 5")
 
 
+def test_a_quick_run_of_steps_has_every_rule_and_ends_with_its_table(scripts, tmp_path, capsys):
+    from steps import QUICK, RULES, Config, main
+
+    found = main(replace(Config(out=tmp_path), **QUICK), memory=False)
+    assert set(found["over_sgd"]) == {*RULES, "eigen_sam", "by_hand"}
+    assert found["over_sgd"]["sgd"] == found["over_sam"]["sam"] == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"steps.json", "steps.png", "steps.pdf"}
+    assert capsys.readouterr().out.splitlines()[-1].startswith("SAM written by hand")
+
+
+def test_sam_written_by_hand_is_the_rule(scripts):
+    from steps import Network
+
+    ends = []
+    for name in ("by_hand", "rule"):
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Tanh(), torch.nn.Linear(7, 3)).double()
+        network = Network(model, torch.randn(6, 5, dtype=torch.float64), torch.randint(3, (6,)))
+        step = network.by_hand if name == "by_hand" else network.step(ls.rules.sam())
+        for _ in range(3):
+            step()
+        ends.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    torch.testing.assert_close(*ends, rtol=0, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("default")
 def test_a_process_for_memory_gets_the_same_config(scripts):
     from peak import config_from
     from setting import Config

@@ -146,29 +146,6 @@ def test_without_pairs_it_is_the_adaptive_ball() -> None:
         assert geodesic(problem, rho=0.2, steps=steps).value.item() == pytest.approx(expected.item(), rel=1e-9)
 
 
-class Clip(nn.Module):
-    def __init__(self, heads: int, out: str) -> None:
-        super().__init__()
-        self.num_heads = heads
-        for name in ("q_proj", "k_proj", "v_proj", out):
-            setattr(self, name, nn.Linear(4, 4))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.v_proj(x)
-
-
-def test_known_modules_are_found_and_rotary_ones_left_alone() -> None:
-    data = [(normal(4, 4), normal(4, 4))]
-    assert [pair.G.shape for pair in attention_pairs(Problem(Clip(2, "out_proj"), F.mse_loss, data))] == [
-        (2, 5, 2),
-        (2, 4, 2),
-    ]
-    assert attention_pairs(Problem(Clip(2, "o_proj"), F.mse_loss, data)) == []
-    frozen = Clip(2, "out_proj")
-    frozen.k_proj.requires_grad_(False)
-    assert attention_pairs(Problem(frozen, F.mse_loss, data)) == []
-
-
 def test_bad_settings() -> None:
     with pytest.raises(ValueError, match="metric must be one of"):
         geodesic(scalar(), metric="flat")

@@ -7,7 +7,7 @@ from quadratics import quadratic, symmetric
 
 from landscape.curvature import hessian, hessian_blocks
 from landscape.linalg import spectral_density
-from landscape.metrics import renyi
+from landscape.metrics import renyi, whole_density
 
 SPECTRUM = torch.tensor([-2.0, -0.1, 0.0, 0.3, 0.5, 1.0, 4.0, 8.0], dtype=torch.float64)
 
@@ -78,3 +78,15 @@ def test_bad_settings() -> None:
         renyi(quadratic(symmetric(SPECTRUM)), by="module")
     with pytest.raises(ValueError, match="the Hessian is zero"):
         renyi(quadratic(torch.zeros(3, 3).double()))
+
+
+def test_several_orders_share_one_density_also_by_layer() -> None:
+    problem = make("mlp").problem()
+    orders, density = (0.5, 1.5, 2.0), whole_density(problem)
+    together = renyi(problem, order=orders, density=density)
+    each = [renyi(problem, order=order, density=density).value for order in orders]
+    assert torch.equal(together.value, torch.stack(each))
+    assert together.matvecs == density.matvecs
+    by_layer = renyi(problem, order=orders, by="layer", probes=3, steps=4)
+    assert by_layer.value.shape == by_layer.stderr.shape == (3, 2)
+    assert torch.equal(by_layer.value[2], renyi(problem, order=2.0, by="layer", probes=3, steps=4).value)

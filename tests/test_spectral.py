@@ -4,7 +4,17 @@ from cases import make
 from quadratics import quadratic, symmetric
 
 from landscape.curvature import ggn, hessian
-from landscape.metrics import adam_sharpness, gradient_norm, lambda_max, lambda_max_over_lambda_5, trace
+from landscape.metrics import (
+    adam_sharpness,
+    eigenvalues_above,
+    frobenius_norm,
+    gradient_norm,
+    lambda_max,
+    lambda_max_ggn,
+    lambda_max_over_lambda_5,
+    trace,
+    whole_density,
+)
 
 
 def test_the_top_of_the_spectrum_equals_the_dense_one() -> None:
@@ -65,3 +75,42 @@ def test_adam_sharpness_settings() -> None:
         adam_sharpness(make("mlp").problem(), operator="fisher")
     with pytest.raises(ValueError, match="matvecs must be an integer at least 16, got 8"):
         adam_sharpness(make("mlp").problem(), matvecs=8)
+
+
+def test_the_gauss_newton_versions_equal_the_dense_ones() -> None:
+    problem = make("mlp").problem()
+    G = ggn(problem).dense()
+    top = lambda_max_ggn(problem)
+    assert abs(top.value - torch.linalg.eigvalsh(G)[-1]) <= top.stderr + 1e-12
+    found = trace(problem, operator="ggn", matvecs=problem.size)
+    assert found.value.item() == pytest.approx(G.trace().item(), rel=1e-9)
+
+
+def test_frobenius_norm_and_count_of_a_known_spectrum() -> None:
+    spectrum = torch.tensor([-3.0, 0.001, 0.01, 0.5, 1, 2], dtype=torch.float64)
+    problem = quadratic(symmetric(spectrum))
+    norm, count = frobenius_norm(problem), eigenvalues_above(problem)
+    assert norm.value.item() == pytest.approx(spectrum.norm().item(), rel=1e-9)
+    assert count.value.item() == pytest.approx(3)  # above a hundredth of the largest
+    assert count.details["above"] == pytest.approx(0.02)
+    assert eigenvalues_above(problem, above=0.0).value.item() == pytest.approx(5)
+    assert norm.stderr == count.stderr == 0
+
+
+def test_by_quadrature_both_are_within_their_errors() -> None:
+    spectrum = torch.cat([torch.zeros(200), torch.linspace(1, 2, 40), torch.tensor([10.0, 20.0])]).double()
+    problem = quadratic(symmetric(spectrum))
+    density = whole_density(problem, probes=12, steps=12)
+    norm, count = (
+        frobenius_norm(problem, density=density),
+        eigenvalues_above(problem, above=0.5, density=density),
+    )
+    assert abs(norm.value - spectrum.norm()) < 4 * norm.stderr < spectrum.norm()
+    assert abs(count.value - 42) < 4 * count.stderr < 42
+
+
+def test_weighed_by_the_weights_adams_sum_does_not_see_a_rescaling() -> None:
+    problem = make("mlp").problem()
+    diagonal, w = hessian(problem).dense().diagonal(), problem.vector()
+    found = adam_sharpness(problem, adaptive=True, matvecs=4 * problem.size)
+    assert found.value.item() == pytest.approx(float((w.abs() * diagonal.clamp(min=0).sqrt()).sum()), rel=1e-9)

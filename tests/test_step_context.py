@@ -5,58 +5,15 @@ from math import sqrt
 import pytest
 import torch
 import torch.nn.functional as F
+from step_cases import closure_for, data, weights, wrapped
+from step_cases import network as plain_network
 from torch import nn
 
-from landscape.training.rules import (
-    Rule,
-    egr,
-    esam,
-    friendly_sam,
-    gsam,
-    looksam,
-    reverse_sam,
-    rsam,
-    sam,
-    sam_on,
-    sam_second_order,
-    ssam_d,
-    ssam_f,
-    wsam,
-)
-from landscape.training.step import SharpnessAware
-
-SGD = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
-
-
-def data(seed=0, count=12):
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(count, 4, generator=generator, dtype=torch.float64)
-    return x, torch.randint(0, 3, (count,), generator=generator)
+from landscape.training.rules import Rule, egr, friendly_sam, gsam, looksam, sam, sam_on, sam_second_order
 
 
 def network(*extra):
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(4, 5), nn.LayerNorm(5), *extra, nn.Tanh(), nn.Linear(5, 3)).double()
-
-
-def closure_for(model, opt, x, y, passes=None):
-    def closure():
-        opt.zero_grad()
-        if passes is not None:
-            passes.append(weights(model))
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        return loss
-
-    return closure
-
-
-def weights(model):
-    return nn.utils.parameters_to_vector(model.parameters()).detach().clone()
-
-
-def wrapped(model, rule, **settings):
-    return SharpnessAware(torch.optim.SGD(model.parameters(), **(SGD | settings)), rule, model=model)
+    return plain_network(nn.LayerNorm(5), *extra)
 
 
 def oracle(model, x, y):
@@ -164,38 +121,6 @@ def test_sam_on_finds_the_normalisation_layers():
     assert moved.norm().item() == pytest.approx(0.3, rel=1e-12)
     inside = torch.cat([torch.full((p.numel(),), name.startswith("1.")) for name, p in model.named_parameters()])
     assert torch.equal(moved != 0, inside)
-
-
-RULES = [
-    sam(0.0, steps=3),
-    sam_second_order(0.0),
-    reverse_sam(0.0),
-    egr(0.0),
-    rsam(0.0),
-    sam_on(0.0),
-    ssam_f(0.0, fisher=lambda: torch.ones(53)),
-    ssam_d(0.0),
-    wsam(0.0),
-    looksam(0.0, period=2),
-    esam(0.0),
-    friendly_sam(0.0),
-    gsam(0.0, rho_min=0.0, lr_max=0.1),
-    rsam(plain_steps=5),
-]
-
-
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-@pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.AdamW])
-def test_radius_zero_is_the_base_optimiser_to_the_bit(rule, base):
-    settings = SGD if base is torch.optim.SGD else {"lr": 0.01, "weight_decay": 0.1}
-    plain, ours = network(nn.Dropout(0.5)), network(nn.Dropout(0.5))
-    opt = base(plain.parameters(), **settings)
-    wrapper = SharpnessAware(base(ours.parameters(), **settings), rule, model=ours)
-    for model, optimiser in ((plain, opt), (ours, wrapper)):
-        torch.manual_seed(3)
-        for step in range(5):
-            optimiser.step(closure_for(model, optimiser, *data(step)))
-    assert torch.equal(weights(plain), weights(ours))
 
 
 def test_an_e_of_zeros_steps_along_the_first_gradient_also_after_more_passes():

@@ -55,6 +55,34 @@ def test_a_row_holds_what_dense_linear_algebra_gives():
     assert Tracker(problem, every=1, which="SA", first_matvecs=12).measure().lambda_max == pytest.approx(-3, abs=1e-9)
 
 
+def test_the_surrogate_gap_and_the_directions_have_closed_forms_on_a_quadratic():
+    """h = rho |g| + rho² ĝᵀAĝ / 2, hence 2(h − rho |g|)/rho² = ĝᵀAĝ; g' = g + rho A ĝ."""
+    A, b, w, e, rho = symmetric(torch.linspace(-3, 5, 12)), normal(12), normal(12, seed=1), normal(12, seed=2), 0.3
+    row = Tracker(quadratic(A, b, w), every=1, rho=rho, perturbation=lambda: e, first_matvecs=12).measure()
+    g, v = A @ w + b, torch.linalg.eigh(A)[1][:, -1]
+    unit = g / g.norm()
+    g_adv = g + rho * A @ unit
+    h = float(rho * g.norm() + rho**2 * unit @ A @ unit / 2)
+    assert row.gap == pytest.approx(h, rel=1e-9)
+    assert row.gap_lambda == pytest.approx(2 * h / rho**2, rel=1e-9)
+    assert row.gap_curvature == pytest.approx(float(unit @ A @ unit), rel=1e-8)
+    assert row.cosine == pytest.approx(float(g @ g_adv / g.norm() / g_adv.norm()), rel=1e-12)
+    assert row.e_alignment == pytest.approx(float(abs(e @ v) / e.norm()), rel=1e-6)
+    assert row.weight_norm == pytest.approx(float(w.norm()), rel=1e-12)
+
+
+def test_at_a_minimum_along_the_sharpest_direction_the_gap_gives_the_top_eigenvalue():
+    A = symmetric(torch.linspace(0, 5, 12))
+    v = torch.linalg.eigh(A)[1][:, -1]
+    row = Tracker(quadratic(A, torch.zeros(12).double(), 1e-9 * v), every=1, rho=0.1, first_matvecs=12).measure()
+    assert row.gap_lambda == pytest.approx(5, rel=1e-6)
+
+
+def test_without_a_radius_and_a_perturbation_they_are_left_out():
+    row = Tracker(make("mlp").problem(), every=1, matvecs=2).measure()
+    assert {row.gap, row.gap_lambda, row.gap_curvature, row.cosine, row.e_alignment} == {None}
+
+
 @pytest.mark.parametrize(("trace_matvecs", "warm"), [(0, 5), (6, 11)])
 def test_the_cost_is_the_one_stated(trace_matvecs, warm):
     tracker = Tracker(make("mlp").problem(), every=1, matvecs=5, first_matvecs=9, trace_matvecs=trace_matvecs)
@@ -174,6 +202,7 @@ def test_a_resumed_tracker_ends_with_the_same_rows_and_log(tmp_path):
         ({"every": 1, "matvecs": 1}, "matvecs must be an integer at least 2, got 1"),
         ({"every": 1, "trace_matvecs": 3}, "trace_matvecs must be 0 or at least 4, got 3"),
         ({"every": 1, "which": "XX"}, "which must be one of"),
+        ({"every": 1, "rho": -0.1}, "rho must be finite and at least 0, got -0.1"),
     ],
 )
 def test_arguments_out_of_range(settings, message):

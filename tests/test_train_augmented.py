@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from data_files import write_cifar
+from training_cases import cut_short, weights
 
 from landscape.data import Augmentation, digits
 from landscape.study.member import splits, training_problem
@@ -11,10 +12,6 @@ from landscape.training import TrainConfig, load_checkpoint, loop, read_log, tra
 
 AUGMENTED = {"crop": 1, "flip": True, "cutout": 3, "mixup": 0.4}
 SMALL = {"model": "mlp", "model_settings": {"hidden": [8]}, "batch_size": 400, "epochs": 2, "progress": False}
-
-
-def weights(folder):
-    return torch.cat([p.detach().reshape(-1) for p in load_checkpoint(folder)[0].parameters()])
 
 
 @pytest.fixture
@@ -66,18 +63,9 @@ def test_the_log_has_loss_and_accuracy_on_the_mixed_targets(tmp_path):
 def test_an_interrupted_augmented_run_ends_with_the_same_weights(optimizer, tmp_path, monkeypatch):
     settings = SMALL | AUGMENTED | {"optimizer": optimizer, "epochs": 3}
     whole = train(TrainConfig(tmp_path / "whole", **settings))
-    original = loop._epoch
-
-    def dies(config, epoch, *rest):
-        if epoch == 1:
-            raise KeyboardInterrupt
-        return original(config, epoch, *rest)
-
-    monkeypatch.setattr(loop, "_epoch", dies)
-    with pytest.raises(KeyboardInterrupt):
-        train(TrainConfig(tmp_path / "cut", **settings))
-    monkeypatch.setattr(loop, "_epoch", original)
-    assert torch.equal(weights(train(TrainConfig(tmp_path / "cut", **settings))), weights(whole))
+    cut = TrainConfig(tmp_path / "cut", **settings)
+    cut_short(cut, 4, monkeypatch)
+    assert torch.equal(weights(train(cut)), weights(whole))
 
 
 def test_a_network_trained_on_files_is_analysed_on_the_same_files(tmp_path):

@@ -85,11 +85,12 @@ def test_filter_norms_in_a_straight_loop():
 def test_displaced_puts_back_to_the_bit_also_after_an_error():
     model = make("tied").model
     before = [p.detach().clone() for p in model.parameters()]
-    w = flatten(list(model.parameters())) + 1 / 3
+    w = flatten(list(model.parameters()))
+    e = torch.full_like(w, 1 / 3)
 
     def fail():
-        with displaced(list(model.parameters()), w):
-            assert torch.equal(flatten(list(model.parameters())), w)
+        with displaced(list(model.parameters()), e):
+            assert torch.equal(flatten(list(model.parameters())), w + e)
             assert model[0].weight is model[3].weight
             raise KeyError("inside")
 

@@ -141,6 +141,37 @@ def test_surrogate_gap_of_a_quadratic() -> None:
     assert found.details["curvature_along_gradient"] == pytest.approx(along, rel=1e-9)
 
 
+def test_the_diagonal_fisher_ball_says_what_divergence_it_moved() -> None:
+    problem = make("mlp").problem()
+    F, g = ggn(problem).dense(), problem.gradient()
+    inverse = 1 / (1 + g**2)
+    e = 1e-3 * inverse * g / (g @ (inverse * g)).sqrt()
+    found = worst_case_gap(problem, rho=1e-3, geometry="fisher_diagonal", eta=1.0, steps=1).details
+    assert found["half_eFe"] == pytest.approx(float(0.5 * e @ F @ e), rel=1e-9)
+    assert found["kl"] == pytest.approx(found["half_eFe"], rel=0.05)
+
+
+def test_the_fisher_ball_of_a_gaussian_model_holds_its_mean_within_rho() -> None:
+    # mean squared error of z = w x: F = 2 E x², L a parabola, and the ball |e| <= rho / sqrt(F)
+    x, y = normal(9, 1, seed=1), normal(9, 1, seed=2)
+    problem = Problem(nn.Linear(1, 1, bias=False).double(), F.mse_loss, [(x, y)])
+    fisher, g = 2 * float((x**2).mean()), abs(float(problem.gradient()))
+    e = 0.4 / fisher**0.5
+    found = worst_case_gap(problem, rho=0.4, geometry="fisher", steps=3)
+    assert found.value.item() == pytest.approx(g * e + 0.5 * fisher * e**2, rel=1e-5)
+    assert found.details["length"] == pytest.approx(e, rel=1e-5)
+
+
+def test_normalised_logits_do_not_see_their_scale() -> None:
+    model = nn.Linear(4, 3).double()
+    data = [(normal(16, 4), torch.arange(16) % 3)]
+    small, large = (Problem(model, F.cross_entropy, data, forward=lambda net, x, c=c: c * net(x)) for c in (1.0, 5.0))
+    found = [worst_case_gap(q, rho=0.2, steps=4, normalize_logits=True).value.item() for q in (small, large)]
+    assert found[0] == pytest.approx(found[1], rel=1e-9)
+    plain = [worst_case_gap(q, rho=0.2, steps=4).value.item() for q in (small, large)]
+    assert plain[1] > 1.5 * plain[0]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

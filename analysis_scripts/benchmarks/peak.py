@@ -5,7 +5,6 @@ off that of the task "nothing", which has the imports, the network and the data.
 """
 
 import json
-import resource
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import click
 import torch
 from contenders import QUESTIONS
+from measure import own_peak
 from products import PRODUCTS
 from setting import Config, trained
 
@@ -29,17 +29,7 @@ def main(task: str, config: Config) -> None:
         QUESTIONS[kind][name](setting, 0)
     elif kind == "product":
         PRODUCTS[name.removesuffix(", twice the data")](setting)()
-    click.echo(f"{_peak(config.device)}")
-
-
-def _peak(device: str) -> float:
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated() / 1e6
-    status = Path("/proc/self/status")
-    if status.exists():  # ru_maxrss would count the parent's memory at the time of the fork
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return float(lines["VmHWM"].split()[0]) / 1e3
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    click.echo(f"{own_peak(config.device)}")
 
 
 def config_from(text: str) -> Config:

@@ -69,7 +69,7 @@ class Work:
         if name in SHARED:
             return SHARED[name].about + sum(self._expected(key, counted) for key in SHARED[name].needs)
         given = dict.fromkeys(self._wanted(name), True)
-        own = expected(METRICS[name], {**given, **self.settings.get(name, {})})
+        own = expected(METRICS[name], {**given, **self.settings.get(name, {})}, self.problem.extent.units)
         return own + sum(self._expected(key, counted) for key in given)
 
     def _wanted(self, name: str) -> Iterator[str]:

@@ -4,15 +4,12 @@ To second order it is ½ rho² Σ Tᵢ² Hᵢᵢ: the trace of the Hessian for T
 Source: Andriushchenko et al. 2023, arXiv:2302.07011, section 2 (adaptive T = |w| and logit normalisation).
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
-from torch import Tensor, nn
 
 from landscape.checks import integer_in, not_negative, one_of, positive
 from landscape.cost import FORWARD
 from landscape.isolation import random_source
+from landscape.metrics.logits import with_normalized_logits
 from landscape.metrics.measured import measured
 from landscape.problem import Problem
 from landscape.results import Estimate, standard_error
@@ -38,8 +35,7 @@ def average_gap(
         geometry: "euclidean" T = 1 | "adaptive" T = |w| + eta, every entry.
         eta: at least 0.
         draws: random displacements, at least 2; each costs a forward pass over the data.
-        normalize_logits: subtract each sample's mean logit and divide by the norm first, which takes the scale of the
-            logits out of the comparison of networks.
+        normalize_logits: see `logits`.
         generator: default seed 0.
     Returns:
         Estimate with the standard error over draws.
@@ -51,7 +47,7 @@ def average_gap(
     one_of("geometry", geometry, ("euclidean", "adaptive"))
     integer_in("draws", draws, 2)
     if normalize_logits:
-        problem = problem.with_forward(_normalized(problem.forward))
+        problem = with_normalized_logits(problem)
     source, w = random_source(generator), problem.vector()
     scale = torch.ones_like(w) if geometry == "euclidean" else w.abs() + eta
     loss, gaps = problem.loss(), []
@@ -60,12 +56,3 @@ def average_gap(
         gaps.append((problem.loss(w + rho * scale * z) - loss).double().cpu())
     samples = torch.stack(gaps)
     return Estimate(value=samples.mean(), stderr=standard_error(samples))
-
-
-def _normalized(forward: Callable[[nn.Module, Any], Tensor]) -> Callable[[nn.Module, Any], Tensor]:
-    def normalized(model: nn.Module, inputs: Any) -> Tensor:
-        logits = forward(model, inputs)
-        centred = logits - logits.mean(-1, keepdim=True)
-        return centred / centred.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(centred.dtype).tiny)
-
-    return normalized

@@ -5,15 +5,31 @@ their scores), its value and output. A pair is two index matrices into the flat 
 r), B heads at once, so that transposes, slices of fused tensors and biases (a further row) are all a matter of indices.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from landscape.checks import require
+from landscape.metrics.subsets import first_samples
 from landscape.problem import Problem
-from landscape.vectors import Layout
+from landscape.vectors import Layout, normal_like
+
+SEPARATE = (  # query, key, value and output: linear layers inside an attention module; ".." is the module around it
+    ("query", "key", "value", "../output.dense"),  # BERT
+    ("q_proj", "k_proj", "v_proj", "out_proj"),  # CLIP, OPT, Whisper
+    ("q_proj", "k_proj", "v_proj", "o_proj"),  # ViT
+    ("q_lin", "k_lin", "v_lin", "out_lin"),  # DistilBERT
+    ("q", "k", "v", "o"),  # T5
+)
+FUSED = (  # all three in one, and the output
+    ("query_key_value", "output"),  # the bundled ViT
+    ("c_attn", "c_proj"),  # GPT-2
+    ("qkv", "proj"),  # timm
+)
+HEADS = ("num_heads", "num_attention_heads", "n_heads", "heads")
+SAMPLES = 8  # on which a pair is tried
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,21 +66,24 @@ def pairs_by_name(problem: Problem, names: Sequence[tuple[str, str]]) -> list[Pa
 def attention_pairs(problem: Problem) -> list[Pair]:
     """Query-key and value-output pairs of all attention modules whose parameters are all in the problem.
 
-    Known are torch's MultiheadAttention, and modules with linear layers query, key, value (and output.dense beside
-    them, as in BERT and ViT) or q_proj, k_proj, v_proj, out_proj (as in CLIP) and a number of heads. Rotary embeddings
-    break the query-key invariance; models that have them name their output o_proj and are left alone.
+    Known are torch's MultiheadAttention, the bundled ViT, and the layouts of Hugging Face and timm named above. A pair
+    is tried on a few samples and left out where the loss changes under G → G A, H → H A⁻ᵀ: rotary embeddings and
+    normalised queries break the symmetry of queries and keys. Where heads share keys and values nothing is paired.
     """
-    modules = dict(problem.model.named_modules())
     found: list[Pair] = []
+    modules = dict(problem.model.named_modules())
     for name, module in modules.items():
-        heads = getattr(module, "num_heads", getattr(module, "num_attention_heads", 0))
-        parts = _torch_parts(problem.layout, name, module) or _linear_parts(problem.layout, name, module, modules)
-        if isinstance(heads, int) and heads > 0 and parts is not None:
+        heads = next((getattr(module, key) for key in HEADS if isinstance(getattr(module, key, None), int)), 0)
+        parts = _parts(problem.layout, modules, name) if heads > 0 else None
+        if parts is not None:
             q, k, v, out = parts  # (d, d_in + 1), rows by head; the output (d_out, d), columns by head
             if q.shape[0] == k.shape[0] == v.shape[0] == out.shape[1] and q.shape[0] % heads == 0:
                 found.append(Pair(_by_head(q, heads), _by_head(k, heads)))
                 found.append(Pair(_by_head(out.T, heads), _by_head(v, heads)))
-    return found
+    if not found:
+        return []
+    few = first_samples(problem, SAMPLES)
+    return [pair for pair in found if _is_invariant(few, pair)]
 
 
 def positions(layout: Layout, name: str) -> Tensor:
@@ -76,44 +95,75 @@ def positions(layout: Layout, name: str) -> Tensor:
 Parts = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def _torch_parts(layout: Layout, prefix: str, module: nn.Module) -> Parts | None:
-    if not isinstance(module, nn.MultiheadAttention) or module.bias_k is not None:
-        return None
-    fused = _with_bias(layout, _join(prefix, "in_proj_weight"), _join(prefix, "in_proj_bias"))
-    out = _join(prefix, "out_proj.weight")
-    if fused is None or out not in layout.names:  # separate widths for keys and values are left alone
-        return None
-    q, k, v = fused.chunk(3)
-    return q, k, v, positions(layout, out)
+def _is_invariant(problem: Problem, pair: Pair) -> bool:
+    """Whether the loss stays where both matrices are turned, compared with how it moves where one is."""
+    w, loss = problem.vector(), float(problem.loss())
+    heads, _, r = pair.G.shape
+    turn = normal_like(w.new_empty(heads, r, r), torch.Generator().manual_seed(0)) / (2 * r**0.5)
+    turn = turn + torch.eye(r, dtype=w.dtype, device=w.device)
+    one, both = w.clone(), w.clone()
+    one[pair.G] = both[pair.G] = w[pair.G] @ turn
+    both[pair.H] = torch.linalg.solve(turn, w[pair.H].transpose(1, 2)).transpose(1, 2)
+    rounding = 100 * torch.finfo(w.dtype).eps * abs(loss)
+    return abs(float(problem.loss(both)) - loss) <= 0.01 * abs(float(problem.loss(one)) - loss) + rounding
 
 
-def _linear_parts(layout: Layout, prefix: str, module: nn.Module, modules: dict[str, nn.Module]) -> Parts | None:
-    beside, inside = _join(prefix.rpartition(".")[0], "output.dense"), _join(prefix, "out_proj")
-    for inner, outer in ((("query", "key", "value"), beside), (("q_proj", "k_proj", "v_proj"), inside)):
-        linear = [_join(prefix, part) for part in inner]
-        if all(isinstance(modules.get(name), nn.Linear) for name in [*linear, outer]):
-            parts = [_with_bias(layout, f"{name}.weight", f"{name}.bias") for name in linear]
-            out = f"{outer}.weight"
-            if all(part is not None for part in parts) and out in layout.names:
-                q, k, v = parts
-                return q, k, v, positions(layout, out)  # type: ignore[return-value]
+def _parts(layout: Layout, modules: Mapping[str, nn.Module], prefix: str) -> Parts | None:
+    """Index matrices of query, key, value and output; None where the module or one of its parameters is not known."""
+    module = modules[prefix]
+    if isinstance(module, nn.MultiheadAttention):
+        fused = _matrix(layout, _join(prefix, "in_proj_weight"), _join(prefix, "in_proj_bias"))
+        known = module.bias_k is None  # no extra row for the keys
+        return _whole(_thirds(fused), _matrix(layout, _join(prefix, "out_proj.weight"))) if known else None
+    for *inner, outer in SEPARATE:
+        parts = _whole(
+            [_linear(layout, modules, prefix, name) for name in inner],
+            _linear(layout, modules, prefix, outer, bias=False),
+        )
+        if parts is not None:
+            return parts
+    for inner_name, outer in FUSED:
+        fused = _linear(layout, modules, prefix, inner_name)
+        parts = _whole(_thirds(fused), _linear(layout, modules, prefix, outer, bias=False))
+        if parts is not None:
+            return parts
     return None
 
 
-def _with_bias(layout: Layout, weight: str, bias: str) -> Tensor | None:
+def _whole(inner: Sequence[Tensor | None], out: Tensor | None) -> Parts | None:
+    q, k, v = inner
+    return None if q is None or k is None or v is None or out is None else (q, k, v, out)
+
+
+def _thirds(fused: Tensor | None) -> Sequence[Tensor | None]:
+    return [None] * 3 if fused is None or len(fused) % 3 else fused.chunk(3)
+
+
+def _linear(
+    layout: Layout, modules: Mapping[str, nn.Module], prefix: str, name: str, bias: bool = True
+) -> Tensor | None:
+    """Index matrix of a linear layer, or of the Conv1D of Hugging Face, which keeps (d_in, d_out)."""
+    around, _, _ = prefix.rpartition(".")
+    full = _join(around, name.removeprefix("../")) if name.startswith("../") else _join(prefix, name)
+    module = modules.get(full)
+    by_input = type(module).__name__ == "Conv1D"
+    if not isinstance(module, nn.Linear) and not by_input:
+        return None
+    return _matrix(layout, f"{full}.weight", f"{full}.bias" if bias else "", transposed=by_input)
+
+
+def _matrix(layout: Layout, weight: str, bias: str = "", transposed: bool = False) -> Tensor | None:
     """Indices (d_out, d_in), or (d_out, d_in + 1) with the bias as last column; None if the weight is not chosen."""
     if weight not in layout.names:
         return None
-    return _append(positions(layout, weight), positions(layout, bias) if bias in layout.names else None)
-
-
-def _append(weight: Tensor, bias: Tensor | None) -> Tensor:
-    return weight if bias is None else torch.cat([weight, bias[:, None]], dim=1)
+    matrix = positions(layout, weight)
+    matrix = matrix.T if transposed else matrix
+    return torch.cat([matrix, positions(layout, bias)[:, None]], dim=1) if bias in layout.names else matrix
 
 
 def _by_head(rows: Tensor, heads: int) -> Tensor:
     """(heads · r, m) to (heads, m, r)."""
-    return rows.view(heads, -1, rows.shape[1]).transpose(1, 2)
+    return rows.reshape(heads, -1, rows.shape[1]).transpose(1, 2)
 
 
 def _join(prefix: str, name: str) -> str:

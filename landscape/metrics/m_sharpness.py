@@ -1,24 +1,31 @@
-"""m-sharpness: the mean over disjoint subsets of m samples of each subset's own first-order worst case.
+"""m-sharpness: the mean over disjoint subsets of m samples of each subset's own worst case.
 
 The perturbation that SAM computes on a batch of m is tuned to that batch; the smaller m, the sharper the loss looks.
 Source: Foret et al. 2021, arXiv:2010.01412, section 3.1; Andriushchenko and Flammarion 2022, arXiv:2206.06232.
 """
 
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from math import ceil
 from typing import Any
 
 import torch
 
-from landscape.batches import join, rows
-from landscape.checks import integer_in
+from landscape.checks import integer_in, require
 from landscape.cost import FORWARD, GRADIENT
 from landscape.metrics.measured import measured
+from landscape.metrics.subsets import subsets
 from landscape.metrics.worst_case import exact, worst_case_gap
 from landscape.problem import Problem
 from landscape.results import Estimate
 
 
-@measured(about=GRADIENT + FORWARD)
+def _expected_cost(own: Mapping[str, Any]) -> float:
+    once = GRADIENT + FORWARD if own["steps"] == 1 else GRADIENT * (1 + own["steps"])
+    return once * (1 + own["restarts"]) * min(own["points"] or own["units"], own["units"]) / own["units"]
+
+
+@measured(about=_expected_cost)
 def m_sharpness(
     problem: Problem,
     *,
@@ -27,43 +34,57 @@ def m_sharpness(
     geometry: str = "euclidean",
     p: float = 2,
     eta: float = 0.0,
+    steps: int = 1,
+    restarts: int = 0,
+    normalize_logits: bool = False,
+    points: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Estimate:
-    """Mean one-step worst-case gap of subsets of m samples, in the order of the data, weighted by their units.
+    """Mean worst-case gap of subsets of m samples, in the order of the data, weighted by their units.
+
+    Andriushchenko et al. 2023, arXiv:2302.07011, section 2: m 128, 20 steps, points 1,024, adaptive, normalised logits.
 
     Args:
         problem: the scalar function; its batches are cut anew, across their borders. The last subset may be smaller.
-        m: samples in a subset, at least 1; two gradient-times over the data, but in n / m small pieces.
-        rho, geometry, p, eta: the ball, as in `worst_case_gap`.
-        generator: not used; for the common signature.
+        m: samples in a subset, at least 1; steps + 1 gradient-times over the data, but in n / m small pieces.
+        rho, geometry, p, eta, steps, restarts, normalize_logits: as in `worst_case_gap`.
+        points: look at the first samples only, in whole subsets that hold at least so many; default all.
+        generator: for random points, as in `worst_case_gap`.
     Returns:
         Estimate with stderr 0: all subsets are counted, none sampled. Details: subsets.
     Raises:
         ValueError: if an argument is out of range.
     """
     integer_in("m", m, 1)
+    if points is not None:
+        integer_in("points", points, 1)
     total = units = 0.0
     count = 0
-    for inputs, targets in _subsets(problem, m):
+    for inputs, targets in islice(subsets(problem, m), points and ceil(points / m)):
         weight = float(problem.weight(inputs, targets))
         if weight > 0:
-            part = problem.with_data([(inputs, targets)])
-            gap = worst_case_gap(part, rho=rho, geometry=geometry, p=p, eta=eta, steps=1, generator=generator)
+            gap = worst_case_gap(
+                problem.with_data([(inputs, targets)]),
+                rho=rho,
+                geometry=geometry,
+                p=p,
+                eta=eta,
+                steps=steps,
+                restarts=restarts,
+                normalize_logits=normalize_logits,
+                generator=generator,
+            )
             total, units, count = total + weight * float(gap.value), units + weight, count + 1
+    require(units > 0, f"points must reach at least one sample of positive weight, got {points!r}")
     return exact(total / units, subsets=count)
 
 
-def _subsets(problem: Problem, m: int) -> Iterator[tuple[Any, Any]]:
-    """The data in consecutive subsets of m samples."""
-    left: list[tuple[Any, Any]] = []  # what the batches so far left over, fewer than m samples
-    for inputs, targets, _ in problem.pairs():
-        left.append((inputs, targets))
-        held = sum(len(pair[1]) for pair in left)
-        if held >= m:
-            joined = join(left) if len(left) > 1 else left[0]
-            whole = held - held % m
-            for start in range(0, whole, m):
-                yield rows(joined[0], start, start + m), rows(joined[1], start, start + m)
-            left = [(rows(joined[0], whole, held), rows(joined[1], whole, held))] if whole < held else []
-    if left:
-        yield join(left)
+@measured(about=lambda own: (GRADIENT + FORWARD) * len(own["m"]))
+def m_sharpness_curve(
+    problem: Problem, m: Sequence[int], *, rho: float = 0.05, generator: torch.Generator | None = None
+) -> Estimate:
+    """m-sharpness for each of several m, value and stderr (len(m),); settings other than rho: call `m_sharpness`."""
+    require(len(m) > 0, "m must hold at least one size, got none")
+    found = [m_sharpness(problem, m=size, rho=rho, generator=generator) for size in m]
+    values = torch.stack([estimate.value for estimate in found])
+    return Estimate(value=values, stderr=torch.zeros_like(values))

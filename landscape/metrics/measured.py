@@ -14,7 +14,7 @@ from landscape.results import Estimate
 P = ParamSpec("P")
 T = TypeVar("T")
 Metric = Callable[Concatenate[Problem, P], Estimate]
-About = float | Callable[[Mapping[str, Any]], float]  # gradient-times, or a function of the metric's settings
+About = float | Callable[[Mapping[str, Any]], float]  # gradient-times, also by settings and `units`
 
 _about: dict[Any, About] = {}
 
@@ -61,8 +61,8 @@ def measured(*, about: About) -> Callable[[Metric[P]], Metric[P]]:
     return decorated
 
 
-def expected(metric: Callable[..., Estimate], settings: Mapping[str, Any]) -> float:
-    """Gradient-times that a metric will take, about, without shared work."""
+def expected(metric: Callable[..., Estimate], settings: Mapping[str, Any], units: float) -> float:
+    """Gradient-times that a metric will take on so many units of data, about, without shared work."""
     about = _about[metric.func if isinstance(metric, partial) else metric]
     defaults = {name: parameter.default for name, parameter in signature(metric).parameters.items()}
-    return about({**defaults, **settings}) if callable(about) else about
+    return about({**defaults, **settings, "units": units}) if callable(about) else about

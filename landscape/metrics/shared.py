@@ -10,8 +10,7 @@ from typing import Any
 import torch
 
 from landscape.cost import GRADIENT, HESSIAN
-from landscape.metrics.renyi import PROBES, STEPS, shared_density
-from landscape.metrics.spectral import PAIRS_COST, leading_pairs
+from landscape.metrics.spectral import PAIRS_COST, PROBES, STEPS, leading_pairs, whole_density
 from landscape.metrics.worst_case import Origin
 from landscape.problem import Problem
 from landscape.results import EigenPairs, SpectralDensity
@@ -33,13 +32,17 @@ def _origin(problem: Problem, generator: torch.Generator) -> Any:
     return problem.loss_and_gradient()
 
 
+def _density(problem: Problem, pairs: EigenPairs, generator: torch.Generator) -> SpectralDensity:
+    return whole_density(problem, generator, pairs=pairs)
+
+
 SHARED = {
     "origin": Shared("loss and gradient", Origin, _origin, GRADIENT),
     "pairs": Shared("leading eigenpairs", EigenPairs, leading_pairs, PAIRS_COST),
     "density": Shared(
         "spectral density",
         SpectralDensity,
-        shared_density,
+        _density,
         PROBES * STEPS * HESSIAN,
         ("pairs",),
         ("probes", "steps", "by"),

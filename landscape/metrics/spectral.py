@@ -1,30 +1,42 @@
-"""Sharpness read off the Hessian's spectrum: lambda_max, lambda_max / lambda_5, the trace, and Adam's tr(diag(H)^½).
+"""Sharpness read off the spectrum of the Hessian, some of it also of the Gauss-Newton matrix.
 
+lambda_max and lambda_max / lambda_5 come from the leading eigenpairs; the Frobenius norm and the number of eigenvalues
+above a threshold from the spectral density, which the Rényi sharpness shares; the trace has products of its own.
+By layer: `landscape.block_spectra`.
 Source: Keskar et al. 2017, arXiv:1609.04836; Jastrzebski et al. 2020, arXiv:2002.09572 (the ratio); Foret et al. 2021.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from landscape.checks import integer_in, one_of
-from landscape.cost import GRADIENT, HESSIAN
+from landscape.checks import integer_in, one_of, positive
+from landscape.cost import GAUSS_NEWTON, GRADIENT, HESSIAN
 from landscape.curvature import ggn, hessian
 from landscape.isolation import random_source
-from landscape.linalg import diagonal, top_eigenpairs
+from landscape.linalg import spectral_density, top_eigenpairs
 from landscape.linalg import trace as operator_trace
 from landscape.metrics.measured import measured
 from landscape.metrics.worst_case import Origin, exact
+from landscape.operator import CurvatureOperator
 from landscape.problem import Problem
-from landscape.results import EigenPairs, Estimate
+from landscape.results import EigenPairs, Estimate, SpectralDensity, standard_error
 
-PAIRS_COST = 30 * HESSIAN  # of `leading_pairs`, about
-GROUPS = 4  # independent diagonals, for the jackknife of the square root
+OPERATORS: dict[str, Callable[[Problem], CurvatureOperator]] = {"hessian": hessian, "ggn": ggn}
+PRODUCT = {"hessian": HESSIAN, "ggn": GAUSS_NEWTON}  # its cost
+PAIRS_COST = 25 * HESSIAN  # of `leading_pairs`, about
+PROBES, STEPS = 3, 14  # of `whole_density`
 
 
-def _pairs_cost(own: Mapping[str, Any]) -> float:
+def pairs_cost(own: Mapping[str, Any]) -> float:
+    """Of a metric that takes the leading pairs."""
     return 0.0 if own["pairs"] else PAIRS_COST
+
+
+def _density_cost(own: Mapping[str, Any]) -> float:
+    return 0.0 if own["density"] else HESSIAN * PROBES * STEPS
 
 
 def leading_pairs(problem: Problem, generator: torch.Generator | None = None) -> EigenPairs:
@@ -32,7 +44,40 @@ def leading_pairs(problem: Problem, generator: torch.Generator | None = None) ->
     return top_eigenpairs(hessian(problem), min(5, problem.size), which="LA", tol=1e-3, generator=generator)
 
 
-@measured(about=_pairs_cost)
+def whole_density(
+    problem: Problem,
+    generator: torch.Generator | None = None,
+    *,
+    pairs: EigenPairs | None = None,
+    probes: int = PROBES,
+    steps: int = STEPS,
+) -> SpectralDensity:
+    """The Hessian's density, which every metric of the whole spectrum shares; exact where P <= probes * steps.
+
+    With the leading pairs it is closer: these have their exact weights, and the probes see only the rest.
+    """
+    return quadrature_or_exact(hessian(problem), probes, steps, random_source(generator), pairs)
+
+
+def quadrature_or_exact(
+    operator: CurvatureOperator, probes: int, steps: int, source: torch.Generator, pairs: EigenPairs | None = None
+) -> SpectralDensity:
+    """Stochastic Lanczos quadrature, or where P products are fewer the dense spectrum as a density of one row."""
+    size = operator.shape[0]
+    if size > probes * steps:
+        known = 0 if pairs is None else pairs
+        return spectral_density(operator, probes=probes, steps=steps, outliers=known, check=0, generator=source)
+    values = torch.linalg.eigvalsh(operator.dense().double().cpu())
+    return SpectralDensity(nodes=values[None], weights=torch.full_like(values, 1 / size)[None], matvecs=size)
+
+
+def curvature_of(problem: Problem, operator: str) -> CurvatureOperator:
+    """The operator of that name."""
+    one_of("operator", operator, tuple(OPERATORS))
+    return OPERATORS[operator](problem)
+
+
+@measured(about=pairs_cost)
 def lambda_max(
     problem: Problem, *, pairs: EigenPairs | None = None, generator: torch.Generator | None = None
 ) -> Estimate:
@@ -45,16 +90,16 @@ def lambda_max(
     Returns:
         Estimate in loss units per parameter unit squared; details: converged (1 or 0).
     """
-    pairs = pairs or leading_pairs(problem, generator)
-    return Estimate(
-        value=pairs.values[0].double().cpu(),
-        stderr=pairs.residuals[0].double().cpu(),
-        matvecs=pairs.matvecs,
-        details={"converged": float(pairs.converged[0])},
-    )
+    return _largest(pairs or leading_pairs(problem, generator))
 
 
-@measured(about=_pairs_cost)
+@measured(about=20 * GAUSS_NEWTON)
+def lambda_max_ggn(problem: Problem, *, generator: torch.Generator | None = None) -> Estimate:
+    """Largest eigenvalue of the Gauss-Newton matrix; stderr is its residual bound."""
+    return _largest(top_eigenpairs(ggn(problem), 1, which="LA", tol=1e-3, generator=generator))
+
+
+@measured(about=pairs_cost)
 def lambda_max_over_lambda_5(
     problem: Problem, *, pairs: EigenPairs | None = None, generator: torch.Generator | None = None
 ) -> Estimate:
@@ -72,10 +117,63 @@ def lambda_max_over_lambda_5(
     return Estimate(value=ratio, stderr=stderr, matvecs=pairs.matvecs)
 
 
-@measured(about=lambda settings: HESSIAN * settings["matvecs"])
-def trace(problem: Problem, *, matvecs: int = 60, generator: torch.Generator | None = None) -> Estimate:
-    """Trace of the Hessian by XTrace with `matvecs` products (`landscape.trace` takes other operators and methods)."""
-    return operator_trace(hessian(problem), matvecs=matvecs, generator=generator)
+@measured(about=lambda own: PRODUCT[own["operator"]] * own["matvecs"])
+def trace(
+    problem: Problem, *, operator: str = "hessian", matvecs: int = 60, generator: torch.Generator | None = None
+) -> Estimate:
+    """Trace of the Hessian or Gauss-Newton matrix by XTrace with `matvecs` products (others: `landscape.trace`)."""
+    return operator_trace(curvature_of(problem, operator), matvecs=matvecs, generator=generator)
+
+
+@measured(about=_density_cost)
+def frobenius_norm(
+    problem: Problem, *, density: SpectralDensity | None = None, generator: torch.Generator | None = None
+) -> Estimate:
+    """|H|_F, the root of the sum of squared eigenvalues, from the density (by XTrace: `landscape.frobenius_norm`).
+
+    Args:
+        problem: the scalar function.
+        density: `whole_density(problem)`, if known already.
+        generator: for its probes; default seed 0.
+    Returns:
+        Estimate with the standard error over probes, by the delta method.
+    """
+    density = density or whole_density(problem, generator)
+    squares = problem.size * (density.weights * density.nodes**2).sum(1)
+    norm = squares.mean().sqrt()
+    stderr = _error(squares) / (2 * norm).clamp(min=torch.finfo(norm.dtype).tiny)
+    return Estimate(value=norm, stderr=stderr, matvecs=density.matvecs)
+
+
+@measured(about=_density_cost)
+def eigenvalues_above(
+    problem: Problem,
+    *,
+    share: float = 0.01,
+    above: float | None = None,
+    density: SpectralDensity | None = None,
+    generator: torch.Generator | None = None,
+) -> Estimate:
+    """Number of Hessian eigenvalues above a share of the largest, or above a threshold.
+
+    Args:
+        problem: the scalar function.
+        share: of the largest node of the density, positive: the count then does not see the scale of the loss.
+        above: the threshold itself, in units of eigenvalues; replaces `share`.
+        density: `whole_density(problem)`, if known already.
+        generator: for its probes; default seed 0.
+    Returns:
+        Estimate with the standard error over probes; details: above. `landscape.eigenvalue_count` is more accurate.
+    Raises:
+        ValueError: if share is not positive.
+    """
+    positive("share", share)
+    density = density or whole_density(problem, generator)
+    above = share * float(density.nodes.max()) if above is None else above
+    counts = problem.size * (density.weights * (density.nodes > above)).sum(1)
+    return Estimate(
+        value=counts.mean(), stderr=_error(counts), matvecs=density.matvecs, details={"above": float(above)}
+    )
 
 
 @measured(about=lambda own: 0.0 if own["origin"] else GRADIENT)
@@ -87,46 +185,15 @@ def gradient_norm(
     return exact(float(g.norm()))
 
 
-@measured(about=lambda settings: HESSIAN * settings["matvecs"])
-def adam_sharpness(
-    problem: Problem, *, operator: str = "hessian", matvecs: int = 64, generator: torch.Generator | None = None
-) -> Estimate:
-    """tr(diag(H)^½) with negative entries taken as 0, the sharpness that Adam's implicit bias lowers.
-
-    The square root of a noisy entry is biased: low where the entry is well above its noise, high where entries near
-    zero are clamped. Four independent XDiag estimates give a jackknife: the value has the first-order bias taken off,
-    and the details say how large it was.
-
-    Args:
-        problem: the scalar function.
-        operator: "hessian" | "ggn" (never negative).
-        matvecs: products in all, at least 16; exact with P products from 4 P on.
-        generator: default seed 0.
-    Returns:
-        Estimate; details: bias, the part that was taken off, and negative, the share of entries clamped.
-    Raises:
-        ValueError: if an argument is out of range.
-    """
-    one_of("operator", operator, ("hessian", "ggn"))
-    integer_in("matvecs", matvecs, 4 * GROUPS)
-    curvature = (hessian if operator == "hessian" else ggn)(problem)
-    if matvecs // GROUPS >= problem.size:
-        entries = diagonal(curvature, matvecs=problem.size).value
-        return exact(float(_root_sum(entries)), matvecs=problem.size, negative=float((entries < 0).double().mean()))
-    source = random_source(generator)
-    found = [diagonal(curvature, matvecs=matvecs // GROUPS, generator=source) for _ in range(GROUPS)]
-    entries = torch.stack([estimate.value for estimate in found])
-    whole = _root_sum(entries.mean(0))
-    left_out = torch.stack([_root_sum((entries.sum(0) - entry) / (GROUPS - 1)) for entry in entries])
-    bias = (GROUPS - 1) * (left_out.mean() - whole)
-    spread = ((GROUPS - 1) / GROUPS * (left_out - left_out.mean()).square().sum()).sqrt()
+def _largest(pairs: EigenPairs) -> Estimate:
     return Estimate(
-        value=whole - bias,
-        stderr=spread,
-        matvecs=sum(estimate.matvecs for estimate in found),
-        details={"bias": float(bias), "negative": float((entries.mean(0) < 0).double().mean())},
+        value=pairs.values[0].double().cpu(),
+        stderr=pairs.residuals[0].double().cpu(),
+        matvecs=pairs.matvecs,
+        details={"converged": float(pairs.converged[0])},
     )
 
 
-def _root_sum(entries: torch.Tensor) -> torch.Tensor:
-    return entries.clamp(min=0).sqrt().sum()
+def _error(samples: Tensor) -> Tensor:
+    """Standard error over probes; 0 for the one row of a dense spectrum."""
+    return standard_error(samples) if len(samples) > 1 else torch.zeros_like(samples[0])

@@ -14,8 +14,10 @@ from torch.nn import functional as F
 
 from landscape.checks import integer_in, positive
 from landscape.cost import FORWARD, GAUSS_NEWTON, GRADIENT
+from landscape.curvature import fisher
 from landscape.isolation import random_source
-from landscape.metrics.balls import Ball, FisherBall, ball
+from landscape.metrics.balls import DAMPING_PRODUCTS, Ball, FisherBall, ball
+from landscape.metrics.logits import with_normalized_logits
 from landscape.metrics.measured import measured
 from landscape.problem import Problem
 from landscape.results import Estimate
@@ -28,8 +30,14 @@ def _expected_cost(settings: Mapping[str, Any]) -> float:
     """One forward pass for one step, else a gradient a step; the Fisher ball's linear systems come on top."""
     starts = 1 + settings["restarts"]
     climb = starts * (FORWARD if settings["steps"] == 1 else GRADIENT * settings["steps"])
-    solved = 2 * starts * (settings["steps"] - 1) + 1
-    return climb + (GAUSS_NEWTON * settings["max_matvecs"] * solved if settings["geometry"] == "fisher" else 0.0)
+    if settings["normalize_logits"]:
+        climb += GRADIENT
+    if settings["geometry"] == "fisher":
+        solved = 2 * starts * (settings["steps"] - 1) + 1
+        climb += GAUSS_NEWTON * (settings["max_matvecs"] * solved + DAMPING_PRODUCTS)
+    if settings["geometry"].startswith("fisher"):
+        climb += GRADIENT + GAUSS_NEWTON + 2 * FORWARD  # half_eFe, kl
+    return climb
 
 
 @measured(about=FORWARD)
@@ -74,6 +82,7 @@ def worst_case_gap(
     eta: float = 0.0,
     steps: int = 20,
     restarts: int = 0,
+    normalize_logits: bool = False,
     max_matvecs: int = 500,
     origin: Origin | None = None,
     generator: torch.Generator | None = None,
@@ -91,24 +100,30 @@ def worst_case_gap(
         steps: 1 is the first-order maximiser; more is projected ascent that starts there (and, where the gradient is
             zero, from a random point). One gradient a step; for "fisher" also two linear systems.
         restarts: further ascents from random points of the boundary.
+        normalize_logits: see `logits`; `origin` is then taken anew.
         max_matvecs: for "fisher": Fisher products of one linear system at most.
         origin: loss and gradient at w, if known already.
         generator: for the random points; default seed 0.
     Returns:
-        Estimate of a lower bound of the maximum, at least 0, stderr 0. Details: length |e|; for "fisher" with class
-        targets also kl, the mean divergence moved, and half_eFe, what it should be for small rho.
+        Estimate of a lower bound of the maximum, at least 0, stderr 0. Details: length |e|; for the Fisher balls
+        also half_eFe with the exact Fisher matrix, and with class targets kl, the mean divergence moved, which
+        half_eFe is for small rho.
     Raises:
         ValueError: if an argument is out of range.
     """
     integer_in("steps", steps, 1)
     integer_in("restarts", restarts, 0)
+    if normalize_logits:
+        problem, origin = with_normalized_logits(problem), None
     origin = origin or problem.loss_and_gradient()
     region = ball(problem, origin[1], rho=rho, geometry=geometry, p=p, eta=eta, max_matvecs=max_matvecs)
     gap, e = largest_rise(problem, region, steps, restarts, origin, random_source(generator))
-    details = {"length": float(e.norm())}
-    if isinstance(region, FisherBall):
-        details |= {"half_eFe": 0.5 * region.length(e) ** 2} | _divergence(problem, e)
-    return exact(gap, matvecs=getattr(region, "matvecs", 0), **details)
+    details, matvecs = {"length": float(e.norm())}, 0
+    if geometry.startswith("fisher"):
+        F_e = (region.operator if isinstance(region, FisherBall) else fisher(problem)).matvec(e)
+        details |= {"half_eFe": 0.5 * float(e @ F_e)} | _divergence(problem, e)
+        matvecs = 1 + (region.matvecs if isinstance(region, FisherBall) else 0)
+    return exact(gap, matvecs=matvecs, **details)
 
 
 def largest_rise(
@@ -156,9 +171,9 @@ def _ascend(problem: Problem, region: Ball, e: Tensor, loss: Tensor, steps: int)
 
 
 def _divergence(problem: Problem, e: Tensor) -> dict[str, float]:
-    """Mean KL(p(w) ‖ p(w + e)) of the predictions, for class targets and outputs (n, C)."""
+    """Mean KL(p(w) ‖ p(w + e)) of the predictions, for class targets (n,) and outputs (n, C)."""
     targets = problem.pairs()[0][1]
-    if not isinstance(targets, Tensor) or targets.is_floating_point():
+    if not isinstance(targets, Tensor) or targets.is_floating_point() or targets.ndim != 1:
         return {}
     before, after = (problem.outputs(w).log_softmax(-1) for w in (problem.vector(), problem.vector() + e))
     return {"kl": float(F.kl_div(after, before, log_target=True, reduction="batchmean"))}

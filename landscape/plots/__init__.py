@@ -13,7 +13,7 @@ from landscape.plots.spectrum import plot_density
 from landscape.plots.style import save_figure, save_with_data
 from landscape.plots.surface import plot_surface
 from landscape.plots.topology import plot_merge_tree, plot_persistence
-from landscape.plots.training import plot_training
+from landscape.plots.training import plot_diagnostics, plot_training
 from landscape.plots.trajectory import plot_trajectory
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "animate_trajectory",
     "plot_block_spectra",
     "plot_density",
+    "plot_diagnostics",
     "plot_map",
     "plot_merge_tree",
     "plot_metric_against_gap",

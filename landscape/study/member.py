@@ -20,6 +20,7 @@ from landscape.problem import Problem
 from landscape.results import Slice1D, Slice2D, SliceBand, SpectralDensity, read_json, versions, write_json
 from landscape.slices import random_directions, slice_1d, slice_2d
 from landscape.training import load_checkpoint
+from landscape.training.bootstrap import relabelled
 
 METRICS_FILE, DENSITY, LINE, PLANE = "metrics.json", "density.npz", "slice_1d.npz", "slice_2d.npz"
 
@@ -62,13 +63,13 @@ def training_problem(folder: str | Path, samples: int | None = None, batch_size:
         ValueError: if there is no readable checkpoint.
     """
     model, metadata = load_checkpoint(folder)
-    data = _data(metadata)
+    data = _data(folder, metadata)
     return Problem(model, F.cross_entropy, _batches(data.train_inputs, data.train_targets, samples, batch_size))
 
 
 def splits(folder: str | Path, batch_size: int = 600) -> dict[str, list[tuple[torch.Tensor, torch.Tensor]]]:
     """Training and test data of a bundled checkpoint, in batches."""
-    data = _data(load_checkpoint(folder)[1])
+    data = _data(folder, load_checkpoint(folder)[1])
     return {
         "train": _batches(data.train_inputs, data.train_targets, None, batch_size),
         "test": _batches(data.test_inputs, data.test_targets, None, batch_size),
@@ -162,10 +163,12 @@ def _cut_with(analysis: Analysis, points: int) -> dict[str, Any]:
     return {"seed": analysis.seed, "reach": analysis.reach, "points": points}
 
 
-def _data(metadata: Mapping[str, Any]) -> Images:
-    config = metadata["config"]
+def _data(folder: str | Path, metadata: Mapping[str, Any]) -> Images:
+    """The data set with the labels that the network was trained on."""
+    config, teacher = metadata["config"], metadata.get("teacher")
     path = config.get("data_path", "")  # older checkpoints are all of embedded data
-    return load(config["dataset"], path, label_noise=config["label_noise"], seed=config["seed"])
+    data = load(config["dataset"], path, label_noise=config["label_noise"], seed=config["seed"])
+    return relabelled(data, Path(folder) / teacher) if teacher else data
 
 
 def _batches(

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from landscape.checks import integer_in, not_negative, one_of, positive, require
 from landscape.data import Augmentation, check_source
 from landscape.models import build
 from landscape.training.adahessian import AdaHessian
+from landscape.training.config_file import read_settings
+from landscape.training.lookahead import lookahead
 from landscape.training.objectives import OBJECTIVES, Objective
 from landscape.training.rules import RULES, Rule
 
@@ -31,6 +33,8 @@ class TrainConfig:
         dataset: a name in `landscape.data.DATASETS`.
         data_path: folder of its files, for "npz" the file; empty for "digits".
         label_noise: fraction of training labels moved to another class, in [0, 1); the test labels stay clean.
+        bootstrap_rounds: how often to train, take the network's own predictions as labels, and train anew from scratch;
+            the earlier networks lie in `teacher` below the folder. 1 is the SAM paper's.
         model: a name in `landscape.models.MODELS`.
         model_settings: its arguments.
         optimizer: "sgd", "adahessian", or a name in `landscape.training.rules.RULES` around SGD.
@@ -43,13 +47,25 @@ class TrainConfig:
         weight_decay: of SGD added to the gradient, of AdaHessian decoupled; at w.
         batch_size: images a step; the last batch of an epoch may be smaller.
         epochs: passes over the training data.
-        label_smoothing: in [0, 1), of the training loss only.
-        crop, flip, cutout, mixup: augmentation of the training batches, as `landscape.data.Augmentation` has it.
         cosine: lower lr along half a cosine, an epoch at a time; else lr is constant.
+        lookahead_steps: k of `lookahead` around the optimiser; 0 leaves it out.
+        lookahead_alpha: its share of the way that is kept, in (0, 1].
+        swa_from: the first epoch, counted from 1, at whose end the weights enter an average, which is the run's network
+            (batch norm measured anew over the training images); 0 leaves it out. Its paper has cosine=False.
+        label_smoothing: in [0, 1), of the training loss only.
+        crop: pixels of padding of random crops; 0 leaves them out.
+        flip: whether to mirror images at random.
+        cutout: side of the square that is cut out; 0 leaves it out.
+        mixup: alpha of mixup; 0 leaves it out.
         seed: of initialisation, order of the images, augmentation, dropout and label noise.
         eigen_samples: training images on which Eigen-SAM finds its eigenvector, SSAM-F its squared gradients, the
             first ones.
         eigen_products: products with their Hessian a refresh; 5 is the paper's.
+        checkpoint_epochs: epochs, counted from 1, whose network is kept as well, in `epoch-N` below the folder.
+        diagnostics_every: steps between rows of diagnostics.jsonl (λmax, surrogate gap, alignments, norms), which
+            change no weight; 0 leaves them out.
+        diagnostics_samples: training images they are taken on, the first ones. A row costs some 20 gradients on them.
+        diagnostics_rho: radius of their surrogate gap.
         progress: show a bar; None shows it on a terminal only.
     """
 
@@ -57,6 +73,7 @@ class TrainConfig:
     dataset: str = "digits"
     data_path: str = ""
     label_noise: float = 0.0
+    bootstrap_rounds: int = 0
     model: str = "resnet"
     model_settings: dict[str, Any] = field(default_factory=dict)
     optimizer: str = "sgd"
@@ -68,16 +85,37 @@ class TrainConfig:
     weight_decay: float = 5e-4
     batch_size: int = 128
     epochs: int = 60
+    cosine: bool = True
+    lookahead_steps: int = 0
+    lookahead_alpha: float = 0.5
+    swa_from: int = 0
     label_smoothing: float = 0.0
     crop: int = 0
     flip: bool = False
     cutout: int = 0
     mixup: float = 0.0
-    cosine: bool = True
     seed: int = 0
     eigen_samples: int = 256
     eigen_products: int = 5
+    checkpoint_epochs: list[int] = field(default_factory=list)
+    diagnostics_every: int = 0
+    diagnostics_samples: int = 256
+    diagnostics_rho: float = 0.05
     progress: bool | None = None
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, **changes: Any) -> "TrainConfig":
+        """The run that a YAML file describes: the fields' names and values.
+
+        Args:
+            path: the file.
+            changes: fields that replace the file's; `folder` belongs here where the file has none.
+        Raises:
+            ValueError: if the file is broken, or holds an unknown name or a value of the wrong type.
+        """
+        settings = read_settings(path, {item.name: item.type for item in fields(cls)}) | changes
+        require("folder" in settings, f"folder must be given, in {path} or beside it")
+        return cls(**settings)
 
     def __post_init__(self) -> None:
         check_source(self.dataset, self.data_path)
@@ -88,8 +126,14 @@ class TrainConfig:
         for name in ("label_noise", "momentum", "label_smoothing"):
             value = getattr(self, name)
             require(0 <= value < 1, f"{name} must be in [0, 1), got {value!r}")
-        for name in ("batch_size", "epochs", "eigen_samples", "eigen_products"):
+        for name in ("batch_size", "epochs", "eigen_samples", "eigen_products", "diagnostics_samples"):
             integer_in(name, getattr(self, name), 1)
+        for name in ("bootstrap_rounds", "lookahead_steps", "diagnostics_every"):
+            integer_in(name, getattr(self, name), 0)
+        integer_in("swa_from", self.swa_from, 0, self.epochs)
+        for epoch in self.checkpoint_epochs:
+            integer_in("checkpoint_epochs", epoch, 1, self.epochs)
+        positive("diagnostics_rho", self.diagnostics_rho)
         integer_in("seed", self.seed, 0, 2**32 - 1)
         require(
             self.optimizer != "sgd" or not self.rule_settings,
@@ -108,8 +152,10 @@ class TrainConfig:
         """The optimiser that takes the step."""
         if self.optimizer == "adahessian":
             make = partial(AdaHessian, parameters, lr=self.lr, weight_decay=self.weight_decay, seed=self.seed)
-            return _made("rule_settings", self.optimizer, make, self.rule_settings)
-        return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+            base = _made("rule_settings", self.optimizer, make, self.rule_settings)
+        else:
+            base = torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+        return lookahead(base, self.lookahead_steps, self.lookahead_alpha) if self.lookahead_steps else base
 
     def rule(self, found: Mapping[str, Callable[[], Any]]) -> Rule | None:
         """The rule, None for a plain optimiser; `found` holds "top" for Eigen-SAM and "fisher" for SSAM-F."""
@@ -130,7 +176,7 @@ class TrainConfig:
         return Augmentation(self.crop, self.flip, self.cutout, self.mixup)
 
     def settings(self) -> dict[str, Any]:
-        """All that decides the weights, as JSON holds it: not the folder, not the bar."""
+        """All that decides what the run holds, as JSON has it: not the folder, not the bar."""
         chosen = {name: value for name, value in asdict(self).items() if name not in ("folder", "progress")}
         return dict(json.loads(json.dumps(chosen)))
 

@@ -1,7 +1,8 @@
 """Lookahead: k steps forward, one back. Every k steps of any optimiser, φ ← φ + alpha (w − φ) and w ← φ.
 
 Stochastic weight averaging, its neighbour, is torch's: `torch.optim.swa_utils.AveragedModel(model)`, its
-`update_parameters(model)` after each step or epoch, `update_bn` at the end, also around `SharpnessAware`.
+`update_parameters(model)` after each step or epoch, `update_bn` at the end, also around `SharpnessAware`. In the
+bundled trainer both are settings: `lookahead_steps`, `swa_from`.
 Source: Zhang et al. 2019, arXiv:1907.08610.
 """
 

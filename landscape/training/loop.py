@@ -2,35 +2,46 @@
 
 The same config gives the same weights, bit for bit on one CPU with one number of threads, whether or not the run was
 interrupted: initialisation, label noise, the order of the images, augmentation and dropout all follow from the seed and
-the epoch. A batch is augmented once a step: both passes of a rule see the same images and targets.
+the epoch. A batch is augmented once a step: both passes of a rule see the same images and targets. The state is saved
+after every epoch, and within one every minute, random state included: no more than a minute's work is done twice.
 """
 
-from math import cos, pi
+from collections.abc import Sequence
+from dataclasses import replace
+from math import ceil, cos, pi
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, update_bn
 from tqdm import tqdm
 
 from landscape.checks import require
-from landscape.curvature import hessian
 from landscape.data import Images, load
 from landscape.isolation import random_state_kept, training_flags_kept
-from landscape.linalg import top_eigenpairs
 from landscape.models import build
-from landscape.problem import Problem
 from landscape.results import versions
+from landscape.training.bootstrap import TEACHER, relabelled
 from landscape.training.checkpoint import save_checkpoint
 from landscape.training.config import TrainConfig
-from landscape.training.objectives import Objective
-from landscape.training.run_folder import claim, finished, load_progress, read_log, save_progress
-from landscape.training.step import SharpnessAware
+from landscape.training.diagnostics import LastPerturbation, make_tracker
+from landscape.training.evaluation import count_right, evaluate
+from landscape.training.optimizer import make_optimizer
+from landscape.training.run_folder import (
+    DIAGNOSTICS,
+    Progress,
+    append_log,
+    claim,
+    finished,
+    load_progress,
+    read_log,
+    save_progress,
+)
 
-Batch = tuple[Tensor, Tensor, Tensor]  # inputs, targets, index
+SAVE_SECONDS = 60.0  # between saves within an epoch
 
 
 def train(config: TrainConfig) -> Path:
@@ -42,7 +53,8 @@ def train(config: TrainConfig) -> Path:
     train_accuracy, test_loss and test_accuracy of the final network in eval mode over all data.
 
     Returns:
-        The run folder, for `load_checkpoint`: config.json, log.jsonl, resume.pt, model.safetensors, model.json.
+        The run folder, for `load_checkpoint`: config.json, log.jsonl, resume.pt, model.safetensors, model.json; where
+        asked for, epoch-N (checkpoints, folders for `load_checkpoint`), teacher (a run folder) and diagnostics.jsonl.
     Raises:
         ValueError: if the folder cannot be written or holds another config, the network does not fit the data, or
             the loss becomes NaN or infinite.
@@ -51,73 +63,79 @@ def train(config: TrainConfig) -> Path:
     claim(folder, config.settings())
     if not finished(folder):
         with random_state_kept():
-            _run(config, folder)
+            _Run(config, folder).go()
     return folder
 
 
-def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor, batch_size: int = 512) -> tuple[float, float]:
-    """Mean cross entropy and accuracy over all samples, in eval mode."""
-    total, right = 0.0, 0
-    with torch.no_grad(), training_flags_kept(model):
-        model.eval()
-        for x, y in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
-            outputs = model(x)
-            total += F.cross_entropy(outputs, y, reduction="sum").item()
-            right += int((outputs.argmax(1) == y).sum())
-    return total / len(targets), right / len(targets)
+class _Run:
+    """One training: its parts, and how far it is."""
 
+    def __init__(self, config: TrainConfig, folder: Path) -> None:
+        self.config, self.folder = config, folder
+        self.data = _images(config, folder)
+        self.model = build(config.model, config.model_settings, config.seed)
+        _check_fit(self.model, self.data)
+        last = LastPerturbation() if config.diagnostics_every else None
+        self.optimizer = make_optimizer(config, self.model, self.data, last)
+        self.objective = config.minimised()
+        self.tracker = make_tracker(config, self.model, self.data, last, folder / DIAGNOSTICS) if last else None
+        self.average = AveragedModel(self.model) if config.swa_from else None
+        parts = {name: getattr(self, name) for name in ("model", "optimizer", "objective", "tracker", "average")}
+        self.parts: dict[str, Any] = {name: part for name, part in parts.items() if part is not None}
+        self.progress, self.saved = Progress(), 0.0
 
-def _run(config: TrainConfig, folder: Path) -> None:
-    data = load(config.dataset, config.data_path, label_noise=config.label_noise, seed=config.seed)
-    model = build(config.model, config.model_settings, config.seed)
-    _check_fit(model, data)
-    optimizer, objective = _optimizer(config, model, data), config.minimised()
-    state = load_progress(folder)
-    if state:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        objective.load_state_dict(state["objective"])
-    start = state["epoch"] if state else 0
-    hidden = None if config.progress is None else not config.progress
-    with tqdm(total=config.epochs, initial=start, desc=config.optimizer, unit="epoch", disable=hidden) as bar:
-        for epoch in range(start, config.epochs):
-            line = _epoch(config, epoch, model, optimizer, objective, data)
-            parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "objective": objective}
-            progress = {"epoch": epoch + 1} | {name: part.state_dict() for name, part in parts.items()}
-            save_progress(folder, line, progress)
-            bar.set_postfix(loss=f"{line['train_loss']:.3f}", accuracy=f"{line['train_accuracy']:.3f}")
+    def go(self) -> None:
+        """Train to the end from where the run was saved last, and write the network."""
+        config, folder = self.config, self.folder
+        self.progress, self.saved = load_progress(folder, self.parts), monotonic()
+        with self._bar() as bar:
+            while self.progress.epoch < config.epochs:
+                self._epoch(bar)
+        network = self.model if self.average is None else self._averaged(self.average)
+        save_checkpoint(folder, network, self._metadata(network, TEACHER))
+
+    def _epoch(self, bar: "tqdm[Any]") -> None:
+        """The rest of a pass over the training data."""
+        at, began = self.progress, perf_counter() - self.progress.seconds
+        bar.set_description(f"{self.config.optimizer}, epoch {at.epoch + 1}/{self.config.epochs}", refresh=False)
+        for index in self._start_epoch()[at.batches :]:
+            loss, right = self._step(index)
+            at.batches, at.loss, at.right = at.batches + 1, at.loss + loss, at.right + right
+            if self.tracker is not None:
+                self.tracker.step()
+            met = min(at.batches * self.config.batch_size, len(self.data.train_targets))
+            bar.set_postfix(loss=f"{at.loss / met:.3f}", accuracy=f"{at.right / met:.3f}", refresh=False)
             bar.update()
-    save_checkpoint(folder, model, _metadata(config, model, data, sum(line["seconds"] for line in read_log(folder))))
+            if monotonic() - self.saved > SAVE_SECONDS:
+                at.seconds, at.random_state = perf_counter() - began, torch.get_rng_state()
+                self._save()
+        self._end_epoch(began)
 
+    def _start_epoch(self) -> Sequence[Tensor]:
+        """Random state, learning rate and objective as the epoch wants them; the images of each batch."""
+        config, at = self.config, self.progress
+        torch.manual_seed(_seed(config.seed, at.epoch))  # order, augmentation and dropout
+        batches = torch.randperm(len(self.data.train_targets)).split(config.batch_size)
+        if at.random_state is not None:
+            torch.set_rng_state(at.random_state)
+        for group in self.optimizer.param_groups:
+            group["lr"] = _learning_rate(config, at.epoch)
+        self.model.train()
+        self.objective.start_epoch(at.epoch, self.model)
+        return batches
 
-def _epoch(
-    config: TrainConfig,
-    epoch: int,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    objective: Objective,
-    data: Images,
-) -> dict[str, Any]:
-    """One pass over the training data; the log's line."""
-    began = perf_counter()
-    torch.manual_seed(_seed(config.seed, epoch))  # order, augmentation and dropout
-    lr = config.lr * (1 + cos(pi * epoch / config.epochs)) / 2 if config.cosine else config.lr
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    count, total, right = len(data.train_targets), 0.0, 0.0
-    augment = config.augmentation()
-    model.train()
-    backward = getattr(optimizer, "backward", Tensor.backward)  # AdaHessian has one of its own
-    objective.start_epoch(epoch, model)
-    for index in torch.randperm(count).split(config.batch_size):
-        batch = data.train_inputs[index], data.train_targets[index]
-        x, y = augment(*batch, data.classes, torch.default_generator)
+    def _step(self, index: Tensor) -> tuple[float, float]:
+        """Train on the images `index` (B,); the sum of their losses and the number of right ones, both at w."""
+        data, model, optimizer, objective = self.data, self.model, self.optimizer, self.objective
+        images, targets = data.train_inputs[index], data.train_targets[index]
+        x, y = self.config.augmentation()(images, targets, data.classes, torch.default_generator)
+        backward = getattr(optimizer, "backward", Tensor.backward)  # AdaHessian has one of its own
         passes: list[tuple[Tensor, Tensor]] = []
 
-        def closure(batch: Batch = (x, y, index), passes: list[tuple[Tensor, Tensor]] = passes) -> Tensor:
+        def closure() -> Tensor:
             optimizer.zero_grad()
-            loss, outputs = objective(model, *batch)
-            _check_loss(loss, epoch, config)
+            loss, outputs = objective(model, x, y, index)
+            require(bool(loss.isfinite()), self._not_finite(loss))
             backward(loss)
             passes.append((loss.detach(), outputs.detach()))
             return loss
@@ -126,65 +144,78 @@ def _epoch(
         optimizer.step(closure)  # type: ignore[arg-type]
         objective.end_step(model)
         loss, outputs = passes[0]  # at w, not at w + e
-        total += loss.item() * len(y)
-        right += _right(outputs, y)
-    test_loss, test_accuracy = evaluate(model, data.test_inputs, data.test_targets)
-    return {
-        "epoch": epoch + 1,
-        "train_loss": total / count,
-        "train_accuracy": right / count,
-        "test_loss": test_loss,
-        "test_accuracy": test_accuracy,
-        "lr": lr,
-        "seconds": perf_counter() - began,
-    }
+        return loss.item() * len(y), count_right(outputs, y)
+
+    def _end_epoch(self, began: float) -> None:
+        """The log's line, the average, a checkpoint where one is due, and the state to resume from."""
+        at, count, config = self.progress, len(self.data.train_targets), self.config
+        test_loss, test_accuracy = evaluate(self.model, self.data.test_inputs, self.data.test_targets)
+        line = {
+            "epoch": at.epoch + 1,
+            "train_loss": at.loss / count,
+            "train_accuracy": at.right / count,
+            "test_loss": test_loss,
+            "test_accuracy": test_accuracy,
+            "lr": _learning_rate(config, at.epoch),
+            "seconds": perf_counter() - began,
+        }
+        self.progress = Progress(at.epoch + 1)
+        if self.average is not None and self.progress.epoch >= config.swa_from:
+            self.average.update_parameters(self.model)
+        append_log(self.folder, line)
+        if self.progress.epoch in config.checkpoint_epochs:
+            early = self.folder / f"epoch-{self.progress.epoch}"
+            save_checkpoint(early, self.model, self._metadata(self.model, f"../{TEACHER}"))
+        self._save()
+
+    def _save(self) -> None:
+        save_progress(self.folder, self.progress, self.parts)
+        self.saved = monotonic()
+
+    def _averaged(self, average: AveragedModel) -> nn.Module:
+        """The averaged network, its batch-norm statistics measured on the training images, not augmented."""
+        torch.manual_seed(_seed(self.config.seed, self.config.epochs))  # dropout
+        update_bn(self.data.train_inputs.split(self.config.batch_size), average)
+        return average.module
+
+    def _bar(self) -> "tqdm[Any]":
+        """A bar over the steps of the whole training."""
+        config, at = self.config, self.progress
+        steps = ceil(len(self.data.train_targets) / config.batch_size)
+        total, done = config.epochs * steps, at.epoch * steps + at.batches
+        hidden = None if config.progress is None else not config.progress
+        return tqdm(total=total, initial=done, unit="step", disable=hidden)
+
+    def _metadata(self, network: nn.Module, teacher: str) -> dict[str, Any]:
+        config, data = self.config, self.data
+        train_loss, train_accuracy = evaluate(network, data.train_inputs, data.train_targets)
+        test_loss, test_accuracy = evaluate(network, data.test_inputs, data.test_targets)
+        return {
+            "model": {"name": config.model, "settings": config.settings()["model_settings"]},
+            "config": config.settings(),
+            "epoch": self.progress.epoch,
+            "teacher": teacher if config.bootstrap_rounds else None,  # seen from the checkpoint's folder
+            "parameters": sum(p.numel() for p in network.parameters()),
+            "train_loss": train_loss,
+            "train_accuracy": train_accuracy,
+            "test_loss": test_loss,
+            "test_accuracy": test_accuracy,
+            "seconds": sum(line["seconds"] for line in read_log(self.folder)),
+            "versions": versions(),
+        }
+
+    def _not_finite(self, loss: Tensor) -> str:
+        epoch, lr = self.progress.epoch + 1, self.config.lr
+        return f"epoch {epoch}: the loss is {loss.item()}; try a smaller lr ({lr}) or rho"
 
 
-def _right(outputs: Tensor, targets: Tensor) -> float:
-    """Right predictions; of targets that are probabilities, their sum over the predicted classes."""
-    predicted = outputs.argmax(1)
-    if targets.ndim == 1:
-        return (predicted == targets).sum().item()
-    return targets.gather(1, predicted[:, None]).sum().item()
-
-
-def _optimizer(config: TrainConfig, model: nn.Module, data: Images) -> torch.optim.Optimizer:
-    base = config.base(model.parameters())
-    subset = (data.train_inputs[: config.eigen_samples], data.train_targets[: config.eigen_samples])
-    criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
-
-    def top() -> Tensor:
-        state = optimizer.rule_state  # the last eigenvector is in the saved state, so a resumed run starts from it too
-        H = hessian(Problem(model, criterion, subset))
-        start = state["v"] if state else None
-        pairs = top_eigenpairs(H, 1, which="LA", max_matvecs=config.eigen_products, start=start)
-        return pairs.vectors[:, 0]
-
-    def fisher() -> Tensor:
-        singles = zip(*(part.split(1) for part in subset), strict=True)
-        return sum((Problem(model, criterion, single).gradient() ** 2 for single in singles), torch.zeros(()))
-
-    rule = config.rule({"top": top, "fisher": fisher})
-    if rule is None:
-        return base
-    optimizer = SharpnessAware(base, rule, model=model)
-    return optimizer
-
-
-def _metadata(config: TrainConfig, model: nn.Module, data: Images, seconds: float) -> dict[str, Any]:
-    train_loss, train_accuracy = evaluate(model, data.train_inputs, data.train_targets)
-    test_loss, test_accuracy = evaluate(model, data.test_inputs, data.test_targets)
-    return {
-        "model": {"name": config.model, "settings": config.settings()["model_settings"]},
-        "config": config.settings(),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "train_loss": train_loss,
-        "train_accuracy": train_accuracy,
-        "test_loss": test_loss,
-        "test_accuracy": test_accuracy,
-        "seconds": seconds,
-        "versions": versions(),
-    }
+def _images(config: TrainConfig, folder: Path) -> Images:
+    """The data set; where there are rounds of bootstrapping, with the labels that the round before predicts."""
+    data = load(config.dataset, config.data_path, label_noise=config.label_noise, seed=config.seed)
+    if not config.bootstrap_rounds:
+        return data
+    earlier = replace(config, folder=folder / TEACHER, bootstrap_rounds=config.bootstrap_rounds - 1)
+    return relabelled(data, train(earlier))
 
 
 def _check_fit(model: nn.Module, data: Images) -> None:
@@ -199,10 +230,8 @@ def _check_fit(model: nn.Module, data: Images) -> None:
     require(shape == (2, data.classes), f"model must have classes={data.classes} outputs, got shape {shape[1:]}")
 
 
-def _check_loss(loss: Tensor, epoch: int, config: TrainConfig) -> None:
-    require(
-        bool(loss.isfinite()), f"epoch {epoch + 1}: the loss is {loss.item()}; try a smaller lr ({config.lr}) or rho"
-    )
+def _learning_rate(config: TrainConfig, epoch: int) -> float:
+    return config.lr * (1 + cos(pi * epoch / config.epochs)) / 2 if config.cosine else config.lr
 
 
 def _seed(seed: int, epoch: int) -> int:

@@ -1,22 +1,37 @@
 """The folder of a training run: config.json, log.jsonl (a line an epoch), resume.pt, and the finished network.
 
 Each file is written under a temporary name and renamed, or, the log, read up to the last epoch that resume.pt holds:
-a run that is killed at any moment goes on from its last whole epoch.
+a run that is killed at any moment goes on from what was saved last.
 """
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from landscape.checks import require
 from landscape.results import read_json, write_json
 from landscape.training.checkpoint import NAME
 from landscape.whole_files import replacing
 
-CONFIG, LOG, RESUME = "config.json", "log.jsonl", "resume.pt"
+CONFIG, LOG, RESUME, DIAGNOSTICS = "config.json", "log.jsonl", "resume.pt", "diagnostics.jsonl"
+
+
+@dataclass
+class Progress:
+    """How far a run is. What follows `epoch` is of the epoch under way."""
+
+    epoch: int = 0  # done as a whole
+    batches: int = 0
+    loss: float = 0.0  # sum over the samples met
+    right: float = 0.0  # likewise
+    seconds: float = 0.0
+    random_state: Tensor | None = None  # None: that of the epoch's beginning
 
 
 def claim(folder: Path, settings: dict[str, Any]) -> None:
@@ -38,32 +53,39 @@ def finished(folder: Path) -> bool:
     return weights.exists() and weights.with_suffix(".json").exists()
 
 
-def save_progress(folder: Path, line: dict[str, Any], state: dict[str, Any]) -> None:
-    """Add the epoch's line to the log, then replace the state to resume from. `state` holds its "epoch"."""
+def append_log(folder: Path, line: dict[str, Any]) -> None:
+    """Add an epoch's line to the log; it counts once a state of that epoch is saved."""
     with (folder / LOG).open("a") as log:
         log.write(json.dumps(line) + "\n")
+
+
+def save_progress(folder: Path, progress: Progress, parts: Mapping[str, Any]) -> None:
+    """Replace the state to resume from: how far the run is, and the state of each of its parts."""
+    state = {"progress": vars(progress)} | {name: part.state_dict() for name, part in parts.items()}
     with replacing(folder / RESUME) as partial:
         torch.save(state, partial)
 
 
-def load_progress(folder: Path) -> dict[str, Any] | None:
-    """The state to resume from, None at the start; log lines after it are dropped."""
+def load_progress(folder: Path, parts: Mapping[str, Any]) -> Progress:
+    """Put the parts where the run was saved last, or leave them at the start; log lines after it are dropped."""
     state = _read_state(folder / RESUME)
-    epochs = state["epoch"] if state else 0
-    kept = (folder / LOG).read_text().splitlines(keepends=True)[:epochs] if epochs else []
+    progress = Progress(**state["progress"]) if state else Progress()
+    for name, part in parts.items() if state else ():
+        part.load_state_dict(state[name])
+    kept = (folder / LOG).read_text().splitlines(keepends=True)[: progress.epoch] if progress.epoch else []
     with replacing(folder / LOG) as partial:
         partial.write_text("".join(kept))
-    return state
+    return progress
 
 
-def read_log(folder: str | Path) -> list[dict[str, Any]]:
-    """The lines of a run's log, one an epoch."""
-    return [json.loads(line) for line in (Path(folder) / LOG).read_text().splitlines()]
+def read_log(folder: str | Path, name: str = LOG) -> list[dict[str, Any]]:
+    """The lines of a run's log, one an epoch; of diagnostics.jsonl, by that name, one a measurement."""
+    return [json.loads(line) for line in (Path(folder) / name).read_text().splitlines()]
 
 
-def _read_state(path: Path) -> dict[str, Any] | None:
+def _read_state(path: Path) -> dict[str, Any]:
     if not path.exists():
-        return None
+        return {}
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, UnpicklingError) as error:

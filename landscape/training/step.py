@@ -2,49 +2,74 @@
 
 Pass 1 at w gives g; the rule gives e; pass 2 at w + e gives g_adv; w is put back bit for bit; the base optimiser steps
 with d = descend(g, g_adv). Weight decay is the base's: it acts at w and is no part of e.
-
-A rule with a `Context` may ask for more passes, all of them through the closure. So its Hessian products are central
-differences, H v = |v| (∇L(w + hu) − ∇L(w − hu)) / 2h + O(h²), u = v/|v|, h = eps^(1/3): two passes, where double
-backward takes the time of two to three and a graph that the closure, whose backward has freed it, does not leave; and
-they serve accumulation, mixed precision and attention kernels as every pass does. Weights in float16 or bfloat16
-round such small moves away.
 """
 
 import warnings
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from landscape.checks import require, vector_like
-from landscape.isolation import buffers_kept, random_state, random_state_kept
-from landscape.training.rules import Context, Rule, State
-from landscape.vectors import Layout, Vector, displaced, flatten, layout_of, unit
+from landscape.checks import positive, require
+from landscape.distributed import ProcessGroup
+from landscape.training.excursion import Excursion, Gradient, Halfway, no_more_passes
+from landscape.training.gradients import Gradients, Witness
+from landscape.training.parts import Parts
+from landscape.training.passes import Closure, Passes
+from landscape.training.rules import Rule, State
+from landscape.vectors import Layout, Vector, layout_of
 
-Closure = Callable[[], Any]
+
+@dataclass(frozen=True)
+class _Between:
+    """What `first_step` leaves to `second_step`."""
+
+    excursion: Excursion
+    halfway: Halfway
+    way_back: ExitStack
 
 
 class SharpnessAware(torch.optim.Optimizer):
     """A torch optimiser that steps along the direction of a `Rule`.
 
-    It shares parameter groups and state with the base optimiser, so that learning-rate schedulers work on it. Both
-    passes see the same random numbers (dropout masks); buffers (batch-norm statistics) are updated by pass 1 only.
-    The flat vector holds the parameters that require grad, in the order of the parameter groups.
+    It shares parameter groups and state with the base optimiser, so that learning-rate schedulers work on it. The flat
+    vector holds the parameters that require grad, in the order of the parameter groups. Through pass 2, SAM keeps one
+    copy of the parameters in memory, a rule that mixes both gradients two, m-sharpness four.
 
-    Gradient accumulation belongs into the closure, so that every part of a pass sees the same weights. To clip the
-    gradient of the step, and not those that it is made of, register a pre-hook: `base.register_step_pre_hook(...)`.
+    `step(closure)` makes the passes itself: all see the same random numbers (dropout masks), and only pass 1 updates
+    buffers (batch-norm statistics). Gradient accumulation belongs into the closure, so that every part of a pass sees
+    the same weights; so does autocast. A NaN or infinite gradient in either pass, on any rank, skips the whole step;
+    the first such step warns.
+
+    Existing loops may keep their two calls, `first_step` and `second_step`.
+
+    With DistributedDataParallel both passes are all-reduced as usual, and all ranks have the same e. With `per_rank`
+    each has its own, from its own batch (m-sharpness): passes run under `model.no_sync()`, one all-reduce then averages
+    g and g_adv over the ranks, and rules see these means in `descend`. Statistics of batch norm are then each rank's.
 
     Args:
         base_optimizer: takes the step; its learning rate, momentum and weight decay are used.
         rule: from `landscape.training.rules`, or a `Rule` of one's own.
         model: owns the parameters and the buffers.
+        max_norm: to which the direction of the step is clipped, and not the gradients that it is made of; None: not.
+        per_rank: an e for each rank; the model must be a DistributedDataParallel.
     Raises:
-        ValueError: if the base optimises a parameter that is not the model's.
+        ValueError: if the base optimises a parameter that is not the model's, or an argument is out of range.
     """
 
-    def __init__(self, base_optimizer: torch.optim.Optimizer, rule: Rule, *, model: nn.Module) -> None:
+    def __init__(
+        self,
+        base_optimizer: torch.optim.Optimizer,
+        rule: Rule,
+        *,
+        model: nn.Module,
+        max_norm: float | None = None,
+        per_rank: bool = False,
+    ) -> None:
         layout = layout_of(model)
         self._labels = {
             id(p): label
@@ -54,10 +79,19 @@ class SharpnessAware(torch.optim.Optimizer):
                 strict=True,
             )
         }
+        if max_norm is not None:
+            positive("max_norm", max_norm)
+        self._group: ProcessGroup | None = None
+        self._around: Callable[[], AbstractContextManager[Any]] = nullcontext
+        if per_rank:
+            if not isinstance(model, DistributedDataParallel):
+                raise ValueError(f"per_rank needs a DistributedDataParallel as model, got {type(model).__name__}")
+            self._group, self._around = model.process_group, model.no_sync
         super().__init__([dict(group) for group in base_optimizer.param_groups], base_optimizer.defaults)
-        self.base, self.rule, self.model = base_optimizer, rule, model
+        self.base, self.rule, self.model, self.max_norm = base_optimizer, rule, model, max_norm
         self.rule_state: State = None
-        self._warned = False
+        self._between: _Between | None = None
+        self._witness, self._warned = Witness(), False
         self._share()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -70,29 +104,90 @@ class SharpnessAware(torch.optim.Optimizer):
             not foreign, f"every optimised parameter must belong to model, got one of shape {foreign[:1]} that does not"
         )
 
-    def step(self, closure: Closure | None = None) -> Any:
+    def step(
+        self,
+        closure: Closure | Sequence[Closure] | None = None,
+        *,
+        sizes: Sequence[float] | None = None,
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> Any:
         """Two passes and the base's step; one pass where the perturbation is zero.
 
-        A NaN or infinite gradient in either pass leaves the weights as they are; the first such step warns.
+        Args:
+            closure: clears the gradients, computes the loss, calls backward and returns the loss. Several closures are
+                as many parts of the batch, each with an e of its own (m-sharpness); the rule's state advances once, by
+                the mean gradient, while callables of a rule (Eigen-SAM's `top`) are asked for each part and for that.
+            sizes: samples in each closure's part; default: all the same.
+            scaler: with it closures call `scaler.scale(loss).backward()`, no more; gradients are unscaled before e is
+                built, and `scaler.update()` is due after each step, as in any loop.
+        Returns:
+            What the closure returned in pass 1; of several closures a list.
+        Raises:
+            ValueError: without a closure, if sizes do not fit, or if the rule gives no (P,).
+        """
+        closures = [closure] if callable(closure) else list(closure or [])
+        _check_closures(closures, sizes)
+        excursion = self._started(scaler)
+        passes = [Passes(each, self.model, excursion.gradients, self._around) for each in closures]
+        with torch.enable_grad():
+            plain = len(passes) == 1 and self._group is None
+            whole = passes[0] if plain else Parts(passes, sizes or [1.0] * len(passes), self._group)
+            self._finish(excursion, *whole.explored(excursion), whole.at)
+        return passes[0].loss if callable(closure) else [each.loss for each in passes]
+
+    def first_step(self, zero_grad: bool = True, *, scaler: torch.amp.GradScaler | None = None) -> bool:
+        """After the backward pass at w: keep g and w, and move the weights to w + e.
+
+            loss.backward()
+            opt.first_step()
+            criterion(model(inputs), targets).backward()  # pass 2, at w + e
+            opt.second_step()
+
+        If something raises between both calls, `restore()` goes back to w. Dropout draws new masks in pass 2, unless
+        you take `rewind = landscape.isolation.random_state()` before pass 1 and call `rewind()` before pass 2.
+        Batch-norm statistics are handled: `second_step` puts back those of pass 1.
 
         Args:
-            closure: clears the gradients, computes the loss, calls backward and returns the loss.
+            zero_grad: clear the gradients, which pass 2 would add to.
+            scaler: as in `step`.
         Returns:
-            What the closure returned in pass 1.
+            Whether pass 2 is needed. If not (LookSAM between its periods, radius 0), the weights are still at w, and
+            what is done until `second_step` has no effect.
         Raises:
-            ValueError: without a closure, or if the rule gives no (P,).
+            ValueError: after another `first_step`; with `per_rank`; if the rule needs more passes than two.
         """
-        if closure is None:
-            raise ValueError(
-                "step needs a closure: "
-                "def closure(): opt.zero_grad(); loss = criterion(model(x), y); loss.backward(); return loss"
-            )
-        with torch.enable_grad():
-            rewind = random_state()
-            loss = closure()
-            if self._gradient_ready(closure, rewind):
-                self.base.step()
-        return loss
+        require(self._group is None, "per_rank has no two-call form; use step(closure)")
+        excursion = self._started(scaler)
+        with ExitStack() as stack:
+            halfway = stack.enter_context(excursion.away(excursion.gradients.read(), no_more_passes))
+            self._between = _Between(excursion, halfway, stack.pop_all())
+        if zero_grad:
+            self.zero_grad()
+        return halfway.moved
+
+    def second_step(self, zero_grad: bool = False) -> None:
+        """After the backward pass at w + e: put w and the buffers back, bit for bit, and step.
+
+        Args:
+            zero_grad: clear the gradients afterwards.
+        Raises:
+            ValueError: without `first_step`; if the rule needs more passes than two.
+        """
+        if self._between is None:
+            raise ValueError("second_step needs first_step before it: loss.backward(); opt.first_step()")
+        excursion, halfway = self._between.excursion, self._between.halfway
+        g_adv = excursion.gradients.read() if halfway.moved else halfway.g
+        self.restore()
+        self._finish(excursion, halfway, g_adv, no_more_passes)
+        self._opt_called = True  # what schedulers look at to see whether a step was made before theirs
+        if zero_grad:
+            self.zero_grad()
+
+    def restore(self) -> None:
+        """Go back to w and to the buffers of pass 1, and forget `first_step`; nothing where there was none."""
+        if self._between is not None:
+            self._between.way_back.close()
+            self._between = None
 
     def state_dict(self) -> dict[str, Any]:
         """The base's state and the rule's; loadable with `torch.load(..., weights_only=True)`."""
@@ -103,8 +198,8 @@ class SharpnessAware(torch.optim.Optimizer):
         found = state_dict.get("rule")
         require(found == self.rule.name, f"state must be of rule {self.rule.name!r}, got {found!r}")
         self.base.load_state_dict(state_dict["base"])
-        self.rule_state = state_dict["rule_state"]
         self._share()
+        self.rule_state = _moved(state_dict["rule_state"], self.param_groups[0]["params"][0].device)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.rule.name}, {self.base!r})"
@@ -112,55 +207,29 @@ class SharpnessAware(torch.optim.Optimizer):
     def _share(self) -> None:
         self.param_groups, self.state, self.defaults = self.base.param_groups, self.base.state, self.base.defaults
 
-    def _gradient_ready(self, closure: Closure, rewind: Callable[[], None]) -> bool:
-        """Leave in `.grad` what the base is to step with; False if the step is to be skipped."""
+    def _started(self, scaler: torch.amp.GradScaler | None) -> Excursion:
+        require(self._between is None, "first_step was called before: call second_step, or restore() to go back to w")
         parameters = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
         require(bool(parameters), "the optimiser must hold a parameter that requires grad, got none")
-        w, g = flatten(parameters), _gradient(parameters)
-        if not self._finite(g, "pass 1"):
-            return False
-        unused = [p.grad is None for p in parameters]
-        at = partial(self._gradient_at, closure, rewind, parameters, w)
-        extra = self._extra(parameters, at)
-        with random_state_kept():
-            e, self.rule_state = self.rule.perturb(w, g, self.rule_state, *extra)
-        if e is not None:
-            vector_like(f"e of rule {self.rule.name!r}", e, w)
-        d = g
-        if e is None or e.any():
-            g_adv = g if e is None else at(e)
-            if not self._finite(g_adv, "pass 2"):
-                return False
-            d, state = self._descended(g, g_adv, extra)
-            vector_like(f"d of rule {self.rule.name!r}", d, w)
-            if not self._finite(d, "the step"):
-                return False
+        names, is_weight, is_norm = zip(*(self._labels[id(p)] for p in parameters), strict=True)
+        layout = Layout(names, tuple(p.shape for p in parameters), is_weight, is_norm)
+        lr = float(self.param_groups[0]["lr"])
+        return Excursion(self.rule, self.rule_state, self.model, Gradients(parameters, scaler), layout, lr)
+
+    def _finish(self, excursion: Excursion, halfway: Halfway, g_adv: Vector, at: Gradient) -> None:
+        """The base's step along d, unless a gradient is not finite."""
+        gradients = excursion.gradients
+        finite = self._finite(g_adv, "pass 2" if halfway.moved else "pass 1")
+        if finite:
+            d, state = excursion.descended(halfway, g_adv, at)
+            finite = self._finite(d, "the step")
+        if finite:
+            gradients.write(d)
+            if self.max_norm is not None:
+                nn.utils.clip_grad_norm_(gradients.parameters, self.max_norm)
+            self.base.step()
             self.rule_state = state
-        _write(parameters, d, unused)
-        return True
-
-    def _gradient_at(
-        self, closure: Closure, rewind: Callable[[], None], parameters: list[Tensor], w: Vector, e: Vector
-    ) -> Vector:
-        """The gradient at w + e, (P,), with the random numbers of pass 1 and no effect on buffers."""
-        self.zero_grad()  # also where the closure forgot it: a pass must not add to the one before
-        with random_state_kept(), buffers_kept(self.model), displaced(parameters, w + e):
-            rewind()
-            closure()
-        return _gradient(parameters)
-
-    def _extra(self, parameters: list[Tensor], gradient: Callable[[Vector], Vector]) -> tuple[Any, ...]:
-        """What the rule wants besides w, g and its state."""
-        if self.rule.context:
-            lr = float(self.param_groups[0]["lr"])
-            return (Context(self._layout(parameters), lr, gradient, partial(_product, gradient)),)
-        return (self._layout(parameters),) if self.rule.layout else ()
-
-    def _descended(self, g: Vector, g_adv: Vector, extra: tuple[Any, ...]) -> tuple[Vector, State]:
-        if self.rule.context:
-            with random_state_kept():
-                return self.rule.descend(g, g_adv, self.rule_state, *extra)
-        return self.rule.descend(g, g_adv), self.rule_state
+        self._witness.tell(gradients.scaler, finite, g_adv.device)
 
     def _finite(self, gradient: Vector, where: str) -> bool:
         finite = bool(gradient.isfinite().all())
@@ -172,27 +241,21 @@ class SharpnessAware(torch.optim.Optimizer):
             )
         return finite
 
-    def _layout(self, parameters: list[Tensor]) -> Layout:
-        names, is_weight, is_norm = zip(*(self._labels[id(p)] for p in parameters), strict=True)
-        return Layout(names, tuple(p.shape for p in parameters), is_weight, is_norm)
+
+def _check_closures(closures: Sequence[Closure], sizes: Sequence[float] | None) -> None:
+    require(
+        bool(closures),
+        "step needs a closure: "
+        "def closure(): opt.zero_grad(); loss = criterion(model(x), y); loss.backward(); return loss",
+    )
+    require(
+        sizes is None or (len(sizes) == len(closures) and min(sizes) > 0),
+        f"sizes must be {len(closures)} positive numbers, one a closure, got {sizes}",
+    )
 
 
-def _gradient(parameters: list[Tensor]) -> Vector:
-    """The gradients as one vector (P,); none counts as zero."""
-    return flatten([torch.zeros_like(p) if p.grad is None else p.grad for p in parameters])
-
-
-def _product(gradient: Callable[[Vector], Vector], v: Vector) -> Vector:
-    """H v at w, (P,), by a central difference of two gradients."""
-    u, h = unit(v), torch.finfo(v.dtype).eps ** (1 / 3)
-    return v.norm() * (gradient(h * u) - gradient(-h * u)) / (2 * h)
-
-
-def _write(parameters: list[Tensor], d: Vector, unused: list[bool]) -> None:
-    """Put d (P,) into `.grad`, except where neither pass gave a gradient."""
-    pieces = d.split([p.numel() for p in parameters])
-    for p, piece, without in zip(parameters, pieces, unused, strict=True):
-        if p.grad is not None:
-            p.grad.copy_(piece.view_as(p))
-        elif not without:
-            p.grad = piece.view_as(p).to(p.dtype, copy=True)
+def _moved(state: State, device: torch.device) -> State:
+    """A rule's state with its tensors on `device`."""
+    if isinstance(state, dict):
+        return {key: _moved(value, device) for key, value in state.items()}
+    return state.to(device) if isinstance(state, Tensor) else state

@@ -1,10 +1,13 @@
-"""Curvature along a training run: λ_max, |ĝ · v₁|, |∇L| and tr H every n steps, at a stated cost.
+"""Curvature along a training run, every n steps and at a stated cost: λ_max, |ĝ · v₁|, norms, tr H, surrogate gap.
 
 Neighbouring checkpoints have similar leading eigenvectors, so a few Lanczos steps from the last one suffice; some noise
 is mixed in, so that a direction that overtakes the old one is found too. The residual says how good the value is: an
-eigenvalue lies within it. Cost of a measurement: one gradient, `matvecs` + `trace_matvecs` Hessian products.
+eigenvalue lies within it. Cost of a measurement: one gradient, `matvecs` + `trace_matvecs` Hessian products, and one
+more gradient for the surrogate gap h = L(w + rho ĝ) − L(w). At a stationary point 2h/rho² estimates λ_max; elsewhere
+h has the part rho |g| as well, and 2(h − rho |g|)/rho² → ĝᵀHĝ.
 Source: Cohen et al. 2021, "Gradient descent on neural networks typically occurs at the edge of stability",
-arXiv:2103.00065; Gur-Ari et al. 2018, "Gradient descent happens in a tiny subspace", arXiv:1812.04754 (alignment).
+arXiv:2103.00065; Gur-Ari et al. 2018, "Gradient descent happens in a tiny subspace", arXiv:1812.04754 (|ĝ · v₁|);
+Zhuang et al. 2022, arXiv:2203.08065 (h, cos(g, g')); Luo et al. 2024, arXiv:2501.12666 (|ê · v₁|).
 """
 
 import json
@@ -17,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from landscape.checks import integer_in, one_of, require
+from landscape.checks import integer_in, not_negative, one_of, require
 from landscape.curvature import hessian
 from landscape.isolation import random_source
 from landscape.linalg import top_eigenpairs, trace
@@ -38,6 +41,12 @@ class Measurement:
     lambda_max: float
     residual: float  # an eigenvalue lies within it of lambda_max
     alignment: float  # |ĝ · v₁|, 0..1
+    weight_norm: float
+    gap: float | None  # h
+    gap_lambda: float | None  # 2h/rho²
+    gap_curvature: float | None  # 2(h − rho |g|)/rho²
+    cosine: float | None  # cos(g, g'), g' at w + rho ĝ
+    e_alignment: float | None  # |ê · v₁|, 0..1
     trace: float | None
     trace_stderr: float | None
     matvecs: int  # Hessian products
@@ -61,6 +70,8 @@ class Tracker:
         matvecs: Hessian products for λ_max, at least 2, where the last eigenvector is known.
         first_matvecs: at most so many the first time, from a random start, to a residual of 1e-3 λ.
         trace_matvecs: products for tr H; 0 leaves it out, else at least 4.
+        rho: radius of the surrogate gap; 0 leaves it and cos(g, g') out.
+        perturbation: gives the e (P,) of which |ê · v₁| is, or None.
         which: "LA" largest eigenvalue | "LM" largest magnitude | "SA" smallest.
         log: a file for the rows as JSON lines; it is begun anew.
         generator: default one of its own with seed 0.
@@ -76,6 +87,8 @@ class Tracker:
         matvecs: int = 8,
         first_matvecs: int = 60,
         trace_matvecs: int = 0,
+        rho: float = 0.0,
+        perturbation: Callable[[], Vector | None] | None = None,
         which: str = "LA",
         log: str | Path | None = None,
         generator: torch.Generator | None = None,
@@ -84,10 +97,12 @@ class Tracker:
         integer_in("matvecs", matvecs, 2)
         integer_in("first_matvecs", first_matvecs, 2)
         require(trace_matvecs == 0 or trace_matvecs >= 4, f"trace_matvecs must be 0 or at least 4, got {trace_matvecs}")
+        not_negative("rho", rho)
         one_of("which", which, ("LM", "LA", "SA"))
         self.problem, self.every, self.which = problem, every, which
         self.matvecs, self.first_matvecs, self.trace_matvecs = matvecs, first_matvecs, trace_matvecs
         self.log = None if log is None else Path(log)
+        self.rho, self.perturbation = rho, perturbation
         self.generator = random_source(generator)
         self.steps = 0
         self.rows: list[Measurement] = []
@@ -110,12 +125,12 @@ class Tracker:
         problem = self.problem if isinstance(self.problem, Problem) else self.problem()
         before = perf_counter()
         loss, g = problem.loss_and_gradient()
-        norm = float(g.norm())  # waits for the device
+        float(loss)  # waits for the device
         one_gradient = perf_counter() - before
         H = hessian(problem)
         pairs = self._leading(H, like=g)
         estimate = trace(H, matvecs=self.trace_matvecs, generator=self.generator) if self.trace_matvecs else None
-        found = self._found(float(loss), norm, pairs, estimate, abs(float(unit(g) @ pairs.vectors[:, 0])))
+        found = self._found(problem, loss, g, pairs, estimate)
         seconds = perf_counter() - begin
         row = Measurement(**found, gradient_times=seconds / one_gradient, seconds=seconds)
         self._vector = pairs.vectors[:, 0].clone()
@@ -151,19 +166,35 @@ class Tracker:
         )
 
     def _found(
-        self, loss: float, norm: float, pairs: EigenPairs, estimate: Estimate | None, alignment: float
+        self, problem: Problem, loss: Tensor, g: Vector, pairs: EigenPairs, estimate: Estimate | None
     ) -> dict[str, Any]:
+        w, v = problem.vector(), pairs.vectors[:, 0]
+        e = self.perturbation() if self.perturbation else None
         return {
             "step": self.steps,
-            "loss": loss,
-            "gradient_norm": norm,
+            "loss": float(loss),
+            "gradient_norm": float(g.norm()),
             "lambda_max": float(pairs.values[0]),
             "residual": float(pairs.residuals[0]),
-            "alignment": alignment,
+            "alignment": abs(float(unit(g) @ v)),
+            "weight_norm": float(w.norm()),
+            **self._gap(problem, w, loss, g),
+            "e_alignment": None if e is None else abs(float(unit(e) @ v)),
             "trace": None if estimate is None else float(estimate.value),
             "trace_stderr": None if estimate is None else float(estimate.stderr),
             "matvecs": pairs.matvecs + (0 if estimate is None else estimate.matvecs),
         }
+
+    def _gap(self, problem: Problem, w: Vector, loss: Tensor, g: Vector) -> dict[str, float | None]:
+        """What the gradient at w + rho ĝ adds."""
+        rho = self.rho
+        if rho == 0:
+            return dict.fromkeys(("gap", "gap_lambda", "gap_curvature", "cosine"))
+        loss_adv, g_adv = problem.loss_and_gradient(w + rho * unit(g))
+        h = float(loss_adv - loss)
+        curvature = 2 * (h - rho * float(g.norm())) / rho**2
+        cosine = float(unit(g) @ unit(g_adv))
+        return {"gap": h, "gap_lambda": 2 * h / rho**2, "gap_curvature": curvature, "cosine": cosine}
 
     def _write(self, mode: str, rows: list[Measurement] | None = None) -> None:
         if self.log is None:

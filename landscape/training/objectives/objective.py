@@ -38,8 +38,8 @@ class Objective:
         """After the optimiser's step."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs at the beginning of an epoch, loadable with `weights_only=True`."""
+        """What a resumed run needs, between two steps; loadable with `weights_only=True`."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict()` was taken."""
+        """Go on where `state_dict()` was taken; `start_epoch` of the epoch to go on with is called after it."""

@@ -33,13 +33,14 @@ class Saf(Objective):
         check_distillation(lmbda, tau, start)
         integer_in("lag", lag, 1)
         self.lmbda, self.tau, self.start, self.lag = lmbda, tau, start, lag
-        self.epoch = 0
+        self.epoch = -1
         self._logits = torch.empty(lag + 1, 0, 0)  # (lag + 1, samples, C), epoch by epoch in turn; NaN where none yet
 
     def start_epoch(self, epoch: int, model: nn.Module) -> None:  # noqa: ARG002
-        """The oldest epoch's logits make room."""
-        self.epoch = epoch
-        self._logits[epoch % (self.lag + 1)] = nan
+        """The oldest epoch's logits make room, unless the epoch is under way."""
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self._logits[epoch % (self.lag + 1)] = nan
 
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """See `Objective`."""
@@ -56,11 +57,11 @@ class Saf(Objective):
 
     def state_dict(self) -> dict[str, Any]:
         """See `Objective`."""
-        return {"logits": self._logits}
+        return {"epoch": self.epoch, "logits": self._logits}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Objective`."""
-        self._logits = state["logits"]
+        self.epoch, self._logits = state["epoch"], state["logits"]
 
     def _keep(self, index: Tensor, logits: Tensor) -> None:
         """Remember the batch's logits (B, C), with more room where a sample is new."""

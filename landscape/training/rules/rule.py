@@ -54,6 +54,11 @@ class Rule:
     layout: bool = False
     context: bool = False
 
+    @property
+    def forgets_g(self) -> bool:
+        """Whether d follows from pass 2 alone, so that g need not be kept through it."""
+        return self.descend is _adversarial
+
 
 def steps_done(state: State) -> int:
     """Steps that a rule which counts them, as state["step"], has behind it."""

@@ -1,0 +1,68 @@
+"""Curvature seen in units of the weights themselves, so that rescaling one layer against the next changes nothing.
+
+Fisher-Rao norm wᵀFw, and relative flatness Σ_l Σ_{s,s'} <w_s, w_s'> tr(H_ss'), where w_s are the rows of layer l's
+matrix (its neurons) and H_ss' the blocks of its Hessian.
+Source: Liang et al. 2019, arXiv:1711.01530; Petzka et al. 2021, arXiv:2001.00939.
+"""
+
+import torch
+from torch import Tensor
+
+from landscape.checks import integer_in, one_of, require
+from landscape.cost import GAUSS_NEWTON, GRADIENT, HESSIAN
+from landscape.curvature import fisher, hessian
+from landscape.isolation import random_source
+from landscape.metrics.measured import measured
+from landscape.metrics.worst_case import exact
+from landscape.problem import Problem
+from landscape.results import Estimate, standard_error
+from landscape.vectors import flatten, normal_like
+
+
+@measured(about=GRADIENT + GAUSS_NEWTON)
+def fisher_rao(problem: Problem, *, generator: torch.Generator | None = None) -> Estimate:
+    """wᵀFw with the exact Fisher matrix; one product."""
+    w = problem.vector()
+    return exact(float((w @ fisher(problem).matvec(w)).double()), matvecs=1)
+
+
+@measured(about=lambda own: GRADIENT + HESSIAN * own["draws"])
+def relative_flatness(
+    problem: Problem, *, by: str | None = None, draws: int = 8, generator: torch.Generator | None = None
+) -> Estimate:
+    """Relative flatness of all layers together or of each; large is sharp.
+
+    With a square matrix Z of signs and Y = W Z, the expectation of Σ Y ⊙ (H Y) over a layer is its relative flatness;
+    the signs of different layers are independent, so that one product serves all.
+
+    Args:
+        problem: the scalar function.
+        by: None for the sum over layers, "layer" for one value a weight matrix, in the order of w.
+        draws: products with the Hessian, at least 2.
+        generator: for the signs; default seed 0.
+    Returns:
+        Estimate in loss units, () or (layers,), with the standard error over draws.
+    Raises:
+        ValueError: if an argument is out of range, or no chosen parameter is a matrix.
+    """
+    one_of("by", by, (None, "layer"))
+    integer_in("draws", draws, 2)
+    source, layout, H = random_source(generator), problem.layout, hessian(problem)
+    matrices = [weight and len(shape) > 1 for weight, shape in zip(layout.is_weight, layout.shapes, strict=True)]
+    require(any(matrices), "parameters must hold at least one weight matrix, got none")
+    samples = []
+    for _ in range(draws):
+        pieces = zip(layout.unflatten(problem.vector()), matrices, strict=True)
+        Y = flatten([_mixed(piece, source) if matrix else torch.zeros_like(piece) for piece, matrix in pieces])
+        parts = (Y * H.matvec(Y)).double().split(layout.sizes)
+        samples.append(torch.stack([part.sum() for part, matrix in zip(parts, matrices, strict=True) if matrix]).cpu())
+    layers = torch.stack(samples)  # (draws, layers)
+    wanted = layers if by else layers.sum(1)
+    return Estimate(value=wanted.mean(0), stderr=standard_error(wanted), matvecs=draws)
+
+
+def _mixed(weight: Tensor, source: torch.Generator) -> Tensor:
+    """W Z in the shape of W, for a square matrix Z of signs."""
+    matrix = weight.flatten(1)
+    signs = normal_like(matrix.new_empty(matrix.shape[1], matrix.shape[1]), source).sign()
+    return (matrix @ signs).view_as(weight)

@@ -1,0 +1,63 @@
+"""The gradients of one step as one vector (P,): read after each backward pass, written before the base's step."""
+
+from collections.abc import Sequence
+from math import inf
+
+import torch
+from torch import Tensor
+
+from landscape.vectors import Vector, flatten
+
+
+class Gradients:
+    """The `.grad` of the parameters. None counts as zero; a parameter without one in every pass is left alone.
+
+    Args:
+        parameters: in the order of (P,).
+        scaler: by which the losses are scaled; what is read is unscaled.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], scaler: torch.amp.GradScaler | None = None) -> None:
+        self.parameters, self.scaler = parameters, scaler
+        self._used = [False] * len(parameters)
+
+    def read(self) -> Vector:
+        """The gradient of the loss, (P,)."""
+        self._used = [used or p.grad is not None for p, used in zip(self.parameters, self._used, strict=True)]
+        g = flatten([torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters])
+        return g if self.scaler is None else g / self.scaler.scale(g.new_ones(()))
+
+    def clear(self) -> None:
+        """So that a pass does not add to the one before."""
+        for p in self.parameters:
+            p.grad = None
+
+    def write(self, d: Vector) -> None:
+        """Put d (P,) into `.grad`."""
+        pieces = d.split([p.numel() for p in self.parameters])
+        for p, piece, used in zip(self.parameters, pieces, self._used, strict=True):
+            if not used:
+                p.grad = None
+            elif p.grad is None:
+                p.grad = piece.view_as(p).to(p.dtype, copy=True)
+            else:
+                p.grad.copy_(piece.view_as(p))
+
+
+class Witness:
+    """Tells a GradScaler whether a step had finite gradients, once however many passes it had.
+
+    A scaler learns of infinities by unscaling an optimiser's gradients, which it does once an optimiser before each
+    update: here those of an optimiser of a single number.
+    """
+
+    def __init__(self) -> None:
+        self._optimizer = torch.optim.SGD([torch.zeros(())])
+
+    def tell(self, scaler: torch.amp.GradScaler | None, finite: bool, device: torch.device) -> None:
+        """Nothing without a scaler. Raises RuntimeError, which is torch's, if it was not updated since."""
+        if scaler is not None:
+            number = torch.zeros((), device=device)
+            number.grad = torch.full_like(number, 0.0 if finite else inf)
+            self._optimizer.param_groups[0]["params"] = [number]
+            scaler.unscale_(self._optimizer)
