@@ -26,6 +26,7 @@ from landscape.study_commands import demo_command, report_command, study_command
 from landscape.train_command import train_command
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
+TEXT = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -67,18 +68,43 @@ def _source_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @cli.command("analyze")
 @_source_options
-@click.option("--metrics", default=None, help=f"Comma-separated; default all of {', '.join(METRICS)}.")
+@click.option("--metrics", default=None, help=f"Comma-separated; default all that apply of {', '.join(METRICS)}.")
 @click.option("--samples", type=int, default=None, help="Use the first so many training images of RUN.")
 @click.option("--seed", type=int, default=0, show_default=True)
-def analyze_command(run: Path | None, own: str | None, metrics: str | None, samples: int | None, seed: int) -> None:
-    """Sharpness of the checkpoint in RUN, on its own training loss; a table of value and standard error."""
+@click.option("--budget", default=None, metavar="TIME", help="Cheapest metrics first, within a time such as 60s or 5m.")
+@click.option("--checkpoint", type=TEXT, default=None, help="Keeps what is done; the same command goes on from there.")
+@click.option("--csv", "csv_file", type=TEXT, default=None, help="Also write the table as CSV.")
+@click.option("--json", "json_file", type=TEXT, default=None, help="Also write the table, with details, as JSON.")
+def analyze_command(
+    run: Path | None, own: str | None, metrics: str | None, samples: int | None, seed: int, **settings: Any
+) -> None:
+    """Sharpness of the checkpoint in RUN, on its own training loss: a table of values, errors and costs."""
     problem, _ = _source(run, own, samples)
-    names = metrics.split(",") if metrics else None
-    found = analyze(problem, names, generator=torch.Generator().manual_seed(seed))
-    click.echo("metric,value,stderr,matvecs")
-    for name, estimate in found.items():
-        for index, value in enumerate(estimate.value.reshape(-1)):
-            click.echo(f"{name},{value:.6g},{float(estimate.stderr.reshape(-1)[index]):.2g},{estimate.matvecs}")
+    found = analyze(
+        problem,
+        metrics.split(",") if metrics else None,
+        generator=torch.Generator().manual_seed(seed),
+        budget=_seconds(settings["budget"]),
+        checkpoint=settings["checkpoint"],
+        say=lambda text: click.echo(text, err=True),
+    )
+    click.echo(f"{found}")
+    if settings["csv_file"] is not None:
+        found.to_csv(settings["csv_file"])
+    if settings["json_file"] is not None:
+        found.to_json(settings["json_file"], run=str(run or own), seed=seed)
+
+
+def _seconds(budget: str | None) -> float | None:
+    """60, 60s, 5m or 1h in seconds."""
+    if budget is None:
+        return None
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = (budget[:-1], units[budget[-1]]) if budget[-1:] in units else (budget, 1.0)
+    try:
+        return float(number) * unit
+    except ValueError as error:
+        raise ValueError(f"--budget must be a time such as 60s, 5m or 1h, got {budget!r}") from error
 
 
 @cli.command("slice")

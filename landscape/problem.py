@@ -18,6 +18,7 @@ from landscape.allocator import keep_freed_memory
 from landscape.batch_norm import POLICIES, as_buffers, inference_flags, moments_recorded, packed, unpacked
 from landscape.batches import batches_of, is_pair, shapes, target_count, to_device
 from landscape.checks import not_negative, one_of, require, vector_like
+from landscape.cost import FORWARD, GRADIENT, Extent, charge
 from landscape.distributed import ProcessGroup, Sums, agree, summed
 from landscape.isolation import derivatives_on, random_state_kept
 from landscape.program import Batch, Criterion, Forward, Program, gradient_of
@@ -70,12 +71,20 @@ class Problem:
         self.batch_norm = batch_norm
         self.layout: Layout = layout_of(model, selected(model, parameters))
         self.process_group: ProcessGroup | None = None
+        self._extent = Extent()
         self._program = Program(model, self.forward, criterion)
 
     @property
     def size(self) -> int:
         """P, the length of w."""
         return self.layout.size
+
+    @property
+    def extent(self) -> Extent:
+        """Units and batches that this process's data holds: counted by the first pass, or by reading the data once."""
+        if self._extent.batches == 0:
+            self.mean(lambda batch: batch.w.new_zeros(()), buffers={}, cost=0.0)
+        return self._extent
 
     @property
     def counts_samples(self) -> bool:
@@ -90,7 +99,7 @@ class Problem:
     def with_data(self, data: Iterable[Any]) -> "Problem":
         """The same network, criterion and parameters on other data."""
         other = copy(self)
-        other.data = batches_of(data)
+        other.data, other._extent = batches_of(data), Extent()
         return other
 
     def with_processes(self, process_group: ProcessGroup | None) -> "Problem":
@@ -105,7 +114,7 @@ class Problem:
             ValueError: if the processes' weights differ.
         """
         other = copy(self)
-        other.process_group = process_group
+        other.process_group, other._extent = process_group, Extent()
         if process_group is not None:
             w = self.vector()
             same = agree(torch.stack([w.sum(), w.norm()]), process_group)
@@ -149,7 +158,7 @@ class Problem:
             return torch.cat([gradient_of(loss, leaf), loss.detach().reshape(1).to(leaf)])
 
         with derivatives_on():
-            joined = self.mean(both, w, shape=(self.size + 1,))
+            joined = self.mean(both, w, shape=(self.size + 1,), cost=GRADIENT)
         return joined[-1], joined[:-1].clone()
 
     def outputs(self, w: Tensor | None = None) -> Tensor:
@@ -178,7 +187,7 @@ class Problem:
             found.append((batch.inputs, batch.targets, batch.units))
             return batch.w.new_zeros(())
 
-        self.mean(collect, buffers={})
+        self.mean(collect, buffers={}, cost=0.0)
         return found
 
     def mean(
@@ -190,6 +199,7 @@ class Problem:
         buffers: dict[str, Tensor] | None = None,
         shape: Sequence[int] = (),
         batches: Iterable[Batch] | None = None,
+        cost: float | Callable[[Batch], float] = FORWARD,
     ) -> Tensor:
         """Σ_b u_b term(b) / Σ_b u_b in one pass over the data, summed in float64: what every number here is made of.
 
@@ -201,6 +211,7 @@ class Problem:
                 `constants()`.
             shape: of the term's tensor; only asked for with several processes, of which one may hold no data.
             batches: those of an earlier pass, in place of reading the data.
+            cost: of the term in gradients of its batch, see `cost.py`; a function is asked after the term.
         Raises:
             ValueError: if the data is empty, a batch is no (inputs, targets), or the criterion fails.
         """
@@ -208,13 +219,15 @@ class Problem:
         buffers = self.statistics(w) if buffers is None else buffers
 
         def local() -> Sums:
-            total, units = torch.zeros((), dtype=torch.float64, device=w.device), 0.0
+            total, seen = torch.zeros((), dtype=torch.float64, device=w.device), Extent()
             with self._pass(second_order):
                 for batch in self._batches(w, buffers) if batches is None else batches:
                     value = term(batch).detach().double()
-                    total = value * batch.units if units == 0 else total.add_(value, alpha=batch.units)
-                    units += batch.units
-            return total, units
+                    total = value * batch.units if seen.units == 0 else total.add_(value, alpha=batch.units)
+                    seen.units, seen.batches = seen.units + batch.units, seen.batches + 1
+                    charge(batch.units * (cost(batch) if callable(cost) else cost))
+            self._extent.units, self._extent.batches = seen.units, seen.batches
+            return total, seen.units
 
         total, units = summed(local, shape, w.device, self.process_group)
         require(
@@ -234,6 +247,7 @@ class Problem:
                 for batch in self._batches(w, buffers or {}):
                     batch.evaluate(w)
                     units += batch.units
+                    charge(batch.units * FORWARD)
             return packed(self.model, moments), units
 
         shape = packed(self.model, {}).shape

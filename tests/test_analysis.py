@@ -5,7 +5,7 @@ import torch
 from cases import make
 
 from landscape.analysis import analyze
-from landscape.metrics import METRICS, worst_case_gap
+from landscape.metrics import METRICS, pac_bayes_sam, worst_case_gap
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -26,19 +26,34 @@ def test_exactly_the_metrics_asked_for_with_values_that_do_not_depend_on_the_oth
         assert analyze(problem, [name], progress=False)[name].value == estimate.value
 
 
-def test_work_is_shared() -> None:
+def test_work_is_shared_and_in_a_row_of_its_own() -> None:
     problem = make("mlp").problem()
-    passes = 0
-    loss_and_gradient = problem.loss_and_gradient
+    found = analyze(problem, ["surrogate_gap", "gradient_norm", "lambda_max", "lambda_max_over_lambda_5"])
+    costs = {name: estimate.gradient_times for name, estimate in found.items()}
+    assert costs == {
+        "surrogate_gap": pytest.approx(1 / 3),
+        "gradient_norm": 0,
+        "lambda_max": 0,
+        "lambda_max_over_lambda_5": 0,
+    }
+    shared = {what: spent.gradient_times for what, spent in found.shared.items()}
+    assert shared == {
+        "loss and gradient": pytest.approx(1),
+        "timing a gradient": pytest.approx(1),
+        "leading eigenpairs": pytest.approx(1 + 2 * found["lambda_max"].matvecs),
+    }
 
-    def counted(w: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        nonlocal passes
-        passes += w is None
-        return loss_and_gradient(w)
 
-    problem.loss_and_gradient = counted  # type: ignore[method-assign]
-    analyze(problem, ["surrogate_gap", "worst_case_gap", "gradient_norm"], progress=False)
-    assert passes == 1
+def test_a_metric_that_builds_on_another_is_given_it() -> None:
+    problem = make("mlp").problem()
+    both = analyze(problem, ["pac_bayes_sam", "worst_case_gap"])
+    assert both["pac_bayes_sam"].gradient_times == 0
+    alone = analyze(problem, ["pac_bayes_sam"])
+    assert list(alone) == ["pac_bayes_sam"]
+    assert alone["pac_bayes_sam"].value == both["pac_bayes_sam"].value
+    assert alone.shared["worst_case_gap"].gradient_times == both["worst_case_gap"].gradient_times
+    own = analyze(problem, ["pac_bayes_sam", "worst_case_gap"], settings={"pac_bayes_sam": {"rho": 0.3}})
+    assert own["pac_bayes_sam"].value == pac_bayes_sam(problem, rho=0.3, steps=10).value
 
 
 def test_settings_replace_defaults() -> None:

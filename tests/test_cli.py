@@ -1,4 +1,6 @@
+import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -6,7 +8,7 @@ from pathlib import Path
 import pytest
 from data_files import write_cifar
 
-from landscape.cli import cli, main
+from landscape.cli import _seconds, cli, main
 from landscape.demo import METRICS as DEMO_METRICS
 from landscape.demo import demo_study
 from landscape.metrics import METRICS
@@ -59,14 +61,31 @@ def test_the_wide_network_of_the_papers_trains_on_files(tmp_path: Path, monkeypa
     assert run(monkeypatch, "analyze", tmp_path / "run", "--metrics", "gradient_norm") == 2
 
 
-def test_analyze_prints_a_table(
-    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_analyze_prints_a_table_and_writes_it(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, "analyze", trained, "--metrics", "gradient_norm,lambda_max", "--samples", 100) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "metric,value,stderr,matvecs"
-    assert [line.split(",")[0] for line in lines[1:]] == ["gradient_norm", "lambda_max"]
-    assert float(lines[2].split(",")[1]) > 0
+    asked = ["--metrics", "lambda_max,gradient_norm", "--samples", 100, "--checkpoint", tmp_path / "kept.jsonl"]
+    files = ["--csv", tmp_path / "a.csv", "--json", tmp_path / "a.json"]
+    assert run(monkeypatch, "analyze", trained, *asked, *files) == 0
+    shown = capsys.readouterr()
+    assert re.match(r"about 60 gradient-times of \S+ s, \d+ s in all: gradient_norm 0, lambda_max 60", shown.err)
+    lines = shown.out.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["metric", "lambda_max", "gradient_norm"]
+    assert lines[1].endswith("100 units in 1 batch")
+    assert lines[-1].startswith("in all")
+    with (tmp_path / "a.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["metric"] for row in rows[:2]] == ["lambda_max", "gradient_norm"]
+    assert float(rows[0]["value"]) > 0
+    assert json.loads((tmp_path / "a.json").read_text())["rows"][0]["value"] == float(rows[0]["value"])
+    assert run(monkeypatch, "analyze", trained, *asked) == 0
+    assert capsys.readouterr().out.splitlines()[1:3] == lines[1:3]  # from the checkpoint, costs and times included
+
+
+def test_budgets_are_times() -> None:
+    assert [_seconds(text) for text in (None, "60", "60s", "1.5m", "2h")] == [None, 60, 60, 90, 7200]
+    with pytest.raises(ValueError, match="--budget must be a time such as 60s, 5m or 1h, got 'fast'"):
+        _seconds("fast")
 
 
 def test_slice_writes_data_and_figures(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +152,7 @@ def test_a_problem_of_the_users_own(
     assert run(monkeypatch, "slice", "--problem", "mine.py:make_problem", "--points", 3) == 0
     assert (tmp_path / "surface-3-1-0-train.png").exists()
     assert run(monkeypatch, "analyze", "--problem", "mine.py:make_problem", "--metrics", "gradient_norm") == 0
-    assert "gradient_norm," in capsys.readouterr().out
+    assert "\ngradient_norm " in capsys.readouterr().out
 
 
 OWN = """

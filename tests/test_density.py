@@ -1,15 +1,18 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from cases import Counting, make, seeded, symmetric
 
 from landscape.curvature import hessian
 from landscape.linalg import quadrature as quadrature_module
-from landscape.linalg import spectral_density
+from landscape.linalg import spectral_density, top_eigenpairs
 from landscape.linalg.probes import gaussian
 from landscape.operator import MatrixOperator
 
 values = torch.cat([torch.linspace(-1, 1, 95), torch.tensor([3.0, 5.0, 8.0, -4.0, 12.0])])
 matrix = symmetric(values)
+PAIRS = top_eigenpairs(MatrixOperator(matrix), 5, tol=1e-8)
 
 
 @pytest.mark.parametrize("steps", [1, 3, 8])
@@ -155,7 +158,7 @@ class KilledError(Exception):
     pass
 
 
-@pytest.mark.parametrize("outliers", [2, "auto"])
+@pytest.mark.parametrize("outliers", [2, "auto", PAIRS])
 def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(outliers, tmp_path):
     path = tmp_path / "density.npz"
     settings = {"probes": 5, "steps": 10, "outliers": outliers, "checkpoint": path}
@@ -180,3 +183,15 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(outliers, tmp_path)
     assert rest.count == 10 + 24
     assert torch.equal(generators[0].get_state(), generators[2].get_state())
     assert not path.exists()
+
+
+def test_known_pairs_are_taken_out_without_further_products():
+    A, pairs, probes = MatrixOperator(matrix), PAIRS, {"probes": 4, "steps": 20, "check": 0}
+    found = spectral_density(A, outliers=pairs, **probes)
+    torch.testing.assert_close(found.outliers, torch.tensor([12.0, 8, 5, -4, 3]).double())
+    torch.testing.assert_close(found.weights[:, -5:], torch.full((4, 5), 1 / 100).double())
+    assert found.matvecs == 80
+    unsure = replace(pairs, converged=torch.tensor([True, True, False, True, False]))
+    torch.testing.assert_close(spectral_density(A, outliers=unsure, **probes).outliers, found.outliers[[0, 1, 3]])
+    with pytest.raises(ValueError, match="outliers must have vectors of length 100, got 99"):
+        spectral_density(A, outliers=replace(pairs, vectors=pairs.vectors[1:]), **probes)

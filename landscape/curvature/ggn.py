@@ -13,6 +13,7 @@ from torch import Tensor
 
 from landscape.bilinear import BilinearLayers
 from landscape.checks import require
+from landscape.cost import GAUSS_NEWTON, GRADIENT
 from landscape.curvature.columns import in_columns
 from landscape.curvature.over_data import OperatorOverData, Product
 from landscape.operator import CurvatureOperator
@@ -44,6 +45,9 @@ class GaussNewton(OperatorOverData):
         z = outputs.detach().requires_grad_()
         slope = gradient_of(criterion_loss(self.problem.criterion, z, batch.targets, batch.index), z, create=True)
         return lambda u: gradient_of(slope, z, u, keep=True)
+
+    def _cost(self, columns: int, fresh: bool) -> float:
+        return GRADIENT * fresh + GAUSS_NEWTON * columns
 
     def _linearised(self, batch: Batch) -> Product:
         leaf = batch.w.detach().requires_grad_()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from landscape.checks import not_negative, one_of
+from landscape.cost import DIFFERENCES, FORWARD_OVER_REVERSE
 from landscape.curvature.central_differences import best_step, central_differences
 from landscape.curvature.choice import chosen
 from landscape.curvature.double_backward import double_backward
@@ -102,6 +103,11 @@ class Hessian(OperatorOverData):
             errors = torch.stack([share / units * error for share, error in self._errors]).sum(0)
             self.error_estimate = float((errors / image.norm(dim=0).clamp(min=torch.finfo(self.dtype).tiny)).max())
         return image + self.weight_decay * block if self.weight_decay else image
+
+    def _cost(self, columns: int, fresh: bool) -> float:
+        if self.mode == "double_backward":
+            return super()._cost(columns, fresh)
+        return columns * (FORWARD_OVER_REVERSE if self.mode == "forward_over_reverse" else DIFFERENCES)
 
     def _keeps_graphs(self) -> bool:
         return self.mode in ("auto", "double_backward")

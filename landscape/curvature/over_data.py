@@ -14,6 +14,7 @@ from torch import Tensor
 
 from landscape.batches import count
 from landscape.checks import integer_in, require, vector_like
+from landscape.cost import GRADIENT, HESSIAN
 from landscape.curvature.kept_graphs import Held, Kept, Product
 from landscape.curvature.micro_batches import pieces, weighted
 from landscape.isolation import derivatives_on, random_state, random_state_kept
@@ -87,6 +88,10 @@ class OperatorOverData(CurvatureOperator):
     def _linearised(self, batch: Batch) -> Product:
         """One batch's operator at batch.w as a function of a block of vectors, (P, K) to (P, K)."""
 
+    def _cost(self, columns: int, fresh: bool) -> float:
+        """Gradients that so many products of a batch cost; `fresh`: its graph had to be built."""
+        return GRADIENT * fresh + HESSIAN * columns
+
     def _keeps_graphs(self) -> bool:
         """Whether a batch's product is worth keeping: it holds a graph."""
         return True
@@ -103,13 +108,16 @@ class OperatorOverData(CurvatureOperator):
 
     def _over_data(self, block: Block, kept: Kept) -> Block:
         known = {held.batch.index: held for held in kept.held} if kept.complete else {}
+        fresh: set[int] = set()  # batches without a graph so far
         if not kept.complete:
             kept.begin()
 
         def term(batch: Batch) -> Block:
             with random_state_kept(*self.problem.generators):  # the data goes on where it was
-                held = known.get(batch.index)
-                return self._served(held or kept.take(replace(batch, w=self.w, rewind=self._rewind)), block)
+                held = known.get(batch.index) or kept.take(replace(batch, w=self.w, rewind=self._rewind))
+                if held.product is None:
+                    fresh.add(batch.index)
+                return self._served(held, block)
 
         image = self.problem.mean(
             term,
@@ -118,6 +126,7 @@ class OperatorOverData(CurvatureOperator):
             buffers=self._buffers,
             shape=block.shape,
             batches=[held.batch for held in known.values()] if known else None,
+            cost=lambda batch: self._cost(block.shape[1], batch.index in fresh),
         )
         kept.complete = len(kept.held) > 0
         return image

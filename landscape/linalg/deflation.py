@@ -10,6 +10,7 @@ from torch import Tensor
 
 from landscape.linalg.eigen import top_eigenpairs
 from landscape.operator import CurvatureOperator
+from landscape.results import EigenPairs
 from landscape.vectors import Block
 
 
@@ -42,5 +43,10 @@ def outlying(
         none = torch.empty(operator.shape[0], 0, dtype=operator.dtype, device=operator.device)
         return torch.empty(0, dtype=torch.float64), none, 0
     pairs = top_eigenpairs(operator, count, max_matvecs=max_matvecs, generator=source)
+    return *converged(pairs), pairs.matvecs
+
+
+def converged(pairs: EigenPairs) -> tuple[Tensor, Block]:
+    """Values (k,) in float64 on the CPU and vectors (P, k) of those pairs that have converged."""
     sure = pairs.converged
-    return pairs.values[sure].cpu().double(), pairs.vectors[:, sure].contiguous(), pairs.matvecs
+    return pairs.values[sure].cpu().double(), pairs.vectors[:, sure].contiguous()

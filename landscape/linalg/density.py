@@ -10,13 +10,14 @@ from pathlib import Path
 
 import torch
 
-from landscape.checks import integer_in, one_of
+from landscape.checks import integer_in, one_of, require
 from landscape.isolation import random_source
+from landscape.journal import fingerprint
 from landscape.linalg.moments import checked_moments
 from landscape.linalg.probe_journal import ProbeJournal
 from landscape.linalg.quadrature import Quadrature, quadrature
 from landscape.operator import CurvatureOperator
-from landscape.results import SpectralDensity
+from landscape.results import EigenPairs, SpectralDensity
 
 
 def spectral_density(
@@ -24,7 +25,7 @@ def spectral_density(
     *,
     probes: int = 8,
     steps: int = 64,
-    outliers: int | str = 0,
+    outliers: int | str | EigenPairs = 0,
     max_matvecs: int | None = None,
     check: int = 24,
     generator: torch.Generator | None = None,
@@ -40,7 +41,8 @@ def spectral_density(
             exact weight 1 / P, and the bulk is resolved by all the steps. "auto" takes those that stand clear: one
             more Lanczos run, of min(max_matvecs, P) products, tells which. Taken are converged Ritz values beyond a gap
             wider than the standard deviation of the rest, if they weigh as little as single eigenvalues, max_matvecs /
-            2 at most. Copies of a multiple eigenvalue may stay in. The rule in full: `linalg.outliers`.
+            2 at most. Copies of a multiple eigenvalue may stay in. The rule in full: `linalg.outliers`. Or pairs that
+            are known already, of which the converged are taken.
         max_matvecs: products that may be spent on the outliers; default max(1000, 10 outliers), "auto": max(64, steps).
         check: products for an independent estimate of the first two moments; 0 leaves them out.
         generator: for the probes; default seed 0.
@@ -63,13 +65,19 @@ def spectral_density(
     if isinstance(outliers, str):
         one_of("outliers", outliers, ("auto",))
         default = max(64, steps)
+    elif isinstance(outliers, EigenPairs):
+        require(
+            len(outliers.vectors) == size, f"outliers must have vectors of length {size}, got {len(outliers.vectors)}"
+        )
+        default = 1
     else:
         integer_in("outliers", outliers, 0, size - 1)
         default = max(1000, 10 * outliers)
     limit = default if max_matvecs is None else max_matvecs
     integer_in("max_matvecs", limit, 1)
     source = random_source(generator)
-    settings = {"what": "density", "probes": probes, "steps": steps, "outliers": outliers, "limit": limit}
+    known = fingerprint(outliers.vectors) if isinstance(outliers, EigenPairs) else outliers
+    settings = {"what": "density", "probes": probes, "steps": steps, "outliers": known, "limit": limit}
     journal = ProbeJournal(checkpoint, operator, source, settings)
     runs = quadrature(operator, probes, steps, outliers, limit, journal)
     found = checked_moments(operator, _density(runs, size, steps), check, source)

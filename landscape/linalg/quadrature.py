@@ -11,12 +11,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from landscape.linalg.deflation import Deflated, outlying
+from landscape.linalg.deflation import Deflated, converged, outlying
 from landscape.linalg.lanczos import lanczos
 from landscape.linalg.outliers import standing_clear
 from landscape.linalg.probe_journal import ProbeJournal
 from landscape.linalg.probes import gaussian
 from landscape.operator import CurvatureOperator
+from landscape.results import EigenPairs
+from landscape.vectors import Block
 
 BASIS_BYTES = 2**31  # Lanczos bases held at once; probes beyond it run one group after another
 KEPT = 2  # probes between two states of a checkpoint
@@ -43,20 +45,21 @@ class Quadrature:
 
 
 def quadrature(
-    operator: CurvatureOperator, probes: int, steps: int, outliers: int | str, max_matvecs: int, journal: ProbeJournal
+    operator: CurvatureOperator,
+    probes: int,
+    steps: int,
+    outliers: int | str | EigenPairs,
+    max_matvecs: int,
+    journal: ProbeJournal,
 ) -> Quadrature:
     """Run the probes, in groups that fit in memory, or from a checkpoint on those that are missing.
 
-    `outliers` are so many, or "auto": those that stand clear.
+    `outliers` are so many, or "auto": those that stand clear, or pairs that are known.
     """
     size, kept = operator.shape[0], journal.journal.path is not None
     state = journal.load()
     if not state:
-        values, vectors, spent = (
-            outlying(operator, outliers, max_matvecs, journal.source)
-            if isinstance(outliers, int)
-            else standing_clear(operator, max_matvecs, journal.source)
-        )
+        values, vectors, spent = _taken_out(operator, outliers, max_matvecs, journal.source)
         none = torch.empty(0, min(steps, size - len(values)), dtype=torch.float64)
         state = {"values": values, "vectors": vectors, "spent": torch.tensor(spent), "lengths": none[:, 0].long()}
         state |= {"starts": gaussian(operator, probes, journal.source), "diagonal": none, "offdiagonal": none}
@@ -71,6 +74,17 @@ def quadrature(
         state[name].cpu() for name in ("diagonal", "offdiagonal", "lengths", "values")
     )
     return Quadrature(diagonal, offdiagonal, lengths, values, spent)
+
+
+def _taken_out(
+    operator: CurvatureOperator, outliers: int | str | EigenPairs, max_matvecs: int, source: torch.Generator
+) -> tuple[Tensor, Block, int]:
+    """Outliers, (k,) and (P, k), and the products spent on them here."""
+    if isinstance(outliers, EigenPairs):
+        return *converged(outliers), 0
+    if isinstance(outliers, int):
+        return outlying(operator, outliers, max_matvecs, source)
+    return standing_clear(operator, max_matvecs, source)
 
 
 def _run(operator: CurvatureOperator, state: dict[str, Tensor], first: int, group: int) -> dict[str, Tensor]:

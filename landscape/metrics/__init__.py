@@ -1,8 +1,8 @@
 """Sharpness metrics: each a function of a `Problem` that gives an `Estimate`.
 
 `METRICS` lists those that `analyze` knows, with the settings it runs them at. To add one, write its function in the
-file of its family and name it here. It takes work that is shared as keywords of these names, and `analyze` does it
-once for all: `origin`, loss and gradient at w; `pairs`, the leading eigenpairs; `density`, the spectral density.
+file of its family, say with `@measured(about=...)` how many gradient-times it takes, and name it here. Work that others
+do as well (`origin`, `pairs`, `density`: see `shared.py`) it takes as keywords of these names.
 
 What is not listed needs more than a problem: classes (`margin`), ReLU networks (`path_norm`, `active_neurons`), the
 weights before training (`distance_from_initialisation`), or gives more than a number (curves, values by layer).
@@ -11,6 +11,7 @@ weights before training (`distance_from_initialisation`), or gives more than a n
 from collections.abc import Callable
 from functools import partial
 from math import inf
+from typing import Any
 
 from landscape.metrics.activations import Activations, activations, active_neurons
 from landscape.metrics.adam import adam_sharpness
@@ -27,6 +28,8 @@ from landscape.metrics.pac_bayes import pac_bayes_sam
 from landscape.metrics.path_norm import path_norm
 from landscape.metrics.renyi import renyi
 from landscape.metrics.spectral import (
+    PROBES,
+    STEPS,
     eigenvalues_above,
     frobenius_norm,
     gradient_norm,
@@ -42,6 +45,7 @@ from landscape.results import Estimate
 
 # the setting of Andriushchenko et al. 2023 but for fewer steps: 1,024 points in subsets of 128, normalised logits
 adaptive_worst_case = partial(m_sharpness, m=128, points=1024, geometry="adaptive", normalize_logits=True, steps=10)
+few: dict[str, Any] = {"probes": PROBES, "steps": STEPS}  # as in the density that analyze shares
 
 METRICS: dict[str, Callable[..., Estimate]] = {
     "gradient_norm": gradient_norm,
@@ -64,16 +68,16 @@ METRICS: dict[str, Callable[..., Estimate]] = {
     "trace": partial(trace, matvecs=20),
     "frobenius_norm": frobenius_norm,
     "eigenvalues_above": eigenvalues_above,
-    "renyi": partial(renyi, probes=3, steps=14),
-    "renyi_half": partial(renyi, order=0.5, probes=3, steps=14),
-    "renyi_three_halves": partial(renyi, order=1.5, probes=3, steps=14),
+    "renyi": partial(renyi, **few),
+    "renyi_half": partial(renyi, order=0.5, **few),
+    "renyi_three_halves": partial(renyi, order=1.5, **few),
     "adam_sharpness": partial(adam_sharpness, matvecs=16),
     "lambda_max_ggn": lambda_max_ggn,
     "trace_ggn": partial(trace, operator="ggn", matvecs=16),
     "fisher_rao": fisher_rao,
     "relative_flatness": partial(relative_flatness, draws=6),
     "geodesic": partial(geodesic, steps=5),
-    "pac_bayes_sam": partial(pac_bayes_sam, steps=5),
+    "pac_bayes_sam": partial(pac_bayes_sam, steps=10),
     "weight_norm": weight_norm,
     "frobenius_norms": frobenius_norms,
     "spectral_norms": partial(spectral_norms, convolution="matrix"),

@@ -16,7 +16,9 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from landscape.checks import require
+from landscape.cost import FORWARD
 from landscape.metrics.hooks import running
+from landscape.metrics.measured import measured
 from landscape.metrics.worst_case import exact
 from landscape.problem import Problem
 from landscape.results import Estimate
@@ -60,6 +62,7 @@ def activations(problem: Problem) -> Activations:
     return Activations(list(sums), norm=norms / samples, active=positive / entries, entries=entries)
 
 
+@measured(about=FORWARD)
 def active_neurons(problem: Problem, *, generator: torch.Generator | None = None) -> Estimate:
     """Share of active neurons of the whole network, each entry of each activation counted once.
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from landscape.checks import integer_in
 from landscape.isolation import random_source
 from landscape.linalg import diagonal
-from landscape.metrics.spectral import curvature_of
+from landscape.metrics.measured import measured
+from landscape.metrics.spectral import PRODUCT, curvature_of
 from landscape.metrics.worst_case import exact
 from landscape.problem import Problem
 from landscape.results import Estimate
@@ -18,6 +19,7 @@ from landscape.results import Estimate
 GROUPS = 4  # independent diagonals, for the jackknife of the square root
 
 
+@measured(about=lambda own: PRODUCT[own["operator"]] * own["matvecs"])
 def adam_sharpness(
     problem: Problem,
     *,

@@ -8,13 +8,16 @@ import torch
 from torch.nn import functional as F
 
 from landscape.checks import positive
-from landscape.metrics.spectral import leading_pairs
+from landscape.cost import GRADIENT
+from landscape.metrics.measured import measured
+from landscape.metrics.spectral import leading_pairs, pairs_cost
 from landscape.metrics.worst_case import Origin, exact
 from landscape.problem import Problem
 from landscape.results import EigenPairs, Estimate
 from landscape.vectors import unit
 
 
+@measured(about=GRADIENT)
 def gradient_cosine(
     problem: Problem, *, rho: float = 0.05, origin: Origin | None = None, generator: torch.Generator | None = None
 ) -> Estimate:
@@ -36,6 +39,7 @@ def gradient_cosine(
     return exact(float(F.cosine_similarity(g.double(), perturbed.double(), dim=0)))
 
 
+@measured(about=pairs_cost)
 def eigenvector_alignment(
     problem: Problem,
     *,

@@ -26,6 +26,7 @@ GEOMETRIES = ("euclidean", "adaptive", "adaptive_filter", "fisher", "fisher_diag
 # damping in units of the Fisher matrix's mean eigenvalue: above the rounding of its products, below 1e-6
 RELATIVE_DAMPING = {torch.float64: 1e-10}
 RELATIVE_DAMPING_SINGLE = 2.5e-7
+DAMPING_PRODUCTS = 8  # for that mean
 RELATIVE_CUTOFF = 5e-7  # directions of lower eigenvalues are left out of an ascent, where they would go on for ever
 
 
@@ -143,7 +144,8 @@ def ball(
     require(p == 2 or not geometry.startswith("fisher"), f"p must be 2 for geometry {geometry!r}, got {p!r}")
     if geometry == "fisher":
         operator = fisher(problem)
-        mean = max(float(trace(operator, matvecs=min(problem.size, 8), method="hutchinson").value) / problem.size, 0.0)
+        products = min(problem.size, DAMPING_PRODUCTS)
+        mean = max(float(trace(operator, matvecs=products, method="hutchinson").value) / problem.size, 0.0)
         damping = RELATIVE_DAMPING.get(operator.dtype, RELATIVE_DAMPING_SINGLE)
         return FisherBall(rho, operator, damping * mean, RELATIVE_CUTOFF * mean, max_matvecs)
     return ScaledBall(rho, _scale(problem, gradient, geometry, eta), p)

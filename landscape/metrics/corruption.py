@@ -8,13 +8,16 @@ from collections.abc import Sequence
 import torch
 
 from landscape.checks import integer_in, positive, require
+from landscape.cost import FORWARD
 from landscape.isolation import random_source
+from landscape.metrics.measured import measured
 from landscape.metrics.worst_case import Origin
 from landscape.problem import Problem
 from landscape.results import Estimate, standard_error
 from landscape.vectors import normal_like, unit
 
 
+@measured(about=lambda own: FORWARD * (1 + len(own["sigmas"]) * own["draws"]))
 def random_corruption(
     problem: Problem, sigmas: Sequence[float], *, draws: int = 20, generator: torch.Generator | None = None
 ) -> Estimate:
@@ -41,6 +44,7 @@ def random_corruption(
     return Estimate(value=rises.mean(0), stderr=standard_error(rises))
 
 
+@measured(about=lambda own: FORWARD * len(own["rhos"]))
 def adversarial_corruption(problem: Problem, rhos: Sequence[float], *, origin: Origin | None = None) -> Estimate:
     """L(w + rho ĝ) − L(w) for each rho, (len(rhos),), stderr 0: the surrogate gap as a curve.
 

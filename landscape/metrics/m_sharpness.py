@@ -4,19 +4,28 @@ The perturbation that SAM computes on a batch of m is tuned to that batch; the s
 Source: Foret et al. 2021, arXiv:2010.01412, section 3.1; Andriushchenko and Flammarion 2022, arXiv:2206.06232.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from math import ceil
+from typing import Any
 
 import torch
 
 from landscape.checks import integer_in, require
+from landscape.cost import FORWARD, GRADIENT
+from landscape.metrics.measured import measured
 from landscape.metrics.subsets import subsets
 from landscape.metrics.worst_case import exact, worst_case_gap
 from landscape.problem import Problem
 from landscape.results import Estimate
 
 
+def _expected_cost(own: Mapping[str, Any]) -> float:
+    once = GRADIENT + FORWARD if own["steps"] == 1 else GRADIENT * (1 + own["steps"])
+    return once * (1 + own["restarts"]) * min(own["points"] or own["units"], own["units"]) / own["units"]
+
+
+@measured(about=_expected_cost)
 def m_sharpness(
     problem: Problem,
     *,
@@ -70,6 +79,7 @@ def m_sharpness(
     return exact(total / units, subsets=count)
 
 
+@measured(about=lambda own: (GRADIENT + FORWARD) * len(own["m"]))
 def m_sharpness_curve(
     problem: Problem, m: Sequence[int], *, rho: float = 0.05, generator: torch.Generator | None = None
 ) -> Estimate:

@@ -12,12 +12,15 @@ from torch import Tensor
 
 from landscape.batches import shapes
 from landscape.checks import require
+from landscape.cost import FORWARD
+from landscape.metrics.measured import measured
 from landscape.metrics.norms import spectral_norms
 from landscape.metrics.worst_case import exact
 from landscape.problem import Problem
 from landscape.results import Estimate
 
 
+@measured(about=FORWARD)
 def margin(
     problem: Problem,
     *,

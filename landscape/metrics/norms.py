@@ -15,6 +15,7 @@ from landscape.batch_norm import inference_flags
 from landscape.checks import one_of, require, vector_like
 from landscape.linalg import top_eigenpairs
 from landscape.metrics.hooks import first_inputs
+from landscape.metrics.measured import measured
 from landscape.metrics.worst_case import exact
 from landscape.operator import CurvatureOperator
 from landscape.problem import Problem
@@ -23,11 +24,13 @@ from landscape.results import Estimate
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
+@measured(about=0.0)
 def weight_norm(problem: Problem, *, generator: torch.Generator | None = None) -> Estimate:
     """|w|, the Euclidean norm of the parameters."""
     return exact(float(problem.vector().double().norm()))
 
 
+@measured(about=0.0)
 def distance_from_initialisation(
     problem: Problem, *, initial: Tensor, generator: torch.Generator | None = None
 ) -> Estimate:
@@ -41,6 +44,7 @@ def distance_from_initialisation(
     return exact(float((w - initial).double().norm()))
 
 
+@measured(about=0.0)
 def frobenius_norms(problem: Problem, *, generator: torch.Generator | None = None) -> Estimate:
     """Log of the product over layers of |W|_F².
 
@@ -52,6 +56,7 @@ def frobenius_norms(problem: Problem, *, generator: torch.Generator | None = Non
     return _summary(torch.stack([weight.double().norm().square().cpu() for weight in _weights(problem).values()]))
 
 
+@measured(about=0.0)
 def spectral_norms(
     problem: Problem, *, convolution: str = "operator", generator: torch.Generator | None = None
 ) -> Estimate:

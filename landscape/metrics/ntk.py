@@ -4,11 +4,16 @@ An ill-conditioned kernel trains slowly along its small eigenvalues.
 Source: Jacot et al. 2018, arXiv:1806.07572; as a measure of trainability Chen, Hsieh and Gong 2022, arXiv:2106.01548.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from landscape.checks import integer_in, require
+from landscape.cost import GAUSS_NEWTON, GRADIENT
 from landscape.isolation import derivatives_on
+from landscape.metrics.measured import measured
 from landscape.metrics.subsets import first_samples
 from landscape.metrics.worst_case import exact
 from landscape.problem import Problem
@@ -16,8 +21,15 @@ from landscape.program import Batch, gradient_of
 from landscape.results import Estimate
 
 LARGEST = 4096  # outputs in all
+CLASSES = 10  # of a sample, where only the cost is wanted
 
 
+def _expected_cost(own: Mapping[str, Any]) -> float:
+    samples = min(own["samples"], own["units"])
+    return (GRADIENT + GAUSS_NEWTON * CLASSES * samples) * samples / own["units"]
+
+
+@measured(about=_expected_cost)
 def ntk_condition_number(problem: Problem, *, samples: int = 8, generator: torch.Generator | None = None) -> Estimate:
     """lambda_max / lambda_min of the kernel of the first samples' outputs, at most 1/eps of the parameters' dtype.
 
@@ -36,7 +48,8 @@ def ntk_condition_number(problem: Problem, *, samples: int = 8, generator: torch
     count = part.outputs().numel()
     require(count <= LARGEST, f"samples must have at most {LARGEST} outputs in all, got {count}; use fewer samples")
     with derivatives_on():
-        kernel = part.mean(_kernel, second_order=True, shape=(count, count)).double().cpu()
+        cost = GRADIENT + GAUSS_NEWTON * count
+        kernel = part.mean(_kernel, second_order=True, shape=(count, count), cost=cost).double().cpu()
     values = torch.linalg.eigvalsh((kernel + kernel.T) / 2)
     top, least = float(values[-1]), float(values[0])
     require(top > 0, "the outputs must depend on the parameters, got a kernel of zeros")

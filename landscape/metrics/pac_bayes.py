@@ -8,11 +8,14 @@ from math import log, log1p, sqrt
 import torch
 
 from landscape.checks import integer_in, positive, require
-from landscape.metrics.worst_case import Origin, exact, worst_case_gap
+from landscape.metrics.measured import measured
+from landscape.metrics.worst_case import Origin, exact
+from landscape.metrics.worst_case import worst_case_gap as gap_within
 from landscape.problem import Problem
 from landscape.results import Estimate
 
 
+@measured(about=lambda own: 0.0 if own["worst_case_gap"] else own["steps"])
 def pac_bayes_sam(
     problem: Problem,
     *,
@@ -21,6 +24,7 @@ def pac_bayes_sam(
     delta: float = 0.05,
     steps: int = 20,
     origin: Origin | None = None,
+    worst_case_gap: Estimate | None = None,
     generator: torch.Generator | None = None,
 ) -> Estimate:
     """Worst-case loss in the ball of radius rho plus the complexity of Theorem 2.
@@ -36,6 +40,7 @@ def pac_bayes_sam(
         delta: probability that the bound fails, in (0, 1).
         steps: of the ascent, as in `worst_case_gap`.
         origin: loss and gradient at w, if known already.
+        worst_case_gap: the metric of that name at these settings, if known already.
         generator: as in `worst_case_gap`.
     Returns:
         Estimate with stderr 0; details: worst_case_loss, complexity, tighter_complexity (the proof's last line but
@@ -48,7 +53,7 @@ def pac_bayes_sam(
     n = round(sum(units for _, _, units in problem.pairs())) if n is None else n
     integer_in("n", n, 2)
     loss, g = origin or problem.loss_and_gradient()
-    gap = worst_case_gap(problem, rho=rho, steps=steps, origin=(loss, g), generator=generator)
+    gap = worst_case_gap or gap_within(problem, rho=rho, steps=steps, origin=(loss, g), generator=generator)
     k, worst = problem.size, float(loss) + float(gap.value)
     norms = k * log1p(float(problem.vector().double().square().sum()) / rho**2 * (1 + sqrt(log(n) / k)) ** 2)
     complexity = sqrt((norms + 4 * log(n / delta) + 8 * log(6 * n + 3 * k)) / (n - 1))

@@ -13,12 +13,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from landscape.checks import require
+from landscape.metrics.measured import measured
 from landscape.metrics.subsets import first_samples
 from landscape.metrics.worst_case import exact
 from landscape.problem import Problem
 from landscape.results import Estimate
 
 
+@measured(about=0.0)
 def path_norm(problem: Problem, *, generator: torch.Generator | None = None) -> Estimate:
     """(Σ_k f_{w²}(1)_k)^½ of a network of linear layers, convolutions, batch norms and ReLUs.
 

@@ -6,22 +6,37 @@ By layer: `landscape.block_spectra`.
 Source: Keskar et al. 2017, arXiv:1609.04836; Jastrzebski et al. 2020, arXiv:2002.09572 (the ratio); Foret et al. 2021.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from landscape.checks import integer_in, one_of, positive
+from landscape.cost import GAUSS_NEWTON, GRADIENT, HESSIAN
 from landscape.curvature import ggn, hessian
 from landscape.isolation import random_source
 from landscape.linalg import spectral_density, top_eigenpairs
 from landscape.linalg import trace as operator_trace
+from landscape.metrics.measured import measured
 from landscape.metrics.worst_case import Origin, exact
 from landscape.operator import CurvatureOperator
 from landscape.problem import Problem
 from landscape.results import EigenPairs, Estimate, SpectralDensity, standard_error
 
 OPERATORS: dict[str, Callable[[Problem], CurvatureOperator]] = {"hessian": hessian, "ggn": ggn}
+PRODUCT = {"hessian": HESSIAN, "ggn": GAUSS_NEWTON}  # its cost
+PAIRS_COST = 25 * HESSIAN  # of `leading_pairs`, about
+PROBES, STEPS = 3, 14  # of `whole_density`
+
+
+def pairs_cost(own: Mapping[str, Any]) -> float:
+    """Of a metric that takes the leading pairs."""
+    return 0.0 if own["pairs"] else PAIRS_COST
+
+
+def _density_cost(own: Mapping[str, Any]) -> float:
+    return 0.0 if own["density"] else HESSIAN * PROBES * STEPS
 
 
 def leading_pairs(problem: Problem, generator: torch.Generator | None = None) -> EigenPairs:
@@ -30,19 +45,28 @@ def leading_pairs(problem: Problem, generator: torch.Generator | None = None) ->
 
 
 def whole_density(
-    problem: Problem, generator: torch.Generator | None = None, *, probes: int = 3, steps: int = 14
+    problem: Problem,
+    generator: torch.Generator | None = None,
+    *,
+    pairs: EigenPairs | None = None,
+    probes: int = PROBES,
+    steps: int = STEPS,
 ) -> SpectralDensity:
-    """The Hessian's density, which every metric of the whole spectrum shares; exact where P <= probes * steps."""
-    return quadrature_or_exact(hessian(problem), probes, steps, random_source(generator))
+    """The Hessian's density, which every metric of the whole spectrum shares; exact where P <= probes * steps.
+
+    With the leading pairs it is closer: these have their exact weights, and the probes see only the rest.
+    """
+    return quadrature_or_exact(hessian(problem), probes, steps, random_source(generator), pairs)
 
 
 def quadrature_or_exact(
-    operator: CurvatureOperator, probes: int, steps: int, source: torch.Generator
+    operator: CurvatureOperator, probes: int, steps: int, source: torch.Generator, pairs: EigenPairs | None = None
 ) -> SpectralDensity:
     """Stochastic Lanczos quadrature, or where P products are fewer the dense spectrum as a density of one row."""
     size = operator.shape[0]
     if size > probes * steps:
-        return spectral_density(operator, probes=probes, steps=steps, check=0, generator=source)
+        known = 0 if pairs is None else pairs
+        return spectral_density(operator, probes=probes, steps=steps, outliers=known, check=0, generator=source)
     values = torch.linalg.eigvalsh(operator.dense().double().cpu())
     return SpectralDensity(nodes=values[None], weights=torch.full_like(values, 1 / size)[None], matvecs=size)
 
@@ -53,6 +77,7 @@ def curvature_of(problem: Problem, operator: str) -> CurvatureOperator:
     return OPERATORS[operator](problem)
 
 
+@measured(about=pairs_cost)
 def lambda_max(
     problem: Problem, *, pairs: EigenPairs | None = None, generator: torch.Generator | None = None
 ) -> Estimate:
@@ -68,11 +93,13 @@ def lambda_max(
     return _largest(pairs or leading_pairs(problem, generator))
 
 
+@measured(about=20 * GAUSS_NEWTON)
 def lambda_max_ggn(problem: Problem, *, generator: torch.Generator | None = None) -> Estimate:
     """Largest eigenvalue of the Gauss-Newton matrix; stderr is its residual bound."""
     return _largest(top_eigenpairs(ggn(problem), 1, which="LA", tol=1e-3, generator=generator))
 
 
+@measured(about=pairs_cost)
 def lambda_max_over_lambda_5(
     problem: Problem, *, pairs: EigenPairs | None = None, generator: torch.Generator | None = None
 ) -> Estimate:
@@ -90,6 +117,7 @@ def lambda_max_over_lambda_5(
     return Estimate(value=ratio, stderr=stderr, matvecs=pairs.matvecs)
 
 
+@measured(about=lambda own: PRODUCT[own["operator"]] * own["matvecs"])
 def trace(
     problem: Problem, *, operator: str = "hessian", matvecs: int = 60, generator: torch.Generator | None = None
 ) -> Estimate:
@@ -97,6 +125,7 @@ def trace(
     return operator_trace(curvature_of(problem, operator), matvecs=matvecs, generator=generator)
 
 
+@measured(about=_density_cost)
 def frobenius_norm(
     problem: Problem, *, density: SpectralDensity | None = None, generator: torch.Generator | None = None
 ) -> Estimate:
@@ -116,6 +145,7 @@ def frobenius_norm(
     return Estimate(value=norm, stderr=stderr, matvecs=density.matvecs)
 
 
+@measured(about=_density_cost)
 def eigenvalues_above(
     problem: Problem,
     *,
@@ -146,6 +176,7 @@ def eigenvalues_above(
     )
 
 
+@measured(about=lambda own: 0.0 if own["origin"] else GRADIENT)
 def gradient_norm(
     problem: Problem, *, origin: Origin | None = None, generator: torch.Generator | None = None
 ) -> Estimate:

@@ -5,15 +5,20 @@ go on by ascent on the true loss. At a stationary point the Euclidean gap is ½ 
 Source: Foret et al. 2021, arXiv:2010.01412; Zhuang et al. 2022, arXiv:2203.08065 (surrogate gap).
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from landscape.checks import integer_in, positive
+from landscape.cost import FORWARD, GAUSS_NEWTON, GRADIENT
 from landscape.curvature import fisher
 from landscape.isolation import random_source
-from landscape.metrics.balls import Ball, FisherBall, ball
+from landscape.metrics.balls import DAMPING_PRODUCTS, Ball, FisherBall, ball
 from landscape.metrics.logits import with_normalized_logits
+from landscape.metrics.measured import measured
 from landscape.problem import Problem
 from landscape.results import Estimate
 from landscape.vectors import unit
@@ -21,6 +26,21 @@ from landscape.vectors import unit
 Origin = tuple[Tensor, Tensor]  # loss () and gradient (P,) at the model's own weights
 
 
+def _expected_cost(settings: Mapping[str, Any]) -> float:
+    """One forward pass for one step, else a gradient a step; the Fisher ball's linear systems come on top."""
+    starts = 1 + settings["restarts"]
+    climb = starts * (FORWARD if settings["steps"] == 1 else GRADIENT * settings["steps"])
+    if settings["normalize_logits"]:
+        climb += GRADIENT
+    if settings["geometry"] == "fisher":
+        solved = 2 * starts * (settings["steps"] - 1) + 1
+        climb += GAUSS_NEWTON * (settings["max_matvecs"] * solved + DAMPING_PRODUCTS)
+    if settings["geometry"].startswith("fisher"):
+        climb += GRADIENT + GAUSS_NEWTON + 2 * FORWARD  # half_eFe, kl
+    return climb
+
+
+@measured(about=FORWARD)
 def surrogate_gap(
     problem: Problem, *, rho: float = 0.05, origin: Origin | None = None, generator: torch.Generator | None = None
 ) -> Estimate:
@@ -52,6 +72,7 @@ def surrogate_gap(
     )
 
 
+@measured(about=_expected_cost)
 def worst_case_gap(
     problem: Problem,
     *,

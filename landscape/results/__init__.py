@@ -1,6 +1,7 @@
 """Frozen results, each with `save` and `load`."""
 
 from landscape.results.maps import Map2D, Persistence
+from landscape.results.measurements import Measurements
 from landscape.results.record import Result, read_json, versions, write_json
 from landscape.results.slices import BezierPath, Slice1D, Slice2D, SliceBand, Trajectory
 from landscape.results.spectra import BlockSpectra, EigenPairs, Estimate, SpectralDensity, standard_error
@@ -12,6 +13,8 @@ __all__ = [
     "Estimate",
     "SpectralDensity",
     "standard_error",
+    # of a network
+    "Measurements",
     # along lines, planes and paths
     "BezierPath",
     "Map2D",

@@ -1,11 +1,5 @@
-"""The record of a walk over many points: a line of JSON a point, written as soon as the point is done.
+"""The record of a walk over many points: a line of JSON a point, see `line_journal.py`."""
 
-A killed walk loses only the points in flight. Appending costs microseconds where replacing a file costs milliseconds;
-floats are written so that they come back to the bit; a line that was cut short is written anew. The first line holds
-the settings and the losses where the walk began.
-"""
-
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,61 +8,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from landscape.checks import require
-
-SAME_LOSS = 1e-3  # relative; the order of a sum may change between runs, the data may not
+from landscape.line_journal import LineJournal
 
 
 class WalkJournal:
-    """State of one walk.
-
-    Args:
-        path: of a text file.
-        settings: what must be the same to go on, as JSON can hold it.
-        losses: (splits,), at the model's own weights: other data, criteria or frozen weights give others.
-    """
+    """State of one walk; the arguments are those of `LineJournal`."""
 
     def __init__(self, path: Path, settings: Mapping[str, Any], losses: Tensor) -> None:
-        self.path, self.losses = path, losses
-        self.settings = json.loads(json.dumps(settings))
+        self.lines = LineJournal(path, settings, losses)
 
     def read(self) -> dict[int, Tensor]:
         """The points done, by index. Raises ValueError if the file is unreadable or belongs to another walk."""
-        content = self.path.read_bytes() if self.path.exists() else b""
-        if not content:
-            return {}
+        points, path = self.lines.read(), self.lines.path
         try:
-            head, *points = [json.loads(line) for line in _whole(content).splitlines()]
-            settings, losses = head["settings"], torch.tensor(head["losses"], dtype=torch.float64)
-            done = {int(index): torch.tensor(row, dtype=torch.float64) for index, row in points}
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"checkpoint {self.path} is not readable: {error}; delete it to start again") from error
-        self._require_same(settings, losses)
-        return done
+            return {int(index): torch.tensor(row, dtype=torch.float64) for index, row in points}
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"checkpoint {path} is not readable: {error}; delete it to start again") from error
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[int, Tensor], None]]:
         """A function that keeps the values of a point, by its index."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab", buffering=0) as file:  # a line is one call to the system: whole, or not at all
-            whole = _whole(self.path.read_bytes())
-            file.truncate(len(whole))
-            if not whole:
-                file.write(_line({"settings": self.settings, "losses": self.losses.tolist()}))
-
-            def keep(index: int, row: Tensor) -> None:
-                file.write(_line([index, row.tolist()]))
-
-            yield keep
-
-    def _require_same(self, settings: Mapping[str, Any], losses: Tensor) -> None:
-        keys = {**settings, **self.settings}
-        other = [key for key in keys if settings.get(key) != self.settings.get(key)]
-        if not other and not torch.allclose(losses, self.losses, rtol=SAME_LOSS, atol=0.0, equal_nan=True):
-            other = ["data or criterion"]
-        require(
-            not other, f"checkpoint {self.path} was written with other {', '.join(other)}; delete it or name another"
-        )
+        with self.lines.opened() as keep:
+            yield lambda index, row: keep([index, row.tolist()])
 
 
 @contextmanager
@@ -79,12 +40,3 @@ def kept(journal: WalkJournal | None) -> Iterator[Callable[[int, Tensor], None]]
     else:
         with journal.opened() as keep:
             yield keep
-
-
-def _line(content: Any) -> bytes:
-    return json.dumps(content).encode() + b"\n"
-
-
-def _whole(content: bytes) -> bytes:
-    """The lines that were written to their end."""
-    return content[: content.rfind(b"\n") + 1]

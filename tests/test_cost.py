@@ -1,0 +1,109 @@
+"""Gradient-times: what each kind of pass is charged, over whole data sets and parts of them."""
+
+import pytest
+import torch
+from cases import make
+
+from landscape.cost import FORWARD, billed
+from landscape.curvature import fisher, ggn, hessian
+from landscape.linalg import top_eigenpairs
+from landscape.metrics import METRICS, average_gap, lambda_max, m_sharpness, pac_bayes_sam, surrogate_gap
+from landscape.metrics.measured import expected
+from landscape.metrics.spectral import leading_pairs
+
+
+def spent(problem, work) -> float:
+    with billed() as bill:
+        work()
+    return bill.work / problem.extent.units
+
+
+def test_passes():
+    problem = make("mlp").problem()
+    assert spent(problem, problem.loss) == pytest.approx(1 / 3)
+    assert spent(problem, problem.outputs) == pytest.approx(1 / 3)
+    assert spent(problem, problem.gradient) == pytest.approx(1)
+    assert spent(problem, problem.pairs) == 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "memory", "first", "second"),
+    [
+        ("double_backward", None, 1 + 3 * 2, 3 * 2),  # the graph is built once
+        ("double_backward", 0, 1 + 3 * 2, 1 + 3 * 2),  # or at every product
+        ("forward_over_reverse", None, 3 * 3, 3 * 3),
+        ("central_differences", None, 3 * 4, 3 * 4),
+    ],
+)
+def test_hessian_products_by_mode(mode, memory, first, second):
+    problem = make("mlp").problem()
+    H, block = hessian(problem, mode=mode, memory=memory), torch.ones(problem.size, 3, dtype=torch.float64)
+    assert spent(problem, lambda: H.matmat(block)) == pytest.approx(first)
+    assert spent(problem, lambda: H.matmat(block)) == pytest.approx(second)
+
+
+@pytest.mark.parametrize("operator", [ggn, fisher])
+def test_gauss_newton_products(operator):
+    problem = make("mlp").problem()
+    A, v = operator(problem), torch.ones(problem.size, dtype=torch.float64)
+    assert spent(problem, lambda: A @ v) == pytest.approx(1 + 4 / 3)
+    assert spent(problem, lambda: A @ v) == pytest.approx(4 / 3)
+
+
+def test_recomputed_statistics_are_a_forward_pass():
+    problem = make("conv_bn").problem(batch_norm="recompute")
+    assert spent(problem, problem.gradient) == pytest.approx(4 / 3)
+
+
+def test_the_extent_is_that_of_the_data_at_hand():
+    problem = make("mlp").problem()
+    assert str(problem.extent) == "64 units in 2 batches"
+    part = problem.with_data(problem.data[:1])
+    assert str(part.extent) == "60 units in 1 batch"
+    assert str(problem.extent) == "64 units in 2 batches"
+
+
+def test_metrics_called_directly_carry_cost_and_data():
+    problem = make("mlp").problem()
+    found = surrogate_gap(problem)
+    assert found.gradient_times == pytest.approx(1 + FORWARD)
+    assert found.seconds > 0
+    assert found.data == "64 units in 2 batches"
+    assert surrogate_gap(problem, origin=problem.loss_and_gradient()).gradient_times == pytest.approx(FORWARD)
+    assert average_gap(problem, draws=5).gradient_times == pytest.approx(6 * FORWARD)
+
+
+def test_parts_of_the_data_count_for_their_share():
+    problem = make("mlp").problem()
+    for m in (1, 7, 64):
+        assert m_sharpness(problem, m=m).gradient_times == pytest.approx(1 + FORWARD)
+
+
+def test_a_metric_within_a_metric_is_counted_once():
+    problem = make("mlp").problem()
+    assert pac_bayes_sam(problem, steps=4).gradient_times == pytest.approx(1 + 4)
+
+
+def test_work_that_is_handed_in_costs_nothing():
+    problem = make("mlp").problem()
+    assert lambda_max(problem, pairs=leading_pairs(problem)).gradient_times == 0
+    alone = lambda_max(problem)
+    assert alone.gradient_times == pytest.approx(1 + 2 * alone.matvecs)
+
+
+def test_a_failed_piece_of_work_leaves_no_bill_open():
+    problem = make("mlp").problem()
+    with pytest.raises(ValueError, match="rho"):
+        surrogate_gap(problem, rho=-1.0)
+    with billed() as bill:
+        pass
+    top_eigenpairs(hessian(problem), 1)
+    assert bill.work == 0
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_says_what_it_will_cost(name):
+    problem = make("mlp").problem()
+    about = expected(METRICS[name], {}, problem.extent.units)
+    found = METRICS[name](problem)
+    assert 0 <= found.gradient_times <= 1.5 * about + 20  # small problems take exact ways that cost less
