@@ -128,6 +128,9 @@ def test_the_table_compares_rules_at_both_budgets_and_reuses_what_is_there(tmp_p
         assert {(line["name"], line["budget"]) for line in csv.DictReader(file)} == {
             (name, budget) for name in rows for budget in ("gradients", "epochs")
         }
+    text = (tmp_path / "figures" / "rule_table.md").read_text()
+    value = sam["value"]
+    assert f"| SAM | {value:g}{'*' if value in (0.1, 1.0) else ''} |" in text
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
     main(config)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == times
