@@ -19,6 +19,12 @@ COLUMNS = (
 Row = dict[str, Any]
 
 
+def at_edge(own: Row) -> bool:
+    """Whether the best of the values tried was the smallest or the largest: a further one might be better."""
+    values = [value for value, _ in own["tuning"]]
+    return own["value"] in (min(values), max(values))
+
+
 def sentence(rows: Sequence[Row], base: str) -> str:
     """What came out, in words."""
     first = next(own for own in rows if own["name"] == base)
@@ -33,7 +39,12 @@ def sentence(rows: Sequence[Row], base: str) -> str:
             f"on {_percent(lowest[budget]['error'][0])}; seed by seed {len(better)} of {len(order)} are better than "
             f"{base} beyond a 95 % interval and {len(worse)} worse" + (f" ({', '.join(worse)})." if worse else ".")
         )
-    return " ".join(parts) + f" With {len(rows) - 1} comparisons at 95 % one or two are expected by chance."
+    edges = sum(at_edge(own) for own in rows)
+    return (
+        " ".join(parts)
+        + f" At its best epoch, which nobody knows without test labels, {base} errs on "
+        + f"{_percent(first['gradients']['best'])}. The tuned value of {edges} rows (*) is at the edge of those tried."
+    )
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
@@ -50,7 +61,12 @@ def markdown(rows: Sequence[Row], said: str) -> str:
     lines = ["| " + " | ".join(COLUMNS) + " |", "| --- |" + " --- |" * (len(COLUMNS) - 1)]
     for own in rows:
         equal = own["gradients"]
-        cells = [own["name"], f"{own['value']:g}", _pm(equal["error"]), _pm(own["epochs"]["error"])]
+        cells = [
+            own["name"],
+            f"{own['value']:g}" + "*" * at_edge(own),
+            _pm(equal["error"]),
+            _pm(own["epochs"]["error"]),
+        ]
         cells += [
             f"{100 * equal['best']:.1f}",
             f"{equal['gap'][0]:+.2f}",

@@ -128,6 +128,9 @@ def test_the_table_compares_rules_at_both_budgets_and_reuses_what_is_there(tmp_p
         assert {(line["name"], line["budget"]) for line in csv.DictReader(file)} == {
             (name, budget) for name in rows for budget in ("gradients", "epochs")
         }
+    text = (tmp_path / "figures" / "rule_table.md").read_text()
+    value = sam["value"]
+    assert f"| SAM | {value:g}{'*' if value in (0.1, 1.0) else ''} |" in text
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
     main(config)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == times
@@ -144,8 +147,8 @@ def test_label_noise_compares_rules_at_each_share_of_flips(tmp_path):
     for own in table["sgd"].values():
         assert own["best"][0] >= own["last"][0]
         assert 0 <= own["fitted"][0] <= 1
-    runs = {rule: {0.2: [{"last": y, "best": 0.8} for y in (x, x + 0.1)]} for rule, x in (("sgd", 0.5), ("sam", 0.75))}
-    assert "20 % flips: SAM +25.0 [+25.0, +25.0], +0.0 [-63.5, +63.5]" in sentence(runs)
+    runs = {rule: {0.2: [{"last": y, "best": 0.7} for y in (x, x + 0.1)]} for rule, x in (("sgd", 0.5), ("sam", 0.75))}
+    assert "20 % flips: SAM +25.0 [+25.0, +25.0], +10.0 [-53.5, +73.5]" in sentence(runs)
 
 
 def test_without_its_second_setting_either_rule_of_the_maps_is_sam(tmp_path):
