@@ -80,7 +80,7 @@ def unit(vector: Vector) -> Vector:
 def reject(vector: Vector, direction: Vector) -> Vector:
     """The part of `vector` orthogonal to `direction`; a zero direction takes nothing away."""
     along = unit(direction)
-    return vector - (vector @ along) * along
+    return vector - along.mul_(vector @ along)
 
 
 def steepest(g: Vector, p: float = 2) -> Vector:
