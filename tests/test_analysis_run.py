@@ -58,6 +58,7 @@ def test_what_is_kept_is_not_done_again(tmp_path):
     again = analyze(problem(counted), [*SOME, "gradient_norm"], checkpoint=path)
     assert counted.calls == 2 * 3  # two batches: the journal's loss, and two gradients
     assert {name: again[name].gradient_times for name in SOME} == {name: first[name].gradient_times for name in SOME}
+    assert again.shared["leading eigenpairs"] == first.shared["leading eigenpairs"]
     assert again["lambda_max"].details == first["lambda_max"].details
     assert again["lambda_max"].value.dtype == torch.float64
     nothing = Interrupted()
