@@ -2,14 +2,25 @@
 
 import pytest
 import torch
-from cases import make
+from cases import make, normal
+from torch import nn
+from torch.nn import functional as F
 
+from landscape import metrics
 from landscape.cost import FORWARD, billed
 from landscape.curvature import fisher, ggn, hessian
 from landscape.linalg import top_eigenpairs
 from landscape.metrics import METRICS, average_gap, lambda_max, m_sharpness, pac_bayes_sam, surrogate_gap
 from landscape.metrics.measured import expected
 from landscape.metrics.spectral import leading_pairs
+from landscape.problem import Problem
+
+
+def relu_network() -> Problem:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3)).double()
+    return Problem(model, F.cross_entropy, [(normal(64, 5), torch.arange(64) % 3)])
 
 
 def spent(problem, work) -> float:
@@ -89,6 +100,37 @@ def test_work_that_is_handed_in_costs_nothing():
     assert lambda_max(problem, pairs=leading_pairs(problem)).gradient_times == 0
     alone = lambda_max(problem)
     assert alone.gradient_times == pytest.approx(1 + 2 * alone.matvecs)
+
+
+OTHERS = {  # public metrics that METRICS does not list, with gradient-times
+    "active_neurons": (metrics.active_neurons, FORWARD),
+    "adversarial_corruption": (lambda p: metrics.adversarial_corruption(p, [0.1, 0.2]), 1 + 2 * FORWARD),
+    "distance_from_initialisation": (lambda p: metrics.distance_from_initialisation(p, initial=p.vector()), 0),
+    "m_sharpness_curve": (lambda p: metrics.m_sharpness_curve(p, [16, 32]), 2 * (1 + FORWARD)),
+    "margin": (metrics.margin, FORWARD),
+    "path_norm": (metrics.path_norm, 0),
+    "random_corruption": (lambda p: metrics.random_corruption(p, [0.1, 0.2], draws=3), 7 * FORWARD),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_metrics_outside_the_list_are_stamped_too(name):
+    metric, cost = OTHERS[name]
+    found = metric(relu_network())
+    assert found.gradient_times == pytest.approx(cost)
+    assert found.seconds > 0
+    assert found.data == "64 units in 1 batch"
+
+
+def test_every_public_metric_is_stamped_somewhere_here():
+    apart = {"Activations", "METRICS", "activations", "leading_pairs", "whole_density"}  # no Estimate
+    listed = {getattr(metric, "func", metric).__name__ for metric in METRICS.values()}
+    assert set(metrics.__all__) == listed | set(OTHERS) | apart
+
+
+def test_the_kernel_of_few_samples_is_charged_for_its_columns():
+    found = metrics.ntk_condition_number(relu_network(), samples=4)
+    assert found.gradient_times == pytest.approx((FORWARD + 1 + 4 / 3 * 4 * 3) * 4 / 64)  # 3 classes
 
 
 def test_a_failed_piece_of_work_leaves_no_bill_open():

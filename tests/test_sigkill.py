@@ -1,5 +1,6 @@
-"""A walk killed at random moments: what it ends with, and what it has done twice."""
+"""A walk and an analysis killed at random moments: what they end with, and what they have done twice."""
 
+import json
 import os
 import random
 import sys
@@ -13,6 +14,7 @@ from cases import normal
 from torch import nn
 from torch.nn import functional as F
 
+from landscape.analysis import analyze
 from landscape.problem import Problem
 from landscape.slices import slice_2d
 
@@ -29,29 +31,44 @@ class Logged:
     def __call__(self, outputs, targets):
         loss = F.cross_entropy(outputs, targets)
         with self.path.open("ab", buffering=0) as file:
-            file.write(f"{float(loss).hex()}\n".encode())
+            file.write(f"{float(loss.detach()).hex()}\n".encode())
         sleep(0.001)
         return loss
 
 
-def walk(folder: str, checkpoint: str | None = "walk.jsonl"):
-    torch.set_num_threads(1)
+def logged(folder: str) -> Problem:
     model = nn.Linear(4, 3).double()
     torch.nn.utils.vector_to_parameters(normal(15), model.parameters())
     data = (normal(20, 4, seed=1), torch.arange(20) % 3)
-    problem = Problem(model, Logged(Path(folder) / "log"), data)
+    return Problem(model, Logged(Path(folder) / "log"), data)
+
+
+def walk(folder: str, checkpoint: str | None = "walk.jsonl"):
+    torch.set_num_threads(1)
     path = checkpoint and Path(folder) / checkpoint
-    return slice_2d(problem, normal(15, seed=2), normal(15, seed=3), **GRID, checkpoint=path, progress=False)
+    return slice_2d(logged(folder), normal(15, seed=2), normal(15, seed=3), **GRID, checkpoint=path, progress=False)
+
+
+def measure(folder: str, checkpoint: str | None = "kept.jsonl"):
+    torch.set_num_threads(1)
+    path = checkpoint and Path(folder) / checkpoint
+    names = ["lambda_max", "average_gap", "surrogate_gap", "worst_case_gap"]
+    return analyze(logged(folder), names, checkpoint=path, progress=False)
 
 
 def lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def test_a_walk_killed_twenty_times_equals_one_never_killed_and_repeats_only_what_was_in_flight(tmp_path, monkeypatch):
+def served(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # of the server, which loads torch once for all kills
-    context, source = get_context("forkserver"), random.Random(0)
+    context = get_context("forkserver")
     context.set_forkserver_preload(["test_sigkill", "pytest"])
+    return context
+
+
+def test_a_walk_killed_twenty_times_equals_one_never_killed_and_repeats_only_what_was_in_flight(tmp_path, monkeypatch):
+    context, source = served(monkeypatch), random.Random(0)
     log, record = tmp_path / "log", tmp_path / "walk.jsonl"
     for _ in range(KILLS):
         before, kept = len(lines(log)), max(len(lines(record)), 1)
@@ -78,3 +95,21 @@ def test_a_walk_killed_twenty_times_equals_one_never_killed_and_repeats_only_wha
     assert counts[centre.pop()] == KILLS + 1
     assert sum(counts[point] - 1 for point in points) <= KILLS
     assert len(lines(record)) == 1 + len(points)
+
+
+def test_an_analysis_killed_at_many_moments_keeps_what_was_done(tmp_path, monkeypatch):
+    context, record = served(monkeypatch), tmp_path / "kept.jsonl"
+    for more in (1, 3, 4):  # lines of the journal; two begin every run
+        before = len(lines(record))
+        process = context.Process(target=measure, args=(str(tmp_path),))
+        process.start()
+        while len(lines(record)) < before + more and process.is_alive():
+            sleep(0.0005)
+        process.kill()
+        process.join()
+        assert process.exitcode == -9
+        assert len(lines(record)) >= before + more
+    resumed, whole = measure(str(tmp_path)), measure(str(tmp_path), checkpoint=None)
+    assert [found.value for found in resumed.values()] == [found.value for found in whole.values()]
+    kept = Counter(json.loads(line)[0] for line in lines(record)[1:])
+    assert all(kept[name] == 1 for name in whole)  # none was done twice

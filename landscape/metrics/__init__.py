@@ -38,6 +38,7 @@ from landscape.metrics.spectral import (
     lambda_max_over_lambda_5,
     leading_pairs,
     trace,
+    trace_ggn,
     whole_density,
 )
 from landscape.metrics.worst_case import surrogate_gap, worst_case_gap
@@ -73,7 +74,7 @@ METRICS: dict[str, Callable[..., Estimate]] = {
     "renyi_three_halves": partial(renyi, order=1.5, **few),
     "adam_sharpness": partial(adam_sharpness, matvecs=16),
     "lambda_max_ggn": lambda_max_ggn,
-    "trace_ggn": partial(trace, operator="ggn", matvecs=16),
+    "trace_ggn": partial(trace_ggn, matvecs=16),
     "fisher_rao": fisher_rao,
     "relative_flatness": partial(relative_flatness, draws=6),
     "geodesic": partial(geodesic, steps=5),
@@ -117,6 +118,7 @@ __all__ = [
     "spectral_norms",
     "surrogate_gap",
     "trace",
+    "trace_ggn",
     "weight_norm",
     "whole_density",
     "worst_case_gap",

@@ -7,19 +7,21 @@ Source: the implicit bias of Adam on diagonal networks, METHODS.
 import torch
 from torch import Tensor
 
-from landscape.checks import integer_in
+from landscape.checks import integer_in, one_of
+from landscape.cost import GAUSS_NEWTON, GRADIENT, HESSIAN
+from landscape.curvature import ggn, hessian
 from landscape.isolation import random_source
 from landscape.linalg import diagonal
 from landscape.metrics.measured import measured
-from landscape.metrics.spectral import PRODUCT, curvature_of
 from landscape.metrics.worst_case import exact
 from landscape.problem import Problem
 from landscape.results import Estimate
 
+PRODUCT = {"hessian": HESSIAN, "ggn": GAUSS_NEWTON}  # its cost
 GROUPS = 4  # independent diagonals, for the jackknife of the square root
 
 
-@measured(about=lambda own: PRODUCT[own["operator"]] * own["matvecs"])
+@measured(about=lambda own: GRADIENT + PRODUCT[own["operator"]] * own["matvecs"])
 def adam_sharpness(
     problem: Problem,
     *,
@@ -47,7 +49,8 @@ def adam_sharpness(
         ValueError: if an argument is out of range.
     """
     integer_in("matvecs", matvecs, 4 * GROUPS)
-    curvature, w = curvature_of(problem, operator), problem.vector().double().cpu()
+    one_of("operator", operator, tuple(PRODUCT))
+    curvature, w = (hessian if operator == "hessian" else ggn)(problem), problem.vector().double().cpu()
     scale = w.abs() if adaptive else torch.ones_like(w)
     if matvecs // GROUPS >= problem.size:
         entries = diagonal(curvature, matvecs=problem.size).value

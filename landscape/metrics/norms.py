@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from landscape.batch_norm import inference_flags
 from landscape.checks import one_of, require, vector_like
+from landscape.isolation import derivatives_on
 from landscape.linalg import top_eigenpairs
 from landscape.metrics.hooks import first_inputs
 from landscape.metrics.measured import measured
@@ -135,7 +136,7 @@ class _Gram(CurvatureOperator):
         self.module, self.image = module, image
 
     def _product(self, block: Tensor) -> Tensor:
-        images = block.T.reshape(-1, *self.image.shape)
-        offset = self.module(torch.zeros_like(images))
-        moved, pull = torch.func.vjp(lambda x: self.module(x) - offset, images)[:2]
-        return pull(moved)[0].detach().flatten(1).T
+        images = block.T.reshape(-1, *self.image.shape).detach().requires_grad_()
+        with derivatives_on():  # not torch.func, whose first call takes a second
+            moved = self.module(images) - self.module(torch.zeros_like(images))
+            return torch.autograd.grad(moved, images, moved.detach())[0].flatten(1).T

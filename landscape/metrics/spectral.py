@@ -1,18 +1,19 @@
 """Sharpness read off the spectrum of the Hessian, some of it also of the Gauss-Newton matrix.
 
 lambda_max and lambda_max / lambda_5 come from the leading eigenpairs; the Frobenius norm and the number of eigenvalues
-above a threshold from the spectral density, which the Rényi sharpness shares; the trace has products of its own.
+above a threshold from the spectral density, which the Rényi sharpness shares; the trace from it or by products of
+its own.
 By layer: `landscape.block_spectra`.
 Source: Keskar et al. 2017, arXiv:1609.04836; Jastrzebski et al. 2020, arXiv:2002.09572 (the ratio); Foret et al. 2021.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from landscape.checks import integer_in, one_of, positive
+from landscape.checks import integer_in, positive
 from landscape.cost import GAUSS_NEWTON, GRADIENT, HESSIAN
 from landscape.curvature import ggn, hessian
 from landscape.isolation import random_source
@@ -24,8 +25,6 @@ from landscape.operator import CurvatureOperator
 from landscape.problem import Problem
 from landscape.results import EigenPairs, Estimate, SpectralDensity, standard_error
 
-OPERATORS: dict[str, Callable[[Problem], CurvatureOperator]] = {"hessian": hessian, "ggn": ggn}
-PRODUCT = {"hessian": HESSIAN, "ggn": GAUSS_NEWTON}  # its cost
 PAIRS_COST = 25 * HESSIAN  # of `leading_pairs`, about
 PROBES, STEPS = 3, 14  # of `whole_density`
 
@@ -71,12 +70,6 @@ def quadrature_or_exact(
     return SpectralDensity(nodes=values[None], weights=torch.full_like(values, 1 / size)[None], matvecs=size)
 
 
-def curvature_of(problem: Problem, operator: str) -> CurvatureOperator:
-    """The operator of that name."""
-    one_of("operator", operator, tuple(OPERATORS))
-    return OPERATORS[operator](problem)
-
-
 @measured(about=pairs_cost)
 def lambda_max(
     problem: Problem, *, pairs: EigenPairs | None = None, generator: torch.Generator | None = None
@@ -93,7 +86,7 @@ def lambda_max(
     return _largest(pairs or leading_pairs(problem, generator))
 
 
-@measured(about=20 * GAUSS_NEWTON)
+@measured(about=GRADIENT + 15 * GAUSS_NEWTON)
 def lambda_max_ggn(problem: Problem, *, generator: torch.Generator | None = None) -> Estimate:
     """Largest eigenvalue of the Gauss-Newton matrix; stderr is its residual bound."""
     return _largest(top_eigenpairs(ggn(problem), 1, which="LA", tol=1e-3, generator=generator))
@@ -117,12 +110,34 @@ def lambda_max_over_lambda_5(
     return Estimate(value=ratio, stderr=stderr, matvecs=pairs.matvecs)
 
 
-@measured(about=lambda own: PRODUCT[own["operator"]] * own["matvecs"])
+@measured(about=lambda own: 0.0 if own["density"] else GRADIENT + HESSIAN * own["matvecs"])
 def trace(
-    problem: Problem, *, operator: str = "hessian", matvecs: int = 60, generator: torch.Generator | None = None
+    problem: Problem,
+    *,
+    matvecs: int = 60,
+    density: SpectralDensity | None = None,
+    generator: torch.Generator | None = None,
 ) -> Estimate:
-    """Trace of the Hessian or Gauss-Newton matrix by XTrace with `matvecs` products (others: `landscape.trace`)."""
-    return operator_trace(curvature_of(problem, operator), matvecs=matvecs, generator=generator)
+    """Trace of the Hessian by XTrace with `matvecs` products, or from the density (others: `landscape.trace`).
+
+    Args:
+        problem: the scalar function.
+        matvecs: products, at least 3.
+        density: `whole_density(problem)`, if known already; replaces matvecs.
+        generator: default seed 0.
+    Returns:
+        Estimate; from a density with the standard error over its probes.
+    """
+    if density is None:
+        return operator_trace(hessian(problem), matvecs=matvecs, generator=generator)
+    sums = problem.size * (density.weights * density.nodes).sum(1)
+    return Estimate(value=sums.mean(), stderr=_error(sums), matvecs=density.matvecs)
+
+
+@measured(about=lambda own: GRADIENT + GAUSS_NEWTON * own["matvecs"])
+def trace_ggn(problem: Problem, *, matvecs: int = 60, generator: torch.Generator | None = None) -> Estimate:
+    """Trace of the Gauss-Newton matrix by XTrace with `matvecs` products."""
+    return operator_trace(ggn(problem), matvecs=matvecs, generator=generator)
 
 
 @measured(about=_density_cost)
