@@ -48,7 +48,7 @@ class Config:
     lr: float = 0.1
     epochs: int = 40
     tol: float = 1e-2  # of an eigenvalue, relative
-    workers: int = 1
+    workers: int = 2
     runs: str = "runs/components"
     folder: str = "figures/components"
 

@@ -47,7 +47,7 @@ class Config:
     label_noise: float = 0.2
     samples: int = 600
     max_matvecs: int = 300  # of the linear system F x = g
-    workers: int = 1
+    workers: int = 2
     runs: str = "runs/fisher_vs_euclid"
     folder: str = "figures/fisher_vs_euclid"
 

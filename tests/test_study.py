@@ -106,6 +106,10 @@ def test_the_page_stands_alone_and_says_what_the_table_says(study: StudyConfig, 
     assert "What this cannot answer" in page
     assert "{" not in re.sub(r"<(style|script)>.*?</\1>", "", page, flags=re.DOTALL)  # all that is to be filled in is
     assert "m = 100" in page
+    files = [json.loads((Path(own.folder) / "metrics.json").read_text()) for own in study.members.values()]
+    whole = [sum(e["gradient_times"] for e in f["estimates"].values()) + sum(f["shared"].values()) for f in files]
+    assert min(f["shared"]["leading eigenpairs"] for f in files) > 0
+    assert f"{sum(whole) / 4:.0f} gradients of the loss a network" in page
     written = (tmp_path / "metrics.csv").read_text().splitlines()
     assert written[0].split(",") == list(rows[0])
     assert len(written) == 5

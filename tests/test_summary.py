@@ -33,7 +33,7 @@ def evidence(table: list[dict[str, Any]], **changes: Any) -> Evidence:
     level = level_with(table, best, others, cluster=AXES[:-1])
     settings: dict[str, Any] = {
         "rows": table, "axes": AXES, "cluster": AXES[:-1], "correlations": found, "in_error": {}, "level": level,
-        "selections": {}, "broken": {}, **changes,
+        "selections": {}, "broken": {}, "costs": {}, **changes,
     }  # fmt: skip
     return Evidence(**settings)
 

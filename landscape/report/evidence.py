@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from landscape.study import Correlation, NestedSelection, correlate, level_with, nested_selection
-from landscape.study.zoo import StudyConfig, broken, metrics_of, table
+from landscape.study.zoo import StudyConfig, broken, costs, metrics_of, table
 
 TARGET, IN_ERROR = "generalization_gap", "accuracy_gap"
 SURE = 0.05  # of a corrected p
@@ -26,6 +26,7 @@ class Evidence:
     level: Sequence[str]  # metrics that the data cannot tell from the best
     selections: Mapping[str, NestedSelection]  # family -> its best variant, chosen on other networks
     broken: Mapping[str, str]  # network that failed -> why
+    costs: Mapping[str, float]  # metric, or "shared" -> gradient-times a network
 
     @property
     def best(self) -> str:
@@ -78,6 +79,7 @@ def gather(config: StudyConfig) -> Evidence:
             for family, variants in config.families.items()
         },
         broken=broken(config),
+        costs=costs(config),
     )
     others = [name for name in metrics if name != evidence.best and np.isfinite(correlations[name].tau)]
     return replace(evidence, level=level_with(rows, evidence.best, others, TARGET, cluster=cluster))

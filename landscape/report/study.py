@@ -102,6 +102,8 @@ def _facts(config: StudyConfig, evidence: Evidence, versions: dict[str, str]) ->
         "seed of the analysis": str(analysis.seed),
         "data of the metrics": f"the first {analysis.samples:,} training images" if analysis.samples else "all",
         "density": f"{analysis.probes} probes of {analysis.steps} steps" if analysis.probes else "",
+        "cost of the metrics": f"{sum(evidence.costs.values()):.0f} gradients of the loss a network, of which "
+        f"{evidence.costs['shared']:.0f} are work that several share",
         "processor time": ", ".join(
             f"{what} {value:.0f} s ({value / len(config.members):.1f} s a network)" for what, value in spent.items()
         ),

@@ -141,12 +141,15 @@ def measure(member: Member, analysis: Analysis) -> None:
             "value": float(estimate.value),
             "stderr": float(estimate.stderr),
             "matvecs": estimate.matvecs,
+            "gradient_times": estimate.gradient_times,
             "details": dict(estimate.details),
         }
         for name, estimate in estimates.items()
     }
+    shared = {what: cost.gradient_times for what, cost in estimates.shared.items()}
     facts = {"parameters": problem.size, "seconds": perf_counter() - began, "versions": versions()}
-    write_json(done, {"asked": asked, "estimates": found, **facts})
+    kept = {"asked": asked, "estimates": found, "shared": shared, "left_out": estimates.left_out}
+    write_json(done, {**kept, **facts})
 
 
 def cut(member: Member, analysis: Analysis) -> None:

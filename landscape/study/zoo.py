@@ -147,6 +147,18 @@ def seconds(config: StudyConfig) -> dict[str, float]:
     return {what: value for what, value in spent.items() if value}
 
 
+def costs(config: StudyConfig) -> dict[str, float]:
+    """Metric to its mean cost in gradient-times, over the networks that have it, and under "shared" what they share."""
+    found: dict[str, list[float]] = {}
+    for member in config.members.values():
+        path = Path(member.folder) / METRICS_FILE
+        kept = read_json(path) if path.exists() else {"estimates": {}, "shared": {}}
+        found.setdefault("shared", []).append(sum(kept["shared"].values()))
+        for name, estimate in kept["estimates"].items():
+            found.setdefault(name, []).append(estimate["gradient_times"])
+    return {name: sum(values) / len(values) for name, values in found.items()}
+
+
 @contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor | None]:
     """Processes of one thread each; for one worker none, but this process with one thread meanwhile."""
