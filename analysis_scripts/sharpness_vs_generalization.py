@@ -50,7 +50,7 @@ class Config:
     label_noise: tuple[float, ...] = (0.1, 0.3)
     seed: tuple[int, ...] = (0, 1)
     epochs: int = 100
-    samples: int = 600  # training images of the metrics, the first ones
+    samples: int = 1200  # training images of the metrics: all
     metrics: tuple[str, ...] = tuple(name for name in METRICS if name not in NOT_HERE)
     workers: int = 2
     runs: str = "runs/sharpness_vs_generalization"
