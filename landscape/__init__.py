@@ -61,7 +61,7 @@ from landscape.slices import (
     straight_path,
     train_path,
 )
-from landscape.study import Correlation, correlate
+from landscape.study import Correlation, NestedSelection, correlate, nested_selection
 from landscape.training import (
     AdaHessian,
     SharpnessAware,
@@ -138,7 +138,9 @@ __all__ = [
     "train",
     # many networks
     "Correlation",
+    "NestedSelection",
     "correlate",
+    "nested_selection",
     # results
     "BezierPath",
     "BlockSpectra",

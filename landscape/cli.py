@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from time import perf_counter
 from typing import Any, cast
 
 import click
@@ -12,25 +11,22 @@ from matplotlib.figure import Figure
 
 from landscape.analysis import analyze
 from landscape.checks import one_of, require
-from landscape.demo import demo_study
 from landscape.metrics import METRICS
 from landscape.own_problem import Splits, load_problem
 from landscape.plots import add_caption, caption, plot_slice_2d, plot_surface, save_figure, save_interactive
 from landscape.plots.style import LOOKS
 from landscape.problem import Problem
-from landscape.report import report_study
 from landscape.report.study import writable
-from landscape.results import Slice2D, read_json
+from landscape.results import Slice2D
 from landscape.slices import check_slice, random_directions, slice_2d
 from landscape.slices.axis import AUTOMATIC, POINTS, Range
 from landscape.slices.normalization import NORMALIZATIONS
-from landscape.study.member import Analysis, splits, training_problem
-from landscape.study.zoo import StudyConfig, grid, run_study
+from landscape.study.member import splits, training_problem
+from landscape.study_commands import demo_command, report_command, study_command
 from landscape.train_command import train_command
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 TEXT = click.Path(dir_okay=False, path_type=Path)
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -209,57 +205,8 @@ def _draw(found: Slice2D, stem: Path, style: str, surface: bool, html: bool) -> 
     return paths
 
 
-@cli.command("study")
-@click.argument("config", type=FILE)
-@click.option("--runs", type=FOLDER, required=True, help="Where checkpoints and results are kept.")
-@click.option("--out", type=FOLDER, required=True, help="Where table, figures and page go.")
-def study_command(config: Path, runs: Path, out: Path) -> None:
-    """Train and analyse a grid of networks and write the page.
-
-    CONFIG is JSON: {"base": {...}, "axes": {"optimizer": [...], "seed": [...]}, "per_optimizer": {...},
-    "analysis": {"metrics": [...], "settings": {...}, ...}, "workers": 2}.
-    """
-    _study(_study_config(config, runs), out, f"Study {config.stem}: which measure follows the generalisation gap?")
-
-
-@cli.command("report")
-@click.argument("config", type=FILE)
-@click.option("--runs", type=FOLDER, required=True)
-@click.option("--out", type=FOLDER, required=True)
-def report_command(config: Path, runs: Path, out: Path) -> None:
-    """Write table, figures and page of a study that has run, from its saved results."""
-    title = f"Study {config.stem}: which measure follows the generalisation gap?"
-    click.echo(f"{report_study(_study_config(config, runs), out, title)}")
-
-
-@cli.command("demo")
-@click.option("--runs", type=FOLDER, default=Path("runs/demo"), show_default=True)
-@click.option("--out", type=FOLDER, default=Path("figures/demo"), show_default=True)
-@click.option("--workers", type=int, default=2, show_default=True, help="Processes of one thread each.")
-def demo_command(runs: Path, out: Path, workers: int) -> None:
-    """Six training rules on noisy digits: train, analyse, and a page that sets sharpness against the gap."""
-    _study(demo_study(runs, workers=workers), out, "Does sharpness follow the generalisation gap?")
-
-
-def _study(config: StudyConfig, out: Path, title: str) -> None:
-    writable(out)
-    began = perf_counter()
-    run_study(config, progress=True)
-    page = report_study(config, out, title)
-    click.echo(f"{len(config.members)} networks in {perf_counter() - began:.0f} s; open {page}")
-
-
-def _study_config(path: Path, runs: Path) -> StudyConfig:
-    content = read_json(path)
-    known = {"base", "axes", "per_optimizer", "analysis", "workers"}
-    if unknown := sorted(set(content) - known):
-        raise ValueError(f"{path} must have the keys {', '.join(sorted(known))}, got {', '.join(unknown)}")
-    try:
-        analysis = Analysis(**content.get("analysis", {}))
-    except TypeError as error:
-        raise ValueError(f"{path}: analysis must have the fields of Analysis: {error}") from error
-    members = grid(runs, content.get("base", {}), content.get("axes", {}), content.get("per_optimizer"))
-    return StudyConfig(members, analysis, content.get("workers", 2))
+for command in (study_command, report_command, demo_command):
+    cli.add_command(command)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,12 @@ from landscape.problem import Problem
 Splits = Mapping[str, Iterable[Any]]
 
 
-def load_problem(name: str) -> tuple[Problem, Splits]:
-    """Call the function, without arguments.
+def load_problem(name: str, *arguments: Any) -> tuple[Problem, Splits]:
+    """Call the function.
 
     Args:
         name: such as "my_script.py:make_problem". The function returns a Problem, or (Problem, {"train": data, ...}).
+        arguments: what it is called with; default nothing.
     Returns:
         The problem and its splits, {"train": its own data} where it names none.
     Raises:
@@ -29,7 +30,7 @@ def load_problem(name: str) -> tuple[Problem, Splits]:
     make = getattr(_module(source), function, None)
     if not callable(make):
         raise ValueError(f"problem must name a function in {source}, got {function!r}")
-    made = make()
+    made = make(*arguments)
     problem, splits = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(problem, Problem):
         raise ValueError(f"{name} must return a Problem or (Problem, splits), got {type(made).__name__}")

@@ -68,7 +68,7 @@ def flatten(tensors: Sequence[Tensor]) -> Vector:
     """One contiguous copy (P,) of the tensors' entries, in their common dtype, but at least float32: half the digits
     of a half-precision network are too few for what is computed from its vector."""
     dtype = reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
-    return torch.cat([tensor.detach().reshape(-1).to(dtype) for tensor in tensors])
+    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors]).to(dtype)
 
 
 def unit(vector: Vector) -> Vector:
@@ -80,7 +80,7 @@ def unit(vector: Vector) -> Vector:
 def reject(vector: Vector, direction: Vector) -> Vector:
     """The part of `vector` orthogonal to `direction`; a zero direction takes nothing away."""
     along = unit(direction)
-    return vector - (vector @ along) * along
+    return vector - along.mul_(vector @ along)
 
 
 def steepest(g: Vector, p: float = 2) -> Vector:

@@ -76,3 +76,39 @@ def test_bad_tables() -> None:
         correlate(rows(), ["sharpness"])
     with pytest.raises(ValueError, match="planted: at least 3 networks must have finite numbers, got 2"):
         correlate(rows(2), ["planted"])
+
+
+def test_copies_are_no_evidence() -> None:
+    # every network three times is the same table, once networks of a cluster are drawn and exchanged together
+    once = [{**row, "cell": index} for index, row in enumerate(rows(20))]
+    thrice = [row for row in once for _ in range(3)]
+    alone, clustered = (
+        correlate(once, ["planted"])["planted"],
+        correlate(thrice, ["planted"], cluster=["cell"])["planted"],
+    )
+    assert (clustered.low, clustered.high) == pytest.approx((alone.low, alone.high), abs=1e-12)
+    assert (clustered.count, clustered.clusters, alone.clusters) == (60, 20, 20)
+    independent = correlate(thrice, ["planted"])["planted"]
+    assert independent.high - independent.low < 0.75 * (alone.high - alone.low)
+
+
+def test_the_gap_itself_and_a_random_metric() -> None:
+    table = [{**row, "itself": row["generalization_gap"], "lr": i // 2 % 2, "seed": i % 2, "width": i // 4}
+             for i, row in enumerate(rows(80))]  # fmt: skip
+    axes = ["lr", "width", "seed"]
+    found = correlate(table, ["itself", "random"], axes=axes, cluster=axes[:-1], given="random")
+    own = found["itself"]
+    assert (own.tau, own.low, own.high, own.information, own.sign_error) == pytest.approx((1, 1, 1, 1, 0))
+    assert own.p == own.p_corrected == pytest.approx(1 / 2001)
+    assert (own.partial, own.partial_low) == pytest.approx((1, 1))
+    by_chance = found["random"]
+    assert by_chance.information < 0.05
+    assert by_chance.p_corrected > 0.05
+    assert np.isnan(by_chance.partial)  # given itself nothing is left
+
+
+def test_the_sign_error_leaves_the_seed_out_where_clusters_do() -> None:
+    table = [{"generalization_gap": 10.0 * lr + seed, "metric": 10.0 * lr - seed, "lr": lr, "seed": seed}
+             for lr in range(2) for seed in range(2)]  # fmt: skip
+    assert correlate(table, ["metric"], axes=["lr", "seed"], cluster=["lr"])["metric"].sign_error == 0
+    assert correlate(table, ["metric"], axes=["lr", "seed"])["metric"].sign_error == 1

@@ -71,7 +71,7 @@ def ball(problem: Problem, metric: str, pairs: list[Pair]) -> GeodesicBall:
 def test_the_scalar_model_follows_its_closed_form(metric: str) -> None:
     # L = k(ab − 2)²; with u = log a + log b alone mattering, both metrics give |dab| = ab (da/a + dc/b)
     problem, rho = scalar(), 0.01
-    found = geodesic(problem, rho=rho, metric=metric, pairs=[("a", "b")], steps=1).value
+    found = geodesic(problem, rho=rho, metric=metric, weight_pairs=[("a", "b")], steps=1).value
     a, b = 0.7, 1.5
     if (
         metric == "inv"
@@ -90,7 +90,9 @@ def test_the_scalar_model_follows_its_closed_form(metric: str) -> None:
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("steps", [1, 8])
 def test_invariant_under_rescaling_of_a_scalar_pair(metric: str, steps: int) -> None:
-    values = [geodesic(scalar(c), rho=0.3, metric=metric, pairs=[("a", "b")], steps=steps).value for c in (1.0, 9.0)]
+    values = [
+        geodesic(scalar(c), rho=0.3, metric=metric, weight_pairs=[("a", "b")], steps=steps).value for c in (1.0, 9.0)
+    ]
     assert values[0].item() == pytest.approx(values[1].item(), rel=1e-9)
     euclidean = [worst_case_gap(scalar(c), rho=0.3, steps=steps).value.item() for c in (1.0, 9.0)]
     assert abs(euclidean[1] / euclidean[0] - 1) > 0.1
@@ -104,7 +106,7 @@ def test_invariant_under_every_change_of_basis(metric: str, steps: int, build: o
     pairs = [("second", "first")] if build is composed else None
     problems = [build(T) for T in (torch.eye(2, dtype=torch.float64), A)]  # type: ignore[operator]
     assert problems[0].loss().item() == pytest.approx(problems[1].loss().item(), rel=1e-12)
-    values = [geodesic(problem, rho=0.2, metric=metric, pairs=pairs, steps=steps) for problem in problems]
+    values = [geodesic(problem, rho=0.2, metric=metric, weight_pairs=pairs, steps=steps) for problem in problems]
     assert values[0].value.item() == pytest.approx(values[1].value.item(), rel=1e-6)
     assert values[0].details["pairs"] == (1 if build is composed else 4)
     assert abs(worst_case_gap(problems[0]).value / worst_case_gap(problems[1]).value - 1) > 0.05
@@ -149,9 +151,9 @@ def test_without_pairs_it_is_the_adaptive_ball() -> None:
 def test_bad_settings() -> None:
     with pytest.raises(ValueError, match="metric must be one of"):
         geodesic(scalar(), metric="flat")
-    with pytest.raises(ValueError, match="pairs must name parameters of the problem, got 'c'"):
-        geodesic(scalar(), pairs=[("a", "c")])
-    with pytest.raises(ValueError, match="pairs must be matrices that can be multiplied"):
-        geodesic(composed(torch.eye(2, dtype=torch.float64)), pairs=[("first", "second")])
+    with pytest.raises(ValueError, match="weight_pairs must name parameters of the problem, got 'c'"):
+        geodesic(scalar(), weight_pairs=[("a", "c")])
+    with pytest.raises(ValueError, match="weight_pairs must be matrices that can be multiplied"):
+        geodesic(composed(torch.eye(2, dtype=torch.float64)), weight_pairs=[("first", "second")])
     with pytest.raises(ValueError, match="paired matrices must have independent columns"):
-        geodesic(Problem(Product(0.0, 1.0), F.mse_loss, [(normal(3), normal(3))]), pairs=[("a", "b")])
+        geodesic(Problem(Product(0.0, 1.0), F.mse_loss, [(normal(3), normal(3))]), weight_pairs=[("a", "b")])

@@ -7,8 +7,12 @@ import torch.nn.functional as F
 from training_cases import config, weights
 
 from landscape.data import digits
+from landscape.isolation import random_state_kept
+from landscape.models import build
+from landscape.problem import Problem
 from landscape.training import loop, optimizer, rules
 from landscape.training.checkpoint import load_checkpoint
+from landscape.training.config import TrainConfig
 from landscape.training.evaluation import evaluate
 from landscape.training.loop import train
 from landscape.training.run_folder import read_log
@@ -59,6 +63,25 @@ def test_the_log_has_the_loss_at_the_weights_and_not_at_the_displaced_ones(tmp_p
     loss, accuracy = evaluate(start, data.train_inputs, data.train_targets)
     assert line["train_loss"] == pytest.approx(loss, rel=1e-5)
     assert line["train_accuracy"] == accuracy
+
+
+def test_every_m_images_of_a_batch_have_a_perturbation_of_their_own(tmp_path):
+    data, m, rho = digits(), 500, 0.3
+    settings = {"model": "mlp", "model_settings": {"hidden": []}, "optimizer": "sam", "rule_settings": {"rho": rho}}
+    once = {"batch_size": 1200, "epochs": 1, "lr": 0.5, "weight_decay": 0.0, "progress": False}
+    run = TrainConfig(folder=tmp_path, m_sharpness=m, **settings, **once)
+    network, start = load_checkpoint(train(run))[0], build("mlp", {"hidden": []}, run.seed)
+    with random_state_kept():
+        torch.manual_seed(loop._seed(run.seed, 0))
+        order = torch.randperm(len(data.train_targets))
+
+    expected = start_vector = Problem(start, F.cross_entropy, []).vector()
+    for index in order.split(m):  # 500, 500, 200
+        part = Problem(start, F.cross_entropy, (data.train_inputs[index], data.train_targets[index]))
+        g = part.gradient()
+        expected = expected - 0.5 * len(index) / len(order) * part.gradient(start_vector + rho * g / g.norm())
+    got = Problem(network, F.cross_entropy, []).vector()
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_evaluate_weighs_batches_by_their_samples():

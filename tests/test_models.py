@@ -64,6 +64,15 @@ def test_mlp_flattens_and_counts():
     assert [type(m).__name__ for m in mlp(4, (3,), 2)] == ["Flatten", "Linear", "ReLU", "Linear"]
 
 
+def test_an_mlp_with_batch_norm_normalises_every_hidden_layer():
+    network = mlp(64, (32, 16), 10, norm="batch")
+    kinds = [type(m).__name__ for m in network]
+    assert kinds == ["Flatten", *["Linear", "BatchNorm1d", "ReLU"] * 2, "Linear"]
+    assert size(network) == 64 * 32 + 2 * 32 + 32 * 16 + 2 * 16 + 17 * 10
+    network(x := torch.randn(5, 1, 8, 8))
+    assert torch.allclose(network[:3](x).mean(0), torch.zeros(32), atol=1e-6)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_build_follows_the_seed_and_leaves_the_global_random_state(name):
     before = torch.get_rng_state()
@@ -82,6 +91,7 @@ def test_build_follows_the_seed_and_leaves_the_global_random_state(name):
         (lambda: resnet(norm="layer"), "norm must be one of 'none' | 'batch' | 'group', got 'layer'"),
         (lambda: resnet(width=0), "width must be"),
         (lambda: mlp(hidden=(3, 0)), "hidden must be an integer at least 1, got 0"),
+        (lambda: mlp(norm="group"), "norm must be one of 'none' | 'batch', got 'group'"),
         (lambda: build("lenet", {}, 0), "model must be one of 'mlp' | 'resnet' | 'wrn' | 'vgg' | 'vit' | 'mixer', got"),
         (lambda: build("mlp", {"deep": 3}, 0), "model 'mlp' cannot be built with {'deep': 3}"),
     ],

@@ -43,8 +43,8 @@ def test_spectral_norms_of_convolutions_are_those_of_the_map_of_images() -> None
     first, second, last = (problem.model[i] for i in (0, 3, 6))
     norms = [dense_norm(first, (2, 6, 6)), dense_norm(second, (4, 3, 3)), dense_norm(last, (16,))]
     found = spectral_norms(problem)
-    assert found.value.item() == pytest.approx(2 * sum(n.log().item() for n in norms), rel=1e-6)
-    assert found.details["sum"] == pytest.approx(sum(n.item() ** 2 for n in norms), rel=1e-6)
+    assert abs(found.value.item() - 2 * sum(n.log().item() for n in norms)) <= found.stderr < 2e-3
+    assert found.details["sum"] == pytest.approx(sum(n.item() ** 2 for n in norms), rel=1e-4)
     assert found.details["layers"] == 3
 
 

@@ -114,3 +114,8 @@ def test_batch_norm_statistics_are_resumed(tmp_path, monkeypatch):
     goes_on_to_the_same_weights(settings, 3, tmp_path, monkeypatch)
     whole = load_checkpoint(tmp_path / "whole")[0].state_dict()
     assert int(whole["stem.1.num_batches_tracked"]) == 4  # two steps an epoch: pass 1 only
+
+
+def test_averages_of_weights_are_resumed(tmp_path, monkeypatch):
+    settings = BATCH_NORM | {"optimizer": "sam", "batch_size": 600, "swa_from": 1, "lookahead_steps": 2}
+    goes_on_to_the_same_weights(settings, 5, tmp_path, monkeypatch)

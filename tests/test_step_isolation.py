@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from step_cases import closure_for, data, network, weights, wrapped
 from torch import nn
 
+from landscape.training.gradients import finite
 from landscape.training.rules import Rule, friendly_sam, gsam, sam
 
 
@@ -146,6 +147,14 @@ def test_a_mixup_that_the_closure_draws_is_the_same_in_both_passes():
     opt.step(closure)
     assert all(torch.equal(a, b) for a, b in zip(seen[0], seen[1], strict=True))
     assert not torch.equal(seen[0][0], seen[2][0])
+
+
+@pytest.mark.parametrize("value", [0.0, 1e308, float("inf"), -float("inf"), float("nan")])
+@pytest.mark.parametrize("place", [0, 3, 6])
+def test_what_is_finite(value, place):
+    v = torch.linspace(-1.7e308, 1.7e308, 7, dtype=torch.float64)
+    v[place] = value
+    assert finite(v) == v.isfinite().all()
 
 
 def vectors(size):

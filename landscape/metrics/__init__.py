@@ -66,7 +66,7 @@ METRICS: dict[str, Callable[..., Estimate]] = {
     "lambda_max": lambda_max,
     "lambda_max_over_lambda_5": lambda_max_over_lambda_5,
     "eigenvector_alignment": eigenvector_alignment,
-    "trace": partial(trace, matvecs=24),
+    "trace": partial(trace, matvecs=20),
     "frobenius_norm": frobenius_norm,
     "eigenvalues_above": eigenvalues_above,
     "renyi": partial(renyi, **few),
@@ -76,12 +76,12 @@ METRICS: dict[str, Callable[..., Estimate]] = {
     "lambda_max_ggn": lambda_max_ggn,
     "trace_ggn": partial(trace_ggn, matvecs=16),
     "fisher_rao": fisher_rao,
-    "relative_flatness": relative_flatness,
+    "relative_flatness": partial(relative_flatness, draws=6),
     "geodesic": partial(geodesic, steps=5),
     "pac_bayes_sam": partial(pac_bayes_sam, steps=10),
     "weight_norm": weight_norm,
     "frobenius_norms": frobenius_norms,
-    "spectral_norms": spectral_norms,
+    "spectral_norms": partial(spectral_norms, convolution="matrix"),
     "ntk_condition_number": ntk_condition_number,
 }
 

@@ -35,7 +35,7 @@ def geodesic(
     *,
     rho: float = 0.05,
     metric: str = "mix",
-    pairs: Sequence[tuple[str, str]] | None = None,
+    weight_pairs: Sequence[tuple[str, str]] | None = None,
     steps: int = 20,
     restarts: int = 0,
     origin: Origin | None = None,
@@ -47,9 +47,9 @@ def geodesic(
         problem: the scalar function.
         rho: radius in the metric, positive; it has no unit.
         metric: "mix" | "inv", for the pairs.
-        pairs: (first, second) names of parameters that matter only through their product, matrices as first @ second,
-            vectors entrywise; default the query-key and value-output pairs of the attention modules. Without any pair
-            this is `worst_case_gap` in the adaptive ball with eta = 0.
+        weight_pairs: (first, second) names of parameters that matter only through their product, matrices as first @
+            second, vectors entrywise; default the query-key and value-output pairs of the attention modules. Without
+            any pair this is `worst_case_gap` in the adaptive ball with eta = 0.
         steps, restarts: of the ascent, as in `worst_case_gap`.
         origin: loss and gradient at w, if known already.
         generator: for random starts; default seed 0.
@@ -62,7 +62,7 @@ def geodesic(
     one_of("metric", metric, ("mix", "inv"))
     integer_in("steps", steps, 1)
     integer_in("restarts", restarts, 0)
-    found = attention_pairs(problem) if pairs is None else pairs_by_name(problem, pairs)
+    found = attention_pairs(problem) if weight_pairs is None else pairs_by_name(problem, weight_pairs)
     region = GeodesicBall(rho, problem.vector(), found, metric)
     gap, _ = largest_rise(problem, region, steps, restarts, origin, random_source(generator))
     return exact(gap, pairs=float(sum(len(pair.G) for pair in found)))

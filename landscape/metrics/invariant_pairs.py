@@ -49,14 +49,14 @@ def pairs_by_name(problem: Problem, names: Sequence[tuple[str, str]]) -> list[Pa
     found = []
     for first, second in names:
         for name in (first, second):
-            require(name in problem.layout.names, f"pairs must name parameters of the problem, got {name!r}")
+            require(name in problem.layout.names, f"weight_pairs must name parameters of the problem, got {name!r}")
         a, b = positions(problem.layout, first), positions(problem.layout, second)
         if a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0]:
             found.append(Pair(a[None], b.T[None]))
         else:
             require(
                 a.ndim <= 1 and a.shape == b.shape,
-                f"pairs must be matrices that can be multiplied or vectors of one length, got {tuple(a.shape)} "
+                f"weight_pairs must be matrices that can be multiplied or vectors of one length, got {tuple(a.shape)} "
                 f"and {tuple(b.shape)} for {first!r} and {second!r}",
             )
             found.append(Pair(a.reshape(-1, 1, 1), b.reshape(-1, 1, 1)))

@@ -6,8 +6,10 @@ from landscape.plots.blocks import plot_block_spectra
 from landscape.plots.captions import add_caption, caption
 from landscape.plots.interactive import interactive_surface, save_interactive
 from landscape.plots.maps import plot_map
+from landscape.plots.metric_maps import plot_psi, plot_ranks
 from landscape.plots.metrics import plot_metric_against_gap, plot_tau_forest
 from landscape.plots.planes import plot_slice_2d, plot_slices_2d
+from landscape.plots.seeds import plot_seeds
 from landscape.plots.slices import plot_slice_1d
 from landscape.plots.spectrum import plot_density
 from landscape.plots.style import save_figure, save_with_data
@@ -29,6 +31,9 @@ __all__ = [
     "plot_merge_tree",
     "plot_metric_against_gap",
     "plot_persistence",
+    "plot_psi",
+    "plot_ranks",
+    "plot_seeds",
     "plot_slice_1d",
     "plot_slice_2d",
     "plot_slices_2d",

@@ -52,7 +52,7 @@ def caption(slice: Slice1D | SliceBand | Slice2D, split: str | None = None) -> s
 
 def add_caption(figure: Figure, text: str) -> None:
     """Write `text` below everything in the figure, broken into lines that fit its width."""
-    letters = max(20, int(figure.get_figwidth() / WIDTH))
+    letters = max(20, int(0.96 * figure.get_figwidth() / WIDTH))  # a margin of 2 % on either side
     figure.supxlabel(fill(text, letters), fontsize=SMALL, color=GREY, x=0.02, ha="left")
 
 

@@ -55,13 +55,16 @@ _METADATA: dict[str, dict[str, Any]] = {  # no dates and versions: the same figu
 }
 
 
-def save_figure(figure: Figure, path_stem: str | Path, formats: Sequence[str] = ("png", "pdf")) -> list[Path]:
+def save_figure(
+    figure: Figure, path_stem: str | Path, formats: Sequence[str] = ("png", "pdf"), dpi: int = 180
+) -> list[Path]:
     """Write the figure as PATH_STEM.png, PATH_STEM.pdf, each in one rename; the same figure gives the same bytes.
 
     Args:
         figure: such as `plot_density(density).figure`.
         path_stem: where to, without a suffix.
-        formats: of "png" (180 dots per inch), "pdf" and "svg".
+        formats: of "png", "pdf" and "svg".
+        dpi: dots per inch of the PNG.
     Returns:
         The paths written.
     Raises:
@@ -76,7 +79,7 @@ def save_figure(figure: Figure, path_stem: str | Path, formats: Sequence[str] = 
         for kind in formats:
             target = stem.with_name(f"{stem.name}.{kind}")
             with replacing(target) as partial:
-                figure.savefig(partial, format=kind, dpi=180, metadata=_METADATA[kind])
+                figure.savefig(partial, format=kind, dpi=dpi, metadata=_METADATA[kind])
             written.append(target)
     return written
 

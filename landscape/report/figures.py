@@ -1,31 +1,41 @@
-"""The figures of a study, from its saved results; one network stands for each rule, the first in the table."""
+"""The figures of a study, from its saved results; one network stands for each rule, the first in the table.
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from math import ceil
+What a study did not compute (slices, densities, the log of a training run) has no figure.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from landscape.plots import (
     plot_density,
     plot_metric_against_gap,
+    plot_psi,
+    plot_ranks,
     plot_slice_1d,
     plot_slice_2d,
     plot_tau_forest,
     plot_training,
     save_figure,
 )
-from landscape.plots.style import STYLE, look, words
+from landscape.plots.style import SMALL, STYLE, look, words
+from landscape.report.evidence import Evidence
+from landscape.report.panels import panels, share_limits, without_legends
 from landscape.results import Slice1D, Slice2D
-from landscape.study import Correlation
-from landscape.study.member import LINE, PLANE, load_density
+from landscape.study.member import DENSITY, LINE, PLANE, load_density
 from landscape.training import read_log
 
-Rows = Sequence[Mapping[str, Any]]
+LOG = "log.jsonl"
+GROUPS = 9  # rules, of each of which one network is shown
+MANY = 12  # metrics: beyond, panels are small and files kept small
+FINE, COARSE = 180, 130  # dots per inch
 
 
 @dataclass(frozen=True)
@@ -37,36 +47,26 @@ class FigureFile:
     path: Path  # the PNG; a PDF lies beside it
 
 
-def study_figures(
-    rows: Rows, folders: Mapping[str, Path], metrics: Sequence[str], correlations: Mapping[str, Correlation], out: Path
-) -> list[FigureFile]:
+def study_figures(evidence: Evidence, folders: Mapping[str, Path], out: Path) -> list[FigureFile]:
     """Draw all figures of a study into `out`.
 
     Args:
-        rows: the study's table.
-        folders: row name to run folder.
-        metrics: columns to set against the gap.
-        correlations: of these columns with the gap.
+        evidence: what the study found.
+        folders: row name to the folder of what is kept of the network.
         out: folder for the files.
     Returns:
         The figures in the order in which a reader wants them.
     """
-    shown = {row["rule"]: folders[row["name"]] for row in reversed(rows)}
-    shown = {rule: shown[rule] for rule in dict.fromkeys(row["rule"] for row in rows)}
+    rows = evidence.rows
+    shown: dict[str, Path] = {}
+    for row in rows:
+        shown.setdefault(str(row.get(evidence.group, "")), folders[row["name"]])
     with matplotlib.rc_context(STYLE):
-        drawn = [
-            _overview(rows, shown, metrics, correlations),
-            _forest(correlations, len(rows)),
-            _scatter(rows, metrics, correlations),
-            _spectra(shown),
-            _planes(shown, "train"),
-            _planes(shown, "test"),
-            _lines(shown),
-            _curves(shown),
-        ]
+        drawn = list(_drawn(evidence, dict(list(shown.items())[:GROUPS])))
         files = []
         for stem, title, caption, figure in drawn:
-            png = next(path for path in save_figure(figure, out / stem) if path.suffix == ".png")
+            saved = save_figure(figure, out / stem, dpi=FINE if len(evidence.correlations) <= MANY else COARSE)
+            png = next(path for path in saved if path.suffix == ".png")
             files.append(FigureFile(title, caption, png))
     return files
 
@@ -74,9 +74,31 @@ def study_figures(
 Drawn = tuple[str, str, str, Figure]
 
 
-def _overview(
-    rows: Rows, shown: Mapping[str, Path], metrics: Sequence[str], correlations: Mapping[str, Correlation]
-) -> Drawn:
+def _drawn(evidence: Evidence, shown: Mapping[str, Path]) -> Iterator[Drawn]:
+    """Every figure for which there are results."""
+
+    def there(file: str) -> bool:
+        return all((folder / file).exists() for folder in shown.values())
+
+    if there(PLANE) and there(DENSITY) and len(shown) > 1:
+        yield _overview(evidence, shown)
+    yield _forest(evidence)
+    yield _scatter(evidence)
+    if evidence.axes:
+        yield _psi(evidence)
+    yield _ranks(evidence)
+    if there(DENSITY):
+        yield _spectra(shown)
+    if there(PLANE):
+        yield _planes(shown, "train")
+        yield _planes(shown, "test")
+    if there(LINE):
+        yield _lines(shown)
+    if there(LOG):
+        yield _curves(shown)
+
+
+def _overview(evidence: Evidence, shown: Mapping[str, Path]) -> Drawn:
     """Two planes on one scale, their spectra, and the question: the picture for the README."""
     first, second = ([rule for rule in ("sgd", "sam") if rule in shown] + list(shown))[:2]
     pair = {first: shown[first], second: shown[second]}
@@ -87,9 +109,11 @@ def _overview(
         _plane(Slice2D.load(folder / PLANE), "train", ax, rule, low, high)
     _densities(pair, axes[1][0])
     axes[1][0].set_title("Hessian spectrum")
-    metric = "lambda_max" if "lambda_max" in metrics else metrics[0]
-    found = correlations[metric]
-    plot_metric_against_gap(rows, metric, axes[1][1], tau=found.tau, low=found.low, high=found.high)
+    metric = "lambda_max" if "lambda_max" in evidence.correlations else evidence.best
+    found = evidence.correlations[metric]
+    plot_metric_against_gap(
+        evidence.rows, metric, axes[1][1], group=evidence.group, tau=found.tau, low=found.low, high=found.high
+    )
     axes[1][1].legend(loc="upper center", frameon=False)
     caption = (
         f"Above: the training loss on a plane of two filter-normalised random directions, {words(first)} and "
@@ -99,27 +123,64 @@ def _overview(
     return "overview", "Overview", caption, figure
 
 
-def _forest(correlations: Mapping[str, Correlation], count: int) -> Drawn:
+def _forest(evidence: Evidence) -> Drawn:
+    correlations = evidence.correlations
+    count = max(found.clusters for found in correlations.values())
+    drawn = f"{count} settings" if count < len(evidence.rows) else "networks"
     caption = (
-        f"Kendall's tau of each metric with the generalisation gap over {count} networks; bars are 95 % bootstrap "
-        "intervals over networks. An interval that holds 0 is compatible with no relation."
+        f"Kendall's tau of each metric with the generalisation gap over {len(evidence.rows)} networks; bars are 95 % "
+        f"bootstrap intervals over {drawn}. A full mark with a star: p below 0.05 by permutation, corrected for all "
+        f"{len(correlations)} metrics. An interval that holds 0 is compatible with no relation."
     )
-    ax = plot_tau_forest(correlations)
-    return "tau", "Which metric follows the gap?", caption, _figure_of(ax)
+    return "tau", "Kendall's tau of each metric", caption, _figure_of(plot_tau_forest(correlations))
 
 
-def _scatter(rows: Rows, metrics: Sequence[str], correlations: Mapping[str, Correlation]) -> Drawn:
+def _scatter(evidence: Evidence) -> Drawn:
+    correlations, many = evidence.correlations, len(evidence.correlations) > MANY
+
     def draw(metric: str, ax: Axes) -> None:
         found = correlations[metric]
-        plot_metric_against_gap(rows, metric, ax, tau=found.tau, low=found.low, high=found.high)
+        plot_metric_against_gap(
+            evidence.rows, metric, ax, group=evidence.group, tau=found.tau, low=found.low, high=found.high
+        )
         if ax.get_xscale() == "linear":
-            ax.locator_params(axis="x", nbins=4)
+            ax.locator_params(axis="x", nbins=3 if many else 4)
+        if many:
+            ax.set_title(f"τ = {found.tau:+.2f}", fontsize=SMALL, loc="left")
+            ax.set_ylabel("")
+            ax.set_xlabel(ax.get_xlabel(), fontsize=SMALL)
+            ax.xaxis.set_minor_formatter(NullFormatter())
+            for line in ax.get_lines():
+                line.set(markersize=2.5, markeredgewidth=0.6)
 
     caption = (
-        "Each metric against the generalisation gap (test loss − training loss), one mark a network, colour and marker "
-        "the training rule; horizontal bars are the metric's standard error where it was sampled."
+        "Each metric against the generalisation gap (test loss − training loss, upwards), one mark a network, colour "
+        f"and marker the {words(evidence.group) or 'same'}; horizontal bars are the metric's standard error where it "
+        "was sampled."
     )
-    return "metrics", "Metrics against the gap", caption, _panels(metrics, draw, legend=True)
+    names = [name for name in correlations if any(isfinite(row[name]) for row in evidence.rows)]
+    size: dict[str, Any] = {"columns": 5, "width": 2.1, "height": 1.75} if many else {}
+    return "metrics", "Metrics against the gap", caption, panels(names, draw, legend=True, **size)
+
+
+def _psi(evidence: Evidence) -> Drawn:
+    caption = (
+        "Kendall's tau among networks that agree in every setting but one, averaged over these groups; the last column "
+        "is the mean over the settings. Hatched: no two networks differ in that setting alone."
+    )
+    return "psi", "Along one setting at a time", caption, _figure_of(plot_psi(evidence.correlations))
+
+
+def _ranks(evidence: Evidence) -> Drawn:
+    judged = {
+        name: replace(found, sign_error=evidence.judged_sign_error[name].sign_error)
+        for name, found in evidence.correlations.items()
+    }
+    caption = (
+        "Rank of every metric among all, 1 the best: by |tau|, by the size of the mean psi, by K, by the size of the "
+        "rank correlation given the training loss, and by the robust sign error; sorted by the mean rank."
+    )
+    return "ranks", "Ranks by five criteria", caption, _figure_of(plot_ranks(judged))
 
 
 def _spectra(shown: Mapping[str, Path]) -> Drawn:
@@ -135,9 +196,9 @@ def _spectra(shown: Mapping[str, Path]) -> Drawn:
         f"smoothed by a Gaussian of standard deviation {bandwidth:.2g}, with a band of two standard errors over the "
         "probes on the logarithmic scale; one pair of axes for all."
     )
-    figure = _panels(list(shown), draw)
-    _without_legends(figure)  # the caption says it
-    _share_limits(figure)
+    figure = panels(list(shown), draw)
+    without_legends(figure)  # the caption says it
+    share_limits(figure)
     return "spectra", "Hessian spectra", caption, figure
 
 
@@ -155,7 +216,7 @@ def _planes(shown: Mapping[str, Path], split: str) -> Drawn:
         "same two random directions, filter-normalised as Li et al. 2018 have it: 1 moves every filter by its own "
         f"norm. One colour scale; cosine between the directions {float(sample.cosine):.3f}."
     )
-    return f"planes_{split}", f"Loss surfaces, {split}", caption, _panels(list(shown), draw, layout="compressed")
+    return f"planes_{split}", f"Loss surfaces, {split}", caption, panels(list(shown), draw, layout="compressed")
 
 
 def _lines(shown: Mapping[str, Path]) -> Drawn:
@@ -165,8 +226,8 @@ def _lines(shown: Mapping[str, Path]) -> Drawn:
         ax.set_title(words(rule))
 
     caption = "Loss (left axis, blue) and accuracy (right, red) along the first direction; train solid, test dashed."
-    figure = _panels(list(shown), draw, legend=True)
-    _share_limits(figure)
+    figure = panels(list(shown), draw, legend=True)
+    share_limits(figure)
     return "lines", "Loss along one direction", caption, figure
 
 
@@ -178,7 +239,7 @@ def _curves(shown: Mapping[str, Path]) -> Drawn:
 
     caption = "Loss and accuracy over the epochs; training values are means over the epoch's batches as they were met."
     keys = ["train_loss", "test_loss", "train_accuracy", "test_accuracy"]
-    return "training", "Training", caption, _panels(keys, draw, columns=2, legend=True)
+    return "training", "Training", caption, panels(keys, draw, columns=2, legend=True)
 
 
 def _plane(plane: Slice2D, split: str, ax: Axes, rule: str, low: float, high: float) -> None:
@@ -198,54 +259,6 @@ def _densities(shown: Mapping[str, Path], ax: Axes) -> None:
         plot_density(load_density(folder), ax, label=words(rule), color=color, bandwidth=bandwidth)
     handles = [line for line in ax.get_lines() if not str(line.get_label()).startswith("_")]
     ax.legend(handles=handles, loc="upper right", frameon=False)
-
-
-def _panels(
-    names: Sequence[str],
-    draw: Callable[[str, Axes], None],
-    *,
-    columns: int = 3,
-    height: float = 2.4,
-    legend: bool = False,
-    layout: Literal["constrained", "compressed"] = "constrained",
-) -> Figure:
-    """One panel a name, with one legend for all above them or none."""
-    columns = min(columns, len(names))
-    lines = ceil(len(names) / columns)
-    figure = Figure(figsize=(3.2 * columns, height * lines), layout=layout)
-    grid = figure.subplots(lines, columns, squeeze=False).ravel()
-    for ax, name in zip(grid, names, strict=False):
-        draw(name, ax)
-    for ax in grid[len(names) :]:
-        ax.remove()
-    _one_legend(figure, list(grid[: len(names)]), legend)
-    return figure
-
-
-def _one_legend(figure: Figure, axes: Sequence[Axes], shown: bool) -> None:
-    first = axes[0].get_legend()
-    if shown and first is not None:
-        labels = [text.get_text() for text in first.get_texts()]
-        own = axes[0].get_legend_handles_labels()[0]
-        handles: Sequence[Any] = own if len(own) == len(labels) else first.legend_handles  # twin axes share one legend
-        figure.legend(handles, labels, loc="outside upper center", ncols=min(6, len(labels)), frameon=False)
-        _without_legends(figure)
-
-
-def _without_legends(figure: Figure) -> None:
-    for ax in figure.axes:
-        legend = ax.get_legend()
-        if legend is not None:
-            legend.remove()
-
-
-def _share_limits(figure: Figure) -> None:
-    """Give all panels the same axes; twin axes have theirs in common already."""
-    panels = [ax for ax in figure.axes if ax.get_ylabel() != "accuracy"]
-    xs, ys = ([limit for ax in panels for limit in get(ax)] for get in (Axes.get_xlim, Axes.get_ylim))
-    for ax in panels:
-        ax.set_xlim(min(xs), max(xs))
-        ax.set_ylim(min(ys), max(ys))
 
 
 def _bandwidth(shown: Mapping[str, Path]) -> float:

@@ -16,11 +16,10 @@ from markupsafe import Markup
 
 from landscape.metrics import METRICS
 from landscape.plots.style import words
+from landscape.report.evidence import Evidence, Rows
 from landscape.report.figures import FigureFile
-from landscape.study import Correlation
 from landscape.whole_files import replacing
 
-Rows = Sequence[Mapping[str, Any]]
 OUTCOMES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "generalization_gap")
 
 
@@ -31,9 +30,7 @@ class Page:
     title: str
     findings: Sequence[str]
     limits: Sequence[str]
-    rows: Rows
-    metrics: Sequence[str]
-    correlations: Mapping[str, Correlation]
+    evidence: Evidence
     figures: Sequence[FigureFile]
     settings: Mapping[str, Mapping[str, Any]]  # metric -> settings it was run with
     facts: Mapping[str, str]  # versions, seeds, times
@@ -43,26 +40,27 @@ def write_page(page: Page, path: Path) -> Path:
     """Write the page in one rename."""
     source = files("landscape.report").joinpath("page.html").read_text()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"words": words, "number": number, "embedded": embedded}
-    text = environment.from_string(source).render(page=page, outcomes=OUTCOMES, methods=methods(page))
+    environment.filters |= {"words": words, "number": number, "signed": signed, "embedded": embedded}
+    outcomes = [key for key in OUTCOMES if key in page.evidence.rows[0]]
+    text = environment.from_string(source).render(page=page, outcomes=outcomes, methods=methods(page))
     with replacing(path) as written:
         written.write_text(text)
     return path
 
 
 def write_table(rows: Rows, path: Path) -> Path:
-    """Write the study's table as CSV in one rename."""
+    """Write a table as CSV in one rename, numbers with seven digits."""
     with replacing(path) as written, written.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({key: _short(value) for key, value in row.items()} for row in rows)
     return path
 
 
 def methods(page: Page) -> dict[str, str]:
     """How each metric was computed: the first line of its docstring and its settings."""
     found = {}
-    for name in page.metrics:
+    for name in page.evidence.correlations:
         metric = METRICS[name]
         function = metric.func if isinstance(metric, partial) else metric
         settings = {**(metric.keywords if isinstance(metric, partial) else {}), **page.settings.get(name, {})}
@@ -78,6 +76,15 @@ def number(value: Any) -> str:
     return f"{value:.3g}" if isfinite(value) else "–"
 
 
+def signed(value: float) -> str:
+    """A correlation with its sign; a dash where there is none."""
+    return f"{value:+.2f}" if isfinite(value) else "–"
+
+
 def embedded(path: Path) -> Markup:
     """A PNG as a data URI."""
     return Markup("data:image/png;base64," + base64.b64encode(path.read_bytes()).decode())
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.7g}") if isinstance(value, float) else value

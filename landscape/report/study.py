@@ -1,46 +1,43 @@
 """From a study that has run to its table, figures and page."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from landscape.plots.style import words
+from landscape.report.evidence import IN_ERROR, TARGET, Evidence, gather
 from landscape.report.figures import study_figures
 from landscape.report.page import Page, write_page, write_table
 from landscape.report.summary import findings, limits
 from landscape.results import read_json, write_json
-from landscape.study import correlate
 from landscape.study.member import METRICS_FILE
-from landscape.study.zoo import StudyConfig, table
-
-TARGET = "generalization_gap"
+from landscape.study.zoo import StudyConfig, seconds
 
 
 def report_study(config: StudyConfig, out: Path, title: str) -> Path:
-    """Write metrics.csv, study.json, the figures and report.html of a finished study into `out`.
+    """Write metrics.csv, correlations.csv, study.json, the figures and report.html of a finished study into `out`.
 
     Returns:
         The page.
     Raises:
-        ValueError: if a member's results are missing, or `out` cannot be written.
+        ValueError: if a member's results are missing, fewer than three came through, or `out` cannot be written.
     """
     writable(out)
-    rows = table(config)
-    metrics = list(config.analysis.metrics)
-    correlations = correlate(rows, metrics, TARGET, axes=["rule", "seed"])
+    evidence = gather(config)
     folders = {name: Path(member.folder) for name, member in config.members.items()}
-    figures = study_figures(rows, folders, metrics, correlations, out)
-    write_table(rows, out / "metrics.csv")
-    write_json(out / "study.json", _manifest(config))
+    figures = study_figures(evidence, folders, out)
+    write_table(evidence.rows, out / "metrics.csv")
+    write_table(_correlation_rows(evidence), out / "correlations.csv")
+    versions = read_json(folders[evidence.rows[0]["name"]] / METRICS_FILE)["versions"]
+    write_json(out / "study.json", _manifest(config, evidence, versions))
     page = Page(
         title=title,
-        findings=findings(rows, correlations),
-        limits=limits(rows, correlations),
-        rows=rows,
-        metrics=metrics,
-        correlations=correlations,
+        findings=findings(evidence),
+        limits=limits(evidence),
+        evidence=evidence,
         figures=figures,
         settings=config.analysis.settings,
-        facts=_facts(config),
+        facts=_facts(config, evidence, versions),
     )
     return write_page(page, out / "report.html")
 
@@ -56,41 +53,63 @@ def writable(out: Path) -> None:
         raise ValueError(f"the output folder must be writable, got {out}: {error.strerror}; choose another") from error
 
 
-def _manifest(config: StudyConfig) -> dict[str, Any]:
-    first = read_json(Path(next(iter(config.members.values())).folder) / METRICS_FILE)
+def _correlation_rows(evidence: Evidence) -> list[dict[str, Any]]:
+    """A line for each metric and target."""
+    lines = []
+    for target, correlations in ((TARGET, evidence.correlations), (IN_ERROR, evidence.in_error)):
+        for name, found in correlations.items():
+            plain = {key: value for key, value in asdict(found).items() if key != "psi"}
+            psi = {f"psi_{axis}": value for axis, value in found.psi.items()}
+            lines.append({"metric": name, "target": target, **plain, **psi})
+    return lines
+
+
+def _manifest(config: StudyConfig, evidence: Evidence, versions: dict[str, str]) -> dict[str, Any]:
     members = {name: member.settings() for name, member in config.members.items()}
-    return {"versions": first["versions"], "analysis": first["asked"], "members": members}
-
-
-def _facts(config: StudyConfig) -> dict[str, str]:
-    folders = [Path(member.folder) for member in config.members.values()]
-    trained, measured = (read_json(folders[0] / name) for name in ("model.json", METRICS_FILE))
-    one = next(iter(config.members.values())).settings()
-    shown = (
-        "dataset",
-        "label_noise",
-        "model",
-        "model_settings",
-        "lr",
-        "momentum",
-        "weight_decay",
-        "batch_size",
-        "epochs",
-    )
-    seconds = {
-        "training": sum(read_json(folder / "model.json")["seconds"] for folder in folders),
-        "metrics": sum(read_json(folder / METRICS_FILE)["seconds"] for folder in folders),
+    first = next(iter(members.values()))
+    common = {key: value for key, value in first.items() if all(own.get(key) == value for own in members.values())}
+    own = {
+        name: {key: value for key, value in settings.items() if key not in common} for name, settings in members.items()
     }
     return {
-        "network": f"{trained['parameters']:,} parameters; {', '.join(_shown(key, one[key]) for key in shown)}",
-        "rules": "; ".join(
-            dict.fromkeys(_shown(member.optimizer, dict(member.rule_settings)) for member in config.members.values())
-        ),
-        "seeds": f"training {sorted({m.seed for m in config.members.values()})}, analysis {config.analysis.seed}",
-        "density": f"{config.analysis.probes} probes of {config.analysis.steps} steps",
-        "processor time": ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items()),
-        "versions": ", ".join(f"{name} {value}" for name, value in measured["versions"].items()),
+        "versions": versions,
+        "analysis": asdict(config.analysis),
+        "families": {name: list(variants) for name, variants in config.families.items()},
+        "selections": {name: asdict(found) for name, found in evidence.selections.items()},
+        "broken": dict(evidence.broken),
+        "common": common,
+        "members": own,
     }
+
+
+def _facts(config: StudyConfig, evidence: Evidence, versions: dict[str, str]) -> dict[str, str]:
+    sizes = [read_json(Path(config.members[row["name"]].folder) / METRICS_FILE)["parameters"] for row in evidence.rows]
+    common = _manifest(config, evidence, versions)["common"]
+    spent = seconds(config)
+    values = {axis: list(dict.fromkeys(row[axis] for row in evidence.rows)) for axis in evidence.axes}
+    analysis = config.analysis
+    facts = {
+        "networks": f"{min(sizes):,} to {max(sizes):,} parameters" if len({*sizes}) > 1 else f"{sizes[0]:,} parameters",
+        "varied": "; ".join(f"{words(axis)}: {', '.join(map(str, own))}" for axis, own in values.items()),
+        "the same for all": ", ".join(_shown(key, value) for key, value in common.items() if value not in ("", {})),
+        "rules": "; ".join(
+            dict.fromkeys(
+                _shown(own["optimizer"], own["rule_settings"])
+                for own in (member.settings() for member in config.members.values())
+                if "optimizer" in own
+            )
+        ),
+        "seed of the analysis": str(analysis.seed),
+        "data of the metrics": f"the first {analysis.samples:,} training images" if analysis.samples else "all",
+        "density": f"{analysis.probes} probes of {analysis.steps} steps" if analysis.probes else "",
+        "cost of the metrics": f"{sum(evidence.costs.values()):.0f} gradients of the loss a network, of which "
+        f"{evidence.costs['shared']:.0f} are work that several share",
+        "processor time": ", ".join(
+            f"{what} {value:.0f} s ({value / len(config.members):.1f} s a network)" for what, value in spent.items()
+        ),
+        "versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
+    }
+    return {name: text for name, text in facts.items() if text}
 
 
 def _shown(key: str, value: Any) -> str:

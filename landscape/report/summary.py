@@ -1,79 +1,189 @@
 """The study in words: what was found, with its uncertainty, and what the networks at hand cannot tell."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 from landscape.plots.style import words
+from landscape.report.evidence import Evidence
 from landscape.study import Correlation
 
-Rows = Sequence[Mapping[str, Any]]
 BASELINE = "sgd"
+SHOWN = 6  # names in a sentence
 
 
-def findings(rows: Rows, correlations: Mapping[str, Correlation]) -> list[str]:
-    """Sentences on the networks, their sharpness, and which metrics follow the gap."""
-    rules = list(dict.fromkeys(row["rule"] for row in rows))
+def findings(evidence: Evidence) -> list[str]:
+    """Sentences on the networks, and on which metrics follow the gap."""
+    rows, correlations = evidence.rows, evidence.correlations
     sentences = [
-        f"{len(rows)} networks were trained with {len(rules)} rules ({', '.join(words(rule) for rule in rules)}) and "
-        f"{len({row['seed'] for row in rows})} seeds; test accuracy runs from {_extreme(rows, 'test_accuracy', min)} "
-        f"to {_extreme(rows, 'test_accuracy', max)}, the generalisation gap (test loss − training loss) from "
-        f"{_extreme(rows, 'generalization_gap', min)} to {_extreme(rows, 'generalization_gap', max)}."
+        f"{len(rows)} networks were compared, which differ in {_list(evidence.axes) or 'nothing'}; the generalisation "
+        f"gap (test loss − training loss) runs from {_extreme(rows, 'generalization_gap', min)} to "
+        f"{_extreme(rows, 'generalization_gap', max)}, the test loss from {_extreme(rows, 'test_loss', min)} to "
+        f"{_extreme(rows, 'test_loss', max)}."
     ]
-    if "lambda_max" in correlations and BASELINE in rules:
-        sentences.append(_against_baseline(rows, [rule for rule in rules if rule != BASELINE]))
-    clear = [name for name, found in correlations.items() if found.low > 0 or found.high < 0]
-    strongest = max(correlations, key=lambda name: abs(correlations[name].tau))
-    found = correlations[strongest]
-    sentences.append(
-        f"Of {len(correlations)} metrics, {len(clear)} have a 95 % interval of Kendall's tau with the gap that leaves "
-        f"out 0{': ' + ', '.join(words(name) for name in clear) if clear else ''}. The largest |tau| is that of "
-        f"{words(strongest)}: {found.tau:+.2f} [{found.low:+.2f}, {found.high:+.2f}]."
-    )
+    if "lambda_max" in correlations and BASELINE in {row.get("rule") for row in rows}:
+        sentences += _against_baseline(evidence)
+    sentences.append(_following(evidence))
+    clear = evidence.clear
+    if clear:
+        kept = [name for name in clear if correlations[name].partial_low > 0 or correlations[name].partial_high < 0]
+        sentences.append(
+            f"Given the training loss, {len(kept)} of these {len(clear)} keep a rank correlation with the gap whose "
+            f"interval leaves out 0{_named(kept, lambda name: _partial(correlations[name]))}."
+        )
+        sentences += _across_settings(evidence)
+    for family, found in evidence.selections.items():
+        chosen = ", ".join(f"{words(name)} {share:.0%}" for name, share in list(found.chosen.items())[:SHOWN])
+        sentences.append(
+            f"{words(family)}: the variant chosen on half of the settings ({chosen} of the halvings) has tau "
+            f"{found.tau:+.2f} on the other half ({found.low:+.2f} to {found.high:+.2f} over the halvings); chosen and "
+            f"judged on all networks {words(found.best)} would have {found.best_tau:+.2f}."
+        )
     return sentences
 
 
-def limits(rows: Rows, correlations: Mapping[str, Correlation]) -> list[str]:
+def limits(evidence: Evidence) -> list[str]:
     """Sentences on what these networks cannot show."""
-    count, rules = len(rows), len({row["rule"] for row in rows})
-    widths = sorted(found.high - found.low for found in correlations.values())
+    rows, correlations = evidence.rows, evidence.correlations
+    widths = sorted(found.high - found.low for found in correlations.values() if isfinite(found.tau))
+    count = max(found.clusters for found in correlations.values())
     sentences = [
-        f"{count} networks are few: the median interval of tau is {widths[len(widths) // 2]:.1f} wide. Two metrics "
-        "whose intervals overlap cannot be ranked against each other.",
-        f"The networks come in {rules} groups of one training rule each and differ in little else. A metric can follow "
-        "the gap here because a rule lowers both; the table shows association between these groups, not that flatness "
-        "causes generalisation, and the bootstrap, which takes networks for independent, makes the intervals too "
-        "narrow rather than too wide.",
-        f"{len(correlations)} metrics were tried on one table. By chance alone one in twenty intervals leaves out 0.",
+        f"{len(rows)} networks, {count} settings: the median interval of tau is "
+        f"{widths[len(widths) // 2] if widths else 0:.2f} wide. Networks that differ by their seed alone are drawn, "
+        "and exchanged, together; the settings are those of the grid, not a sample of all there are."
+        if count < len(rows)
+        else f"{len(rows)} networks, each taken for independent of the others: the median interval of tau is "
+        f"{widths[len(widths) // 2] if widths else 0:.2f} wide, and too narrow where networks have settings in common.",
+        _level(evidence),
+        f"{len(correlations)} metrics were tried on one table: a single 95 % interval leaves out 0 by chance one time "
+        "in twenty. 'Follows the gap' is said only where the p-value, corrected for all metrics, is below 0.05. "
+        + (
+            "Of the families above the variant was chosen by nested selection; every other order, layer and radius "
+            "was fixed in the configuration."
+            if evidence.selections
+            else "Every order, layer and radius was fixed in the configuration, none was chosen by its correlation."
+        ),
+        "A metric can follow the gap because a setting moves both. psi, K and the sign error look beyond single "
+        "settings; none of them shows that flatness causes generalisation.",
         f"The networks stop at training losses from {_extreme(rows, 'train_loss', min)} to "
-        f"{_extreme(rows, 'train_loss', max)}, so that sharpness is compared between networks that fit the data "
-        "unequally well.",
-        "One data set, one architecture, one learning rate: nothing here says what happens elsewhere.",
+        f"{_extreme(rows, 'train_loss', max)}: sharpness is compared between networks that fit the data unequally "
+        "well, which the partial correlation takes into account by ranks only.",
+        f"What was not varied is not answered for. Varied: {_list(evidence.axes) or 'nothing'}.",
     ]
-    if any(row["label_noise"] > 0 for row in rows):
+    if any(row.get("label_noise", 0) > 0 for row in rows):
         sentences.append(
-            "The training labels are noisy and the test labels clean: a network that does not fit the noise has a high "
+            "Training labels are noisy and test labels clean: a network that does not fit the noise has a high "
             "training loss, so that its gap can be negative. The gap measures memorisation as much as generalisation."
         )
+    lacking = {name: len(rows) - found.count for name, found in correlations.items() if found.count < len(rows)}
+    if lacking:
+        parts = ", ".join(f"{words(name)} on {missing}" for name, missing in lacking.items())
+        sentences.append(f"Not finite, and left out for that metric: {parts} of {len(rows)} networks.")
+    for name, reason in evidence.broken.items():
+        sentences.append(f"Network {words(name)} failed and is in no number here: {reason}.")
     return sentences
 
 
-def _against_baseline(rows: Rows, others: Sequence[str]) -> str:
-    """On how many seeds each rule has a lower lambda_max than plain SGD."""
-    base = {row["seed"]: row["lambda_max"] for row in rows if row["rule"] == BASELINE}
-    parts = []
-    for rule in others:
-        own = [row for row in rows if row["rule"] == rule and row["seed"] in base]
-        lower = sum(row["lambda_max"] < base[row["seed"]] for row in own)
-        parts.append(
-            f"{words(rule)} {_mean(row['lambda_max'] for row in own):.3g} (lower on {lower} of {len(own)} seeds)"
+def _following(evidence: Evidence) -> str:
+    correlations, clear = evidence.correlations, evidence.clear
+    if not clear:
+        found = correlations[evidence.best]
+        return (
+            f"None of {len(correlations)} metrics follows the gap beyond doubt; the largest |tau| is that of "
+            f"{words(evidence.best)}: {_tau(found)}, p = {found.p_corrected:.2g} after correction."
         )
-    return f"lambda max averages {_mean(base.values()):.3g} for {BASELINE}; " + ", ".join(parts) + "."
+    rising = [name for name in clear if correlations[name].tau > 0]
+    falling = [name for name in clear if correlations[name].tau < 0]
+    return (
+        f"{len(clear)} of {len(correlations)} metrics follow the gap (p below 0.05 after correction for all of them). "
+        f"Rising with it: {len(rising)}{_named(rising, lambda name: _tau(correlations[name]))}. Falling as it rises: "
+        f"{len(falling)}{_named(falling, lambda name: _tau(correlations[name]))}."
+    )
 
 
-def _extreme(rows: Rows, key: str, choose: Any) -> str:
+def _across_settings(evidence: Evidence) -> list[str]:
+    """What is left where hyper-parameters are held fixed."""
+    correlations = evidence.correlations
+    sentences = []
+    known = {name: own for name, own in correlations.items() if isfinite(own.information)}
+    if known:
+        told = max(known, key=lambda name: known[name].information)
+        sentences.append(
+            f"Beyond any two hyper-parameters the order by {words(told)} tells most of the gap's order: "
+            f"K = {known[told].information:.2f}, where 1 is all of it."
+        )
+    psi = {axis: value for axis, value in correlations[evidence.clear[0]].psi.items() if isfinite(value)}
+    if psi:
+        parts = ", ".join(f"{words(axis)} {value:+.2f}" for axis, value in psi.items())
+        sentences.append(
+            f"Among networks that differ in one setting alone, psi of {words(evidence.clear[0])} is {parts}."
+        )
+    errors = {name: own.sign_error for name, own in evidence.judged_sign_error.items() if isfinite(own.sign_error)}
+    if errors:
+        lowest = min(errors, key=lambda name: errors[name])
+        sentences.append(
+            f"Changing one setting from one value to another, every metric orders at least {errors[lowest]:.0%} of the "
+            f"pairs wrongly in its worst case, {words(lowest)} the fewest; chance is 50 %."
+        )
+    return sentences
+
+
+def _against_baseline(evidence: Evidence) -> list[str]:
+    """How often each rule has a lower lambda_max than plain SGD, all else equal."""
+    others = [axis for axis in evidence.axes if axis != "rule"]
+
+    def by_setting(rule: str) -> dict[tuple[Any, ...], float]:
+        return {tuple(row[axis] for axis in others): row["lambda_max"] for row in evidence.rows if row["rule"] == rule}
+
+    base = by_setting(BASELINE)
+    parts = []
+    for rule in dict.fromkeys(row["rule"] for row in evidence.rows if row["rule"] != BASELINE):
+        own = {key: value for key, value in by_setting(rule).items() if key in base}
+        lower = sum(value < base[key] for key, value in own.items())
+        parts.append(f"{words(rule)} {_mean(own.values()):.3g} (lower in {lower} of {len(own)} pairs)")
+    if not parts:
+        return []
+    return [f"lambda max averages {_mean(base.values()):.3g} for {BASELINE}; all else equal, {', '.join(parts)}."]
+
+
+def _level(evidence: Evidence) -> str:
+    best, count = words(evidence.best), len(evidence.level)
+    if not count:
+        return (
+            f"The largest |tau| is that of {best}; the interval of its difference to every other leaves out 0, but it "
+            "was chosen for its tau on the same networks."
+        )
+    return (
+        f"The largest |tau|, that of {best}, cannot be told from that of {count} other{'s' if count > 1 else ''}"
+        f"{_named(evidence.level)}: the interval of the difference holds 0."
+    )
+
+
+def _tau(found: Correlation) -> str:
+    return f"{found.tau:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+
+
+def _partial(found: Correlation) -> str:
+    return f"{found.partial:+.2f} [{found.partial_low:+.2f}, {found.partial_high:+.2f}]"
+
+
+def _named(names: Sequence[str], text: Callable[[str], str] | None = None) -> str:
+    """ " (a, b, c and 4 more)", empty for none."""
+    if not names:
+        return ""
+    shown = [words(name) + (f" {text(name)}" if text else "") for name in names[:SHOWN]]
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f" ({', '.join(shown)}{more})"
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(words(name) for name in names)
+
+
+def _extreme(rows: Sequence[Mapping[str, Any]], key: str, choose: Any) -> str:
     return f"{choose(row[key] for row in rows):.3f}"
 
 
-def _mean(values: Any) -> float:
+def _mean(values: Iterable[float]) -> float:
     numbers = list(values)
-    return sum(numbers) / len(numbers)
+    return sum(numbers) / len(numbers) if numbers else float("nan")

@@ -3,16 +3,19 @@
 Every file is written in one rename and kept: a study that was killed goes on with what is missing.
 """
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from math import isfinite
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch.nn import functional as F
 
 from landscape.analysis import analyze
+from landscape.checks import require
 from landscape.curvature import hessian
 from landscape.data import Images, load
 from landscape.linalg import spectral_density
@@ -23,6 +26,37 @@ from landscape.training import load_checkpoint
 from landscape.training.bootstrap import relabelled
 
 METRICS_FILE, DENSITY, LINE, PLANE = "metrics.json", "density.npz", "slice_1d.npz", "slice_2d.npz"
+SLICED = ("batch_size", "line_points", "plane_points", "reach")  # of Analysis, no part of the metrics
+
+Splits = Mapping[str, list[tuple[torch.Tensor, torch.Tensor]]]
+
+
+@runtime_checkable
+class Member(Protocol):
+    """A network of a study: the bundled trainer makes it, or the user's own code."""
+
+    @property
+    def folder(self) -> str | Path:
+        """Where what is found of it is kept."""
+
+    @property
+    def chosen(self) -> Mapping[str, Any]:
+        """Hyper-parameter column to its value."""
+
+    def prepare(self) -> None:
+        """Train it, or see that it is there."""
+
+    def problem(self, samples: int | None, batch_size: int) -> Problem:
+        """Its training loss."""
+
+    def splits(self, batch_size: int) -> Splits | None:
+        """The data of its slices; None leaves them out."""
+
+    def columns(self) -> dict[str, Any]:
+        """What the table says of it beside metrics: `chosen`, train_loss, test_loss, ..."""
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides its numbers, as JSON holds it."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +64,17 @@ class Analysis:
     """What is computed of a network, on its own training loss (with the labels it was trained on).
 
     Attributes:
-        metrics: names from `METRICS`.
+        metrics: names from `METRICS`; None for all.
         settings: metric to arguments that replace its defaults.
         samples: training images the metrics use, the first ones; None for all.
         batch_size: images a batch; changes no number but the speed.
-        probes, steps: of the spectral density, which Rényi sharpness shares.
+        probes, steps: of the spectral density, which Rényi sharpness shares; 0 probes leave it out.
         line_points, plane_points: of the 1D slice and of each axis of the 2D slice; 0 leaves it out.
         reach: the slices run from −reach to reach, in units of filter norms.
         seed: of directions and probes, the same for all networks.
     """
 
-    metrics: Sequence[str]
+    metrics: Sequence[str] | None = None
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     samples: int | None = None
     batch_size: int = 600
@@ -76,49 +110,58 @@ def splits(folder: str | Path, batch_size: int = 600) -> dict[str, list[tuple[to
     }
 
 
-def measure(folder: Path, analysis: Analysis) -> None:
+def prepare(member: Member) -> None:
+    """Train it, or see that it is there. Raises ValueError if its losses are not finite."""
+    member.prepare()
+    found = member.columns()
+    for key in ("train_loss", "test_loss"):
+        require(isfinite(found[key]), f"{key} must be finite, got {found[key]}")
+
+
+def measure(member: Member, analysis: Analysis) -> None:
     """Density and metrics of one network into its folder."""
-    asked = {
-        "metrics": list(analysis.metrics),
-        "settings": {name: dict(values) for name, values in analysis.settings.items()},
-        "samples": analysis.samples,
-        "density": [analysis.probes, analysis.steps],
-        "seed": analysis.seed,
-    }
+    folder, asked = Path(member.folder), _asked(member, analysis)
     done = folder / METRICS_FILE
     if done.exists() and read_json(done).get("asked") == asked:
         return
     began = perf_counter()
-    problem = training_problem(folder, analysis.samples, analysis.batch_size)
+    problem = member.problem(analysis.samples, analysis.batch_size)
     generator = torch.Generator().manual_seed(analysis.seed)
-    density = spectral_density(
-        hessian(problem), probes=analysis.probes, steps=analysis.steps, check=0, generator=generator
-    )
-    density.save(folder / DENSITY, seed=analysis.seed)
     settings = {name: dict(values) for name, values in analysis.settings.items()}
-    if "renyi" in analysis.metrics:
-        settings["renyi"] = {"density": density, **settings.get("renyi", {})}
+    if analysis.probes:
+        density = spectral_density(
+            hessian(problem), probes=analysis.probes, steps=analysis.steps, check=0, generator=generator
+        )
+        density.save(folder / DENSITY, seed=analysis.seed)
+        if analysis.metrics is None or "renyi" in analysis.metrics:
+            settings["renyi"] = {"density": density, **settings.get("renyi", {})}
     estimates = analyze(problem, analysis.metrics, settings=settings, generator=generator, progress=False)
     found = {
         name: {
             "value": float(estimate.value),
             "stderr": float(estimate.stderr),
             "matvecs": estimate.matvecs,
+            "gradient_times": estimate.gradient_times,
             "details": dict(estimate.details),
         }
         for name, estimate in estimates.items()
     }
-    write_json(done, {"asked": asked, "estimates": found, "seconds": perf_counter() - began, "versions": versions()})
+    shared = {what: cost.gradient_times for what, cost in estimates.shared.items()}
+    facts = {"parameters": problem.size, "seconds": perf_counter() - began, "versions": versions()}
+    kept = {"asked": asked, "estimates": found, "shared": shared, "left_out": estimates.left_out}
+    write_json(done, {**kept, **facts})
 
 
-def cut(folder: Path, analysis: Analysis) -> None:
-    """1D and 2D slices of one network into its folder, on train and test, along the same two directions."""
+def cut(member: Member, analysis: Analysis) -> None:
+    """1D and 2D slices of one network into its folder, on all its splits, along the same two directions."""
+    folder = Path(member.folder)
     kinds = {"line": analysis.line_points, "plane": analysis.plane_points}
     files = {"line": folder / LINE, "plane": folder / PLANE}
     missing = [kind for kind, points in kinds.items() if points and not _has(files[kind], analysis, points)]
-    if not missing:
+    data = member.splits(analysis.batch_size) if missing else None
+    if data is None:
         return
-    problem, data = training_problem(folder, None, analysis.batch_size), splits(folder, analysis.batch_size)
+    problem = member.problem(None, analysis.batch_size)
     d1, d2 = random_directions(problem, generator=torch.Generator().manual_seed(analysis.seed))
     for kind in missing:
         span = (-analysis.reach, analysis.reach, kinds[kind])
@@ -129,27 +172,27 @@ def cut(folder: Path, analysis: Analysis) -> None:
         found.save(files[kind], **_cut_with(analysis, kinds[kind]))
 
 
-def row(name: str, folder: Path) -> dict[str, Any]:
+def row(name: str, member: Member) -> dict[str, Any]:
     """The network's line in the table: what it was trained with, its losses, and every metric with its stderr."""
-    metadata = read_json(folder / "model.json")
-    config = metadata["config"]
-    columns = {
-        key: config[key] for key in ("dataset", "label_noise", "model", "lr", "batch_size", "weight_decay", "seed")
-    }
-    results = {key: metadata[key] for key in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")}
-    gaps = {
-        "generalization_gap": results["test_loss"] - results["train_loss"],
-        "accuracy_gap": results["train_accuracy"] - results["test_accuracy"],
-    }
+    found = member.columns()
+    gaps = {"generalization_gap": found["test_loss"] - found["train_loss"]}
+    if {"train_accuracy", "test_accuracy"} <= found.keys():
+        gaps["accuracy_gap"] = found["train_accuracy"] - found["test_accuracy"]
     measured: dict[str, float] = {}
-    for metric, estimate in read_json(folder / METRICS_FILE)["estimates"].items():
+    for metric, estimate in read_json(Path(member.folder) / METRICS_FILE)["estimates"].items():
         measured |= {metric: estimate["value"], f"{metric}_stderr": estimate["stderr"]}
-    return {"name": name, "rule": config["optimizer"], **columns, **results, **gaps, **measured}
+    return {"name": name, **found, **gaps, **measured}
 
 
 def load_density(folder: Path) -> SpectralDensity:
     """The Hessian's spectral density that `measure` kept."""
     return SpectralDensity.load(folder / DENSITY)
+
+
+def _asked(member: Member, analysis: Analysis) -> dict[str, Any]:
+    """All that decides the metrics, as JSON holds it."""
+    measured = {key: value for key, value in asdict(analysis).items() if key not in SLICED}
+    return dict(json.loads(json.dumps({**measured, "network": member.settings()})))
 
 
 def _has(path: Path, analysis: Analysis, points: int) -> bool:

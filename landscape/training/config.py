@@ -14,11 +14,12 @@ from torch import Tensor
 from landscape.checks import integer_in, not_negative, one_of, positive, require
 from landscape.data import Augmentation, check_source
 from landscape.models import build
+from landscape.settings_file import read_settings
 from landscape.training.adahessian import AdaHessian
-from landscape.training.config_file import read_settings
 from landscape.training.lookahead import lookahead
 from landscape.training.objectives import OBJECTIVES, Objective
 from landscape.training.rules import RULES, Rule
+from landscape.training.setting_types import check_types
 
 OPTIMIZERS = ("sgd", *RULES, "adahessian")
 FOUND_BY_THE_TRAINER = {"eigen_sam": "top", "ssam_f": "fisher"}  # the argument that no setting can hold
@@ -39,6 +40,7 @@ class TrainConfig:
         model_settings: its arguments.
         optimizer: "sgd", "adahessian", or a name in `landscape.training.rules.RULES` around SGD.
         rule_settings: the arguments of the rule (rho, alpha, period, ...) or of AdaHessian (betas, eps, ...).
+        m_sharpness: samples of a batch that share a perturbation of the rule, m; 0 is the whole batch.
         objective: a name in `landscape.training.objectives.OBJECTIVES`: what a step minimises. ESAM is the optimizer
             "esam" with the objective "top_samples".
         objective_settings: its arguments (lmbda, tau, gamma, ...).
@@ -78,6 +80,7 @@ class TrainConfig:
     model_settings: dict[str, Any] = field(default_factory=dict)
     optimizer: str = "sgd"
     rule_settings: dict[str, Any] = field(default_factory=dict)
+    m_sharpness: int = 0
     objective: str = "plain"
     objective_settings: dict[str, Any] = field(default_factory=dict)
     lr: float = 0.05
@@ -113,7 +116,9 @@ class TrainConfig:
         Raises:
             ValueError: if the file is broken, or holds an unknown name or a value of the wrong type.
         """
-        settings = read_settings(path, {item.name: item.type for item in fields(cls)}) | changes
+        settings = read_settings(path)
+        check_types(settings, {item.name: item.type for item in fields(cls)}, path)
+        settings |= changes
         require("folder" in settings, f"folder must be given, in {path} or beside it")
         return cls(**settings)
 
@@ -128,7 +133,7 @@ class TrainConfig:
             require(0 <= value < 1, f"{name} must be in [0, 1), got {value!r}")
         for name in ("batch_size", "epochs", "eigen_samples", "eigen_products", "diagnostics_samples"):
             integer_in(name, getattr(self, name), 1)
-        for name in ("bootstrap_rounds", "lookahead_steps", "diagnostics_every"):
+        for name in ("m_sharpness", "bootstrap_rounds", "lookahead_steps", "diagnostics_every"):
             integer_in(name, getattr(self, name), 0)
         integer_in("swa_from", self.swa_from, 0, self.epochs)
         for epoch in self.checkpoint_epochs:
@@ -138,6 +143,10 @@ class TrainConfig:
         require(
             self.optimizer != "sgd" or not self.rule_settings,
             f"rule_settings must be empty for 'sgd', got {self.rule_settings}",
+        )
+        require(
+            not self.m_sharpness or (self.optimizer in RULES and self.objective == "plain"),
+            f"m_sharpness needs a rule and the plain objective, got {self.optimizer!r} and {self.objective!r}",
         )
         self.base([torch.zeros(1)])
         self.minimised()

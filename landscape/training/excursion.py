@@ -11,7 +11,7 @@ from torch import nn
 
 from landscape.checks import vector_like
 from landscape.isolation import buffers_kept, random_state_kept
-from landscape.training.gradients import Gradients
+from landscape.training.gradients import Gradients, finite
 from landscape.training.rules import Context, Rule, State
 from landscape.vectors import Layout, Vector, displaced, flatten, unit
 
@@ -73,7 +73,7 @@ class Excursion:
 
     def perturbed(self, g: Vector, at: Gradient) -> tuple[Vector | None, State]:
         """The rule's e and next state. A g that is not finite leads nowhere: the step will be skipped."""
-        if not g.isfinite().all():
+        if not finite(g):
             return None, self.state
         w = flatten(self.gradients.parameters)
         with random_state_kept(), _no_casts(g):
@@ -86,9 +86,10 @@ class Excursion:
         """The direction of the step, (P,), and the rule's next state."""
         if halfway.plain:
             return g_adv, halfway.state
-        with random_state_kept(), _no_casts(g_adv):
+        with _no_casts(g_adv):
             if self.rule.context:
-                d, state = self.rule.descend(halfway.g, g_adv, halfway.state, self._context(at))
+                with random_state_kept():
+                    d, state = self.rule.descend(halfway.g, g_adv, halfway.state, self._context(at))
             else:
                 d, state = self.rule.descend(halfway.g, g_adv), halfway.state
         vector_like(f"d of rule {self.rule.name!r}", d, g_adv)

@@ -8,7 +8,7 @@ after every epoch, and within one every minute, random state included: no more t
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import ceil, cos, pi
+from math import ceil, cos, isnan, nan, pi
 from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any
@@ -40,6 +40,7 @@ from landscape.training.run_folder import (
     read_log,
     save_progress,
 )
+from landscape.training.step import SharpnessAware
 
 SAVE_SECONDS = 60.0  # between saves within an epoch
 
@@ -126,25 +127,18 @@ class _Run:
 
     def _step(self, index: Tensor) -> tuple[float, float]:
         """Train on the images `index` (B,); the sum of their losses and the number of right ones, both at w."""
-        data, model, optimizer, objective = self.data, self.model, self.optimizer, self.objective
+        data, optimizer, objective = self.data, self.optimizer, self.objective
         images, targets = data.train_inputs[index], data.train_targets[index]
         x, y = self.config.augmentation()(images, targets, data.classes, torch.default_generator)
-        backward = getattr(optimizer, "backward", Tensor.backward)  # AdaHessian has one of its own
-        passes: list[tuple[Tensor, Tensor]] = []
-
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            loss, outputs = objective(model, x, y, index)
-            require(bool(loss.isfinite()), self._not_finite(loss))
-            backward(loss)
-            passes.append((loss.detach(), outputs.detach()))
-            return loss
-
+        size = self.config.m_sharpness or len(x)
+        parts = [_Part(self, *part) for part in zip(x.split(size), y.split(size), index.split(size), strict=True)]
         objective.start_step()
-        optimizer.step(closure)  # type: ignore[arg-type]
-        objective.end_step(model)
-        loss, outputs = passes[0]  # at w, not at w + e
-        return loss.item() * len(y), count_right(outputs, y)
+        if isinstance(optimizer, SharpnessAware):
+            optimizer.step(parts, sizes=[len(part.y) for part in parts])
+        else:
+            optimizer.step(parts[0])  # type: ignore[arg-type]
+        objective.end_step(self.model)
+        return sum(part.loss for part in parts), sum(part.right for part in parts)
 
     def _end_epoch(self, began: float) -> None:
         """The log's line, the average, a checkpoint where one is due, and the state to resume from."""
@@ -204,9 +198,28 @@ class _Run:
             "versions": versions(),
         }
 
-    def _not_finite(self, loss: Tensor) -> str:
+    def not_finite(self, loss: Tensor) -> str:
         epoch, lr = self.progress.epoch + 1, self.config.lr
         return f"epoch {epoch}: the loss is {loss.item()}; try a smaller lr ({lr}) or rho"
+
+
+class _Part:
+    """Images that have a perturbation of their own, as the optimiser's closure; `loss` and `right` are sums at w."""
+
+    def __init__(self, run: _Run, x: Tensor, y: Tensor, index: Tensor) -> None:
+        self.run, self.x, self.y, self.index = run, x, y, index
+        self.backward = getattr(run.optimizer, "backward", Tensor.backward)  # AdaHessian has one of its own
+        self.loss = nan
+        self.right = 0.0
+
+    def __call__(self) -> Tensor:
+        self.run.optimizer.zero_grad()
+        loss, outputs = self.run.objective(self.run.model, self.x, self.y, self.index)
+        require(bool(loss.isfinite()), self.run.not_finite(loss))
+        self.backward(loss)
+        if isnan(self.loss):  # the first pass is at w, later ones at w + e
+            self.loss, self.right = loss.item() * len(self.y), count_right(outputs.detach(), self.y)
+        return loss
 
 
 def _images(config: TrainConfig, folder: Path) -> Images:

@@ -12,6 +12,7 @@ import torch
 
 from landscape.distributed import ProcessGroup, added
 from landscape.training.excursion import Excursion, Halfway
+from landscape.training.gradients import finite
 from landscape.training.passes import Passes
 from landscape.vectors import Vector
 
@@ -45,7 +46,7 @@ class Parts:
 
         mean = self._mean(found)
         g, g_adv = mean[:-1].chunk(2)
-        halfway = Halfway(g, states[0], moved=bool(g.isfinite().all()), plain=not mean[-1].any())
+        halfway = Halfway(g, states[0], moved=finite(g), plain=not mean[-1].any())
         if halfway.state is None:
             return halfway, g_adv
         return replace(halfway, state=excursion.perturbed(g, self.at)[1]), g_adv

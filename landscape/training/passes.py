@@ -43,7 +43,7 @@ class Passes:
 
     def at(self, e: Vector) -> Vector:
         """The gradient at w + e, (P,)."""
-        with displaced(self._gradients.parameters, e):
+        with buffers_kept(self._model), displaced(self._gradients.parameters, e):
             return self._again()
 
     def _first(self) -> Vector:
@@ -53,7 +53,7 @@ class Passes:
         return self._read()
 
     def _again(self) -> Vector:
-        with random_state_kept(), buffers_kept(self._model), self._around(), self._casts:
+        with random_state_kept(), self._around(), self._casts:
             self._rewind()
             self._closure()
         return self._read()

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from landscape.checks import positive, require
 from landscape.distributed import ProcessGroup
 from landscape.training.excursion import Excursion, Gradient, Halfway, no_more_passes
-from landscape.training.gradients import Gradients, Witness
+from landscape.training.gradients import Gradients, Witness, finite
 from landscape.training.parts import Parts
 from landscape.training.passes import Closure, Passes
 from landscape.training.rules import Rule, State
@@ -219,27 +219,27 @@ class SharpnessAware(torch.optim.Optimizer):
     def _finish(self, excursion: Excursion, halfway: Halfway, g_adv: Vector, at: Gradient) -> None:
         """The base's step along d, unless a gradient is not finite."""
         gradients = excursion.gradients
-        finite = self._finite(g_adv, "pass 2" if halfway.moved else "pass 1")
-        if finite:
+        fine = self._fine(g_adv, "pass 2" if halfway.moved else "pass 1")
+        if fine:
             d, state = excursion.descended(halfway, g_adv, at)
-            finite = self._finite(d, "the step")
-        if finite:
+            fine = d is g_adv or self._fine(d, "the step")
+        if fine:
             gradients.write(d)
             if self.max_norm is not None:
                 nn.utils.clip_grad_norm_(gradients.parameters, self.max_norm)
             self.base.step()
             self.rule_state = state
-        self._witness.tell(gradients.scaler, finite, g_adv.device)
+        self._witness.tell(gradients.scaler, fine, g_adv.device)
 
-    def _finite(self, gradient: Vector, where: str) -> bool:
-        finite = bool(gradient.isfinite().all())
-        if not finite and not self._warned:
+    def _fine(self, gradient: Vector, where: str) -> bool:
+        fine = finite(gradient)
+        if not fine and not self._warned:
             self._warned = True
             warnings.warn(
                 f"the gradient of {where} is not finite: step skipped (reported once); lower the learning rate or rho",
                 stacklevel=4,
             )
-        return finite
+        return fine
 
 
 def _check_closures(closures: Sequence[Closure], sizes: Sequence[float] | None) -> None:

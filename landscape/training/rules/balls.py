@@ -1,4 +1,7 @@
-"""Rules of one gradient: e is a point of a ball around w, or of a sphere whose radius follows from g."""
+"""Rules of one gradient: e is a point of a ball around w, or of a sphere whose radius follows from g.
+
+New vectors are scaled in place: while e is built, memory for few further copies of a large network is left.
+"""
 
 from math import inf
 
@@ -29,7 +32,7 @@ def sam(rho: float = 0.05, p: float = 2, steps: int = 1) -> Rule:
     norm_order("p", p)
     integer_in("steps", steps, 1)
     if steps == 1:
-        return Rule("sam", lambda _w, g, state: (rho * steepest(g, p), state))
+        return Rule("sam", lambda _w, g, state: (steepest(g, p).mul_(rho), state))
 
     def perturb(_w: Vector, g: Vector, state: State, context: Context) -> tuple[Vector, State]:
         e = rho * steepest(g, p)
@@ -62,7 +65,7 @@ def asam(rho: float = 0.5, eta: float = 0.01, p: float = 2, filterwise: bool = F
     def perturb(w: Vector, g: Vector, state: State, layout: Layout) -> tuple[Vector, State]:
         scale = (filter_norms(w, layout) if filterwise else w.abs()) + eta
         T = torch.where(_entries(layout, layout.is_weight, w.device), scale, 1.0)
-        return rho * T * steepest(T * g, p), state
+        return steepest(T * g, p).mul_(T).mul_(rho), state
 
     return Rule("asam", perturb, layout=True)
 
@@ -84,7 +87,7 @@ def fisher_sam(rho: float = 0.1, eta: float = 1.0) -> Rule:
 
     def perturb(_w: Vector, g: Vector, state: State) -> tuple[Vector, State]:
         root = (1 + eta * g**2).rsqrt()  # f^(-1/2): e = rho f^(-1/2) unit(f^(-1/2) g) has no 0/0
-        return rho * root * unit(root * g), state
+        return unit(root * g).mul_(root).mul_(rho), state
 
     return Rule("fisher_sam", perturb)
 

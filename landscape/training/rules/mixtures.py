@@ -35,10 +35,10 @@ def gsam(
     not_negative("alpha", alpha)
 
     def across(g: Vector, g_adv: Vector) -> Vector:
-        return g_adv - alpha * reject(g, g_adv)
+        return torch.sub(g_adv, reject(g, g_adv), alpha=alpha)
 
     if rho_min is None:
-        return Rule("gsam", lambda _w, g, state: (rho * unit(g), state), across)
+        return Rule("gsam", lambda _w, g, state: (unit(g).mul_(rho), state), across)
     not_negative("rho_min", rho_min)
     require(
         lr_max is not None and lr_max > lr_min,
@@ -47,7 +47,7 @@ def gsam(
     slope = (rho - rho_min) / (lr_max - lr_min)  # type: ignore[operator]
 
     def perturb(_w: Vector, g: Vector, state: State, context: Context) -> tuple[Vector, State]:
-        return (rho_min + slope * (context.lr - lr_min)) * unit(g), state
+        return unit(g).mul_(rho_min + slope * (context.lr - lr_min)), state
 
     return Rule("gsam", perturb, lambda g, g_adv, state, _context: (across(g, g_adv), state), context=True)
 
@@ -68,7 +68,7 @@ def wsam(rho: float = 0.05, gamma: float = 0.9) -> Rule:
     require(0 <= gamma < 1, f"gamma must be in [0, 1), got {gamma!r}")
     return Rule(
         "wsam",
-        perturb=lambda _w, g, state: (rho * unit(g), state),
+        perturb=lambda _w, g, state: (unit(g).mul_(rho), state),
         descend=lambda g, g_adv: ((1 - 2 * gamma) * g + gamma * g_adv) / (1 - gamma),
     )
 

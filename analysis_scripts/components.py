@@ -1,0 +1,170 @@
+"""Which part of a small ViT and of a small MLP-Mixer is sharp, trained by SGD and by SAM?
+
+The largest Hessian eigenvalue of the embedding, of each block, of all attention (token mixing) and perceptron (channel
+mixing) layers, of the head and of the whole network, all parts of a network in shared passes over its training data.
+Published for ImageNet: the shallow blocks are the sharpest, and SAM lowers every part.
+Source: Chen, Hsieh and Gong 2022, arXiv:2106.01548, Table 3.
+
+    python analysis_scripts/components.py
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+import landscape as ls
+from landscape.block_spectra import block_spectra
+from landscape.plots import save_figure
+from landscape.plots.style import STYLE, legend_above, look, words
+from landscape.results import BlockSpectra, read_json, versions, write_json
+from landscape.study.member import training_problem
+
+KINDS: dict[str, dict[str, str]] = {  # the two kinds of layers in a block, by the names of their parameters
+    "vit": {"attention": "blocks.*.attention.*", "perceptrons": "blocks.*.perceptron.*"},
+    "mixer": {"token mixing": "blocks.*.token*", "channel mixing": "blocks.*.channel*"},
+}
+EMBEDDING = {"vit": ["patches.*", "class_token", "positions"], "mixer": ["patches.*"]}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is trained and measured; every number of the figure follows from it."""
+
+    models: Mapping[str, Mapping[str, int]] = field(
+        default_factory=lambda: {"vit": {"dim": 24, "depth": 4, "heads": 4}, "mixer": {"dim": 24, "depth": 4}}
+    )
+    rules: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: {"sgd": {}, "sam": {"rho": 0.2}})
+    seeds: Sequence[int] = (0, 1, 2)
+    label_noise: float = 0.2  # of the training labels; without it both end at a loss, and a Hessian, of nearly zero
+    lr: float = 0.1
+    epochs: int = 40
+    tol: float = 1e-2  # of an eigenvalue, relative
+    workers: int = 2
+    runs: str = "runs/components"
+    folder: str = "figures/components"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network of the comparison."""
+
+    model: str
+    rule: str
+    seed: int
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Train, measure and draw; returns what components.json holds."""
+    members = [Member(m, r, s) for m in config.models for r in config.rules for s in config.seeds]
+    with ProcessPoolExecutor(config.workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        jobs = [pool.submit(measured, config, member) for member in members]
+        rows = [{**asdict(member), **job.result()} for member, job in zip(members, jobs, strict=True)]
+    found = {"config": asdict(config), "versions": versions(), "sentence": sentence(rows), "rows": rows}
+    folder = Path(config.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "components.json", found)
+    with matplotlib.rc_context(STYLE):
+        save_figure(draw(rows), folder / "components", ["png"])
+    return found
+
+
+def measured(config: Config, member: Member) -> dict[str, Any]:
+    """The network's losses, and the largest eigenvalue of every part with its residual bound."""
+    run = Path(config.runs) / f"{member.model}-{member.rule}-{member.seed}"
+    ls.train(
+        ls.TrainConfig(
+            folder=run,
+            model=member.model,
+            model_settings=dict(config.models[member.model]),
+            optimizer=member.rule,
+            rule_settings=dict(config.rules[member.rule]),
+            label_noise=config.label_noise,
+            lr=config.lr,
+            epochs=config.epochs,
+            seed=member.seed,
+            progress=False,
+        )
+    )
+    kept = run / "components.npz"
+    if not kept.exists():
+        by = parts(member.model, config.models[member.model]["depth"])
+        block_spectra(training_problem(run), by, tol=config.tol, trace_matvecs=4).save(kept)
+    spectra, losses = BlockSpectra.load(kept), read_json(run / "model.json")
+    return {
+        "lambda_max": dict(zip(spectra.names, spectra.values[:, 0].tolist(), strict=True)),
+        "residual": dict(zip(spectra.names, spectra.residuals[:, 0].tolist(), strict=True)),
+        **{key: losses[key] for key in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")},
+    }
+
+
+def parts(model: str, depth: int) -> dict[str, str | list[str]]:
+    """Name of each part to the patterns of its parameters' names, from the input to the output."""
+    blocks = {f"block {number}": f"blocks.{number - 1}.*" for number in range(1, depth + 1)}
+    return {"embedding": EMBEDDING[model], **blocks, "head": "head.*", **KINDS[model], "whole": "*"}
+
+
+def sentence(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What agrees with the paper and what does not, from the numbers."""
+    said = []
+    for model in dict.fromkeys(row["model"] for row in rows):
+        own = [row for row in rows if row["model"] == model]
+        first, *others = {rule: mean_of(own, rule) for rule in dict.fromkeys(row["rule"] for row in own)}.items()
+        for rule, means in [first, *others]:
+            blocks = {part: value for part, value in means.items() if part.startswith("block ")}
+            said.append(f"{model}, {rule}: the sharpest block is {max(blocks, key=lambda part: blocks[part])[6:]}")
+        for rule, means in others:
+            lower = sum(means[part] < value for part, value in first[1].items())
+            ratio = first[1]["whole"] / means["whole"]
+            said.append(f"{rule} is below {first[0]} in {lower} of {len(means)} parts, {ratio:.2g} times in the whole")
+    return "; ".join(said) + "."
+
+
+def mean_of(rows: Sequence[Mapping[str, Any]], rule: str) -> dict[str, float]:
+    """Geometric mean of lambda_max over the seeds of a rule, part by part."""
+    own = [row["lambda_max"] for row in rows if row["rule"] == rule]
+    return {part: float(_logs([each[part] for each in own]).mean().exp()) for part in own[0]}
+
+
+def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """A panel a model: parts from input to output, one mark a seed, a line through the means."""
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    figure = Figure(figsize=(3.6 * len(models), 3.4), layout="constrained")
+    axes = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
+    for ax, model in zip(axes, models, strict=True):
+        panel([row for row in rows if row["model"] == model], ax)
+        ax.set_title({"vit": "ViT", "mixer": "MLP-Mixer"}[model], pad=18)
+        legend_above(ax)
+    axes[0].set_ylabel("largest Hessian eigenvalue of the part")
+    return figure
+
+
+def panel(rows: Sequence[Mapping[str, Any]], ax: Axes) -> None:
+    """One model."""
+    names = list(rows[0]["lambda_max"])
+    rules = list(dict.fromkeys(row["rule"] for row in rows))
+    for rule, (color, marker) in look(rules).items():
+        mean = mean_of(rows, rule)
+        label = rule.upper() if len(rule) <= 4 else words(rule)
+        ax.plot(range(len(names)), [mean[name] for name in names], color=color, linewidth=1.0, label=label)
+        for row in rows:
+            if row["rule"] == rule:
+                ax.plot(range(len(names)), [row["lambda_max"][name] for name in names], marker, color=color, ms=4)
+    ax.set_yscale("log")
+    ax.set_xticks(range(len(names)), names, rotation=60, ha="right")
+
+
+def _logs(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64).log()
+
+
+if __name__ == "__main__":
+    main(Config())

@@ -1,0 +1,194 @@
+"""Is the worst case of the Fisher ellipsoid another one than that of the ball, at the same divergence?
+
+e_F ∝ F⁻¹g is the first-order maximiser of the exact Fisher ellipsoid, e_E ∝ g that of the Euclidean ball, e_D ∝ f⁻¹g,
+f⁻¹ = 1/(1 + η g²), what Fisher SAM takes for e_F. Each is scaled until the predictions have moved by the same
+KL(p(w) ‖ p(w + e)), the one unit that does not depend on the parametrisation. Then, along training: the rise of the
+loss, the cosine between the displacements, and their lengths. To first order the ellipsoid's rise is never smaller
+(Cauchy and Schwarz: g·F⁻¹g · g·Fg >= |g|⁴).
+Source: Kim et al. 2022, arXiv:2206.04920; Foret et al. 2021, arXiv:2010.01412.
+
+    python analysis_scripts/fisher_vs_euclid.py
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import torch
+from matplotlib.figure import Figure
+from scipy.optimize import brentq
+from torch import Tensor
+from torch.nn import functional as F
+
+import landscape as ls
+from landscape.data import digits
+from landscape.metrics.balls import ball
+from landscape.plots import save_figure
+from landscape.plots.style import BLUE, GREY, RED, STYLE
+from landscape.results import read_json, versions, write_json
+
+NAMES = {"fisher": "Fisher ellipsoid", "fisher_diagonal": "Fisher SAM's diagonal", "euclidean": "Euclidean ball"}
+COLOURS = {"fisher": RED, "fisher_diagonal": GREY, "euclidean": BLUE}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is trained and measured; every number of the figure follows from it."""
+
+    epochs: Sequence[int] = (1, 2, 4, 8, 16, 32, 60)  # at whose ends is measured
+    rules: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: {"sgd": {}, "sam": {"rho": 0.2}})
+    seeds: Sequence[int] = (0, 1, 2)
+    divergences: Sequence[float] = (1e-3, 1e-1)  # mean KL a sample, nats
+    width: int = 4
+    label_noise: float = 0.2
+    samples: int = 600
+    max_matvecs: int = 300  # of the linear system F x = g
+    workers: int = 2
+    runs: str = "runs/fisher_vs_euclid"
+    folder: str = "figures/fisher_vs_euclid"
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Train, measure and draw; returns what fisher_vs_euclid.json holds."""
+    members = [(rule, seed) for rule in config.rules for seed in config.seeds]
+    with ProcessPoolExecutor(config.workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        jobs = [pool.submit(along_training, config, rule, seed) for rule, seed in members]
+        rows = [row for job in jobs for row in job.result()]
+    found = {"config": asdict(config), "versions": versions(), "sentence": sentence(rows, config), "rows": rows}
+    folder = Path(config.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "fisher_vs_euclid.json", found)
+    with matplotlib.rc_context(STYLE):
+        save_figure(draw(rows, config), folder / "fisher_vs_euclid", ["png"])
+    return found
+
+
+def along_training(config: Config, rule: str, seed: int) -> list[dict[str, Any]]:
+    """Rows of one network: an epoch, a divergence, a geometry each."""
+    run = Path(config.runs) / f"{rule}-{seed}"
+    ls.train(
+        ls.TrainConfig(
+            folder=run,
+            model_settings={"width": config.width},
+            optimizer=rule,
+            rule_settings=dict(config.rules[rule]),
+            label_noise=config.label_noise,
+            lr=0.1,
+            epochs=max(config.epochs),
+            checkpoint_epochs=list(config.epochs),
+            seed=seed,
+            progress=False,
+        )
+    )
+    data = digits(config.label_noise, seed)
+    batch = (data.train_inputs[: config.samples], data.train_targets[: config.samples])
+    rows = []
+    for epoch in config.epochs:
+        kept = run / f"epoch-{epoch}" / "fisher_vs_euclid.json"
+        if not kept.exists():
+            problem = ls.Problem(ls.load_checkpoint(kept.parent)[0], F.cross_entropy, batch)
+            write_json(kept, {"rows": compared(problem, config.divergences, config.max_matvecs)})
+        rows += [{"rule": rule, "seed": seed, "epoch": epoch, **row} for row in read_json(kept)["rows"]]
+    return rows
+
+
+def compared(problem: ls.Problem, divergences: Sequence[float], max_matvecs: int) -> list[dict[str, Any]]:
+    """Rise, length and cosine with the ellipsoid's displacement, for each divergence and geometry."""
+    w, (loss, g) = problem.vector(), problem.loss_and_gradient()
+    ways = {
+        name: ball(problem, g, rho=1.0, geometry=name, p=2, eta=1.0, max_matvecs=max_matvecs).first_order(g)
+        for name in NAMES
+    }
+    before = problem.outputs(w).log_softmax(-1)
+
+    def divergence(e: Tensor) -> float:
+        after = problem.outputs(w + e).log_softmax(-1)
+        return float(F.kl_div(after, before, log_target=True, reduction="batchmean"))
+
+    rows = []
+    for amount in divergences:
+        for name, way in ways.items():
+            e = way * scale(divergence, way, amount)
+            cosine = float(F.cosine_similarity(e, ways["fisher"], dim=0))
+            rise = float(problem.loss(w + e) - loss)
+            length = float(e.norm())
+            rows.append(
+                {"divergence": amount, "geometry": name, "rise": rise, "length": length, "cosine": cosine}
+                | {"loss": float(loss), "kl": divergence(e)}
+            )
+    return rows
+
+
+def scale(divergence: Callable[[Tensor], float], way: Tensor, amount: float) -> float:
+    """The first t at which divergence(t · way) is `amount`, to 1e-3: by doubling, then within the bracket."""
+
+    def over(t: float) -> float:
+        return divergence(t * way) - amount
+
+    high = 1e-3
+    while over(high) < 0:
+        high *= 2
+    return float(brentq(over, 0.0, high, rtol=3e-4))
+
+
+def ratios(rows: Sequence[Mapping[str, Any]], rule: str, geometry: str, amount: float, key: str) -> dict[int, Tensor]:
+    """Epoch to the values of the seeds, (seeds,): the ellipsoid's over the other geometry's, or the cosine."""
+    found: dict[int, list[float]] = {}
+    own = {(r["epoch"], r["seed"], r["geometry"]): r for r in rows if r["rule"] == rule and r["divergence"] == amount}
+    for (epoch, seed, name), row in own.items():
+        if name == geometry:
+            best = own[epoch, seed, "fisher"]
+            found.setdefault(epoch, []).append(row["cosine"] if key == "cosine" else best[key] / row[key])
+    return {epoch: torch.tensor(values) for epoch, values in found.items()}
+
+
+def sentence(rows: Sequence[Mapping[str, Any]], config: Config) -> str:
+    """The answer in numbers."""
+    said = []
+    amount = config.divergences[0]
+    for rule in config.rules:
+        for geometry in ("euclidean", "fisher_diagonal"):
+            rises = ratios(rows, rule, geometry, amount, "rise")
+            cosines = ratios(rows, rule, geometry, amount, "cosine")
+            first, last = min(rises), max(rises)
+            said.append(
+                f"{rule}: the ellipsoid's rise is {rises[first].mean():.2g} times that of the "
+                f"{NAMES[geometry]} after epoch {first} and {rises[last].mean():.2g} times after epoch {last} "
+                f"(cosine {cosines[first].mean():.2f} and {cosines[last].mean():.2f})"
+            )
+    return f"At a divergence of {amount:g} nats, " + "; ".join(said) + "."
+
+
+def draw(rows: Sequence[Mapping[str, Any]], config: Config) -> Figure:
+    """Above the ratio of rises, below the cosine, over epochs; a column a rule."""
+    figure = Figure(figsize=(3.4 * len(config.rules), 4.6), layout="constrained")
+    axes = figure.subplots(2, len(config.rules), sharex=True, sharey="row", squeeze=False)
+    styles = dict(zip(config.divergences, ("-", "--", ":"), strict=False))
+    for column, rule in enumerate(config.rules):
+        for row, key in enumerate(("rise", "cosine")):
+            for geometry in ("euclidean", "fisher_diagonal"):
+                for amount, style in styles.items():
+                    values = ratios(rows, rule, geometry, amount, key)
+                    mean = [float(v.mean()) for v in values.values()]
+                    label = f"{NAMES[geometry]}, KL = {amount:g}"
+                    axes[row][column].plot(list(values), mean, style, color=COLOURS[geometry], label=label, lw=1.2)
+                    for epoch, seeds in values.items():
+                        axes[row][column].plot([epoch] * len(seeds), seeds.tolist(), ".", color=COLOURS[geometry], ms=3)
+        axes[0][column].set_title(rule.upper())
+        axes[0][column].axhline(1.0, color="0.7", lw=0.7)
+        axes[1][column].set_xlabel("epoch")
+        axes[1][column].set_xscale("log")
+    axes[0][0].set_yscale("log")
+    axes[0][0].set_ylabel("rise of the loss,\nellipsoid over other")
+    axes[1][0].set_ylabel("cosine with the\nellipsoid's displacement")
+    handles = axes[0][0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper center", ncols=2, frameon=False, fontsize=7.5)
+    return figure
+
+
+if __name__ == "__main__":
+    main(Config())

@@ -1,0 +1,85 @@
+"""All that the page of a study says is drawn from here: the table, and each metric's correlation with the gap."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from landscape.study import Correlation, NestedSelection, correlate, level_with, nested_selection
+from landscape.study.zoo import StudyConfig, broken, costs, metrics_of, table
+
+TARGET, IN_ERROR = "generalization_gap", "accuracy_gap"
+SURE = 0.05  # of a corrected p
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A study that has run, judged."""
+
+    rows: Rows
+    axes: Sequence[str]  # columns in which the networks differ
+    cluster: Sequence[str]  # those but the seed
+    correlations: Mapping[str, Correlation]  # metric -> with the gap in loss
+    in_error: Mapping[str, Correlation]  # with the gap in error; empty where accuracies are not known
+    level: Sequence[str]  # metrics that the data cannot tell from the best
+    selections: Mapping[str, NestedSelection]  # family -> its best variant, chosen on other networks
+    broken: Mapping[str, str]  # network that failed -> why
+    costs: Mapping[str, float]  # metric, or "shared" -> gradient-times a network
+
+    @property
+    def best(self) -> str:
+        """The metric of the largest |tau|."""
+        return max(self.correlations, key=lambda name: np.nan_to_num(abs(self.correlations[name].tau)))
+
+    @property
+    def clear(self) -> list[str]:
+        """Metrics that follow the gap: corrected p below 0.05 and an interval without 0, the largest |tau| first."""
+        found = [
+            name for name, own in self.correlations.items() if own.p_corrected < SURE and not own.low <= 0 <= own.high
+        ]
+        return sorted(found, key=lambda name: -abs(self.correlations[name].tau))
+
+    @property
+    def judged_sign_error(self) -> Mapping[str, Correlation]:
+        """Where the sign error is read off: on the gap in error, whose noise is known, where there is one."""
+        return self.in_error or self.correlations
+
+    @property
+    def group(self) -> str:
+        """The column that colours tell apart: the rule, or else the first in which networks differ."""
+        return next((axis for axis in ("rule", *self.axes) if axis in self.rows[0]), "")
+
+
+def gather(config: StudyConfig) -> Evidence:
+    """Table and correlations of a study that has run.
+
+    Raises:
+        ValueError: if fewer than three networks came through, or results are missing.
+    """
+    rows = table(config)
+    metrics = metrics_of(rows)
+    cluster = config.cluster
+    correlations = correlate(rows, metrics, TARGET, config.axes, cluster=cluster, given="train_loss")
+    known = all(np.isfinite(row.get(IN_ERROR, np.nan)) for row in rows)
+    samples = [row["test_samples"] for row in rows if np.isfinite(row.get("test_samples", np.nan))]
+    smallest = int(min(samples)) if samples else None
+    evidence = Evidence(
+        rows=rows,
+        axes=config.axes,
+        cluster=cluster,
+        correlations=correlations,
+        in_error=correlate(rows, metrics, IN_ERROR, config.axes, cluster=cluster, test_samples=smallest)
+        if known
+        else {},
+        level=(),
+        selections={
+            family: nested_selection(rows, variants, TARGET, cluster=cluster)
+            for family, variants in config.families.items()
+        },
+        broken=broken(config),
+        costs=costs(config),
+    )
+    others = [name for name in metrics if name != evidence.best and np.isfinite(correlations[name].tau)]
+    return replace(evidence, level=level_with(rows, evidence.best, others, TARGET, cluster=cluster))

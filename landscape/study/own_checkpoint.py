@@ -1,0 +1,108 @@
+"""The user's own checkpoints: a CSV table that says where each lies, which function builds its problem, how it fared.
+
+Columns: path; factory, a function of the user's, FILE.py:FUNCTION (relative to the table) or PACKAGE.MODULE:FUNCTION;
+train_loss and test_loss, means per sample; where known train_accuracy and test_accuracy in [0, 1], test_samples and
+name. Every other column is a hyper-parameter; "rule" colours the figures, "seed" tells repetitions apart.
+
+The function is called with the path and returns a `Problem`: the network with the checkpoint's weights in it, the
+criterion it was trained with, and the training data (part of them, the same for all networks, where that is enough).
+"""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from landscape.checks import require
+from landscape.own_problem import load_problem
+from landscape.problem import Problem
+
+NEEDED = ("path", "factory", "train_loss", "test_loss")
+KNOWN = ("train_accuracy", "test_accuracy", "test_samples")  # where the user has them
+
+
+@dataclass(frozen=True)
+class OwnCheckpoint:
+    """A row of the user's table."""
+
+    folder: Path
+    path: str
+    factory: str
+    chosen: Mapping[str, Any]
+    outcome: Mapping[str, float]
+
+    def prepare(self) -> None:
+        """See that the checkpoint is there."""
+        require(Path(self.path).exists(), f"checkpoint {self.path} does not exist")
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def problem(self, samples: int | None, batch_size: int) -> Problem:  # noqa: ARG002 -- the function batches its data
+        """What the user's function makes of the path."""
+        require(samples is None, "samples belongs to a grid; in a table of checkpoints the factory chooses its data")
+        return load_problem(self.factory, self.path)[0]
+
+    def splits(self, batch_size: int) -> None:
+        """No slices."""
+
+    def columns(self) -> dict[str, Any]:
+        """The row's hyper-parameters and losses."""
+        return {**self.chosen, **self.outcome}
+
+    def settings(self) -> dict[str, Any]:
+        """Where it comes from, and when it was written."""
+        path = Path(self.path)
+        written = path.stat().st_mtime_ns if path.exists() else 0
+        return {"path": self.path, "factory": self.factory, "written": written, **self.columns()}
+
+
+def read_checkpoints(table: str | Path, folder: str | Path) -> dict[str, OwnCheckpoint]:
+    """Name to checkpoint of every row.
+
+    Args:
+        table: the CSV file.
+        folder: where what is found of each is kept, in a sub-folder of its name.
+    Raises:
+        ValueError: if the table is unreadable, a column is missing, a loss is no number, or a name occurs twice.
+    """
+    try:
+        with Path(table).open(newline="") as file:
+            rows = list(csv.DictReader(file, strict=True))
+    except (OSError, ValueError, csv.Error) as error:
+        raise ValueError(f"{table} must be a readable CSV table: {error}") from error
+    require(len(rows) > 0, f"{table} must hold at least one row")
+    missing = [column for column in NEEDED if column not in rows[0]]
+    require(not missing, f"{table} must have the columns {', '.join(NEEDED)}; missing {', '.join(missing)}")
+    members = {}
+    for line, row in enumerate(rows, start=2):
+        require(None not in row and None not in row.values(), f"{table}, line {line}: needs {len(rows[0])} columns")
+        name = row.get("name") or Path(row["path"]).stem
+        require(name not in members, f"{table}, line {line}: the name {name!r} occurs twice; add a column 'name'")
+        members[name] = _member(row, Path(table).parent, Path(folder) / name, f"{table}, line {line}")
+    return members
+
+
+def _member(row: Mapping[str, str], base: Path, folder: Path, where: str) -> OwnCheckpoint:
+    outcome = {}
+    for column in ("train_loss", "test_loss", *KNOWN):
+        if row.get(column):
+            try:
+                outcome[column] = float(row[column])
+            except ValueError as error:
+                raise ValueError(f"{where}: {column} must be a number, got {row[column]!r}") from error
+    require({"train_loss", "test_loss"} <= outcome.keys(), f"{where}: train_loss and test_loss must be numbers")
+    chosen = {key: _value(text) for key, text in row.items() if key not in (*NEEDED, *KNOWN, "name")}
+    source, _, function = row["factory"].rpartition(":")
+    if source.endswith(".py"):
+        source = str((base / source).resolve())
+    return OwnCheckpoint(folder, str((base / row["path"]).resolve()), f"{source}:{function}", chosen, outcome)
+
+
+def _value(text: str) -> Any:
+    """A number where it is one."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text

@@ -1,0 +1,45 @@
+"""Bootstrap samples and permutations of networks, or of clusters of networks that are not independent.
+
+Networks that differ by their seed alone share what their hyper-parameters do: they are drawn, and exchanged, together.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = Sequence[Mapping[str, Any]]
+Codes = NDArray[np.int64]
+
+
+def codes(rows: Rows, columns: Sequence[str]) -> Codes:
+    """A number for each network, the same where all columns agree, (n,); without columns each has its own."""
+    if not columns:
+        return np.arange(len(rows))
+    seen: dict[tuple[Any, ...], int] = {}
+    return np.array([seen.setdefault(tuple(row[column] for column in columns), len(seen)) for row in rows])
+
+
+def bootstrap(clusters: Codes, resamples: int, seed: int) -> NDArray[np.int64]:
+    """How often each network is in each sample of as many clusters as there are, (resamples, n)."""
+    count = clusters.max() + 1
+    drawn = np.random.default_rng(seed).integers(count, size=(resamples, count))
+    times = np.stack([np.bincount(sample, minlength=count) for sample in drawn])
+    return times[:, clusters]
+
+
+def permutations(clusters: Codes, count: int, seed: int) -> Codes:
+    """Orders of the networks in which clusters of one size change places as wholes, (count, n).
+
+    Within a cluster the order is random too. A cluster that no other equals in size keeps its place: nothing says with
+    what it could be exchanged.
+    """
+    random = np.random.default_rng(seed)
+    members = [np.flatnonzero(clusters == cluster) for cluster in range(clusters.max() + 1)]
+    blocks = [np.stack([m for m in members if len(m) == size]) for size in sorted({len(m) for m in members})]
+    orders = np.empty((count, len(clusters)), dtype=np.int64)
+    for order in orders:
+        for block in blocks:  # (clusters of this size, size)
+            order[block] = random.permuted(random.permutation(block), axis=1)
+    return orders

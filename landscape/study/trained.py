@@ -1,0 +1,60 @@
+"""A network that the bundled trainer makes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from landscape.data import load
+from landscape.problem import Problem
+from landscape.results import read_json
+from landscape.study.member import Splits, splits, training_problem
+from landscape.training import TrainConfig, train
+
+OUTCOMES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A member of a grid."""
+
+    run: TrainConfig
+    chosen: Mapping[str, Any] = field(default_factory=dict)  # hyper-parameter column to its value
+
+    @property
+    def folder(self) -> Path:
+        """Of the run; all that is found of the network lies beside its checkpoint."""
+        return Path(self.run.folder)
+
+    def prepare(self) -> None:
+        """Train it, or go on."""
+        train(replace(self.run, progress=False))
+
+    def problem(self, samples: int | None, batch_size: int) -> Problem:
+        """Its training loss, on the labels it was trained on."""
+        return training_problem(self.folder, samples, batch_size)
+
+    def splits(self, batch_size: int) -> Splits:
+        """Training and test data."""
+        return splits(self.folder, batch_size)
+
+    def columns(self) -> dict[str, Any]:
+        """What it was trained with, and its losses."""
+        metadata = read_json(self.folder / "model.json")
+        results = {key: metadata[key] for key in OUTCOMES}
+        trained = {"rule": self.run.optimizer, "label_noise": self.run.label_noise, "seed": self.run.seed}
+        return {**trained, **self.chosen, **results, "test_samples": _test_samples(self.run)}
+
+    def settings(self) -> dict[str, Any]:
+        """The training run's."""
+        return self.run.settings()
+
+
+def _test_samples(run: TrainConfig) -> int:
+    return _size_of_test_set(run.dataset, run.data_path)
+
+
+@cache
+def _size_of_test_set(dataset: str, path: str) -> int:
+    return len(load(dataset, path).test_targets)

@@ -1,0 +1,87 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from landscape.report.evidence import Evidence
+from landscape.report.summary import findings, limits
+from landscape.study import correlate, level_with, nested_selection
+
+AXES = ["rule", "lr", "seed"]
+METRICS = ["lambda_max", "trace", "renyi", "gradient_norm"]
+
+
+def rows(planted: float, seed: int = 0) -> list[dict[str, Any]]:
+    """60 networks: trace and renyi are `planted` times the gap and noise, the others noise."""
+    random = np.random.default_rng(seed)
+    found = []
+    for index in range(60):
+        gap, noise = random.normal(), random.normal(size=5)
+        found.append({
+            "name": f"net{index}", "rule": ("sgd", "sam")[index % 2], "lr": index // 2 % 5, "seed": index // 10,
+            "train_loss": 0.1 + noise[0] ** 2, "test_loss": 0.1 + noise[0] ** 2 + gap, "generalization_gap": gap,
+            "lambda_max": noise[1], "trace": planted * gap + 0.3 * noise[2], "renyi": -planted * gap + noise[3],
+            "gradient_norm": noise[4], "label_noise": 0.2,
+        })  # fmt: skip
+    return found
+
+
+def evidence(table: list[dict[str, Any]], **changes: Any) -> Evidence:
+    found = correlate(table, METRICS, axes=AXES, cluster=AXES[:-1], given="train_loss")
+    best = max(found, key=lambda name: abs(found[name].tau))
+    others = [name for name in METRICS if name != best]
+    level = level_with(table, best, others, cluster=AXES[:-1])
+    settings: dict[str, Any] = {
+        "rows": table, "axes": AXES, "cluster": AXES[:-1], "correlations": found, "in_error": {}, "level": level,
+        "selections": {}, "broken": {}, "costs": {}, **changes,
+    }  # fmt: skip
+    return Evidence(**settings)
+
+
+def test_what_was_planted_is_found_with_its_direction() -> None:
+    said = evidence(rows(1.0))
+    text = " ".join(findings(said))
+    found = said.correlations["trace"]
+    assert said.clear == ["trace", "renyi"]
+    assert "2 of 4 metrics follow the gap" in text
+    assert f"Rising with it: 1 (trace {found.tau:+.2f} [{found.low:+.2f}, {found.high:+.2f}])" in text
+    assert "Falling as it rises: 1 (renyi -" in text
+    assert "60 networks were compared, which differ in rule, lr, seed" in text
+    assert f"the order by trace tells most of the gap's order: K = {found.information:.2f}" in text
+
+
+def test_where_nothing_is_planted_nothing_is_claimed() -> None:
+    said = evidence(rows(0.0))
+    text = " ".join(findings(said))
+    assert said.clear == []
+    assert "None of 4 metrics follows the gap beyond doubt" in text
+    assert "Given the training loss" not in text
+
+
+def test_lambda_max_is_compared_between_networks_alike_but_for_the_rule() -> None:
+    table = rows(1.0)
+    base = {(row["lr"], row["seed"]): row["lambda_max"] for row in table if row["rule"] == "sgd"}
+    own = [row for row in table if row["rule"] == "sam" and (row["lr"], row["seed"]) in base]
+    lower = sum(row["lambda_max"] < base[row["lr"], row["seed"]] for row in own)
+    assert f"(lower in {lower} of {len(own)} pairs)" in findings(evidence(table))[1]
+
+
+def test_limits_name_clusters_twins_choices_and_failures() -> None:
+    table = rows(1.0)
+    table[0]["lambda_max"] = float("nan")
+    selection = nested_selection(table, ["trace", "renyi"], cluster=AXES[:-1])
+    said = evidence(table, broken={"net_x": "train: the loss is nan"}, selections={"a pair": selection})
+    text = " ".join(limits(said))
+    assert "60 networks, 10 settings: the median interval of tau" in text
+    assert "Not finite, and left out for that metric: lambda max on 1 of 60 networks." in text
+    assert "Network net x failed and is in no number here: train: the loss is nan." in text
+    assert "the variant was chosen by nested selection" in text
+    assert "a pair: the variant chosen on half of the settings (trace 100% of the halvings)" in " ".join(findings(said))
+    assert "Every order, layer and radius was fixed" in " ".join(limits(evidence(table)))
+
+
+@pytest.mark.parametrize("twin", [True, False])
+def test_a_metric_that_cannot_be_told_from_the_best_is_named(twin: bool) -> None:
+    table = [{**row, "gradient_norm": row["trace"] ** 3} for row in rows(1.0)] if twin else rows(3.0)
+    text = " ".join(limits(evidence(table)))
+    assert ("that of trace, cannot be told from that of 1 other (gradient norm)" in text) == twin
