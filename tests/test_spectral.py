@@ -92,7 +92,6 @@ def test_frobenius_norm_and_count_of_a_known_spectrum() -> None:
     spectrum = torch.tensor([-3.0, 0.001, 0.01, 0.5, 1, 2], dtype=torch.float64)
     problem = quadratic(symmetric(spectrum))
     norm, count = frobenius_norm(problem), eigenvalues_above(problem)
-    assert trace(problem, density=whole_density(problem)).value.item() == pytest.approx(spectrum.sum().item(), rel=1e-9)
     assert norm.value.item() == pytest.approx(spectrum.norm().item(), rel=1e-9)
     assert count.value.item() == pytest.approx(3)  # above a hundredth of the largest
     assert count.details["above"] == pytest.approx(0.02)
@@ -110,19 +109,17 @@ def test_by_quadrature_both_are_within_their_errors() -> None:
     )
     assert abs(norm.value - spectrum.norm()) < 4 * norm.stderr < spectrum.norm()
     assert abs(count.value - 42) < 4 * count.stderr < 42
-    total = trace(problem, density=density)
-    assert abs(total.value - spectrum.sum()) < 4 * total.stderr < spectrum.sum()
 
 
 def test_with_the_leading_pairs_nothing_of_the_outliers_is_left_to_chance() -> None:
     spectrum = torch.cat([torch.full((95,), 0.5), torch.tensor([3.0, 4, 5, 6, 7])]).double()
     problem = quadratic(symmetric(spectrum))
     density = whole_density(problem, pairs=leading_pairs(problem))
-    for metric, exact in ((trace, spectrum.sum()), (frobenius_norm, spectrum.norm()), (eigenvalues_above, 100)):
+    for metric, exact in ((frobenius_norm, spectrum.norm()), (eigenvalues_above, 100)):
         found = metric(problem, density=density)
         assert found.value.item() == pytest.approx(float(exact), rel=1e-6)
         assert found.stderr < 1e-6
-    assert trace(problem, density=whole_density(problem)).stderr > 1
+    assert frobenius_norm(problem, density=whole_density(problem)).stderr > 0.1
 
 
 def test_weighed_by_the_weights_adams_sum_does_not_see_a_rescaling() -> None:

@@ -45,6 +45,6 @@ SHARED = {
         _density,
         PROBES * STEPS * HESSIAN,
         ("pairs",),
-        ("probes", "steps", "by", "matvecs"),
+        ("probes", "steps", "by"),
     ),
 }

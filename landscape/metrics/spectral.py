@@ -1,8 +1,8 @@
 """Sharpness read off the spectrum of the Hessian, some of it also of the Gauss-Newton matrix.
 
 lambda_max and lambda_max / lambda_5 come from the leading eigenpairs; the Frobenius norm and the number of eigenvalues
-above a threshold from the spectral density, which the Rényi sharpness shares; the trace from it or by products of
-its own.
+above a threshold from the spectral density, which the Rényi sharpness shares; the trace has products of its
+own.
 By layer: `landscape.block_spectra`.
 Source: Keskar et al. 2017, arXiv:1609.04836; Jastrzebski et al. 2020, arXiv:2002.09572 (the ratio); Foret et al. 2021.
 """
@@ -110,28 +110,13 @@ def lambda_max_over_lambda_5(
     return Estimate(value=ratio, stderr=stderr, matvecs=pairs.matvecs)
 
 
-@measured(about=lambda own: 0.0 if own["density"] else GRADIENT + HESSIAN * own["matvecs"])
-def trace(
-    problem: Problem,
-    *,
-    matvecs: int = 60,
-    density: SpectralDensity | None = None,
-    generator: torch.Generator | None = None,
-) -> Estimate:
-    """Trace of the Hessian by XTrace with `matvecs` products, or from the density (others: `landscape.trace`).
+@measured(about=lambda own: GRADIENT + HESSIAN * own["matvecs"])
+def trace(problem: Problem, *, matvecs: int = 60, generator: torch.Generator | None = None) -> Estimate:
+    """Trace of the Hessian by XTrace with `matvecs` products (others: `landscape.trace`).
 
-    Args:
-        problem: the scalar function.
-        matvecs: products, at least 3.
-        density: `whole_density(problem)`, if known already; replaces matvecs.
-        generator: default seed 0.
-    Returns:
-        Estimate; from a density with the standard error over its probes.
+    Not from the shared density: the standard error of its few probes is too small too often.
     """
-    if density is None:
-        return operator_trace(hessian(problem), matvecs=matvecs, generator=generator)
-    sums = problem.size * (density.weights * density.nodes).sum(1)
-    return Estimate(value=sums.mean(), stderr=_error(sums), matvecs=density.matvecs)
+    return operator_trace(hessian(problem), matvecs=matvecs, generator=generator)
 
 
 @measured(about=lambda own: GRADIENT + GAUSS_NEWTON * own["matvecs"])
