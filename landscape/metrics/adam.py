@@ -12,6 +12,7 @@ from landscape.cost import GAUSS_NEWTON, GRADIENT, HESSIAN
 from landscape.curvature import ggn, hessian
 from landscape.isolation import random_source
 from landscape.linalg import diagonal
+from landscape.linalg.student import widening
 from landscape.metrics.measured import measured
 from landscape.metrics.worst_case import exact
 from landscape.problem import Problem
@@ -65,7 +66,7 @@ def adam_sharpness(
     spread = ((GROUPS - 1) / GROUPS * (left_out - left_out.mean()).square().sum()).sqrt()
     return Estimate(
         value=whole - bias,
-        stderr=spread,
+        stderr=spread * widening(GROUPS - 1),
         matvecs=sum(estimate.matvecs for estimate in found),
         details={"bias": float(bias), "negative": float((entries.mean(0) < 0).double().mean())},
     )

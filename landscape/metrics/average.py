@@ -9,10 +9,11 @@ import torch
 from landscape.checks import integer_in, not_negative, one_of, positive
 from landscape.cost import FORWARD
 from landscape.isolation import random_source
+from landscape.linalg.student import calibrated_error
 from landscape.metrics.logits import with_normalized_logits
 from landscape.metrics.measured import measured
 from landscape.problem import Problem
-from landscape.results import Estimate, standard_error
+from landscape.results import Estimate
 from landscape.vectors import normal_like
 
 
@@ -55,4 +56,4 @@ def average_gap(
         z = normal_like(w, source)
         gaps.append((problem.loss(w + rho * scale * z) - loss).double().cpu())
     samples = torch.stack(gaps)
-    return Estimate(value=samples.mean(), stderr=standard_error(samples))
+    return Estimate(value=samples.mean(), stderr=calibrated_error(samples))

@@ -10,10 +10,11 @@ import torch
 from landscape.checks import integer_in, positive, require
 from landscape.cost import FORWARD
 from landscape.isolation import random_source
+from landscape.linalg.student import calibrated_error
 from landscape.metrics.measured import measured
 from landscape.metrics.worst_case import Origin
 from landscape.problem import Problem
-from landscape.results import Estimate, standard_error
+from landscape.results import Estimate
 from landscape.vectors import normal_like, unit
 
 
@@ -41,7 +42,7 @@ def random_corruption(
         z = normal_like(w, source)
         samples.append(torch.stack([problem.loss(w + sigma * z) - loss for sigma in sigmas]).double().cpu())
     rises = torch.stack(samples)  # (draws, sigmas)
-    return Estimate(value=rises.mean(0), stderr=standard_error(rises))
+    return Estimate(value=rises.mean(0), stderr=calibrated_error(rises))
 
 
 @measured(about=lambda own: FORWARD * len(own["rhos"]))

@@ -12,10 +12,11 @@ from landscape.checks import integer_in, one_of, require
 from landscape.cost import GAUSS_NEWTON, GRADIENT, HESSIAN
 from landscape.curvature import fisher, hessian
 from landscape.isolation import random_source
+from landscape.linalg.student import calibrated_error
 from landscape.metrics.measured import measured
 from landscape.metrics.worst_case import exact
 from landscape.problem import Problem
-from landscape.results import Estimate, standard_error
+from landscape.results import Estimate
 from landscape.vectors import flatten, normal_like
 
 
@@ -58,7 +59,7 @@ def relative_flatness(
         samples.append(torch.stack([part.sum() for part, matrix in zip(parts, matrices, strict=True) if matrix]).cpu())
     layers = torch.stack(samples)  # (draws, layers)
     wanted = layers if by else layers.sum(1)
-    return Estimate(value=wanted.mean(0), stderr=standard_error(wanted), matvecs=draws)
+    return Estimate(value=wanted.mean(0), stderr=calibrated_error(wanted), matvecs=draws)
 
 
 def _mixed(weight: Tensor, source: torch.Generator) -> Tensor:

@@ -14,6 +14,7 @@ from landscape.checks import integer_in, one_of, positive
 from landscape.cost import HESSIAN
 from landscape.curvature import hessian, hessian_blocks
 from landscape.isolation import random_source
+from landscape.linalg.student import calibrated_error
 from landscape.metrics.measured import measured
 from landscape.metrics.spectral import quadrature_or_exact
 from landscape.problem import Problem
@@ -78,7 +79,7 @@ def _negative_entropy(density: SpectralDensity, size: int, order: float) -> Esti
         raise ValueError("the Hessian is zero, so that its spectrum has no entropy; check the loss and the data")
     value, influence = _entropy(first, nodes, weights, order)
     count = len(first)
-    stderr = influence.std() / count**0.5 if count > 1 else torch.zeros((), dtype=torch.float64)
+    stderr = calibrated_error(influence) if count > 1 else torch.zeros((), dtype=torch.float64)
     return Estimate(value=-value, stderr=stderr)
 
 

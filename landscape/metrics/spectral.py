@@ -19,11 +19,12 @@ from landscape.curvature import ggn, hessian
 from landscape.isolation import random_source
 from landscape.linalg import spectral_density, top_eigenpairs
 from landscape.linalg import trace as operator_trace
+from landscape.linalg.student import calibrated_error
 from landscape.metrics.measured import measured
 from landscape.metrics.worst_case import Origin, exact
 from landscape.operator import CurvatureOperator
 from landscape.problem import Problem
-from landscape.results import EigenPairs, Estimate, SpectralDensity, standard_error
+from landscape.results import EigenPairs, Estimate, SpectralDensity
 
 PAIRS_COST = 25 * HESSIAN  # of `leading_pairs`, about
 PROBES, STEPS = 3, 14  # of `whole_density`
@@ -196,4 +197,4 @@ def _largest(pairs: EigenPairs) -> Estimate:
 
 def _error(samples: Tensor) -> Tensor:
     """Standard error over probes; 0 for the one row of a dense spectrum."""
-    return standard_error(samples) if len(samples) > 1 else torch.zeros_like(samples[0])
+    return calibrated_error(samples) if len(samples) > 1 else torch.zeros_like(samples[0])
