@@ -1,5 +1,8 @@
 """Steps of the Trainer against the same steps in a plain loop, on a GPT-2 and a BERT of a few hundred weights."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from foreign import importorskip
@@ -13,6 +16,7 @@ from landscape.interop.huggingface import SharpnessAwareTrainer  # noqa: E402
 from landscape.training.rules import friendly_sam, gsam, sam, sam_second_order  # noqa: E402
 from landscape.training.step import SharpnessAware  # noqa: E402
 
+SCRIPTS = Path(__file__).parents[1] / "analysis_scripts" / "examples"
 SAMPLES, LENGTH, VOCABULARY = 5, 6, 11  # in micro-batches of 2, 2 and 1, with unequal numbers of tokens
 
 
@@ -180,3 +184,13 @@ def test_scaled_gradients_are_refused(tmp_path):
     arguments.fp16 = True  # which TrainingArguments themselves want a GPU for
     with pytest.raises(ValueError, match="got fp16; take bf16=True"):
         SharpnessAwareTrainer(model, arguments, rule=sam(0.3))
+
+
+def test_the_example_learns_the_digits(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    import huggingface_sam
+
+    sys.modules.pop("huggingface_sam")
+    training = huggingface_sam.main(20, str(tmp_path), use_cpu=True, disable_tqdm=True)
+    losses = rounded(training.state.log_history)
+    assert losses[-1] < losses[0] < 2.4  # log 10 and what the first weights add
