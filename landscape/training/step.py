@@ -241,7 +241,7 @@ class SharpnessAware(torch.optim.Optimizer):
         return passes[0].loss if callable(closure) else [each.loss for each in passes], finite
 
     def _finish(self, excursion: Excursion, halfway: Halfway, g_adv: Vector, at: Gradient) -> bool:
-        """Put d, clipped, into `.grad`; False, and none there, if a gradient is not finite."""
+        """Put d, clipped, into `.grad`; False if a gradient is not finite."""
         gradients = excursion.gradients
         finite = self._finite(g_adv, "pass 2" if halfway.moved else "pass 1")
         if finite:
@@ -252,8 +252,6 @@ class SharpnessAware(torch.optim.Optimizer):
             if self.max_norm is not None:
                 nn.utils.clip_grad_norm_(gradients.parameters, self.max_norm)
             self.rule_state = state
-        else:
-            gradients.clear()
         self._witness.tell(gradients.scaler, finite, g_adv.device)
         return finite
 
