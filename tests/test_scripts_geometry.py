@@ -64,6 +64,7 @@ def test_the_ellipsoid_rises_as_much_more_as_the_dense_fisher_matrix_says():
     assert rows["euclidean"]["rise"] == pytest.approx(float(plain), rel=1e-2)
     assert rows["fisher"]["rise"] > 1.03 * rows["euclidean"]["rise"]
     assert rows["fisher"]["cosine"] == pytest.approx(1)
+    assert rows["fisher"]["slope"] / rows["euclidean"]["slope"] == pytest.approx(float(best / plain), rel=1e-6)
     for row in rows.values():
         assert row["kl"] == pytest.approx(amount, rel=2e-3)
 
@@ -73,14 +74,16 @@ def test_ratios_are_taken_seed_by_seed():
     rows = [
         {
             "rule": "sgd", "seed": seed, "epoch": 1, "divergence": 0.1, "geometry": name,
-            "rise": rise, "cosine": 0.5, "length": 1.0,
+            "rise": rise, "cosine": 0.5, "length": 1.0, "slope": rise,
         }
         for seed, rises in enumerate(((6.0, 2.0, 3.0), (8.0, 2.0, 1.0)))
         for name, rise in zip(("fisher", "euclidean", "fisher_diagonal"), rises, strict=True)
     ]  # fmt: skip
     assert found["ratios"](rows, "sgd", "euclidean", 0.1, "rise")[1].tolist() == [3, 4]
     config = found["Config"](rules={"sgd": {}}, divergences=(0.1,))
-    assert "3.5 times that of the Euclidean ball after epoch 1" in found["sentence"](rows, config)
+    told = found["sentence"](rows, config)
+    assert "sgd: to first order the ellipsoid's rise is 3.5 and 3.5 times the ball's" in told
+    assert "within 50 %" in told
     assert len(found["draw"](rows, config).axes) == 2
 
 
