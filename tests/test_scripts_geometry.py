@@ -35,18 +35,22 @@ def test_the_sentence_on_components_counts_what_is_lower():
     found = script("components")
     parts = ("block 1", "block 2", "whole")
     rows = [
-        {"model": "vit", "rule": rule, "seed": seed, "lambda_max": dict(zip(parts, values, strict=True))}
+        {
+            "model": "vit", "rule": rule, "seed": seed, "train_accuracy": 0.5,
+            "lambda_max": dict(zip(parts, values, strict=True)),
+        }
         for rule, seed, values in (
             ("sgd", 0, (4.0, 1.0, 8.0)),
             ("sgd", 1, (1.0, 1.0, 2.0)),
             ("sam", 0, (1.0, 9.0, 1.0)),
         )
-    ]
+    ]  # fmt: skip
     assert found["mean_of"](rows, "sgd") == pytest.approx({"block 1": 2, "block 2": 1, "whole": 4})
     told = found["sentence"](rows)
     assert "vit, sgd: the sharpest block is 1" in told
     assert "vit, sam: the sharpest block is 2" in told
     assert "sam is below sgd in 2 of 3 parts, 4 times in the whole" in told
+    assert "training labels given back: sgd 50 %, sam 50 %" in told
     assert len(found["draw"](rows).axes) == 1
 
 
