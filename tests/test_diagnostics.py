@@ -58,6 +58,12 @@ def test_a_rule_without_a_perturbation_at_that_step_has_none(tmp_path):
     assert [row["e_alignment"] is None for row in found] == [False, True, True]
 
 
+def test_a_step_with_several_perturbations_has_none(tmp_path):
+    settings = {"optimizer": "sam", "m_sharpness": 250, "diagnostics_every": 3}
+    (row,) = rows(train(config(tmp_path, epochs=1, **settings)), "diagnostics.jsonl")
+    assert row["e_alignment"] is None
+
+
 @pytest.mark.parametrize("steps", [3, 4, 5])
 def test_no_row_is_lost_or_written_twice(steps, tmp_path, monkeypatch):
     settings = EVERY | {"optimizer": "friendly_sam"}
