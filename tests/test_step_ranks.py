@@ -5,6 +5,7 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
+from served import served
 from step_cases import closure_for, data, network, weights, wrapped
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -122,7 +123,8 @@ def process(rank, folder):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(process, (str(folder),), nprocs=2)
+    served()
+    torch.multiprocessing.start_processes(process, (str(folder),), nprocs=2, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 

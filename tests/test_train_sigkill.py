@@ -1,13 +1,11 @@
 """A training killed at random moments, with all that a step can carry from one to the next."""
 
-import os
 import random
-import sys
-from multiprocessing import get_context
 from pathlib import Path
 from time import sleep
 
 import torch
+from served import served
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from training_cases import BATCH_NORM, CLOCK, config, rows, state
 
@@ -47,10 +45,8 @@ def size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def test_a_training_killed_twenty_times_equals_one_never_killed(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # of the server, which loads torch once for all kills
-    context, source = get_context("forkserver"), random.Random(0)
-    context.set_forkserver_preload(["test_train_sigkill", "pytest"])
+def test_a_training_killed_twenty_times_equals_one_never_killed(tmp_path):
+    context, source = served(), random.Random(0)
     for _ in range(KILLS):
         before = size(tmp_path / "steps")
         process = context.Process(target=run, args=(str(tmp_path), source.choice([-1.0, 0.02])))
