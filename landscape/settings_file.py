@@ -10,11 +10,11 @@ from landscape.checks import require
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, and 5e-4 is a number as in YAML 1.2: in 1.1 it is text."""
+    """The safe loader, and 5e-4 and 1.5e3 are numbers as in YAML 1.2: in 1.1 they are text."""
 
 
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"), list("-+.0123456789")
 )
 
 

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from landscape.data import DATASETS
 from landscape.models import MODELS
+from landscape.settings_file import read_settings
 from landscape.training import TrainConfig, train
 from landscape.training.config import OPTIMIZERS
 from landscape.training.objectives import OBJECTIVES
@@ -112,12 +113,13 @@ def train_command(ctx: click.Context, /, folder: Path, config: Path | None, **se
 def _config(folder: Path, file: Path | None, given: dict[str, Any]) -> TrainConfig:
     if file is None:
         return TrainConfig(folder=folder, **given)
-    base = TrainConfig.from_yaml(file, folder=folder)
+    own = read_settings(file)
     for name, owner in OF.items():
-        if given.get(owner, getattr(base, owner)) == getattr(base, owner):
-            given[name] = getattr(base, name) | given.get(name, {})
-        else:
+        before = own.get(owner, FIELDS[owner].default)
+        if given.get(owner, before) != before:
             given.setdefault(name, {})
+        elif name in given and isinstance(own.get(name), dict):  # what else it may be, from_yaml refuses
+            given[name] = own[name] | given[name]
     return TrainConfig.from_yaml(file, folder=folder, **given)
 
 

@@ -6,6 +6,7 @@ from functools import cache
 import pytest
 import torch
 from cases import make, normal, same, seeded, symmetric
+from served import served
 from torch import distributed
 from torch.utils.data import IterableDataset, TensorDataset
 
@@ -166,7 +167,8 @@ def process(rank, folder):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
-    torch.multiprocessing.spawn(process, (str(folder),), nprocs=2)
+    served()
+    torch.multiprocessing.start_processes(process, (str(folder),), nprocs=2, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 

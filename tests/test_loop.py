@@ -4,7 +4,7 @@ from math import cos, pi
 import pytest
 import torch
 import torch.nn.functional as F
-from training_cases import config, weights
+from training_cases import BATCH_NORM, config, weights
 
 from landscape.data import digits
 from landscape.isolation import random_state_kept
@@ -82,6 +82,18 @@ def test_every_m_images_of_a_batch_have_a_perturbation_of_their_own(tmp_path):
         expected = expected - 0.5 * len(index) / len(order) * part.gradient(start_vector + rho * g / g.norm())
     got = Problem(network, F.cross_entropy, []).vector()
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_averaged_weights_have_the_statistics_of_all_images(tmp_path):
+    """A batch of 200 counts for what it is, beside two of 500."""
+    settings = BATCH_NORM | {"swa_from": 2, "checkpoint_epochs": [2, 3]}
+    folder = train(config(tmp_path, **settings))
+    torch.testing.assert_close(weights(folder), (weights(folder / "epoch-2") + weights(folder / "epoch-3")) / 2)
+    stem = load_checkpoint(folder)[0].stem
+    hidden = stem[0](digits().train_inputs)
+    mean, variance = hidden.mean((0, 2, 3)), hidden.var((0, 2, 3))
+    torch.testing.assert_close(stem[1].running_mean, mean, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(stem[1].running_var, variance, rtol=1e-4, atol=1e-6)
 
 
 def test_evaluate_weighs_batches_by_their_samples():

@@ -1,16 +1,14 @@
 """A walk and an analysis killed at random moments: what they end with, and what they have done twice."""
 
 import json
-import os
 import random
-import sys
 from collections import Counter
-from multiprocessing import get_context
 from pathlib import Path
 from time import sleep
 
 import torch
 from cases import normal
+from served import served
 from torch import nn
 from torch.nn import functional as F
 
@@ -60,15 +58,8 @@ def lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def served(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # of the server, which loads torch once for all kills
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["test_sigkill", "pytest"])
-    return context
-
-
-def test_a_walk_killed_twenty_times_equals_one_never_killed_and_repeats_only_what_was_in_flight(tmp_path, monkeypatch):
-    context, source = served(monkeypatch), random.Random(0)
+def test_a_walk_killed_twenty_times_equals_one_never_killed_and_repeats_only_what_was_in_flight(tmp_path):
+    context, source = served(), random.Random(0)
     log, record = tmp_path / "log", tmp_path / "walk.jsonl"
     for _ in range(KILLS):
         before, kept = len(lines(log)), max(len(lines(record)), 1)
@@ -97,8 +88,8 @@ def test_a_walk_killed_twenty_times_equals_one_never_killed_and_repeats_only_wha
     assert len(lines(record)) == 1 + len(points)
 
 
-def test_an_analysis_killed_at_many_moments_keeps_what_was_done(tmp_path, monkeypatch):
-    context, record = served(monkeypatch), tmp_path / "kept.jsonl"
+def test_an_analysis_killed_at_many_moments_keeps_what_was_done(tmp_path):
+    context, record = served(), tmp_path / "kept.jsonl"
     for more in (1, 3, 4):  # lines of the journal; two begin every run
         before = len(lines(record))
         process = context.Process(target=measure, args=(str(tmp_path),))

@@ -5,6 +5,7 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
+from served import served
 from step_cases import closure_for, data, network, weights, wrapped
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -31,6 +32,10 @@ def halves(step):
     return [(x, y) for x, y in zip(*(part.split(6) for part in data(step)), strict=True)]
 
 
+def shares(step):
+    return [(x, y) for x, y in zip(*(part.split([9, 3]) for part in data(step)), strict=True)]
+
+
 def distributed_step(rule, per_rank):
     model = DistributedDataParallel(network())
     base = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
@@ -41,6 +46,15 @@ def trained(rule, rank, per_rank):
     model, opt = distributed_step(rule, per_rank)
     for step in range(STEPS):
         opt.step(closure_for(model, opt, *halves(step)[rank]))
+    return weights(model)
+
+
+def unequal(rank):
+    """Rank 0 has 9 of the 12 samples."""
+    model, opt = distributed_step(gsam(0.3), per_rank=True)
+    for step in range(STEPS):
+        x, y = shares(step)[rank]
+        opt.step(closure_for(model, opt, x, y), sizes=[len(y)])
     return weights(model)
 
 
@@ -92,6 +106,7 @@ def process(rank, folder):
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     found = {(name, each): trained(rule, rank, each) for name, rule in RULES.items() for each in (False, True)}
     found["two calls"] = in_two_calls(rank)
+    found["unequal"] = unequal(rank)
     found["without gradient"] = without_gradient(rank)
     for each in (False, True):
         for bad_pass in (1, 2):
@@ -108,15 +123,16 @@ def process(rank, folder):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(process, (str(folder),), nprocs=2)
+    served()
+    torch.multiprocessing.start_processes(process, (str(folder),), nprocs=2, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
-def one_process(rule, closures_of):
+def one_process(rule, closures_of, sizes=None):
     model = network()
     opt = wrapped(model, rule)
     for step in range(STEPS):
-        opt.step(closures_of(model, opt, step))
+        opt.step(closures_of(model, opt, step), sizes=sizes)
     return weights(model)
 
 
@@ -137,6 +153,14 @@ def test_an_e_for_each_rank_is_m_sharpness_with_the_ranks_as_parts(found, name):
     tolerance = 1e-9 if name in ("egr", "sam_second_order") else 1e-12
     torch.testing.assert_close(found[0][name, True], expected, rtol=tolerance, atol=tolerance)
     assert name == "egr" or not torch.allclose(found[0][name, True], found[0][name, False])
+
+
+def test_ranks_count_for_the_samples_that_they_have(found):
+    expected = one_process(
+        gsam(0.3), lambda model, opt, step: [closure_for(model, opt, *share) for share in shares(step)], sizes=[9, 3]
+    )
+    assert torch.equal(found[0]["unequal"], found[1]["unequal"])
+    torch.testing.assert_close(found[0]["unequal"], expected, rtol=1e-12, atol=1e-12)
 
 
 def test_two_calls_of_ranks_with_one_e(found):

@@ -58,6 +58,14 @@ def test_another_rule_or_network_starts_without_the_files_settings_of_it(small: 
     assert found["rule_settings"] == {}
 
 
+def test_a_file_may_leave_to_an_option_what_it_lacks(tmp_path: Path) -> None:
+    write_cifar(tmp_path / "cifar")
+    text = "dataset: cifar10\nmodel: wrn\nmodel_settings: {depth: 10, widen: 1, in_channels: 3}\nepochs: 1"
+    (tmp_path / "lacks.yaml").write_text(text)
+    found = train(tmp_path / "run", "--config", tmp_path / "lacks.yaml", "--data-path", tmp_path / "cifar")
+    assert found["data_path"] == str(tmp_path / "cifar")
+
+
 def test_the_example_is_the_papers_setting(tmp_path: Path) -> None:
     run = TrainConfig.from_yaml(EXAMPLE, folder=tmp_path)
     assert (run.dataset, run.model, run.optimizer, run.rule_settings) == ("cifar10", "wrn", "sam", {"rho": 0.05})

@@ -28,6 +28,11 @@ from landscape.training import TrainConfig
         ({"objective": "sharp"}, "objective must be one of 'plain' | 'saf'"),
         ({"objective": "saf", "objective_settings": {"rho": 1}}, "objective_settings must fit 'saf'"),
         ({"objective": "saf", "objective_settings": {"lag": 0}}, "lag must be an integer at least 1, got 0"),
+        (
+            {"objective": "adversarial"},
+            "objective 'adversarial' needs a rule with a second pass, not 'sgd'; take 'sam'",
+        ),
+        ({"objective": "top_samples", "optimizer": "adahessian"}, "needs a rule with a second pass"),
         ({"rule_settings": {"rho": 1}}, "rule_settings must be empty for 'sgd'"),
         ({"lr": 0.0}, "lr must be positive and finite, got 0.0"),
         ({"momentum": 1.0}, "momentum must be in [0, 1), got 1.0"),
@@ -92,7 +97,7 @@ def test_a_yaml_file_is_the_same_as_python(tmp_path):
     assert other == TrainConfig(tmp_path, **settings | {"epochs": 20, "rule_settings": {"rho": 1}})
 
 
-@pytest.mark.parametrize("number", ["5e-4", "5.0e-4", "0.0005", ".5e-3", "5E-04"])
+@pytest.mark.parametrize("number", ["5e-4", "5.0e-4", "0.0005", ".5e-3", "5E-04", "0.00005e1"])
 def test_every_way_to_write_a_number_is_one(number, tmp_path):
     (tmp_path / "run.yaml").write_text(f"folder: here\nweight_decay: {number}\nrule_settings: {{}}")
     assert TrainConfig.from_yaml(tmp_path / "run.yaml").weight_decay == 0.0005

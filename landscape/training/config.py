@@ -22,6 +22,7 @@ from landscape.training.rules import RULES, Rule
 from landscape.training.setting_types import check_types
 
 OPTIMIZERS = ("sgd", *RULES, "adahessian")
+IN_PASS_2 = ("top_samples", "adversarial")  # objectives that change what a rule's further passes see, and no more
 FOUND_BY_THE_TRAINER = {"eigen_sam": "top", "ssam_f": "fisher"}  # the argument that no setting can hold
 
 
@@ -35,7 +36,7 @@ class TrainConfig:
         data_path: folder of its files, for "npz" the file; empty for "digits".
         label_noise: fraction of training labels moved to another class, in [0, 1); the test labels stay clean.
         bootstrap_rounds: how often to train, take the network's own predictions as labels, and train anew from scratch;
-            the earlier networks lie in `teacher` below the folder. 1 is the SAM paper's.
+            all from the same seed; the earlier networks lie in `teacher` below the folder. 1 is the SAM paper's.
         model: a name in `landscape.models.MODELS`.
         model_settings: its arguments.
         optimizer: "sgd", "adahessian", or a name in `landscape.training.rules.RULES` around SGD.
@@ -147,6 +148,10 @@ class TrainConfig:
         require(
             not self.m_sharpness or (self.optimizer in RULES and self.objective == "plain"),
             f"m_sharpness needs a rule and the plain objective, got {self.optimizer!r} and {self.objective!r}",
+        )
+        require(
+            self.optimizer in RULES or self.objective not in IN_PASS_2,
+            f"objective {self.objective!r} needs a rule with a second pass, not {self.optimizer!r}; take 'sam'",
         )
         self.base([torch.zeros(1)])
         self.minimised()

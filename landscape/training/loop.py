@@ -15,14 +15,16 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, update_bn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from landscape.checks import require
 from landscape.data import Images, load
 from landscape.isolation import random_state_kept, training_flags_kept
 from landscape.models import build
+from landscape.problem import Problem
 from landscape.results import versions
 from landscape.training.bootstrap import TEACHER, relabelled
 from landscape.training.checkpoint import save_checkpoint
@@ -167,10 +169,12 @@ class _Run:
         self.saved = monotonic()
 
     def _averaged(self, average: AveragedModel) -> nn.Module:
-        """The averaged network, its batch-norm statistics measured on the training images, not augmented."""
-        torch.manual_seed(_seed(self.config.seed, self.config.epochs))  # dropout
-        update_bn(self.data.train_inputs.split(self.config.batch_size), average)
-        return average.module
+        """The averaged network, its batch-norm statistics those of all training images, not augmented."""
+        network: nn.Module = average.module
+        images, targets = (t.split(self.config.batch_size) for t in (self.data.train_inputs, self.data.train_targets))
+        problem = Problem(network, F.cross_entropy, list(zip(images, targets, strict=True)), batch_norm="recompute")
+        network.load_state_dict(problem.statistics(problem.vector()), strict=False)
+        return network
 
     def _bar(self) -> "tqdm[Any]":
         """A bar over the steps of the whole training."""
