@@ -27,7 +27,7 @@ import landscape as ls
 from landscape.data import Images, digits
 from landscape.models import build
 from landscape.plots import add_caption, plot_seeds, save_figure
-from landscape.plots.style import STYLE, legend_above, look
+from landscape.plots.style import SMALL, STYLE, look
 from landscape.results import read_json, write_json
 from landscape.vectors import Vector, unit
 
@@ -195,8 +195,10 @@ def draw(curves: Arrays, text: str) -> Figure:
             x, values = curves[f"{rule}/step"][0], curves[f"{rule}/{name}"]
             plot_seeds(x, values, ax, label=NAMES[rule], color=colors[rule])
         ax.set(xlabel="step", ylabel=label)
+        ax.locator_params(axis="x", nbins=4)
     axes[1].set_yscale("log")
-    legend_above(axes[1], columns=5)
+    handles = axes[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper center", ncols=5, frameon=False, fontsize=SMALL)
     add_caption(figure, text)
     return figure
 

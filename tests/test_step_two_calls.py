@@ -202,3 +202,22 @@ def test_accumulation_over_both_passes_equals_the_whole_batch():
     parts()
     calls.second_step()
     torch.testing.assert_close(weights(one), weights(two), rtol=1e-12, atol=1e-14)
+
+
+def test_a_loop_that_steps_the_base_by_itself():
+    (one, opt), (two, other) = pair(gsam(0.3))
+    for step in range(3):
+        whole(one, opt, step)
+        w = weights(two)
+        other.direction(lambda step=step: backward(two, step))
+        assert torch.equal(weights(two), w)
+        other.base.step()
+        other.zero_grad()
+    assert torch.equal(weights(one), weights(two))
+    before = weights(two)
+    two[0].bias.register_hook(lambda g: g * float("nan"))
+    with pytest.warns(UserWarning, match="pass 1 is not finite"):
+        other.direction(lambda: backward(two))
+    assert all(p.grad is None for p in two.parameters())
+    other.base.step()
+    assert torch.equal(weights(two), before)

@@ -125,15 +125,21 @@ class SharpnessAware(torch.optim.Optimizer):
         Raises:
             ValueError: without a closure, if sizes do not fit, or if the rule gives no (P,).
         """
-        closures = [closure] if callable(closure) else list(closure or [])
-        _check_closures(closures, sizes)
-        excursion = self._started(scaler)
-        passes = [Passes(each, self.model, excursion.gradients, self._around) for each in closures]
-        with torch.enable_grad():
-            plain = len(passes) == 1 and self._group is None
-            whole = passes[0] if plain else Parts(passes, sizes or [1.0] * len(passes), self._group)
-            self._finish(excursion, *whole.explored(excursion), whole.at)
-        return passes[0].loss if callable(closure) else [each.loss for each in passes]
+        loss, fine = self._directed(closure, sizes, scaler)
+        if fine:
+            self.base.step()
+        return loss
+
+    def direction(self, closure: Closure) -> Any:
+        """`step` without the base's: leaves d in `.grad`, for loops that clip and step by themselves.
+
+            loss = opt.direction(closure)
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            opt.base.step()
+
+        Where a gradient is not finite no `.grad` is left, so that the base finds nothing to do.
+        """
+        return self._directed(closure, None, None)[0]
 
     def first_step(self, zero_grad: bool = True, *, scaler: torch.amp.GradScaler | None = None) -> bool:
         """After the backward pass at w: keep g and w, and move the weights to w + e.
@@ -178,7 +184,8 @@ class SharpnessAware(torch.optim.Optimizer):
         excursion, halfway = self._between.excursion, self._between.halfway
         g_adv = excursion.gradients.read() if halfway.moved else halfway.g
         self.restore()
-        self._finish(excursion, halfway, g_adv, no_more_passes)
+        if self._finish(excursion, halfway, g_adv, no_more_passes):
+            self.base.step()
         self._opt_called = True  # what schedulers look at to see whether a step was made before theirs
         if zero_grad:
             self.zero_grad()
@@ -216,8 +223,25 @@ class SharpnessAware(torch.optim.Optimizer):
         lr = float(self.param_groups[0]["lr"])
         return Excursion(self.rule, self.rule_state, self.model, Gradients(parameters, scaler), layout, lr)
 
-    def _finish(self, excursion: Excursion, halfway: Halfway, g_adv: Vector, at: Gradient) -> None:
-        """The base's step along d, unless a gradient is not finite."""
+    def _directed(
+        self,
+        closure: Closure | Sequence[Closure] | None,
+        sizes: Sequence[float] | None,
+        scaler: torch.amp.GradScaler | None,
+    ) -> tuple[Any, bool]:
+        """What the closures returned in pass 1, and whether d is in `.grad`."""
+        closures = [closure] if callable(closure) else list(closure or [])
+        _check_closures(closures, sizes)
+        excursion = self._started(scaler)
+        passes = [Passes(each, self.model, excursion.gradients, self._around) for each in closures]
+        with torch.enable_grad():
+            plain = len(passes) == 1 and self._group is None
+            whole = passes[0] if plain else Parts(passes, sizes or [1.0] * len(passes), self._group)
+            fine = self._finish(excursion, *whole.explored(excursion), whole.at)
+        return passes[0].loss if callable(closure) else [each.loss for each in passes], fine
+
+    def _finish(self, excursion: Excursion, halfway: Halfway, g_adv: Vector, at: Gradient) -> bool:
+        """Put d, clipped, into `.grad`; False if a gradient is not finite."""
         gradients = excursion.gradients
         fine = self._fine(g_adv, "pass 2" if halfway.moved else "pass 1")
         if fine:
@@ -227,9 +251,9 @@ class SharpnessAware(torch.optim.Optimizer):
             gradients.write(d)
             if self.max_norm is not None:
                 nn.utils.clip_grad_norm_(gradients.parameters, self.max_norm)
-            self.base.step()
             self.rule_state = state
         self._witness.tell(gradients.scaler, fine, g_adv.device)
+        return fine
 
     def _fine(self, gradient: Vector, where: str) -> bool:
         fine = finite(gradient)
@@ -237,7 +261,7 @@ class SharpnessAware(torch.optim.Optimizer):
             self._warned = True
             warnings.warn(
                 f"the gradient of {where} is not finite: step skipped (reported once); lower the learning rate or rho",
-                stacklevel=4,
+                stacklevel=5,
             )
         return fine
 
