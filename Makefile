@@ -19,7 +19,7 @@ bench: $(VENV)/installed
 	$(BIN)/python analysis_scripts/benchmarks/steps.py
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

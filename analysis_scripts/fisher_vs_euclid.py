@@ -28,7 +28,7 @@ from torch.nn import functional as F
 import landscape as ls
 from landscape.data import digits
 from landscape.metrics.balls import ball
-from landscape.plots import save_figure
+from landscape.plots import add_caption, save_figure
 from landscape.plots.style import BLUE, RED, SMALL, STYLE
 from landscape.results import read_json, versions, write_json
 
@@ -174,7 +174,7 @@ def _span(values: Mapping[int, Tensor]) -> str:
 
 def draw(rows: Sequence[Mapping[str, Any]], config: Config) -> Figure:
     """Above the ratio of rises, below the cosine, over epochs; a column a rule."""
-    figure = Figure(figsize=(3.4 * len(config.rules), 4.6), layout="constrained")
+    figure = Figure(figsize=(3.4 * len(config.rules), 5.2), layout="constrained")
     axes = figure.subplots(2, len(config.rules), sharex=True, sharey="row", squeeze=False)
     for (above, below), rule in zip(axes.T, config.rules, strict=True):
         for amount, color in zip(config.divergences, COLOURS, strict=False):
@@ -196,6 +196,7 @@ def draw(rows: Sequence[Mapping[str, Any]], config: Config) -> Figure:
     figure.legend(
         *axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False, fontsize=SMALL
     )
+    add_caption(figure, sentence(rows, config))
     return figure
 
 
