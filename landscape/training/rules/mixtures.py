@@ -26,7 +26,7 @@ def gsam(
         alpha: weight of the gap, at least 0; reference: .4; 0 is SAM.
         rho_min: radius at lr_min; None holds rho constant.
         lr_max: the learning rate at which the radius is rho; needed with rho_min.
-        lr_min: below lr_max.
+        lr_min: below lr_max; at a lower learning rate, in a warm-up, the radius stays at rho_min.
     Raises:
         ValueError: if rho, rho_min or alpha is negative, or rho_min comes without an lr_max above lr_min.
     Source: Zhuang et al. 2022, arXiv:2203.08065.
@@ -47,7 +47,7 @@ def gsam(
     slope = (rho - rho_min) / (lr_max - lr_min)  # type: ignore[operator]
 
     def perturb(_w: Vector, g: Vector, state: State, context: Context) -> tuple[Vector, State]:
-        return unit(g).mul_(rho_min + slope * (context.lr - lr_min)), state
+        return unit(g).mul_(rho_min + slope * max(context.lr - lr_min, 0.0)), state
 
     return Rule("gsam", perturb, lambda g, g_adv, state, _context: (across(g, g_adv), state), context=True)
 
