@@ -7,7 +7,9 @@ import torch
 
 from landscape.cli import main
 from landscape.problem import Problem
+from landscape.study.member import Analysis
 from landscape.study.own_checkpoint import read_checkpoints
+from landscape.study.zoo import StudyConfig, run_study
 
 # what a user writes: the network with the checkpoint's weights, the criterion, the training data
 FACTORY = """
@@ -73,6 +75,24 @@ def test_the_command_takes_the_table(
     kept = json.loads((tmp_path / "runs" / "net3" / "metrics.json").read_text())
     problem = read_checkpoints(table, tmp_path / "runs")["net3"].problem(None, 600)
     assert kept["estimates"]["gradient_norm"]["value"] == pytest.approx(float(problem.gradient().norm()), rel=1e-6)
+
+
+def test_a_factory_that_was_mended_is_tried_again_and_its_old_numbers_are_not_kept(table: Path, tmp_path: Path) -> None:
+    table.write_text("\n".join(table.read_text().splitlines()[:4]))
+    analysis = Analysis(["gradient_norm"], probes=0)
+
+    def norms() -> list[float]:
+        config = StudyConfig(read_checkpoints(table, tmp_path / "runs"), analysis, workers=1)
+        return [row["gradient_norm"] for row in run_study(config, progress=False)]
+
+    factory = tmp_path / "mine.py"
+    factory.write_text(FACTORY.replace("torch.arange(16) % 2", "torch.arange(9) % 2"))
+    with pytest.raises(ValueError, match="no network of the study came through; the first: measure: "):
+        norms()
+    factory.write_text(FACTORY)
+    first = norms()
+    factory.write_text(FACTORY.replace("cross_entropy, data", "cross_entropy, data, parameters=['bias']"))
+    assert all(after < before for before, after in zip(first, norms(), strict=True))
 
 
 @pytest.mark.parametrize(
