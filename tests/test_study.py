@@ -14,7 +14,7 @@ from landscape.report.page import OUTCOMES
 from landscape.results import Slice2D
 from landscape.study import correlate
 from landscape.study.member import Analysis, cut, load_density, measure, training_problem
-from landscape.study.zoo import StudyConfig, broken, grid, run_study, table
+from landscape.study.zoo import StudyConfig, broken, costs, grid, run_study, table
 
 BASE = {"label_noise": 0.2, "model": "mlp", "model_settings": {"hidden": (8,)}, "epochs": 2, "batch_size": 400}
 ANALYSIS = Analysis(
@@ -106,9 +106,11 @@ def test_the_page_stands_alone_and_says_what_the_table_says(study: StudyConfig, 
     assert "What this cannot answer" in page
     assert "{" not in re.sub(r"<(style|script)>.*?</\1>", "", page, flags=re.DOTALL)  # all that is to be filled in is
     assert "m = 100" in page
+    assert "(probes = 2, steps = 8)" in page  # of the density that is kept, from which Rényi sharpness comes
     files = [json.loads((Path(own.folder) / "metrics.json").read_text()) for own in study.members.values()]
     whole = [sum(e["gradient_times"] for e in f["estimates"].values()) + sum(f["shared"].values()) for f in files]
     assert min(f["shared"]["leading eigenpairs"] for f in files) > 0
+    assert {f["shared"]["spectral density that is kept"] for f in files} == {1 + 2 * 2 * 8}  # a graph, two probes
     assert f"{sum(whole) / 4:.0f} gradients of the loss a network" in page
     written = (tmp_path / "metrics.csv").read_text().splitlines()
     assert written[0].split(",") == list(rows[0])
@@ -150,6 +152,8 @@ def test_a_member_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> No
     rows = run_study(config, progress=False)
     assert [row["lr"] for row in rows] == [0.05, 0.1, 0.2]
     assert list(broken(config)) == ["lr1e+30-seed0"]
+    files = [json.loads((own.folder / "metrics.json").read_text()) for own in list(members.values())[:3]]
+    assert costs(config)["shared"] == sum(sum(f["shared"].values()) for f in files) / 3  # of those that came through
     reason = broken(config)["lr1e+30-seed0"]
     assert reason.startswith("train: ")
     assert "loss" in reason

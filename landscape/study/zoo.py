@@ -152,7 +152,9 @@ def costs(config: StudyConfig) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for member in config.members.values():
         path = Path(member.folder) / METRICS_FILE
-        kept = read_json(path) if path.exists() else {"estimates": {}, "shared": {}}
+        if not path.exists():
+            continue
+        kept = read_json(path)
         found.setdefault("shared", []).append(sum(kept["shared"].values()))
         for name, estimate in kept["estimates"].items():
             found.setdefault(name, []).append(estimate["gradient_times"])
