@@ -45,7 +45,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except click.Abort:
-        click.echo("stopped; what is finished is kept, the same command goes on", err=True)
+        click.echo("stopped; the same command goes on from what is kept (analyze keeps with --checkpoint)", err=True)
         sys.exit(130)
     except ValueError as error:
         click.echo(f"landscape: {error}", err=True)
@@ -82,7 +82,7 @@ def analyze_command(
     problem, _ = _source(run, own, samples)
     found = analyze(
         problem,
-        metrics.split(",") if metrics else None,
+        [name.strip() for name in metrics.split(",")] if metrics else None,
         generator=torch.Generator().manual_seed(seed),
         budget=_seconds(settings["budget"]),
         checkpoint=settings["checkpoint"],

@@ -29,15 +29,16 @@ def make_problem(path):
 def table(tmp_path: Path) -> Path:
     """Networks whose gap is a known function of their weights' size, two seeds of each, and one that is not there."""
     (tmp_path / "mine.py").write_text(FACTORY)
-    lines = ["path,factory,lr,seed,train_loss,test_loss"]
+    lines = ["path,factory,lr,seed,train_loss,test_loss,train_accuracy,test_accuracy"]
     for index in range(8):
         torch.manual_seed(index)
         model = torch.nn.Linear(3, 2)
         with torch.no_grad():
             model.weight.mul_(1 + index)
         torch.save(model.state_dict(), tmp_path / f"net{index}.pt")
-        lines.append(f"net{index}.pt,mine.py:make_problem,{0.1 * (1 + index // 2):.1f},{index % 2},0.1,{1 + index}")
-    lines.append("gone.pt,mine.py:make_problem,0.1,2,0.1,0.2")
+        chosen, outcome = f"{0.1 * (1 + index // 2):.1f},{index % 2}", f"0.1,{1 + index},1,0.{9 - index}"
+        lines.append(f"net{index}.pt,mine.py:make_problem,{chosen},{outcome}")
+    lines.append("gone.pt,mine.py:make_problem,0.1,2,0.1,0.2,1,1")
     path = tmp_path / "mine.csv"
     path.write_text("\n".join(lines))
     return path
@@ -48,7 +49,8 @@ def test_a_row_gives_its_problem_and_its_hyper_parameters(table: Path, tmp_path:
     assert list(members) == [*(f"net{index}" for index in range(8)), "gone"]
     third = members["net3"]
     assert third.chosen == {"lr": 0.2, "seed": 1}
-    assert third.columns() == {"lr": 0.2, "seed": 1, "train_loss": 0.1, "test_loss": 4.0}
+    outcome = {"train_loss": 0.1, "test_loss": 4.0, "train_accuracy": 1.0, "test_accuracy": 0.6}
+    assert third.columns() == {"lr": 0.2, "seed": 1, **outcome}
     problem = third.problem(None, 600)
     assert isinstance(problem, Problem)
     weights = torch.load(tmp_path / "net3.pt", weights_only=True)
@@ -70,6 +72,7 @@ def test_the_command_takes_the_table(
     page = (tmp_path / "out" / "report.html").read_text()
     assert f"Network gone failed and is in no number here: train: checkpoint {tmp_path / 'gone.pt'} does not" in page
     assert page.count("<img ") == 4  # tau, scatter, psi, ranks
+    assert "of the gap in error. Chance: 0.5" in page  # nothing is weighted: the size of the test set is not known
     rows = (tmp_path / "out" / "metrics.csv").read_text().splitlines()
     assert len(rows) == 9
     kept = json.loads((tmp_path / "runs" / "net3" / "metrics.json").read_text())

@@ -10,7 +10,9 @@ import torch
 
 from landscape.curvature import hessian
 from landscape.report import report_study
+from landscape.report.evidence import gather
 from landscape.report.page import OUTCOMES
+from landscape.report.summary import limits
 from landscape.results import Slice2D
 from landscape.study import correlate
 from landscape.study.member import Analysis, cut, load_density, measure, training_problem
@@ -106,6 +108,7 @@ def test_the_page_stands_alone_and_says_what_the_table_says(study: StudyConfig, 
     assert "What this cannot answer" in page
     assert "{" not in re.sub(r"<(style|script)>.*?</\1>", "", page, flags=re.DOTALL)  # all that is to be filled in is
     assert "m = 100" in page
+    assert "pairs weighted by what the test set resolves" in page
     assert "(probes = 2, steps = 8)" in page  # of the density that is kept, from which Rényi sharpness comes
     files = [json.loads((Path(own.folder) / "metrics.json").read_text()) for own in study.members.values()]
     whole = [sum(e["gradient_times"] for e in f["estimates"].values()) + sum(f["shared"].values()) for f in files]
@@ -166,6 +169,25 @@ def test_a_member_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> No
     assert written.stat().st_mtime_ns == before
     other = replace(config, analysis=replace(config.analysis, seed=1))
     assert broken(other) == {}  # at other settings it is
+
+
+def test_a_metric_that_few_networks_have_is_named_and_a_study_of_few_is_told(
+    study: StudyConfig, tmp_path: Path
+) -> None:
+    copies = {}
+    for index, (name, member) in enumerate(study.members.items()):
+        folder = shutil.copytree(member.folder, tmp_path / name)
+        kept = json.loads((folder / "metrics.json").read_text())
+        if index < 2:
+            kept["estimates"]["trace"]["value"] = float("nan")
+        (folder / "metrics.json").write_text(json.dumps(kept))
+        copies[name] = replace(member, run=replace(member.run, folder=folder))
+    found = gather(replace(study, members=copies))
+    assert list(found.correlations) == ["lambda_max", "renyi", "m_sharpness"]
+    assert "Finite on too few networks to say anything: trace." in limits(found)
+    two = dict(list(copies.items())[:2])
+    with pytest.raises(ValueError, match="finite on at least 3 networks, got 2 networks and at most 2; see why"):
+        gather(replace(study, members=two))
 
 
 def test_a_study_of_which_nothing_came_through(tmp_path: Path) -> None:
