@@ -175,6 +175,7 @@ def make_problem():
 """
 
 
+@pytest.mark.usefixtures("png_only")
 def test_study_and_report_make_the_same_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tmp_path / "small.json"
     config.write_text(

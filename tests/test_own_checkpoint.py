@@ -59,6 +59,7 @@ def test_a_row_gives_its_problem_and_its_hyper_parameters(table: Path, tmp_path:
         third.problem(10, 600)
 
 
+@pytest.mark.usefixtures("png_only")
 def test_the_command_takes_the_table(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

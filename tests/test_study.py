@@ -93,6 +93,7 @@ def test_a_slice_of_other_settings_is_cut_anew(study: StudyConfig, tmp_path: Pat
     assert not torch.equal(after.norms, before.norms)
 
 
+@pytest.mark.usefixtures("png_only")
 def test_the_page_stands_alone_and_says_what_the_table_says(study: StudyConfig, tmp_path: Path) -> None:
     page = report_study(study, tmp_path, "A small study").read_text()
     assert page.count("data:image/png;base64,") == page.count("<img ") == 10
