@@ -4,6 +4,8 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from time import sleep
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +16,9 @@ from landscape.report.evidence import gather
 from landscape.report.page import OUTCOMES
 from landscape.report.summary import limits
 from landscape.results import Slice2D
-from landscape.study import correlate
+from landscape.study import correlate, zoo
 from landscape.study.member import Analysis, cut, load_density, measure, training_problem
+from landscape.study.own_checkpoint import OwnCheckpoint
 from landscape.study.zoo import StudyConfig, broken, costs, grid, run_study, table
 
 BASE = {"label_noise": 0.2, "model": "mlp", "model_settings": {"hidden": (8,)}, "epochs": 2, "batch_size": 400}
@@ -189,6 +192,29 @@ def test_a_metric_that_few_networks_have_is_named_and_a_study_of_few_is_told(
     two = dict(list(copies.items())[:2])
     with pytest.raises(ValueError, match="finite on at least 3 networks, got 2 networks and at most 2; see why"):
         gather(replace(study, members=two))
+
+
+class Slow(OwnCheckpoint):
+    """A member that takes its time and leaves a mark."""
+
+    def prepare(self) -> None:
+        sleep(0.2)
+        self.folder.mkdir()
+
+
+def test_an_interrupt_does_not_wait_for_all_that_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = zoo._done
+
+    def interrupted(*arguments: Any) -> None:
+        next(done(*arguments))
+        raise KeyboardInterrupt
+
+    losses = {"train_loss": 0.0, "test_loss": 0.0}
+    config = StudyConfig({f"{i}": Slow(tmp_path / f"{i}", "", "", {}, losses) for i in range(20)}, ANALYSIS)
+    monkeypatch.setattr(zoo, "_done", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(config, progress=False)
+    assert 1 <= len(list(tmp_path.iterdir())) < 10  # those in the workers' hands, and in the pipe to them
 
 
 def test_a_study_of_which_nothing_came_through(tmp_path: Path) -> None:
