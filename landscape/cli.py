@@ -79,6 +79,9 @@ def analyze_command(
     run: Path | None, own: str | None, metrics: str | None, samples: int | None, seed: int, **settings: Any
 ) -> None:
     """Sharpness of the checkpoint in RUN, on its own training loss: a table of values, errors and costs."""
+    for file in (settings["csv_file"], settings["json_file"]):
+        if file is not None:
+            writable(file.parent)
     problem, _ = _source(run, own, samples)
     found = analyze(
         problem,

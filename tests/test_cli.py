@@ -199,6 +199,7 @@ def test_study_and_report_make_the_same_page(tmp_path: Path, monkeypatch: pytest
         (["train", "{tmp}/run", "--optimizer", "adam"], "optimizer must be one of"),
         (["train", "{tmp}/run", "--rule-set", "rho"], "settings must be KEY=VALUE, got 'rho'"),
         (["analyze", "{tmp}/nothing"], "model.safetensors"),
+        (["analyze", "{tmp}/run", "--csv", "/dev/null/a.csv"], "the output folder must be writable, got /dev/null"),
         (["slice", "{tmp}/nothing"], "model.safetensors"),
         (["slice"], "one of RUN and --problem is needed, got both or none"),
         (["analyze", "{tmp}", "--problem", "a.py:f"], "one of RUN and --problem is needed, got both or none"),
