@@ -45,7 +45,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except click.Abort:
-        click.echo("stopped; what is finished is kept, the same command goes on", err=True)
+        click.echo("stopped; the same command goes on from what is kept (analyze keeps with --checkpoint)", err=True)
         sys.exit(130)
     except ValueError as error:
         click.echo(f"landscape: {error}", err=True)
@@ -79,10 +79,13 @@ def analyze_command(
     run: Path | None, own: str | None, metrics: str | None, samples: int | None, seed: int, **settings: Any
 ) -> None:
     """Sharpness of the checkpoint in RUN, on its own training loss: a table of values, errors and costs."""
+    for file in (settings["csv_file"], settings["json_file"]):
+        if file is not None:
+            writable(file.parent)
     problem, _ = _source(run, own, samples)
     found = analyze(
         problem,
-        metrics.split(",") if metrics else None,
+        [name.strip() for name in metrics.split(",")] if metrics else None,
         generator=torch.Generator().manual_seed(seed),
         budget=_seconds(settings["budget"]),
         checkpoint=settings["checkpoint"],

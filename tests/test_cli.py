@@ -64,7 +64,7 @@ def test_the_wide_network_of_the_papers_trains_on_files(tmp_path: Path, monkeypa
 def test_analyze_prints_a_table_and_writes_it(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = ["--metrics", "lambda_max,gradient_norm", "--samples", 100, "--checkpoint", tmp_path / "kept.jsonl"]
+    asked = ["--metrics", "lambda_max, gradient_norm", "--samples", 100, "--checkpoint", tmp_path / "kept.jsonl"]
     files = ["--csv", tmp_path / "a.csv", "--json", tmp_path / "a.json"]
     assert run(monkeypatch, "analyze", trained, *asked, *files) == 0
     shown = capsys.readouterr()
@@ -80,6 +80,17 @@ def test_analyze_prints_a_table_and_writes_it(
     assert json.loads((tmp_path / "a.json").read_text())["rows"][0]["value"] == float(rows[0]["value"])
     assert run(monkeypatch, "analyze", trained, *asked) == 0
     assert capsys.readouterr().out.splitlines()[1:3] == lines[1:3]  # from the checkpoint, costs and times included
+
+
+def test_an_interrupt_promises_no_more_than_is_kept(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("landscape.cli.analyze", interrupted)
+    assert run(monkeypatch, "analyze", trained) == 130
+    assert "goes on from what is kept (analyze keeps with --checkpoint)" in capsys.readouterr().err
 
 
 def test_budgets_are_times() -> None:
@@ -164,6 +175,7 @@ def make_problem():
 """
 
 
+@pytest.mark.usefixtures("png_only")
 def test_study_and_report_make_the_same_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tmp_path / "small.json"
     config.write_text(
@@ -187,6 +199,7 @@ def test_study_and_report_make_the_same_page(tmp_path: Path, monkeypatch: pytest
         (["train", "{tmp}/run", "--optimizer", "adam"], "optimizer must be one of"),
         (["train", "{tmp}/run", "--rule-set", "rho"], "settings must be KEY=VALUE, got 'rho'"),
         (["analyze", "{tmp}/nothing"], "model.safetensors"),
+        (["analyze", "{tmp}/run", "--csv", "/dev/null/a.csv"], "the output folder must be writable, got /dev/null"),
         (["slice", "{tmp}/nothing"], "model.safetensors"),
         (["slice"], "one of RUN and --problem is needed, got both or none"),
         (["analyze", "{tmp}", "--problem", "a.py:f"], "one of RUN and --problem is needed, got both or none"),

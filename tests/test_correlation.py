@@ -107,8 +107,10 @@ def test_the_gap_itself_and_a_random_metric() -> None:
     assert np.isnan(by_chance.partial)  # given itself nothing is left
 
 
-def test_the_sign_error_leaves_the_seed_out_where_clusters_do() -> None:
+def test_sign_error_and_mean_psi_leave_the_seed_out_where_clusters_do() -> None:
     table = [{"generalization_gap": 10.0 * lr + seed, "metric": 10.0 * lr - seed, "lr": lr, "seed": seed}
              for lr in range(2) for seed in range(2)]  # fmt: skip
-    assert correlate(table, ["metric"], axes=["lr", "seed"], cluster=["lr"])["metric"].sign_error == 0
-    assert correlate(table, ["metric"], axes=["lr", "seed"])["metric"].sign_error == 1
+    clustered = correlate(table, ["metric"], axes=["lr", "seed"], cluster=["lr"])["metric"]
+    assert (clustered.sign_error, clustered.psi, clustered.psi_mean) == (0, {"lr": 1, "seed": -1}, 1)
+    single = correlate(table, ["metric"], axes=["lr", "seed"])["metric"]
+    assert (single.sign_error, single.psi_mean) == (1, 0)

@@ -105,6 +105,14 @@ def test_the_path_norm_adds_up_all_paths_by_hand() -> None:
     assert path_norm(problem).value.item() == pytest.approx(paths**0.5, rel=1e-12)
 
 
+def test_the_path_norm_squares_a_tied_weight_once() -> None:
+    model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.ReLU(), nn.Linear(3, 3, bias=False)).double()
+    model[2].weight = model[0].weight
+    squares = model[0].weight.detach().square()
+    found = path_norm(Problem(model, F.cross_entropy, [(normal(5, 3), torch.arange(5) % 3)]))
+    assert found.value.item() == pytest.approx((squares @ squares).sum().sqrt().item(), rel=1e-12)
+
+
 def test_the_path_norm_sees_batch_norm_as_the_scale_and_shift_that_it_is() -> None:
     problem = convolutional()
     folded = nn.Sequential(*(layer for i, layer in enumerate(convolutional().model) if i != 1))

@@ -25,10 +25,13 @@ def test_is_that_of_the_dense_kernel(name: str) -> None:
     assert same(everything(problem.model), before)
 
 
-def test_a_singular_kernel_is_capped() -> None:
-    x = normal(1, 3).expand(4, 3)  # four copies of one sample
-    problem = Problem(nn.Linear(3, 2).double(), F.cross_entropy, [(x, torch.arange(4) % 2)])
-    assert ntk_condition_number(problem, samples=4).value.item() == pytest.approx(1 / torch.finfo(torch.float64).eps)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_singular_kernel_is_capped_at_the_parameters_precision(dtype: torch.dtype) -> None:
+    x = normal(1, 3).expand(4, 3).to(dtype)  # four copies of one sample
+    problem = Problem(nn.Linear(3, 2).to(dtype), F.cross_entropy, [(x, torch.arange(4) % 2)])
+    found = ntk_condition_number(problem, samples=4)
+    assert found.value.item() == pytest.approx(1 / torch.finfo(dtype).eps)
+    assert found.details["lambda_min"] < torch.finfo(dtype).eps * found.details["lambda_max"]
 
 
 def test_bad_settings() -> None:

@@ -7,7 +7,9 @@ import torch
 
 from landscape.cli import main
 from landscape.problem import Problem
+from landscape.study.member import Analysis
 from landscape.study.own_checkpoint import read_checkpoints
+from landscape.study.zoo import StudyConfig, run_study
 
 # what a user writes: the network with the checkpoint's weights, the criterion, the training data
 FACTORY = """
@@ -27,15 +29,16 @@ def make_problem(path):
 def table(tmp_path: Path) -> Path:
     """Networks whose gap is a known function of their weights' size, two seeds of each, and one that is not there."""
     (tmp_path / "mine.py").write_text(FACTORY)
-    lines = ["path,factory,lr,seed,train_loss,test_loss"]
+    lines = ["path,factory,lr,seed,train_loss,test_loss,train_accuracy,test_accuracy"]
     for index in range(8):
         torch.manual_seed(index)
         model = torch.nn.Linear(3, 2)
         with torch.no_grad():
             model.weight.mul_(1 + index)
         torch.save(model.state_dict(), tmp_path / f"net{index}.pt")
-        lines.append(f"net{index}.pt,mine.py:make_problem,{0.1 * (1 + index // 2):.1f},{index % 2},0.1,{1 + index}")
-    lines.append("gone.pt,mine.py:make_problem,0.1,2,0.1,0.2")
+        chosen, outcome = f"{0.1 * (1 + index // 2):.1f},{index % 2}", f"0.1,{1 + index},1,0.{9 - index}"
+        lines.append(f"net{index}.pt,mine.py:make_problem,{chosen},{outcome}")
+    lines.append("gone.pt,mine.py:make_problem,0.1,2,0.1,0.2,1,1")
     path = tmp_path / "mine.csv"
     path.write_text("\n".join(lines))
     return path
@@ -46,7 +49,8 @@ def test_a_row_gives_its_problem_and_its_hyper_parameters(table: Path, tmp_path:
     assert list(members) == [*(f"net{index}" for index in range(8)), "gone"]
     third = members["net3"]
     assert third.chosen == {"lr": 0.2, "seed": 1}
-    assert third.columns() == {"lr": 0.2, "seed": 1, "train_loss": 0.1, "test_loss": 4.0}
+    outcome = {"train_loss": 0.1, "test_loss": 4.0, "train_accuracy": 1.0, "test_accuracy": 0.6}
+    assert third.columns() == {"lr": 0.2, "seed": 1, **outcome}
     problem = third.problem(None, 600)
     assert isinstance(problem, Problem)
     weights = torch.load(tmp_path / "net3.pt", weights_only=True)
@@ -55,6 +59,7 @@ def test_a_row_gives_its_problem_and_its_hyper_parameters(table: Path, tmp_path:
         third.problem(10, 600)
 
 
+@pytest.mark.usefixtures("png_only")
 def test_the_command_takes_the_table(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -68,11 +73,30 @@ def test_the_command_takes_the_table(
     page = (tmp_path / "out" / "report.html").read_text()
     assert f"Network gone failed and is in no number here: train: checkpoint {tmp_path / 'gone.pt'} does not" in page
     assert page.count("<img ") == 4  # tau, scatter, psi, ranks
+    assert "of the gap in error. Chance: 0.5" in page  # nothing is weighted: the size of the test set is not known
     rows = (tmp_path / "out" / "metrics.csv").read_text().splitlines()
     assert len(rows) == 9
     kept = json.loads((tmp_path / "runs" / "net3" / "metrics.json").read_text())
     problem = read_checkpoints(table, tmp_path / "runs")["net3"].problem(None, 600)
     assert kept["estimates"]["gradient_norm"]["value"] == pytest.approx(float(problem.gradient().norm()), rel=1e-6)
+
+
+def test_a_factory_that_was_mended_is_tried_again_and_its_old_numbers_are_not_kept(table: Path, tmp_path: Path) -> None:
+    table.write_text("\n".join(table.read_text().splitlines()[:4]))
+    analysis = Analysis(["gradient_norm"], probes=0)
+
+    def norms() -> list[float]:
+        config = StudyConfig(read_checkpoints(table, tmp_path / "runs"), analysis, workers=1)
+        return [row["gradient_norm"] for row in run_study(config, progress=False)]
+
+    factory = tmp_path / "mine.py"
+    factory.write_text(FACTORY.replace("torch.arange(16) % 2", "torch.arange(9) % 2"))
+    with pytest.raises(ValueError, match="no network of the study came through; the first: measure: "):
+        norms()
+    factory.write_text(FACTORY)
+    first = norms()
+    factory.write_text(FACTORY.replace("cross_entropy, data", "cross_entropy, data, parameters=['bias']"))
+    assert all(after < before for before, after in zip(first, norms(), strict=True))
 
 
 @pytest.mark.parametrize(

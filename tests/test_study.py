@@ -4,17 +4,22 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from time import sleep
+from typing import Any
 
 import pytest
 import torch
 
 from landscape.curvature import hessian
 from landscape.report import report_study
+from landscape.report.evidence import gather
 from landscape.report.page import OUTCOMES
+from landscape.report.summary import limits
 from landscape.results import Slice2D
-from landscape.study import correlate
+from landscape.study import correlate, zoo
 from landscape.study.member import Analysis, cut, load_density, measure, training_problem
-from landscape.study.zoo import StudyConfig, broken, grid, run_study, table
+from landscape.study.own_checkpoint import OwnCheckpoint
+from landscape.study.zoo import StudyConfig, broken, costs, grid, run_study, table
 
 BASE = {"label_noise": 0.2, "model": "mlp", "model_settings": {"hidden": (8,)}, "epochs": 2, "batch_size": 400}
 ANALYSIS = Analysis(
@@ -91,6 +96,7 @@ def test_a_slice_of_other_settings_is_cut_anew(study: StudyConfig, tmp_path: Pat
     assert not torch.equal(after.norms, before.norms)
 
 
+@pytest.mark.usefixtures("png_only")
 def test_the_page_stands_alone_and_says_what_the_table_says(study: StudyConfig, tmp_path: Path) -> None:
     page = report_study(study, tmp_path, "A small study").read_text()
     assert page.count("data:image/png;base64,") == page.count("<img ") == 10
@@ -106,9 +112,12 @@ def test_the_page_stands_alone_and_says_what_the_table_says(study: StudyConfig, 
     assert "What this cannot answer" in page
     assert "{" not in re.sub(r"<(style|script)>.*?</\1>", "", page, flags=re.DOTALL)  # all that is to be filled in is
     assert "m = 100" in page
+    assert "pairs weighted by what the test set resolves" in page
+    assert "(probes = 2, steps = 8)" in page  # of the density that is kept, from which Rényi sharpness comes
     files = [json.loads((Path(own.folder) / "metrics.json").read_text()) for own in study.members.values()]
     whole = [sum(e["gradient_times"] for e in f["estimates"].values()) + sum(f["shared"].values()) for f in files]
     assert min(f["shared"]["leading eigenpairs"] for f in files) > 0
+    assert {f["shared"]["spectral density that is kept"] for f in files} == {1 + 2 * 2 * 8}  # a graph, two probes
     assert f"{sum(whole) / 4:.0f} gradients of the loss a network" in page
     written = (tmp_path / "metrics.csv").read_text().splitlines()
     assert written[0].split(",") == list(rows[0])
@@ -150,6 +159,8 @@ def test_a_member_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> No
     rows = run_study(config, progress=False)
     assert [row["lr"] for row in rows] == [0.05, 0.1, 0.2]
     assert list(broken(config)) == ["lr1e+30-seed0"]
+    files = [json.loads((own.folder / "metrics.json").read_text()) for own in list(members.values())[:3]]
+    assert costs(config)["shared"] == sum(sum(f["shared"].values()) for f in files) / 3  # of those that came through
     reason = broken(config)["lr1e+30-seed0"]
     assert reason.startswith("train: ")
     assert "loss" in reason
@@ -162,6 +173,48 @@ def test_a_member_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> No
     assert written.stat().st_mtime_ns == before
     other = replace(config, analysis=replace(config.analysis, seed=1))
     assert broken(other) == {}  # at other settings it is
+
+
+def test_a_metric_that_few_networks_have_is_named_and_a_study_of_few_is_told(
+    study: StudyConfig, tmp_path: Path
+) -> None:
+    copies = {}
+    for index, (name, member) in enumerate(study.members.items()):
+        folder = shutil.copytree(member.folder, tmp_path / name)
+        kept = json.loads((folder / "metrics.json").read_text())
+        if index < 2:
+            kept["estimates"]["trace"]["value"] = float("nan")
+        (folder / "metrics.json").write_text(json.dumps(kept))
+        copies[name] = replace(member, run=replace(member.run, folder=folder))
+    found = gather(replace(study, members=copies))
+    assert list(found.correlations) == ["lambda_max", "renyi", "m_sharpness"]
+    assert "Finite on too few networks to say anything: trace." in limits(found)
+    two = dict(list(copies.items())[:2])
+    with pytest.raises(ValueError, match="finite on at least 3 networks, got 2 networks and at most 2; see why"):
+        gather(replace(study, members=two))
+
+
+class Slow(OwnCheckpoint):
+    """A member that takes its time and leaves a mark."""
+
+    def prepare(self) -> None:
+        sleep(0.2)
+        self.folder.mkdir()
+
+
+def test_an_interrupt_does_not_wait_for_all_that_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = zoo._done
+
+    def interrupted(*arguments: Any) -> None:
+        next(done(*arguments))
+        raise KeyboardInterrupt
+
+    losses = {"train_loss": 0.0, "test_loss": 0.0}
+    config = StudyConfig({f"{i}": Slow(tmp_path / f"{i}", "", "", {}, losses) for i in range(20)}, ANALYSIS)
+    monkeypatch.setattr(zoo, "_done", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(config, progress=False)
+    assert 1 <= len(list(tmp_path.iterdir())) < 10  # those in the workers' hands, and in the pipe to them
 
 
 def test_a_study_of_which_nothing_came_through(tmp_path: Path) -> None:

@@ -66,6 +66,11 @@ def test_lambda_max_is_compared_between_networks_alike_but_for_the_rule() -> Non
     assert f"(lower in {lower} of {len(own)} pairs)" in findings(evidence(table))[1]
 
 
+def test_a_rule_that_shares_no_setting_with_the_baseline_is_not_compared() -> None:
+    table = [{**row, "lr": row["lr"] + 10 * (row["rule"] == "sam")} for row in rows(1.0)]
+    assert not [text for text in findings(evidence(table)) if "lambda max averages" in text or "nan" in text]
+
+
 def test_limits_name_clusters_twins_choices_and_failures() -> None:
     table = rows(1.0)
     table[0]["lambda_max"] = float("nan")

@@ -38,7 +38,9 @@ def path_norm(problem: Problem, *, generator: torch.Generator | None = None) -> 
     squared = copy.deepcopy(problem.model).double().eval()
     with torch.no_grad():
         for name, module in squared.named_modules():
-            _square(name, module)
+            _fold(name, module)
+        for p in squared.parameters():  # a tied one once
+            p.square_()
         inputs = first_samples(problem, 1).pairs()[0][0]
         require(
             isinstance(inputs, Tensor) and inputs.is_floating_point(),
@@ -48,12 +50,13 @@ def path_norm(problem: Problem, *, generator: torch.Generator | None = None) -> 
     return exact(float(outputs.sum().sqrt()))
 
 
-def _square(name: str, module: nn.Module) -> None:
+def _fold(name: str, module: nn.Module) -> None:
+    """Make scale and shift of a batch norm its parameters; refuse what the path norm is not defined for."""
     own = dict(module.named_parameters(recurse=False))
     if isinstance(module, _BatchNorm) and module.running_mean is not None and module.running_var is not None:
         scale = own.get("weight", 1.0) * (module.running_var + module.eps).rsqrt()
         shift = own.get("bias", 0.0) - scale * module.running_mean
-        module.weight, module.bias = nn.Parameter(scale.square()), nn.Parameter(shift.square())
+        module.weight, module.bias = nn.Parameter(scale), nn.Parameter(shift)
         module.running_mean.zero_()
         module.running_var.fill_(1 - module.eps)
         return
@@ -61,5 +64,3 @@ def _square(name: str, module: nn.Module) -> None:
         not own or isinstance(module, nn.Linear | _ConvNd),
         f"the path norm needs linear layers, convolutions and batch norms only, got {type(module).__name__} {name!r}",
     )
-    for p in own.values():
-        p.square_()

@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any
 
 import numpy as np
 
+from landscape.checks import require
 from landscape.study import Correlation, NestedSelection, correlate, level_with, nested_selection
 from landscape.study.zoo import StudyConfig, broken, costs, metrics_of, table
 
 TARGET, IN_ERROR = "generalization_gap", "accuracy_gap"
 SURE = 0.05  # of a corrected p
+FEWEST = 3  # networks of a correlation
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -27,6 +30,8 @@ class Evidence:
     selections: Mapping[str, NestedSelection]  # family -> its best variant, chosen on other networks
     broken: Mapping[str, str]  # network that failed -> why
     costs: Mapping[str, float]  # metric, or "shared" -> gradient-times a network
+    test_samples: int | None = None  # of the smallest test set, which weighs the pairs of the sign error
+    rare: Sequence[str] = ()  # metrics that too few networks have
 
     @property
     def best(self) -> str:
@@ -59,7 +64,13 @@ def gather(config: StudyConfig) -> Evidence:
         ValueError: if fewer than three networks came through, or results are missing.
     """
     rows = table(config)
-    metrics = metrics_of(rows)
+    finite = {name: sum(isfinite(row[name]) for row in rows) for name in metrics_of(rows)}
+    metrics = [name for name, count in finite.items() if count >= FEWEST]
+    require(
+        len(metrics) > 0,
+        f"a metric must be finite on at least {FEWEST} networks, got {len(rows)} networks and at most "
+        f"{max(finite.values(), default=0)}; see why the others failed in broken.json, or add networks",
+    )
     cluster = config.cluster
     correlations = correlate(rows, metrics, TARGET, config.axes, cluster=cluster, given="train_loss")
     known = all(np.isfinite(row.get(IN_ERROR, np.nan)) for row in rows)
@@ -80,6 +91,8 @@ def gather(config: StudyConfig) -> Evidence:
         },
         broken=broken(config),
         costs=costs(config),
+        test_samples=smallest,
+        rare=[name for name in finite if name not in metrics],
     )
     others = [name for name in metrics if name != evidence.best and np.isfinite(correlations[name].tau)]
     return replace(evidence, level=level_with(rows, evidence.best, others, TARGET, cluster=cluster))

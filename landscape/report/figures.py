@@ -166,7 +166,7 @@ def _scatter(evidence: Evidence) -> Drawn:
 def _psi(evidence: Evidence) -> Drawn:
     caption = (
         "Kendall's tau among networks that agree in every setting but one, averaged over these groups; the last column "
-        "is the mean over the settings. Hatched: no two networks differ in that setting alone."
+        "is the mean over the settings but the seed. Hatched: no two networks differ in that setting alone."
     )
     return "psi", "Along one setting at a time", caption, _figure_of(plot_psi(evidence.correlations))
 

@@ -10,7 +10,7 @@ from landscape.report.figures import study_figures
 from landscape.report.page import Page, write_page, write_table
 from landscape.report.summary import findings, limits
 from landscape.results import read_json, write_json
-from landscape.study.member import METRICS_FILE
+from landscape.study.member import METRICS_FILE, Analysis
 from landscape.study.zoo import StudyConfig, seconds
 
 
@@ -36,7 +36,7 @@ def report_study(config: StudyConfig, out: Path, title: str) -> Path:
         limits=limits(evidence),
         evidence=evidence,
         figures=figures,
-        settings=config.analysis.settings,
+        settings=_settings(config.analysis),
         facts=_facts(config, evidence, versions),
     )
     return write_page(page, out / "report.html")
@@ -62,6 +62,14 @@ def _correlation_rows(evidence: Evidence) -> list[dict[str, Any]]:
             psi = {f"psi_{axis}": value for axis, value in found.psi.items()}
             lines.append({"metric": name, "target": target, **plain, **psi})
     return lines
+
+
+def _settings(analysis: Analysis) -> dict[str, dict[str, Any]]:
+    """Metric to its settings; Rényi sharpness is read off the density that is kept."""
+    settings = {name: dict(own) for name, own in analysis.settings.items()}
+    if analysis.probes:
+        settings["renyi"] = {**settings.get("renyi", {}), "probes": analysis.probes, "steps": analysis.steps}
+    return settings
 
 
 def _manifest(config: StudyConfig, evidence: Evidence, versions: dict[str, str]) -> dict[str, Any]:

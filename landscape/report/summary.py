@@ -79,6 +79,8 @@ def limits(evidence: Evidence) -> list[str]:
     if lacking:
         parts = ", ".join(f"{words(name)} on {missing}" for name, missing in lacking.items())
         sentences.append(f"Not finite, and left out for that metric: {parts} of {len(rows)} networks.")
+    if evidence.rare:
+        sentences.append(f"Finite on too few networks to say anything: {_list(evidence.rare)}.")
     for name, reason in evidence.broken.items():
         sentences.append(f"Network {words(name)} failed and is in no number here: {reason}.")
     return sentences
@@ -140,7 +142,8 @@ def _against_baseline(evidence: Evidence) -> list[str]:
     for rule in dict.fromkeys(row["rule"] for row in evidence.rows if row["rule"] != BASELINE):
         own = {key: value for key, value in by_setting(rule).items() if key in base}
         lower = sum(value < base[key] for key, value in own.items())
-        parts.append(f"{words(rule)} {_mean(own.values()):.3g} (lower in {lower} of {len(own)} pairs)")
+        if own:
+            parts.append(f"{words(rule)} {_mean(own.values()):.3g} (lower in {lower} of {len(own)} pairs)")
     if not parts:
         return []
     return [f"lambda max averages {_mean(base.values()):.3g} for {BASELINE}; all else equal, {', '.join(parts)}."]
@@ -186,4 +189,4 @@ def _extreme(rows: Sequence[Mapping[str, Any]], key: str, choose: Any) -> str:
 
 def _mean(values: Iterable[float]) -> float:
     numbers = list(values)
-    return sum(numbers) / len(numbers) if numbers else float("nan")
+    return sum(numbers) / len(numbers)

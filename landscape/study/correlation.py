@@ -31,7 +31,7 @@ class Correlation:
     low: float  # 95 % interval, bootstrap over clusters of networks
     high: float
     psi: Mapping[str, float]  # hyper-parameter axis -> granulated tau; NaN where no two networks differ in it alone
-    psi_mean: float  # over the axes that have one
+    psi_mean: float  # over the axes that have one; not over the seed, where `cluster` leaves it out
     count: int  # networks with both numbers finite
     clusters: int  # what the bootstrap draws; as many as networks where each is taken for independent
     information: float  # K: conditional mutual information over any two axes
@@ -133,7 +133,8 @@ def _explained(x: Array, sample: _Sample, changed: Sequence[int], test_samples: 
     s, y = signs(x[known]), sample.y[known]
     axes = {name: axis[known] for name, axis in sample.axes.items()}
     psi = {name: _granulated(s, signs(y), [axes[other] for other in axes if other != name]) for name in axes}
-    defined = [value for value in psi.values() if np.isfinite(value)]
+    values = list(psi.values())
+    defined = [values[axis] for axis in changed if np.isfinite(values[axis])]
     return {
         "psi": psi,
         "psi_mean": float(np.mean(defined)) if defined else NONE,

@@ -19,6 +19,7 @@ from landscape.checks import require
 from landscape.curvature import hessian
 from landscape.data import Images, load
 from landscape.linalg import spectral_density
+from landscape.metrics.measured import priced
 from landscape.problem import Problem
 from landscape.results import Slice1D, Slice2D, SliceBand, SpectralDensity, read_json, versions, write_json
 from landscape.slices import random_directions, slice_1d, slice_2d
@@ -128,13 +129,13 @@ def measure(member: Member, analysis: Analysis) -> None:
     problem = member.problem(analysis.samples, analysis.batch_size)
     generator = torch.Generator().manual_seed(analysis.seed)
     settings = {name: dict(values) for name, values in analysis.settings.items()}
+    shared: dict[str, float] = {}
     if analysis.probes:
-        density = spectral_density(
-            hessian(problem), probes=analysis.probes, steps=analysis.steps, check=0, generator=generator
-        )
-        density.save(folder / DENSITY, seed=analysis.seed)
+        density = priced(problem, lambda: _density(problem, analysis, generator))
+        density.answer.save(folder / DENSITY, seed=analysis.seed)
+        shared["spectral density that is kept"] = density.gradient_times
         if analysis.metrics is None or "renyi" in analysis.metrics:
-            settings["renyi"] = {"density": density, **settings.get("renyi", {})}
+            settings["renyi"] = {"density": density.answer, **settings.get("renyi", {})}
     estimates = analyze(problem, analysis.metrics, settings=settings, generator=generator, progress=False)
     found = {
         name: {
@@ -146,7 +147,7 @@ def measure(member: Member, analysis: Analysis) -> None:
         }
         for name, estimate in estimates.items()
     }
-    shared = {what: cost.gradient_times for what, cost in estimates.shared.items()}
+    shared |= {what: cost.gradient_times for what, cost in estimates.shared.items()}
     facts = {"parameters": problem.size, "seconds": perf_counter() - began, "versions": versions()}
     kept = {"asked": asked, "estimates": found, "shared": shared, "left_out": estimates.left_out}
     write_json(done, {**kept, **facts})
@@ -187,6 +188,12 @@ def row(name: str, member: Member) -> dict[str, Any]:
 def load_density(folder: Path) -> SpectralDensity:
     """The Hessian's spectral density that `measure` kept."""
     return SpectralDensity.load(folder / DENSITY)
+
+
+def _density(problem: Problem, analysis: Analysis, generator: torch.Generator) -> SpectralDensity:
+    return spectral_density(
+        hessian(problem), probes=analysis.probes, steps=analysis.steps, check=0, generator=generator
+    )
 
 
 def _asked(member: Member, analysis: Analysis) -> dict[str, Any]:

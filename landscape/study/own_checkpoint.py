@@ -11,6 +11,7 @@ criterion it was trained with, and the training data (part of them, the same for
 import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,11 @@ class OwnCheckpoint:
         return {**self.chosen, **self.outcome}
 
     def settings(self) -> dict[str, Any]:
-        """Where it comes from, and when it was written."""
-        path = Path(self.path)
+        """Where it comes from, when it was written, and the factory's code: after a change it is measured anew."""
+        path, script = Path(self.path), Path(self.factory.rpartition(":")[0])
         written = path.stat().st_mtime_ns if path.exists() else 0
-        return {"path": self.path, "factory": self.factory, "written": written, **self.columns()}
+        code = sha256(script.read_bytes()).hexdigest()[:16] if script.is_file() else ""
+        return {"path": self.path, "factory": self.factory, "written": written, "code": code, **self.columns()}
 
 
 def read_checkpoints(table: str | Path, folder: str | Path) -> dict[str, OwnCheckpoint]:

@@ -5,6 +5,7 @@ member that fails (its loss diverged, say) is written down with the reason, and 
 """
 
 import re
+import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -152,7 +153,9 @@ def costs(config: StudyConfig) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for member in config.members.values():
         path = Path(member.folder) / METRICS_FILE
-        kept = read_json(path) if path.exists() else {"estimates": {}, "shared": {}}
+        if not path.exists():
+            continue
+        kept = read_json(path)
         found.setdefault("shared", []).append(sum(kept["shared"].values()))
         for name, estimate in kept["estimates"].items():
             found.setdefault(name, []).append(estimate["gradient_times"])
@@ -163,8 +166,11 @@ def costs(config: StudyConfig) -> dict[str, float]:
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor | None]:
     """Processes of one thread each; for one worker none, but this process with one thread meanwhile."""
     if workers > 1:
-        with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), _alone)
+        try:
             yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)  # else an interrupt would wait for all networks that are left
         return
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -172,6 +178,12 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor | None]:
         yield None
     finally:
         torch.set_num_threads(threads)
+
+
+def _alone() -> None:
+    """In a worker: one thread, and Ctrl-C ends it at once, since every file is written in one rename."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _done(config: StudyConfig, stage: str, pool: ProcessPoolExecutor | None) -> Iterator[None]:
