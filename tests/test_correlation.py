@@ -107,6 +107,18 @@ def test_the_gap_itself_and_a_random_metric() -> None:
     assert np.isnan(by_chance.partial)  # given itself nothing is left
 
 
+def test_an_interval_is_not_known_where_many_resamples_are_undefined() -> None:
+    random = np.random.default_rng(0)
+    order = [*range(10), 11, 10]  # one cluster of six alone tells the gap's order from the given column's
+    table = [
+        {"metric": random.normal(), "generalization_gap": float(gap), "given": float(i), "cell": i // 2}
+        for i, gap in enumerate(order)
+    ]
+    found = correlate(table, ["metric"], cluster=["cell"], given="given")["metric"]
+    assert np.isfinite([found.tau, found.low, found.high, found.partial]).all()
+    assert np.isnan([found.partial_low, found.partial_high]).all()  # 33 % of the resamples lack that cluster
+
+
 def test_sign_error_and_mean_psi_leave_the_seed_out_where_clusters_do() -> None:
     table = [{"generalization_gap": 10.0 * lr + seed, "metric": 10.0 * lr - seed, "lr": lr, "seed": seed}
              for lr in range(2) for seed in range(2)]  # fmt: skip

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,17 @@ def test_what_was_planted_is_found_with_its_direction() -> None:
     assert "Falling as it rises: 1 (renyi -" in text
     assert "60 networks were compared, which differ in rule, lr, seed" in text
     assert f"the order by trace tells most of the gap's order: K = {found.information:.2f}" in text
+
+
+def test_what_the_training_loss_leaves_open_is_said() -> None:
+    whole = evidence(rows(1.0))
+    name = whole.clear[0]
+    known = f"Given the training loss, {len(whole.clear)} of these {len(whole.clear)} keep"
+    assert known in " ".join(findings(whole))
+    open_one = replace(whole.correlations[name], partial_low=float("nan"), partial_high=float("nan"))
+    text = " ".join(findings(replace(whole, correlations={**whole.correlations, name: open_one})))
+    assert f"Given the training loss, {len(whole.clear) - 1} of these {len(whole.clear)} keep" in text
+    assert "for 1 the networks leave it open" in text
 
 
 def test_where_nothing_is_planted_nothing_is_claimed() -> None:

@@ -1,7 +1,7 @@
 """The study in words: what was found, with its uncertainty, and what the networks at hand cannot tell."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from math import isfinite
+from math import isfinite, isnan
 from typing import Any
 
 from landscape.plots.style import words
@@ -26,11 +26,7 @@ def findings(evidence: Evidence) -> list[str]:
     sentences.append(_following(evidence))
     clear = evidence.clear
     if clear:
-        kept = [name for name in clear if correlations[name].partial_low > 0 or correlations[name].partial_high < 0]
-        sentences.append(
-            f"Given the training loss, {len(kept)} of these {len(clear)} keep a rank correlation with the gap whose "
-            f"interval leaves out 0{_named(kept, lambda name: _partial(correlations[name]))}."
-        )
+        sentences.append(_given_training_loss(evidence))
         sentences += _across_settings(evidence)
     for family, found in evidence.selections.items():
         chosen = ", ".join(f"{words(name)} {share:.0%}" for name, share in list(found.chosen.items())[:SHOWN])
@@ -164,6 +160,18 @@ def _level(evidence: Evidence) -> str:
 
 def _tau(found: Correlation) -> str:
     return f"{found.tau:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+
+
+def _given_training_loss(evidence: Evidence) -> str:
+    """Which of the metrics that follow the gap do so beyond what the training loss tells."""
+    correlations, clear = evidence.correlations, evidence.clear
+    kept = [name for name in clear if correlations[name].partial_low > 0 or correlations[name].partial_high < 0]
+    unknown = sum(isnan(correlations[name].partial_low) for name in clear)
+    left = f"; for {unknown} the networks leave it open, so closely gap and training loss are tied" if unknown else ""
+    return (
+        f"Given the training loss, {len(kept)} of these {len(clear)} keep a rank correlation with the gap whose "
+        f"interval leaves out 0{_named(kept, lambda name: _partial(correlations[name]))}{left}."
+    )
 
 
 def _partial(found: Correlation) -> str:

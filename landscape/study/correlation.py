@@ -37,7 +37,7 @@ class Correlation:
     information: float  # K: conditional mutual information over any two axes
     sign_error: float  # robust: in the worst change of one hyper-parameter; 0.5 is chance
     partial: float  # Spearman's correlation given another column
-    partial_low: float
+    partial_low: float  # NaN, as partial_high, where the networks leave it open
     partial_high: float
     p: float  # permutation test of tau
     p_corrected: float  # for all metrics of the call
@@ -165,8 +165,8 @@ def _granulated(s: Signs, t: Signs, others: Sequence[Codes]) -> float:
 
 
 def interval(draws: Array) -> tuple[float, float]:
-    """The middle 95 % of the draws that are defined; NaN where none is."""
-    if not np.isfinite(draws).any():
+    """The middle 95 % of the draws; NaN where more than 5 % are undefined: the others are a choice among them."""
+    if np.isfinite(draws).mean() < 0.95:
         return NONE, NONE
     low, high = np.nanpercentile(draws, [2.5, 97.5])
     return float(low), float(high)
