@@ -14,7 +14,7 @@ from landscape.checks import integer_in, one_of, positive
 from landscape.cost import HESSIAN
 from landscape.curvature import hessian, hessian_blocks
 from landscape.isolation import random_source
-from landscape.linalg.student import calibrated_error
+from landscape.linalg.probe_error import probe_error
 from landscape.metrics.measured import measured
 from landscape.metrics.spectral import quadrature_or_exact
 from landscape.problem import Problem
@@ -73,24 +73,21 @@ def renyi(
 
 
 def _negative_entropy(density: SpectralDensity, size: int, order: float) -> Estimate:
-    nodes, weights = density.nodes.abs(), density.weights
-    first = size * (weights * nodes).sum(1)  # tr|H| by each probe
-    if not bool(first.mean() > 0):
+    nodes, weights = density.nodes.abs(), size * density.weights
+    total = (weights * nodes).sum(1).mean()  # tr|H|
+    if not bool(total > 0):
         raise ValueError("the Hessian is zero, so that its spectrum has no entropy; check the loss and the data")
-    value, influence = _entropy(first, nodes, weights, order)
-    count = len(first)
-    stderr = calibrated_error(influence) if count > 1 else torch.zeros((), dtype=torch.float64)
-    return Estimate(value=-value, stderr=stderr)
+    value, influence = _entropy(nodes / total, weights, order)
+    return Estimate(value=-value, stderr=probe_error(density, influence, size))
 
 
-def _entropy(first: Tensor, nodes: Tensor, weights: Tensor, order: float) -> tuple[Tensor, Tensor]:
-    """H_a and each probe's influence on it (delta method). Nodes are divided by tr|H| first: no power overflows."""
-    total = first.mean()
-    q = nodes / total  # shares of the curvature
-    size = float(total / (weights * nodes).sum(1).mean())  # P
+def _entropy(q: Tensor, weights: Tensor, order: float) -> tuple[Tensor, Tensor]:
+    """H_a of the shares of the curvature, and each node's influence on it (delta method); no power overflows."""
     if order == 1:
-        logs = -size * torch.special.xlogy(q, q).mul(weights).sum(1)
+        logs = -torch.special.xlogy(q, q)
+        value = (weights * logs).sum(1).mean()
         # for shares that add up to s, H = log s − Σ q log q / s; the influences are its derivative at s = 1
-        return logs.mean(), logs - (logs.mean() - 1) * first / total
-    power = size * (weights * q**order).sum(1)
-    return power.mean().log() / (1 - order), (power / power.mean() - order * first / total) / (1 - order)
+        return value, logs - (value - 1) * q
+    powers = q**order
+    power = (weights * powers).sum(1).mean()
+    return power.log() / (1 - order), (powers / power - order * q) / (1 - order)

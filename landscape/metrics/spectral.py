@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from landscape.checks import integer_in, positive
 from landscape.cost import GAUSS_NEWTON, GRADIENT, HESSIAN
@@ -19,7 +18,7 @@ from landscape.curvature import ggn, hessian
 from landscape.isolation import random_source
 from landscape.linalg import spectral_density, top_eigenpairs
 from landscape.linalg import trace as operator_trace
-from landscape.linalg.student import calibrated_error
+from landscape.linalg.probe_error import probe_error
 from landscape.metrics.measured import measured
 from landscape.metrics.worst_case import Origin, exact
 from landscape.operator import CurvatureOperator
@@ -115,7 +114,7 @@ def lambda_max_over_lambda_5(
 def trace(problem: Problem, *, matvecs: int = 60, generator: torch.Generator | None = None) -> Estimate:
     """Trace of the Hessian by XTrace with `matvecs` products (others: `landscape.trace`).
 
-    Not from the shared density: the standard error of its few probes is too small too often.
+    Not from the shared density, whose few probes have the larger error.
     """
     return operator_trace(hessian(problem), matvecs=matvecs, generator=generator)
 
@@ -137,12 +136,12 @@ def frobenius_norm(
         density: `whole_density(problem)`, if known already.
         generator: for its probes; default seed 0.
     Returns:
-        Estimate with the standard error over probes, by the delta method.
+        Estimate with the standard error of the probes, by the delta method.
     """
     density = density or whole_density(problem, generator)
-    squares = problem.size * (density.weights * density.nodes**2).sum(1)
-    norm = squares.mean().sqrt()
-    stderr = _error(squares) / (2 * norm).clamp(min=torch.finfo(norm.dtype).tiny)
+    squares = density.nodes**2
+    norm = (problem.size * (density.weights * squares).sum(1).mean()).sqrt()
+    stderr = probe_error(density, squares, problem.size) / (2 * norm).clamp(min=torch.finfo(norm.dtype).tiny)
     return Estimate(value=norm, stderr=stderr, matvecs=density.matvecs)
 
 
@@ -164,16 +163,19 @@ def eigenvalues_above(
         density: `whole_density(problem)`, if known already.
         generator: for its probes; default seed 0.
     Returns:
-        Estimate with the standard error over probes; details: above. `landscape.eigenvalue_count` is more accurate.
+        Estimate with the standard error of the probes; details: above. `landscape.eigenvalue_count` is more accurate.
     Raises:
         ValueError: if share is not positive.
     """
     positive("share", share)
     density = density or whole_density(problem, generator)
     above = share * float(density.nodes.max()) if above is None else above
-    counts = problem.size * (density.weights * (density.nodes > above)).sum(1)
+    counted = (density.nodes > above).double()
     return Estimate(
-        value=counts.mean(), stderr=_error(counts), matvecs=density.matvecs, details={"above": float(above)}
+        value=problem.size * (density.weights * counted).sum(1).mean(),
+        stderr=probe_error(density, counted, problem.size),
+        matvecs=density.matvecs,
+        details={"above": float(above)},
     )
 
 
@@ -193,8 +195,3 @@ def _largest(pairs: EigenPairs) -> Estimate:
         matvecs=pairs.matvecs,
         details={"converged": float(pairs.converged[0])},
     )
-
-
-def _error(samples: Tensor) -> Tensor:
-    """Standard error over probes; 0 for the one row of a dense spectrum."""
-    return calibrated_error(samples) if len(samples) > 1 else torch.zeros_like(samples[0])
