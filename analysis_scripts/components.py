@@ -9,14 +9,14 @@ Source: Chen, Hsieh and Gong 2022, arXiv:2106.01548, Table 3.
 """
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import torch
+from many_networks import measured, none_failed
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -25,7 +25,7 @@ import landscape as ls
 from landscape.block_spectra import block_spectra
 from landscape.plots import add_caption, save_figure
 from landscape.plots.style import STYLE, legend_above, look, words
-from landscape.results import BlockSpectra, read_json, versions, write_json
+from landscape.results import read_json, versions, write_json
 from landscape.study.member import training_problem
 
 KINDS: dict[str, dict[str, str]] = {  # the two kinds of layers in a block, by the names of their parameters
@@ -56,21 +56,27 @@ class Config:
     folder: str = "figures/components"
 
 
-@dataclass(frozen=True)
-class Member:
-    """One network of the comparison."""
-
-    model: str
-    rule: str
-    seed: int
-
-
 def main(config: Config) -> dict[str, Any]:
     """Train, measure and draw; returns what components.json holds."""
-    members = [Member(m, r, s) for m in config.models for r in config.rules for s in config.seeds]
-    with ProcessPoolExecutor(config.workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        jobs = [pool.submit(measured, config, member) for member in members]
-        rows = [{**asdict(member), **job.result()} for member, job in zip(members, jobs, strict=True)]
+    members = {
+        (model, rule, seed): ls.TrainConfig(
+            folder=Path(config.runs) / f"{model}-{rule}-{seed}",
+            model=model,
+            model_settings=dict(config.models[model]),
+            optimizer=rule,
+            rule_settings={} if rule == "sgd" else {"rho": config.radii[model]},
+            label_noise=config.label_noise,
+            lr=config.lr,
+            epochs=config.epochs,
+            seed=seed,
+            progress=False,
+        )
+        for model in config.models
+        for rule in config.rules
+        for seed in config.seeds
+    }
+    kept = none_failed(measured(members, partial(sharpest, tol=config.tol), config.workers))
+    rows = [{"model": model, "rule": rule, "seed": seed, **own} for (model, rule, seed), own in kept.items()]
     found = {"config": asdict(config), "versions": versions(), "sentence": sentence(rows), "rows": rows}
     folder = Path(config.folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,32 +86,15 @@ def main(config: Config) -> dict[str, Any]:
     return found
 
 
-def measured(config: Config, member: Member) -> dict[str, Any]:
+def sharpest(run: Path, *, tol: float) -> dict[str, Any]:
     """The network's losses, and the largest eigenvalue of every part with its residual bound."""
-    run = Path(config.runs) / f"{member.model}-{member.rule}-{member.seed}"
-    ls.train(
-        ls.TrainConfig(
-            folder=run,
-            model=member.model,
-            model_settings=dict(config.models[member.model]),
-            optimizer=member.rule,
-            rule_settings={} if member.rule == "sgd" else {"rho": config.radii[member.model]},
-            label_noise=config.label_noise,
-            lr=config.lr,
-            epochs=config.epochs,
-            seed=member.seed,
-            progress=False,
-        )
-    )
-    kept = run / "components.npz"
-    if not kept.exists():
-        by = parts(member.model, config.models[member.model]["depth"])
-        block_spectra(training_problem(run), by, tol=config.tol, trace_matvecs=4).save(kept)
-    spectra, losses = BlockSpectra.load(kept), read_json(run / "model.json")
+    network = read_json(run / "model.json")
+    by = parts(network["model"]["name"], network["model"]["settings"]["depth"])
+    spectra = block_spectra(training_problem(run), by, tol=tol, trace_matvecs=4)
     return {
         "lambda_max": dict(zip(spectra.names, spectra.values[:, 0].tolist(), strict=True)),
         "residual": dict(zip(spectra.names, spectra.residuals[:, 0].tolist(), strict=True)),
-        **{key: losses[key] for key in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")},
+        **{key: network[key] for key in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")},
     }
 
 

@@ -11,14 +11,14 @@ Source: Kim et al. 2022, arXiv:2206.04920; Foret et al. 2021, arXiv:2010.01412.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import torch
+from many_networks import measured, none_failed
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.optimize import brentq
@@ -26,11 +26,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import landscape as ls
-from landscape.data import digits
 from landscape.metrics.balls import ball
 from landscape.plots import add_caption, save_figure
 from landscape.plots.style import BLUE, RED, SMALL, STYLE
-from landscape.results import read_json, versions, write_json
+from landscape.results import versions, write_json
+from landscape.study.member import training_problem
 
 NAMES = {"fisher": "Fisher ellipsoid", "fisher_diagonal": "Fisher SAM's diagonal", "euclidean": "Euclidean ball"}
 COLOURS = (BLUE, "#009E73", RED)  # one for each divergence
@@ -55,25 +55,9 @@ class Config:
 
 def main(config: Config) -> dict[str, Any]:
     """Train, measure and draw; returns what fisher_vs_euclid.json holds."""
-    members = [(rule, seed) for rule in config.rules for seed in config.seeds]
-    with ProcessPoolExecutor(config.workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        jobs = [pool.submit(along_training, config, rule, seed) for rule, seed in members]
-        rows = [row for job in jobs for row in job.result()]
-    found = {"config": asdict(config), "versions": versions(), "sentence": sentence(rows, config), "rows": rows}
-    folder = Path(config.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "fisher_vs_euclid.json", found)
-    with matplotlib.rc_context(STYLE):
-        save_figure(draw(rows, config), folder / "fisher_vs_euclid", ["png"])
-    return found
-
-
-def along_training(config: Config, rule: str, seed: int) -> list[dict[str, Any]]:
-    """Rows of one network: an epoch, a divergence, a geometry each."""
-    run = Path(config.runs) / f"{rule}-{seed}"
-    ls.train(
-        ls.TrainConfig(
-            folder=run,
+    members = {
+        (rule, seed): ls.TrainConfig(
+            folder=Path(config.runs) / f"{rule}-{seed}",
             model_settings={"width": config.width},
             optimizer=rule,
             rule_settings=dict(config.rules[rule]),
@@ -84,17 +68,30 @@ def along_training(config: Config, rule: str, seed: int) -> list[dict[str, Any]]
             seed=seed,
             progress=False,
         )
-    )
-    data = digits(config.label_noise, seed)
-    batch = (data.train_inputs[: config.samples], data.train_targets[: config.samples])
+        for rule in config.rules
+        for seed in config.seeds
+    }
+    settings = {key: getattr(config, key) for key in ("epochs", "divergences", "samples", "max_matvecs")}
+    kept = none_failed(measured(members, partial(along_training, **settings), config.workers))
+    rows = [{"rule": rule, "seed": seed, **row} for (rule, seed), own in kept.items() for row in own["rows"]]
+    found = {"config": asdict(config), "versions": versions(), "sentence": sentence(rows, config), "rows": rows}
+    folder = Path(config.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "fisher_vs_euclid.json", found)
+    with matplotlib.rc_context(STYLE):
+        save_figure(draw(rows, config), folder / "fisher_vs_euclid", ["png"])
+    return found
+
+
+def along_training(
+    run: Path, *, epochs: Sequence[int], divergences: Sequence[float], samples: int, max_matvecs: int
+) -> dict[str, Any]:
+    """Rows of one network: an epoch, a divergence, a geometry each."""
     rows = []
-    for epoch in config.epochs:
-        kept = run / f"epoch-{epoch}" / "fisher_vs_euclid.json"
-        if not kept.exists():
-            problem = ls.Problem(ls.load_checkpoint(kept.parent)[0], F.cross_entropy, batch)
-            write_json(kept, {"rows": compared(problem, config.divergences, config.max_matvecs)})
-        rows += [{"rule": rule, "seed": seed, "epoch": epoch, **row} for row in read_json(kept)["rows"]]
-    return rows
+    for epoch in epochs:
+        found = compared(training_problem(run / f"epoch-{epoch}", samples), divergences, max_matvecs)
+        rows += [{"epoch": epoch, **row} for row in found]
+    return {"rows": rows}
 
 
 def compared(problem: ls.Problem, divergences: Sequence[float], max_matvecs: int) -> list[dict[str, Any]]:

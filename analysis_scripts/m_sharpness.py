@@ -9,14 +9,14 @@ generalises and predicts better. Source: Foret et al. 2021, arXiv:2010.01412, se
 """
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import torch
+from many_networks import measured, none_failed
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -48,10 +48,27 @@ class Config:
 
 def main(config: Config) -> dict[str, Any]:
     """Train, measure and draw; returns what m_sharpness.json holds."""
-    members = [(m, rho, seed) for m in config.trained for rho in config.radii for seed in config.seeds]
-    with ProcessPoolExecutor(config.workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        jobs = [pool.submit(measured, config, *member) for member in members]
-        rows = [job.result() for job in jobs]
+    members = {
+        (m, rho, seed): ls.TrainConfig(
+            folder=Path(config.runs) / f"m{m}-rho{rho}-seed{seed}",
+            model="mlp",
+            model_settings=dict(config.model_settings),
+            optimizer="sam",
+            rule_settings={"rho": rho},
+            m_sharpness=m,
+            batch_size=config.batch_size,
+            epochs=config.epochs,
+            label_noise=config.label_noise,
+            seed=seed,
+            progress=False,
+        )
+        for m in config.trained
+        for rho in config.radii
+        for seed in config.seeds
+    }
+    measure = partial(losses_and_sharpness, samples=config.samples, sizes=list(config.measured), rho=config.rho)
+    kept = none_failed(measured(members, measure, config.workers))
+    rows = [{"m": m, "rho": rho, "seed": seed, **own} for (m, rho, seed), own in kept.items()]
     taus = {m: correlation(rows, m) for m in config.measured}
     found = {
         "config": asdict(config),
@@ -68,38 +85,13 @@ def main(config: Config) -> dict[str, Any]:
     return found
 
 
-def measured(config: Config, m: int, rho: float, seed: int) -> dict[str, Any]:
-    """One network: how it was trained, its losses, and its m-sharpness for every m."""
-    run = Path(config.runs) / f"m{m}-rho{rho}-seed{seed}"
-    ls.train(
-        ls.TrainConfig(
-            folder=run,
-            model="mlp",
-            model_settings=dict(config.model_settings),
-            optimizer="sam",
-            rule_settings={"rho": rho},
-            m_sharpness=m,
-            batch_size=config.batch_size,
-            epochs=config.epochs,
-            label_noise=config.label_noise,
-            seed=seed,
-            progress=False,
-        )
-    )
-    kept = run / "m_sharpness_measured.json"
-    if not kept.exists():
-        problem = training_problem(run, config.samples)
-        values = {str(n): float(ls.metrics.m_sharpness(problem, m=n, rho=config.rho).value) for n in config.measured}
-        write_json(kept, values)
-    losses = read_json(run / "model.json")
-    columns = {key: losses[key] for key in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")}
+def losses_and_sharpness(run: Path, *, samples: int, sizes: Sequence[int], rho: float) -> dict[str, Any]:
+    """One network's losses, and its m-sharpness for every m."""
+    losses, problem = read_json(run / "model.json"), training_problem(run, samples)
     return {
-        "m": m,
-        "rho": rho,
-        "seed": seed,
-        **columns,
+        **{key: losses[key] for key in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")},
         "generalization_gap": losses["test_loss"] - losses["train_loss"],
-        "m_sharpness": read_json(kept),
+        "m_sharpness": {str(m): float(ls.metrics.m_sharpness(problem, m=m, rho=rho).value) for m in sizes},
     }
 
 

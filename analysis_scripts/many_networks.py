@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 import landscape as ls
+from landscape.checks import require
 from landscape.data import Images, load
 from landscape.results import read_json, write_json
 
@@ -65,6 +66,13 @@ def measured(
                     job.result()
                     bar.update()
     return {name: read_json(Path(member.folder) / KEPT)["found"] for name, member in members.items()}
+
+
+def none_failed(found: Mapping[K, dict[str, Any]]) -> Mapping[K, dict[str, Any]]:
+    """What `measured` gave, for scripts that need every network. Raises ValueError naming the first that diverged."""
+    for name, own in found.items():
+        require("failed" not in own, f"{name}: {own.get('failed')}")
+    return found
 
 
 def data_of(config: Mapping[str, Any]) -> Images:

@@ -14,6 +14,12 @@ from landscape.models import build
 FOLDER = Path(__file__).parents[1] / "analysis_scripts"
 
 
+@pytest.fixture(autouse=True)
+def _folder(monkeypatch):
+    """The scripts' folder as Python has it when a script there is run."""
+    monkeypatch.syspath_prepend(FOLDER)
+
+
 def script(name):
     return runpy.run_path(str(FOLDER / f"{name}.py"))
 
@@ -108,3 +114,10 @@ def test_small_m_that_follows_the_gap_is_found_out():
     assert (mean, stderr) == (pytest.approx(0.19), pytest.approx(0.01))
     assert "m = 64: 19.0 %" in found["sentence"](rows, taus, config)
     assert len(found["draw"](rows, taus, config).axes) == 2
+
+
+def test_a_network_that_diverged_is_named_where_all_are_needed():
+    found = script("many_networks")["none_failed"]
+    assert found({"a": {"x": 1}}) == {"a": {"x": 1}}
+    with pytest.raises(ValueError, match="b: the loss is nan"):
+        found({"a": {"x": 1}, "b": {"failed": "the loss is nan"}})
