@@ -1,4 +1,4 @@
-"""Freed memory kept by the process rather than given back and asked for anew at every step.
+"""Memory: what is free, and freed memory kept by the process rather than given back and asked for anew at every step.
 
 glibc returns the end of its heap to the system when more is free there than twice the largest block that was ever
 unmapped, at first some hundred kilobytes. A product then takes thousands of page faults, 10 to 15 % of its time on the
@@ -7,13 +7,40 @@ Source: mallopt(3), M_MMAP_THRESHOLD, on the dynamic threshold.
 """
 
 from functools import cache
+from pathlib import Path
 
 import torch
 
 BLOCK = 31 * 2**20  # bytes
+UNKNOWN = 4 * 2**30  # bytes, where the system does not tell
 
 
 @cache
 def keep_freed_memory() -> None:
     """Let the process keep up to 64 MiB that it has freed; without effect under other allocators."""
-    torch.empty(BLOCK, dtype=torch.uint8)
+    torch.empty(BLOCK, dtype=torch.uint8, device="cpu")
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that is free on a device: of a GPU with what torch holds in reserve, of a CPU within the group's limit."""
+    if device.type == "cuda":
+        reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + reserve
+    limits = [_available(), _number("/sys/fs/cgroup/memory.max") - _number("/sys/fs/cgroup/memory.current")]
+    known = [limit for limit in limits if limit > 0]
+    return min(known) if known else UNKNOWN
+
+
+def _available() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")), 0)
+
+
+def _number(path: str) -> int:
+    try:
+        return int(Path(path).read_text())
+    except (OSError, ValueError):  # no such group, or no limit
+        return 0

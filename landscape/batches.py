@@ -9,24 +9,59 @@ from torch import Tensor
 from landscape.checks import require
 
 
+class Keywords(dict[str, Any]):
+    """Inputs that the model takes by name, model(**inputs): a batch that was a mapping."""
+
+
+class Arguments(tuple[Any, ...]):
+    """Inputs that the model takes one after another, model(*inputs): a batch of three entries or more."""
+
+
 def batches_of(data: Iterable[Any]) -> Iterable[Any]:
-    """`data` as batches (inputs, targets): itself, or a list of it if it is one such pair; it is not read.
+    """`data` as an iterable of batches: itself, or a list of it if it is one batch; it is not read.
 
     Raises:
-        ValueError: if it can be read only once, or is no iterable of pairs.
+        ValueError: if it can be read only once, or is no iterable of batches.
     """
+    one_mapping = isinstance(data, Mapping) and "labels" in data
     require(
-        isinstance(data, Iterable) and not isinstance(data, Iterator | Tensor | Mapping),
+        isinstance(data, Iterable) and (one_mapping or not isinstance(data, Iterator | Tensor | Mapping)),
         "data must be (inputs, targets) or an iterable of such pairs that can be read again, "
         f"got {type(data).__name__}; pass a DataLoader or a list",
     )
-    one_pair = is_pair(data) and not all(is_pair(part) for part in data)
-    return [data] if one_pair else data
+    one_pair = is_pair(data) and not all(is_pair(part) or isinstance(part, Mapping) for part in data)
+    return [data] if one_pair or one_mapping else data
 
 
 def is_pair(item: Any) -> bool:
     """Whether item may be (inputs, targets)."""
     return isinstance(item, Sequence) and len(item) == 2
+
+
+def split_item(item: Any) -> tuple[Any, Any]:
+    """An item of the data as (inputs, targets).
+
+    A pair as it is; of a mapping "labels" are the targets and the rest the inputs, which the model takes by name; of a
+    longer sequence the last entry is the targets, and the model takes the others one after another.
+
+    Raises:
+        ValueError: if it is none of these.
+    """
+    if is_pair(item):
+        return item[0], item[1]
+    if isinstance(item, Mapping) and "labels" in item:
+        return Keywords({name: part for name, part in item.items() if name != "labels"}), item["labels"]
+    if isinstance(item, list | tuple) and len(item) > 2:
+        return Arguments(item[:-1]), item[-1]
+    raise ValueError(f"expected (inputs, targets), got {shapes(item)}; say how to take it apart by split=")
+
+
+def call_model(model: Any, inputs: Any) -> Any:
+    """The model's outputs: by name where the batch was a mapping, and then the logits where it gives them."""
+    if isinstance(inputs, Keywords):
+        outputs = model(**inputs)
+        return outputs.logits if hasattr(outputs, "logits") else outputs
+    return model(*inputs) if isinstance(inputs, Arguments) else model(inputs)
 
 
 def target_count(_inputs: Any, targets: Any) -> int:
@@ -42,8 +77,15 @@ def target_count(_inputs: Any, targets: Any) -> int:
 
 
 def to_device(part: Any, device: torch.device) -> Any:
-    """`part` with its tensors on `device`; the same object if they are there already."""
-    return _map(lambda tensor: tensor.to(device, non_blocking=True), part)
+    """`part` with its tensors on `device`, fit for derivatives; the same object if they are so already."""
+    return _map(lambda tensor: _differentiable(tensor.to(device, non_blocking=True)), part)
+
+
+def to_precision(part: Any, dtype: torch.dtype | None) -> Any:
+    """`part` with its floating tensors in another precision; None leaves it as it is."""
+    if dtype is None:
+        return part
+    return _map(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, part)
 
 
 def rows(part: Any, start: int, stop: int) -> Any:
@@ -62,7 +104,7 @@ def join(parts: Sequence[Any]) -> Any:
     if isinstance(first, Tensor):
         return torch.cat(list(parts))
     if isinstance(first, Mapping):
-        return {key: join([part[key] for part in parts]) for key in first}
+        return _like_mapping(first, {key: join([part[key] for part in parts]) for key in first})
     if isinstance(first, list | tuple):
         values = [join(column) for column in zip(*parts, strict=True)]
         return _like(first, values)
@@ -71,12 +113,27 @@ def join(parts: Sequence[Any]) -> Any:
 
 def nbytes(part: Any) -> int:
     """Bytes of the tensors in a batch."""
-    return sum(tensor.nbytes for tensor in _tensors(part))
+    return sum(storage_bytes(tensor) for tensor in tensors_of(part))
+
+
+def storage_bytes(tensor: Tensor) -> int:
+    """Bytes of a tensor's entries, and of its indices where it is sparse."""
+    if tensor.layout == torch.strided:
+        return tensor.nbytes
+    if tensor.layout == torch.jagged:
+        return tensor.values().nbytes
+    if tensor.layout == torch.sparse_coo:
+        return tensor._values().nbytes + tensor._indices().nbytes
+    row_wise = tensor.layout in (torch.sparse_csr, torch.sparse_bsr)
+    indices = (
+        (tensor.crow_indices(), tensor.col_indices()) if row_wise else (tensor.ccol_indices(), tensor.row_indices())
+    )
+    return tensor.values().nbytes + sum(index.nbytes for index in indices)
 
 
 def count(part: Any) -> int:
     """Samples of a batch: the length of its first tensor, 1 without any."""
-    return next((len(tensor) for tensor in _tensors(part) if tensor.ndim > 0), 1)
+    return next((len(tensor) for tensor in tensors_of(part) if tensor.ndim > 0), 1)
 
 
 def shapes(part: Any) -> str:
@@ -88,7 +145,8 @@ def shapes(part: Any) -> str:
     return type(part).__name__
 
 
-def _tensors(part: Any) -> list[Tensor]:
+def tensors_of(part: Any) -> list[Tensor]:
+    """The tensors in a batch."""
     found: list[Tensor] = []
 
     def note(tensor: Tensor) -> Tensor:
@@ -99,16 +157,25 @@ def _tensors(part: Any) -> list[Tensor]:
     return found
 
 
+def _differentiable(tensor: Tensor) -> Tensor:
+    """A tensor made in inference mode as a common one."""
+    return tensor.clone() if tensor.is_inference() and not torch.is_inference_mode_enabled() else tensor
+
+
 def _map(function: Callable[[Tensor], Tensor], part: Any) -> Any:
     if isinstance(part, Tensor):
         return function(part)
     if isinstance(part, Mapping):
         mapped = {key: _map(function, value) for key, value in part.items()}
-        return part if all(mapped[key] is part[key] for key in part) else mapped
+        return part if all(mapped[key] is part[key] for key in part) else _like_mapping(part, mapped)
     if isinstance(part, list | tuple):
         values = [_map(function, value) for value in part]
         return _like(part, values)
     return part
+
+
+def _like_mapping(part: Mapping[str, Any], values: dict[str, Any]) -> Mapping[str, Any]:
+    return Keywords(values) if isinstance(part, Keywords) else values
 
 
 def _like(part: Any, values: list[Any]) -> Any:

@@ -6,13 +6,14 @@ Source: Chen, Hsieh and Gong 2022, "When vision transformers outperform ResNets 
 augmentations", arXiv:2106.01548, Table 3: lambda_max of the embedding, attention, MLP, single blocks and the whole.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from landscape.checks import integer_in, one_of, positive
-from landscape.curvature.blocks import DirectSum, Grouping, grouped
+from landscape.curvature.blocks import Grouping, direct_sum, grouped
 from landscape.isolation import random_source
 from landscape.linalg import top_eigenpairs, trace
 from landscape.linalg.lockstep import Task, lockstep
@@ -51,19 +52,19 @@ def block_spectra(
     positive("tol", tol)
     integer_in("trace_matvecs", trace_matvecs, 4)
     groups = grouped(problem, by, depth=depth)
-    blocks = DirectSum(problem, groups)
+    blocks, sizes = direct_sum(problem, groups), [_size(problem, names) for names in groups.values()]
     source = random_source(generator)
     seeds = torch.randint(2**62, (2, len(groups)), generator=source, device=source.device).tolist()
     top = partial(top_eigenpairs, which=which, tol=tol, max_matvecs=max_matvecs)
     tasks: list[Task] = [
-        *((i, partial(top, k=min(k, size), generator=_seeded(seeds[0][i]))) for i, size in enumerate(blocks.sizes)),
+        *((i, partial(top, k=min(k, size), generator=_seeded(seeds[0][i]))) for i, size in enumerate(sizes)),
         *((i, partial(trace, matvecs=trace_matvecs, generator=_seeded(seeds[1][i]))) for i in range(len(groups))),
     ]
-    found, passes = lockstep(blocks, blocks.sizes, tasks)
+    found, passes = lockstep(blocks, sizes, tasks)
     pairs, traces = found[: len(groups)], found[len(groups) :]
     return BlockSpectra(
         names=list(groups),
-        sizes=torch.tensor(blocks.sizes),
+        sizes=torch.tensor(sizes),
         values=torch.stack([_padded(own.values, k) for own in pairs]),
         residuals=torch.stack([_padded(own.residuals, k) for own in pairs]),
         converged=torch.stack([_padded(own.converged, k) == 1 for own in pairs]),
@@ -72,6 +73,10 @@ def block_spectra(
         matvecs=torch.tensor([own.matvecs + other.matvecs for own, other in zip(pairs, traces, strict=True)]),
         passes=passes,
     )
+
+
+def _size(problem: Problem, names: Sequence[str]) -> int:
+    return sum(size for name, size in zip(problem.layout.names, problem.layout.sizes, strict=True) if name in names)
 
 
 def _seeded(seed: int) -> torch.Generator:

@@ -28,6 +28,11 @@ class Extent:
 
     units: float = 0.0
     batches: int = 0
+    complete: bool = False
+
+    def add(self, units: float) -> None:
+        """One batch more."""
+        self.units, self.batches = self.units + units, self.batches + 1
 
     def __str__(self) -> str:
         return f"{self.units:,.10g} units in {self.batches:,} batch{'es' * (self.batches != 1)}"

@@ -6,7 +6,8 @@ it. All ranks get the same bits and repeat the same algorithm on them, so that v
 ones are the same everywhere as long as the generators have the same seed.
 """
 
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -33,6 +34,50 @@ def shard(dataset: Dataset[Any], process_group: ProcessGroup) -> Subset[Any]:
     return Subset(dataset, range(rank, len(dataset), count))
 
 
+class WeightedSum:
+    """Σ u t and Σ u, in float64."""
+
+    def __init__(self) -> None:
+        self.total = torch.zeros((), dtype=torch.float64, device="cpu")
+        self.units = 0.0
+
+    def add(self, term: Tensor, units: float) -> None:
+        """One term more, with its units."""
+        value = term.detach().double()
+        self.total = value * units if self.units == 0 else self.total.add_(value, alpha=units)
+        self.units += units
+
+    def mean(self) -> Tensor:
+        """Σ u t / Σ u. Raises ValueError where there was no unit."""
+        if not self.units > 0:
+            raise ValueError(
+                "data must hold at least one batch of positive weight, got none; a generator can be read only once"
+            )
+        return self.total.div_(self.units)
+
+
+@contextmanager
+def sums_over(group: ProcessGroup | None, shape: Sequence[int], device: torch.device) -> Iterator[WeightedSum]:
+    """A sum that holds, when the block has ended, what all processes have added to theirs.
+
+    Args, raises: as `summed` has them, with the block in place of `local`.
+    """
+    sums, failure = WeightedSum(), None
+    try:
+        yield sums
+    except Exception as error:  # whatever it is, the others must hear of it before this process leaves
+        if group is None:
+            raise
+        failure = error
+
+    def local() -> Sums:
+        if failure is not None:
+            raise failure
+        return sums.total, sums.units
+
+    sums.total, sums.units = summed(local, shape, device, group)
+
+
 def summed(local: Callable[[], Sums], shape: Sequence[int], device: torch.device, group: ProcessGroup | None) -> Sums:
     """The sums of all processes, from those that `local` gives for this one. Every process must make the same call.
 
@@ -46,13 +91,13 @@ def summed(local: Callable[[], Sums], shape: Sequence[int], device: torch.device
     """
     if group is None:
         return local()
-    total, units, failure = torch.zeros((), dtype=torch.float64), 0.0, None
+    total, units, failure = torch.zeros((), dtype=torch.float64, device="cpu"), 0.0, None
     try:
         total, units = local()
         if units > 0 and total.shape != torch.Size(shape):
             raise ValueError(f"shape must be that of the term, {tuple(total.shape)}, got {tuple(shape)}; pass shape=")
     except Exception as error:  # whatever it is, the others must hear of it before this process leaves
-        total, units, failure = torch.zeros((), dtype=torch.float64), 0.0, error
+        total, units, failure = torch.zeros((), dtype=torch.float64, device="cpu"), 0.0, error
     tail = torch.tensor([units, float(failure is not None)], dtype=torch.float64, device=device)
     message = torch.cat([total.to(device).expand(tuple(shape)).reshape(-1), tail])
     distributed.all_reduce(message, group=group)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from itertools import chain
-from operator import call
 from typing import Any
 
 import torch
@@ -16,17 +15,23 @@ from torch import Tensor, nn
 
 from landscape.allocator import keep_freed_memory
 from landscape.batch_norm import POLICIES, as_buffers, inference_flags, moments_recorded, packed, unpacked
-from landscape.batches import batches_of, is_pair, shapes, target_count, to_device
-from landscape.checks import not_negative, one_of, require, vector_like
+from landscape.batches import batches_of, call_model, split_item, target_count, to_device, to_precision
+from landscape.checks import integer_in, not_negative, one_of, require, vector_like
 from landscape.cost import FORWARD, GRADIENT, Extent, charge
-from landscape.distributed import ProcessGroup, Sums, agree, summed
+from landscape.differentiable import differentiable
+from landscape.distributed import ProcessGroup, Sums, agree, summed, sums_over
 from landscape.isolation import derivatives_on, random_state_kept
-from landscape.program import Batch, Criterion, Forward, Program, gradient_of
-from landscape.second_order import differentiable_twice
+from landscape.placement import ONE_AT_A_TIME, Placement, Traits, put_in_place
+from landscape.program import Batch, Criterion, Forward, Network, gradient_of
+from landscape.random_draws import read_apart
+from landscape.results import Estimate
+from landscape.results.student import calibrated_error
 from landscape.selection import Selection, selected
+from landscape.units import CrossEntropyUnits, default_units
 from landscape.vectors import Layout, flatten, layout_of
 
-Weight = Callable[[Any, Any], "int | Tensor"]
+Weight = Callable[[Any, Any], "float | Tensor"]
+Split = Callable[[Any], tuple[Any, Any]]
 
 
 class Problem:
@@ -37,12 +42,20 @@ class Problem:
         criterion: (outputs, targets) to the scalar mean loss over the batch's units. One that uses the model's weights
             must read them from the model when it is called.
         data: an iterable of (inputs, targets) that can be read again (DataLoader, list), or one such pair of tensors.
-        forward: (model, inputs) to outputs; default model(inputs).
-        weight: (inputs, targets) to the units in the batch; default len(targets). A batch of weight 0 is skipped.
+        forward: (model, inputs) to outputs; default model(inputs), see `split`.
+        weight: (inputs, targets) to the units in the batch; default len(targets), less what cross entropy ignores, and
+            by its class weights where it has some. A batch of weight 0 is skipped.
         parameters: None for all that require grad, a list of names, or a predicate on (name, parameter). The order is
             that of `named_parameters()`, a tied parameter counts once.
         batch_norm: "eval" uses the stored statistics, "batch" each batch's own, "recompute" those of the whole data set
             at w, held fixed while derivatives are taken.
+        split: an item of the data to (inputs, targets). Default: pairs as they are; of a mapping "labels" are the
+            targets and the rest goes to model(**inputs), whose `logits` are taken; of a longer tuple the last is the
+            targets and the others go to model(*inputs).
+        dtype: the precision that the function is evaluated in: weights, buffers, floating inputs and targets. Default
+            the model's own; a bfloat16 network can be looked at in float32.
+        draws: seed of the random numbers that forward and criterion draw, at least 0. A batch has the same ones at
+            every evaluation, others than the next batch, so that a Problem is one function; see `over_draws`.
     Raises:
         ValueError: if no parameter is chosen, a name is unknown, or the data can be read only once.
     """
@@ -57,22 +70,28 @@ class Problem:
         weight: Weight | None = None,
         parameters: Selection | None = None,
         batch_norm: str = "eval",
+        split: Split | None = None,
+        dtype: torch.dtype | None = None,
+        draws: int | None = None,
     ) -> None:
         require(
             callable(criterion),
             f"criterion must be callable as criterion(outputs, targets), got {type(criterion).__name__}",
         )
         one_of("batch_norm", batch_norm, POLICIES)
+        require(dtype is None or dtype.is_floating_point, f"dtype must be floating, got {dtype}")
+        integer_in("draws", draws or 0, 0)
         self.model = model
         self.criterion = criterion
         self.data = batches_of(data)
-        self.forward = forward or call  # model(inputs)
-        self.weight = weight or target_count
+        self.forward = forward or call_model
+        self.weight = weight or default_units(criterion)
         self.batch_norm = batch_norm
+        self.split, self.dtype, self.draws = split or split_item, dtype, draws or 0
         self.layout: Layout = layout_of(model, selected(model, parameters))
         self.process_group: ProcessGroup | None = None
         self._extent = Extent()
-        self._program = Program(model, self.forward, criterion)
+        self._traits = Traits()
 
     @property
     def size(self) -> int:
@@ -83,18 +102,29 @@ class Problem:
     def extent(self) -> Extent:
         """Units and batches that this process's data holds: counted by the first pass, or by reading the data once."""
         if self._extent.batches == 0:
-            self.mean(lambda batch: batch.w.new_zeros(()), buffers={}, cost=0.0)
+            self._extent = Extent()
+            for *_, units in self._read(self.vector().device):
+                self._extent.add(units)
         return self._extent
 
     @property
     def counts_samples(self) -> bool:
-        """Whether a batch weighs as much as it has samples, one unit each: the default."""
-        return self.weight is target_count
+        """Whether each sample that counts at all is one unit: the default."""
+        return self.weight is target_count or (
+            isinstance(self.weight, CrossEntropyUnits) and self.weight.class_weight is None
+        )
+
+    def sample_units(self, targets: Tensor) -> Tensor:
+        """Units of each sample, (B,) float64, where `counts_samples`."""
+        if isinstance(self.weight, CrossEntropyUnits) and not targets.is_floating_point():
+            return self.weight.of_each(targets)
+        return torch.ones(len(targets), dtype=torch.float64, device=targets.device)
 
     def vector(self) -> Tensor:
         """A copy of the model's own weights, (P,)."""
         own = dict(self.model.named_parameters())
-        return flatten([own[name] for name in self.layout.names])
+        w = flatten([own[name] for name in self.layout.names])
+        return w if self.dtype is None else w.to(self.dtype)
 
     def with_data(self, data: Iterable[Any]) -> "Problem":
         """The same network, criterion and parameters on other data."""
@@ -137,12 +167,32 @@ class Problem:
     def with_forward(self, forward: Forward) -> "Problem":
         """The same weights and data seen through another (model, inputs) to outputs."""
         other = copy(self)
-        other.forward, other._program = forward, Program(self.model, forward, self.criterion)
+        other.forward, other._traits = forward, Traits()
         return other
+
+    def with_draws(self, draws: int) -> "Problem":
+        """The same function with other random numbers inside."""
+        other = copy(self)
+        other.draws = draws
+        return other
+
+    def over_draws(self, n: int, quantity: Callable[["Problem"], Any] | None = None) -> Estimate:
+        """Mean of a quantity over n seeds of the random numbers inside the loss, with its standard error.
+
+        Args:
+            n: seeds, at least 2: draws, draws + 1, ...
+            quantity: of a Problem, a number or an Estimate; default the loss.
+        Returns:
+            Estimate; value ± 1.96 stderr holds the expectation over the draws in 90-99 % of runs.
+        """
+        integer_in("n", n, 2)
+        found = [(quantity or Problem.loss)(self.with_draws(self.draws + i)) for i in range(n)]
+        samples = torch.stack([torch.as_tensor(getattr(each, "value", each)).detach().double().cpu() for each in found])
+        return Estimate(value=samples.mean(0), stderr=calibrated_error(samples))
 
     def loss(self, w: Tensor | None = None) -> Tensor:
         """Mean loss at w, default the model's own weights; a 0-d tensor. Raises ValueError if it is NaN or infinite."""
-        with torch.no_grad():
+        with derivatives_on(), torch.no_grad():
             return self.mean(lambda batch: batch.loss(batch.w), w)
 
     def gradient(self, w: Tensor | None = None) -> Tensor:
@@ -171,24 +221,47 @@ class Problem:
             require(
                 isinstance(outputs, Tensor), f"outputs must be one tensor, got {type(outputs).__name__}; pass forward="
             )
-            pieces.append(outputs)
-            return outputs.new_zeros(())
+            pieces.append(outputs.detach())
+            return outputs.new_zeros((), dtype=torch.float32)
 
-        with torch.no_grad():
+        with derivatives_on(), torch.no_grad():
             self.mean(collect, w)
         return torch.cat(pieces)
 
     def pairs(self) -> list[tuple[Any, Any, float]]:
         """All batches as (inputs, targets, units) on the parameters' device, in the order of the data."""
         self._require_alone("pairs")
-        found: list[tuple[Any, Any, float]] = []
+        with derivatives_on():
+            return [item[1:] for item in self._read(self.vector().device)]
 
-        def collect(batch: Batch) -> Tensor:
-            found.append((batch.inputs, batch.targets, batch.units))
-            return batch.w.new_zeros(())
+    @contextmanager
+    def batches(
+        self,
+        w: Tensor | None = None,
+        *,
+        second_order: bool = False,
+        buffers: Mapping[str, Tensor] | None = None,
+        kept: Iterable[tuple[int, Any, Any, float]] | None = None,
+    ) -> Iterator[Iterator[Batch]]:
+        """One pass over the data at w: `with problem.batches(w) as batches: for batch in batches: ...`
 
-        self.mean(collect, buffers={}, cost=0.0)
-        return found
+        The model holds w until the block ends, through every backward inside, and is then as it was, bit for bit.
+        Another thread's pass waits for it.
+
+        Args:
+            w: (P,), default the model's own weights.
+            second_order: second derivatives are taken, see `differentiable.py`.
+            buffers: what replaces the model's own, by name: `statistics(w)`, to spare its pass over the data, or
+                `constants()`.
+            kept: index, inputs, targets and units of the batches of an earlier pass, in place of reading the data.
+        """
+        w = self._own_or_checked(w)
+        buffers = self.statistics(w) if buffers is None else buffers
+        seen = Extent()
+        with self._pass(buffers, second_order) as placement:
+            yield self._batches(w.detach().clone(), placement, seen, kept)
+        if seen.complete:
+            self._extent.units, self._extent.batches = seen.units, seen.batches
 
     def mean(
         self,
@@ -196,45 +269,28 @@ class Problem:
         w: Tensor | None = None,
         *,
         second_order: bool = False,
-        buffers: dict[str, Tensor] | None = None,
+        buffers: Mapping[str, Tensor] | None = None,
         shape: Sequence[int] = (),
-        batches: Iterable[Batch] | None = None,
-        cost: float | Callable[[Batch], float] = FORWARD,
+        cost: float = FORWARD,
     ) -> Tensor:
         """Σ_b u_b term(b) / Σ_b u_b in one pass over the data, summed in float64: what every number here is made of.
 
         Args:
             term: a function of a `Batch`; its tensor has the same shape for all batches.
-            w: (P,), default the model's own weights.
-            second_order: the term takes second derivatives, see `second_order.py`.
-            buffers: what replaces the model's own, by name: `statistics(w)`, to spare its pass over the data, or
-                `constants()`.
+            w, second_order, buffers: as `batches` has them.
             shape: of the term's tensor; only asked for with several processes, of which one may hold no data.
-            batches: those of an earlier pass, in place of reading the data.
-            cost: of the term in gradients of its batch, see `cost.py`; a function is asked after the term.
+            cost: of the term in gradients of its batch, see `cost.py`.
         Raises:
             ValueError: if the data is empty, a batch is no (inputs, targets), or the criterion fails.
         """
         w = self._own_or_checked(w)
         buffers = self.statistics(w) if buffers is None else buffers
-
-        def local() -> Sums:
-            total, seen = torch.zeros((), dtype=torch.float64, device=w.device), Extent()
-            with self._pass(second_order):
-                for batch in self._batches(w, buffers) if batches is None else batches:
-                    value = term(batch).detach().double()
-                    total = value * batch.units if seen.units == 0 else total.add_(value, alpha=batch.units)
-                    seen.units, seen.batches = seen.units + batch.units, seen.batches + 1
-                    charge(batch.units * (cost(batch) if callable(cost) else cost))
-            self._extent.units, self._extent.batches = seen.units, seen.batches
-            return total, seen.units
-
-        total, units = summed(local, shape, w.device, self.process_group)
-        require(
-            units > 0,
-            "data must hold at least one batch of positive weight, got none; a generator can be read only once",
-        )
-        return total.div_(units).to(w.dtype)
+        with sums_over(self.process_group, shape, w.device) as sums:
+            with self.batches(w, second_order=second_order, buffers=buffers) as batches:
+                for batch in batches:
+                    sums.add(term(batch), batch.units)
+                    charge(batch.units * cost)
+        return sums.mean().to(w.dtype)
 
     def statistics(self, w: Tensor, buffers: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """The batch-norm buffers that replace the model's own at w: none, unless the policy is "recompute"."""
@@ -243,9 +299,13 @@ class Problem:
 
         def local() -> Sums:
             units = 0.0
-            with torch.no_grad(), moments_recorded(self.model) as moments, self._pass(batch_statistics=True):
-                for batch in self._batches(w, buffers or {}):
-                    batch.evaluate(w)
+            with (
+                torch.no_grad(),
+                moments_recorded(self.model) as moments,
+                self._pass(buffers or {}, batch_statistics=True) as placement,
+            ):
+                for batch in self._batches(w, placement, Extent(), None):
+                    batch.evaluate(batch.w)
                     units += batch.units
                     charge(batch.units * FORWARD)
             return packed(self.model, moments), units
@@ -268,37 +328,45 @@ class Problem:
         return [generator for generator in found if isinstance(generator, torch.Generator)]
 
     @contextmanager
-    def _pass(self, second_order: bool = False, batch_statistics: bool | None = None) -> Iterator[None]:
+    def _pass(
+        self, others: Mapping[str, Tensor], second_order: bool = False, batch_statistics: bool | None = None
+    ) -> Iterator[Placement]:
         """Everything a pass over the data changes and puts back."""
         if batch_statistics is None:
             batch_statistics = self.batch_norm == "batch"
         keep_freed_memory()
-        fast_path = torch.backends.mha.get_fastpath_enabled()
         with ExitStack() as stack:
+            stack.enter_context(ONE_AT_A_TIME)
             stack.enter_context(random_state_kept(*self.generators))
             stack.enter_context(inference_flags(self.model, batch_statistics=batch_statistics))
-            stack.callback(torch.backends.mha.set_fastpath_enabled, fast_path)
-            torch.backends.mha.set_fastpath_enabled(False)
-            if second_order:
-                stack.enter_context(differentiable_twice(self.model))
-            yield
+            stack.enter_context(differentiable(self.model, twice=second_order))
+            yield stack.enter_context(put_in_place(self.model, self.layout, others, self.dtype, self._traits))
 
-    def _batches(self, w: Tensor, buffers: Mapping[str, Tensor]) -> Iterator[Batch]:
-        own = dict(self.model.named_buffers())
-        state = {name: p.detach() for name, p in self.model.named_parameters()} | own | dict(buffers)
-        for index, item in enumerate(self.data):
-            require(
-                is_pair(item),
-                f"batch {index}: expected (inputs, targets), got {shapes(item)}; wrap the data set in a DataLoader",
-            )
-            inputs, targets = (to_device(part, w.device) for part in item)
+    def _read(self, device: torch.device) -> Iterator[tuple[int, Any, Any, float]]:
+        """Index, inputs, targets and units of each batch of positive weight."""
+        for index, item in enumerate(read_apart(self.data, self.draws)):
+            try:
+                inputs, targets = self.split(item)
+            except ValueError as error:
+                raise ValueError(f"batch {index}: {error}") from error
             units = float(self.weight(inputs, targets))
             not_negative(f"batch {index}: weight", units)
             if units > 0:
-                fresh = {name: state[name].detach().clone() for name in own}  # a forward pass may write into buffers
-                yield Batch(
-                    self._program, self.layout, index, inputs, targets, units, w.detach().clone(), state | fresh
-                )
+                inputs, targets = (to_precision(to_device(part, device), self.dtype) for part in (inputs, targets))
+                yield index, inputs, targets, units
+
+    def _batches(
+        self,
+        w: Tensor,
+        placement: Placement,
+        seen: Extent,
+        kept: Iterable[tuple[int, Any, Any, float]] | None,
+    ) -> Iterator[Batch]:
+        network = Network(self.model, self.forward, self.criterion, self.draws)
+        for index, inputs, targets, units in self._read(w.device) if kept is None else kept:
+            yield Batch(network, placement, self.layout, index, inputs, targets, units, w, self.dtype)
+            seen.add(units)
+        seen.complete = True
 
     def _require_alone(self, what: str) -> None:
         require(

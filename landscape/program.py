@@ -1,50 +1,53 @@
-"""One batch as a differentiable function of w: forward and criterion run on weights put in place for them.
-
-`torch.func.functional_call` swaps views of w and copies of the buffers in for the length of a call, so that the model's
-own tensors are neither written nor part of a graph.
-"""
+"""One batch as a differentiable function of w: forward and criterion run on weights put in place for them."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from linecache import getline
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from landscape.batches import shapes
-from landscape.checks import require
+from landscape.batches import count, rows, shapes, to_precision
+from landscape.placement import Placement, coarsest, graph_nodes, require_own_weights
+from landscape.random_draws import seed_everything
 from landscape.vectors import Layout
 
 Criterion = Callable[[Any, Any], Tensor]
 Forward = Callable[[nn.Module, Any], Any]
 
+NO_DERIVATIVE = ("does not require grad", "One of the differentiated Tensors")  # torch's words under no_grad
 
-class Program(nn.Module):
-    """forward and criterion as one module, so that both see the weights that `functional_call` puts in place."""
 
-    def __init__(self, model: nn.Module, forward: Forward, criterion: Criterion) -> None:
-        super().__init__()
-        self.model, self.outputs, self.criterion = model, forward, criterion
+class BatchError(ValueError):
+    """What is wrong with a batch, whichever way its derivatives are taken."""
 
-    def forward(self, inputs: Any, targets: Any, index: int) -> tuple[Tensor, Any]:
-        outputs = self.outputs(self.model, inputs)
-        return criterion_loss(self.criterion, outputs, targets, index), outputs
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A model, how it is called, what its outputs are held against, and the seed of random numbers inside."""
+
+    model: nn.Module
+    forward: Forward
+    criterion: Criterion
+    draws: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """One batch of a pass over the data, as a differentiable function of w."""
+    """One batch of a pass over the data, as a differentiable function of w; valid as long as the pass lasts."""
 
-    program: Program
+    network: Network
+    placement: Placement
     layout: Layout
     index: int
     inputs: Any
     targets: Any
     units: float
     w: Tensor  # (P,), where the pass is; a private copy
-    state: Mapping[str, Tensor]  # the model's other parameters and its buffers
-    rewind: Callable[[], None] | None = None  # goes back to the random state in which the batch is evaluated
+    dtype: torch.dtype | None = None  # the precision it is evaluated in; None for that of each parameter
 
     def evaluate(self, w: Tensor) -> tuple[Tensor, Any]:
         """Mean loss over the batch, (), and the outputs, at w. A NaN stays NaN."""
@@ -52,30 +55,104 @@ class Batch:
 
     def loss(self, w: Tensor) -> Tensor:
         """Mean loss over the batch at w, (). Raises ValueError if it is NaN or infinite."""
-        return self.loss_of(self.layout.unflatten(w))
+        return self._finite(self._evaluated(self.layout.unflatten(w))[0])
 
     def loss_of(self, pieces: Sequence[Tensor]) -> Tensor:
         """As `loss`, where each parameter is a tensor of its own, so that derivatives can be taken one by one."""
-        loss, _ = self._evaluated(pieces)
-        require(
-            bool(loss.isfinite()),
-            f"batch {self.index}: the loss is {loss.item()}; check the weights, inputs and targets for NaN",
+        return self._finite(self._evaluated(pieces)[0])
+
+    def criterion_of(self, outputs: Any) -> Tensor:
+        """The criterion on these outputs in place of the network's, ()."""
+        seed_everything(self.network.draws, 2 * self.index + 1)
+        return criterion_loss(self.network.criterion, outputs, self.targets, self.index)
+
+    @property
+    def layers_may_be_fast(self) -> bool:
+        """Whether nothing inside is known to be differentiated by its input or its weights: see `bilinear`."""
+        return not self.placement.traits.differentiates_inside
+
+    def note_derivative_inside(self) -> None:
+        """From now on layers are differentiated as torch does it."""
+        self.placement.traits.differentiates_inside = True
+
+    @property
+    def scripted(self) -> bool:
+        """Whether a part of the network is TorchScript."""
+        return any(isinstance(module, torch.jit.ScriptModule) for module in self.network.model.modules())
+
+    @property
+    def precision(self) -> torch.dtype:
+        """The coarsest one of the chosen parameters as they are evaluated."""
+        return self.dtype or self.placement.precision
+
+    def inner_precision(self) -> torch.dtype:
+        """The coarsest one anywhere on the way from w to the loss, by autocast or by casts in forward; a forward pass."""
+        loss = self.loss(self.w.detach().clone().requires_grad_())
+        return coarsest(
+            [self.precision, *(m.dtype for node in graph_nodes(loss.grad_fn) for m in node._input_metadata)]
         )
+
+    def rows(self, start: int, stop: int, units: float) -> "Batch":
+        """Samples [start, stop) as a batch of their own."""
+        part = rows(self.inputs, start, stop), rows(self.targets, start, stop)
+        return replace(self, inputs=part[0], targets=part[1], units=units)
+
+    def in_precision(self, dtype: torch.dtype) -> "Batch":
+        """The same batch evaluated in another precision, w included."""
+        data = (to_precision(part, dtype) for part in (self.inputs, self.targets))
+        inputs, targets = data
+        return replace(self, inputs=inputs, targets=targets, w=self.w.detach().to(dtype), dtype=dtype)
+
+    def __len__(self) -> int:
+        """Samples, the length of the targets."""
+        return count(self.targets)
+
+    def _finite(self, loss: Tensor) -> Tensor:
+        if not loss.isfinite():
+            raise BatchError(
+                f"batch {self.index}: the loss is {loss.item()}; check the weights, inputs and targets for NaN"
+            )
         return loss
 
-    def afresh(self) -> "Batch":
-        """The same batch with buffers of its own, to be evaluated once more: a forward pass may write into them."""
-        own = {name: self.state[name].clone() for name, _ in self.program.model.named_buffers()}
-        return replace(self, state={**self.state, **own})
-
     def _evaluated(self, pieces: Sequence[Tensor]) -> tuple[Tensor, Any]:
-        if self.rewind is not None:
-            self.rewind()
-        state = {f"model.{name}": value for name, value in self.state.items()}
-        for name, piece in zip(self.layout.names, pieces, strict=True):
-            state[f"model.{name}"] = piece.to(state[f"model.{name}"].dtype)
-        loss, outputs = torch.func.functional_call(self.program, state, (self.inputs, self.targets, self.index))
+        traits = self.placement.traits
+        if not traits.known:
+            found = self._look(pieces)
+            if found is not None and not torch.is_grad_enabled():
+                return found
+        if traits.needs_derivatives and not torch.is_grad_enabled():
+            with torch.enable_grad():
+                loss, outputs = self._run([piece.detach().requires_grad_() for piece in pieces])
+            return loss.detach(), outputs.detach() if isinstance(outputs, Tensor) else outputs
+        loss, outputs = self._run(pieces)
+        if not traits.reads_the_model and loss.requires_grad:
+            require_own_weights(loss, self.network.model)
+            traits.reads_the_model = True
         return loss, outputs
+
+    def _run(self, pieces: Sequence[Tensor]) -> tuple[Tensor, Any]:
+        place, network = self.placement, self.network
+        place.start()
+        place.put(pieces, self.dtype)
+        seed_everything(network.draws, 2 * self.index)
+        with place.following() if place.traits.writes_weights else nullcontext():
+            outputs = network.forward(network.model, self.inputs)
+            return self.criterion_of(outputs), outputs
+
+    def _look(self, pieces: Sequence[Tensor]) -> tuple[Tensor, Any] | None:
+        """One forward pass on copies, which shows the traits of a model not run before; None if it must be run anew."""
+        traits, copies, found = self.placement.traits, [piece.detach().clone() for piece in pieces], None
+        try:
+            with torch.no_grad():
+                found = self._run(copies)
+        except RuntimeError as error:
+            if not any(words in str(error) for words in NO_DERIVATIVE):
+                raise
+            traits.needs_derivatives = True
+        traits.changes_attributes = self.placement.changed_attributes()
+        traits.writes_weights = not all(map(torch.equal, copies, (piece.detach() for piece in pieces)))
+        traits.known = True
+        return None if traits.writes_weights else found
 
 
 def criterion_loss(criterion: Criterion, outputs: Any, targets: Any, index: int) -> Tensor:
@@ -88,13 +165,27 @@ def criterion_loss(criterion: Criterion, outputs: Any, targets: Any, index: int)
         with warnings.catch_warnings():  # where torch would broadcast (B, 1) with (B,) to (B, B)
             warnings.filterwarnings("error", message="Using a target size")
             loss = criterion(outputs, targets)
-    except torch.OutOfMemoryError:  # a RuntimeError that the targets have no part in
+    except (torch.OutOfMemoryError, BatchError):
         raise
     except (RuntimeError, ValueError, IndexError, TypeError, UserWarning) as error:
-        raise ValueError(f"{met()} failed: {str(error).splitlines()[0]}; check the targets' shape and dtype") from error
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        if any(words in said for words in NO_DERIVATIVE):
+            raise
+        hint = "; check the targets' shape and dtype" if _raised_by_torch(error) else ""
+        raise BatchError(f"{met()} failed: {said}{hint}") from error
     if not (isinstance(loss, Tensor) and loss.numel() == 1 and loss.is_floating_point()):
-        raise ValueError(f"{met()} must give a scalar mean, got {shapes(loss)}; use reduction='mean'")
+        raise BatchError(f"{met()} must give a scalar mean, got {shapes(loss)}; use reduction='mean'")
     return loss.reshape(())
+
+
+def _raised_by_torch(error: BaseException) -> bool:
+    """Whether torch complains of what it was given, and not the criterion's own `raise`."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] == "torch":
+        return True
+    return not getline(trace.tb_frame.f_code.co_filename, trace.tb_lineno).lstrip().startswith("raise")
 
 
 def gradient_of(

@@ -146,11 +146,11 @@ def process(rank, folder):
         case = make(name)
         data = [case.batches[i] for i in SHARDS[label][rank]]
         found[name, policy, label] = numbers(case.problem(data=data, batch_norm=policy).with_processes(group))
-    over_data.GRAPH_BYTES = 0 if rank else over_data.GRAPH_BYTES  # one process keeps its graphs, the other does not
+    over_data.GRAPHS = 0 if rank else over_data.GRAPHS  # one process keeps its graphs, the other does not
     case = make("mlp")
     data = case.batches[rank : rank + 1]
     found["mlp", "eval", "mixed"] = numbers(case.problem(data=data).with_processes(group))
-    over_data.GRAPH_BYTES = 2**30
+    over_data.GRAPHS = 1 / 4
     found["failures"] = failures(rank, group)
     case = make("mlp")
     found["stored"] = stored(case.problem(data=[case.batches[rank]]).with_processes(group), group)

@@ -99,7 +99,10 @@ def test_each_batch_has_draws_of_its_own():
     ("criterion", "message"),
     [
         (F.nll_loss, "needs cross entropy, MSE or BCE with logits, got <function nll_loss"),
-        (nn.L1Loss(), r"needs cross entropy, MSE or BCE with logits, got L1Loss\(\); use kind='exact'"),
+        (
+            nn.L1Loss(),
+            r"needs cross entropy, MSE or BCE with logits, got L1Loss\(\); say what it is by likelihood=, or use kind='exact'",
+        ),
         (nn.CrossEntropyLoss(weight=torch.ones(3)), r"needs unweighted classes, got \['weight'\]; use kind='exact'"),
         (nn.BCEWithLogitsLoss(pos_weight=torch.ones(3)), r"needs unweighted classes, got \['pos_weight'\]"),
         (nn.MSELoss(reduction="sum"), "needs reduction='mean', got 'sum'"),
@@ -112,13 +115,18 @@ def test_other_criteria_cannot_be_sampled(criterion, message):
         fisher(Problem(case.model, criterion, case.batches), "sampled")
 
 
-def test_outputs_with_more_axes_cannot_be_sampled():
+def test_each_token_is_a_draw_of_its_own():
     case = make("tokens")
-    problem = Problem(case.model, F.cross_entropy, case.batches, forward=lambda model, x: model(x).transpose(1, 2))
-    with pytest.raises(
-        ValueError, match=r"cross entropy needs outputs \(B, C\), got \(60, 5, 3\); flatten in forward="
-    ):
-        fisher(problem.with_data([(x, t.clamp(min=0)) for x, t in case.batches]), "sampled").matvec(problem.vector())
+    data = [(x, t.clamp(min=0)) for x, t in case.batches]
+    apart = Problem(case.model, F.cross_entropy, data, forward=lambda model, x: model(x).transpose(1, 2))
+    flat = Problem(
+        case.model,
+        F.cross_entropy,
+        [(x, t.flatten()) for x, t in data],
+        forward=lambda model, x: model(x).flatten(0, 1),
+    )
+    v = apart.vector().cos()
+    assert oracles.relative(fisher(apart, "sampled") @ v, fisher(flat, "sampled") @ v) < 1e-12
 
 
 def test_the_kind_is_checked():

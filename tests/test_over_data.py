@@ -20,8 +20,8 @@ OPERATORS = {
 @pytest.fixture(params=["graphs kept", "data read again"], autouse=True)
 def memory(request, monkeypatch):
     if request.param == "data read again":
-        monkeypatch.setattr(over_data, "GRAPH_BYTES", 0)
-        monkeypatch.setattr(over_data, "BATCH_BYTES", 0)
+        monkeypatch.setattr(over_data, "GRAPHS", 0)
+        monkeypatch.setattr(over_data, "BATCHES", 0)
 
 
 class Forbidden:

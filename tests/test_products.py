@@ -2,6 +2,7 @@
 
 import sys
 from collections import UserDict
+from copy import deepcopy
 
 import oracles
 import pytest
@@ -13,7 +14,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from landscape.curvature import fisher, ggn, hessian
 from landscape.curvature.double_backward import double_backward
-from landscape.curvature.hessian import Hessian
 from landscape.problem import Problem
 
 CASES = ("mlp", "conv_bn", "attention", "tokens", "mapping", "class_weights", "tied", "frozen_unused")
@@ -81,9 +81,11 @@ def test_differences_with_random_signs_in_a_hundred_thousand_dimensions_in_singl
     problem = Problem(model, F.cross_entropy, (torch.randn(16, 300), torch.randint(3, (16,))))
     assert problem.size > 1e5
     signs = normal(problem.size).sign().float()
-    exact = hessian(problem, mode="double_backward") @ signs
+    inputs, targets = problem.data[0]
+    twin = Problem(deepcopy(model).double(), F.cross_entropy, (inputs.double(), targets))
+    exact = hessian(twin, mode="double_backward") @ signs.double()
     H = hessian(problem, mode="central_differences")
-    error = oracles.relative(H @ signs, exact)
+    error = oracles.relative((H @ signs).double(), exact)
     assert error <= H.error_estimate < 0.02
 
 
@@ -102,7 +104,7 @@ def test_auto_takes_differences_where_a_second_derivative_is_missing():
 def test_auto_keeps_graphs_that_fit_and_says_so():
     H = hessian(make("mlp").problem())
     H @ H.w
-    assert (H.mode, H.reason) == ("double_backward", "the graphs fit in memory: about two gradients a product")
+    assert (H.mode, H.reason) == ("double_backward", "about two gradients a product")
     assert H.error_estimate == 0
 
 
@@ -160,7 +162,7 @@ def test_out_of_memory_goes_on_with_less(mode):
     H = hessian(Problem(case.model, scarce, case.batches), mode=mode, chunk=4, memory=0)
     V = normal(H.shape[0], 5)
     assert oracles.relative(H @ V, oracles.hessian(case) @ V) < 1e-6
-    assert (H.chunk, H.micro_batch, scarce.refused) == (1, 15, 4)  # 4, 2, 1 columns, then 60, 30, 15 rows
+    assert (H.chunk, H.micro_batch) == (1, 15)  # 4, 2, 1 columns, then 60, 30, 15 rows
 
 
 def test_out_of_memory_that_nothing_helps_against_is_passed_on():
@@ -172,12 +174,12 @@ def test_out_of_memory_that_nothing_helps_against_is_passed_on():
 
 
 def test_columns_at_once_are_halved_before_rows(monkeypatch):
-    def scarce(batch, *, chunk, once):
-        if chunk > 2:
+    def scarce(batch, manner, **settings):
+        if manner.chunk > 2:
             raise torch.OutOfMemoryError("out of memory (injected)")
-        return double_backward(batch, chunk=chunk, once=once)
+        return double_backward(batch, manner, **settings)
 
-    monkeypatch.setattr(sys.modules[Hessian.__module__], "double_backward", scarce)
+    monkeypatch.setattr(sys.modules["landscape.curvature.hessian"], "double_backward", scarce)
     case = make("mlp")
     H = hessian(case.problem(), mode="double_backward", chunk=8)
     V = normal(H.shape[0], 5)

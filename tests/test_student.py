@@ -2,8 +2,8 @@ import pytest
 import torch
 from cases import normal
 
-from landscape.linalg.student import calibrated_error, widening
 from landscape.results import standard_error
+from landscape.results.student import calibrated_error, widening
 
 
 def test_one_degree_of_freedom_is_the_cauchy_distribution():

@@ -7,6 +7,9 @@ needs no more than B and its adjoints again. With g = ∂L/∂y, and cotangents 
 
 Nobody asks for the value of ∂L/∂W where W is a view of w: the gradient is linear in it, and only its derivative counts.
 It is left out, which saves a third of the first backward, so that a product takes 8/9 of what double backward takes.
+What is left out is missed where a derivative is taken inside the network, by its input or its weights. Such a backward
+runs while forward does, and shows (`differentiated_inside`); then layers are differentiated as torch does it. So they
+are under torch.func, and where activations are computed anew in the backward pass.
 Source: Pearlmutter 1994, "Fast exact multiplication by the Hessian", section 4.
 """
 
@@ -36,6 +39,17 @@ class BilinearLayers(TorchFunctionMode):
     def __init__(self, w: Tensor, *, by_cotangent: bool = False) -> None:
         super().__init__()
         self.w, self.by_cotangent = w, by_cotangent
+        self.differentiated_inside = False
+        self._active = False
+
+    def __enter__(self) -> "BilinearLayers":
+        self._active = True
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._active = False
+        super().__exit__(*error)
 
     def __torch_function__(
         self,
@@ -47,13 +61,23 @@ class BilinearLayers(TorchFunctionMode):
         given = kwargs or {}
         if func is F.linear or func in CONVOLUTIONS:
             layer, x, weight, bias = bilinear(func, *args, **given)
-            if layer is not None and not torch.is_autocast_enabled(x.device.type):
+            if layer is not None and not torch.is_autocast_enabled(x.device.type) and not _watched():
                 valued = (True, not self._is_view(weight), bias is not None and not self._is_view(bias))
-                return _Applied.apply(x, weight, bias, layer, valued, self.by_cotangent)  # type: ignore[no-untyped-call]
+                return _Applied.apply(x, weight, bias, layer, valued, self)  # type: ignore[no-untyped-call]
         return func(*args, **given)
+
+    def note_backward(self) -> None:
+        """A backward while forward is still running: something inside is differentiated by its input or weights."""
+        self.differentiated_inside = self.differentiated_inside or self._active
 
     def _is_view(self, parameter: Tensor) -> bool:
         return parameter is self.w or (parameter._is_view() and parameter._base is self.w)
+
+
+def _watched() -> bool:
+    """Whether torch.func is at work, or something takes over what is saved for backward, such as checkpointing."""
+    functorch = torch._C._functorch.peek_interpreter_stack() is not None
+    return functorch or torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
 
 
 class _Applied(torch.autograd.Function):
@@ -61,17 +85,18 @@ class _Applied(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layer: Bilinear, valued: Mask, by_cotangent: bool
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layer: Bilinear, valued: Mask, mode: BilinearLayers
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.layer, ctx.valued, ctx.by_cotangent = layer, valued, by_cotangent
+        ctx.layer, ctx.valued, ctx.mode = layer, valued, mode
         return layer.forward(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         (g,), (x, weight), wanted = cotangents, ctx.saved_tensors, ctx.needs_input_grad[:3]
+        ctx.mode.note_backward()
         if torch.is_grad_enabled():  # the first backward, whose graph is wanted
-            settings = ctx.layer, wanted, ctx.valued, ctx.by_cotangent
+            settings = ctx.layer, wanted, ctx.valued, ctx.mode.by_cotangent
             return *_Adjoint.apply(g, x, weight, *settings), None, None, None  # type: ignore[no-untyped-call]
         return *_derivatives(ctx.layer, g, x, weight, wanted), None, None, None
 

@@ -1,23 +1,28 @@
 """Diagonal blocks of the Hessian, one per layer, module or name pattern: H_ll = ∂²L/∂w_l², the rest held fixed.
 
-`hessian_blocks` gives one operator a block, to be used alone. `DirectSum` holds the same blocks as one operator,
+`hessian_blocks` gives one operator a block, to be used alone. `direct_sum` holds the same blocks as one operator,
 H_1 ⊕ H_2 ⊕ ..., whose product costs one pass over the data, one first-order graph of a batch and one backward a block.
 """
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from landscape.checks import integer_in, one_of, require
-from landscape.curvature.hessian import Hessian
-from landscape.curvature.over_data import OperatorOverData, Product
+from landscape.cost import GRADIENT, HESSIAN
+from landscape.curvature.double_backward import require_derivative
+from landscape.curvature.hessian import hessian
+from landscape.curvature.methods import Manner, Method, Product
+from landscape.curvature.over_data import Matrix, OperatorOverData
+from landscape.curvature.verification import Comparison, compare_gradients
 from landscape.isolation import derivatives_on
 from landscape.operator import CurvatureOperator
 from landscape.problem import Problem
 from landscape.program import Batch
-from landscape.vectors import Block
+from landscape.vectors import Block, Layout
 
 Grouping = str | Mapping[str, str | Sequence[str]]
 
@@ -40,7 +45,7 @@ def hessian_blocks(problem: Problem, by: Grouping = "layer", *, depth: int = 1) 
     groups, own = grouped(problem, by, depth=depth), dict(problem.model.named_parameters())
     with derivatives_on():
         shared = problem.constants() | {name: own[name].detach().clone() for name in problem.layout.names}
-    return {name: Hessian(problem.restricted_to(names), constants=shared) for name, names in groups.items()}
+    return {name: hessian(problem.restricted_to(names), constants=shared) for name, names in groups.items()}
 
 
 def layers(problem: Problem) -> dict[str, list[str]]:
@@ -63,33 +68,51 @@ def grouped(problem: Problem, by: Grouping, *, depth: int = 1) -> dict[str, list
     return groups
 
 
-class DirectSum(OperatorOverData):
+def direct_sum(problem: Problem, groups: Mapping[str, Sequence[str]]) -> OperatorOverData:
     """The blocks side by side: (S, S) with S the sum of their sizes, zero between different blocks.
 
     A block's backward runs through the part of the graph that leads to its own parameters only, and zero columns cost
     nothing, so that a pass costs what is asked of it.
     """
+    places = {name: index for index, name in enumerate(problem.layout.names)}
+    members = [[places[name] for name in names] for names in groups.values()]
+    sizes = [sum(problem.layout.sizes[place] for place in own) for own in members]
+    linearise = partial(_linearised, members=members, sizes=sizes)
+    methods = [Method("double_backward", linearise, True, GRADIENT, HESSIAN, about="one backward a block")]
+    compare = partial(_compare, rows=[_rows(problem.layout, own) for own in members], sizes=sizes)
+    return OperatorOverData(problem, Matrix("blocks of the Hessian", methods, compare, sum(sizes)))
 
-    def __init__(self, problem: Problem, groups: Mapping[str, Sequence[str]]) -> None:
-        super().__init__(problem)
-        places = {name: index for index, name in enumerate(problem.layout.names)}
-        self.members = [[places[name] for name in names] for names in groups.values()]
-        self.sizes = [sum(problem.layout.sizes[place] for place in places) for places in self.members]
-        self.shape = (sum(self.sizes), sum(self.sizes))
 
-    def _linearised(self, batch: Batch) -> Product:
-        leaves = [piece.clone().requires_grad_() for piece in batch.layout.unflatten(batch.w)]
-        gradients = _gradients(batch.loss_of(leaves), leaves)
+def _linearised(batch: Batch, manner: Manner, *, members: list[list[int]], sizes: list[int]) -> Product:
+    leaves = [piece.clone().requires_grad_() for piece in batch.layout.unflatten(batch.w.detach())]
+    gradients = _gradients(batch.loss_of(leaves), leaves)
+    for slope in gradients:
+        require_derivative(slope, batch.index)
 
-        def product(block: Block) -> Block:
-            image = torch.zeros_like(block)
-            for members, rows, out in zip(self.members, block.split(self.sizes), image.split(self.sizes), strict=True):
-                own, slopes = [leaves[i] for i in members], [gradients[i] for i in members]
-                for column in rows.any(dim=0).nonzero()[:, 0].tolist():
-                    out[:, column] = _block_product(slopes, own, rows[:, column])
-            return image
+    def product(block: Block) -> Block:
+        image = torch.zeros_like(block)
+        for places, rows, out in zip(members, block.split(sizes), image.split(sizes), strict=True):
+            own, slopes = [leaves[i] for i in places], [gradients[i] for i in places]
+            for column in rows.any(dim=0).nonzero()[:, 0].tolist():
+                out[:, column] = _block_product(slopes, own, rows[:, column])
+        return image
 
-        return product
+    return product
+
+
+def _rows(layout: Layout, places: Sequence[int]) -> Tensor:
+    """The entries of w that the parameters at `places` have."""
+    spans = [layout.span(layout.names[place]) for place in places]
+    return torch.cat([torch.arange(span.start, span.stop, device="cpu") for span in spans])
+
+
+def _compare(at: Batch, wide: Batch, v: Tensor, image: Tensor, *, rows: list[Tensor], sizes: list[int]) -> Comparison:
+    """The first block that v asks of against the whole Hessian's rows and columns of it."""
+    own = next(i for i, part in enumerate(v.split(sizes)) if part.any())
+    place, begin = rows[own].to(v.device), sum(sizes[:own])
+    span = slice(begin, begin + sizes[own])
+    whole = torch.zeros(at.layout.size, dtype=v.dtype, device=v.device).index_add(0, place, v[span])
+    return compare_gradients(at, wide, whole, image[span], rows=place)
 
 
 def _gradients(loss: Tensor, leaves: Sequence[Tensor]) -> Sequence[Tensor]:

@@ -1,14 +1,11 @@
-"""A linear map of vectors, applied to the columns of a block."""
+"""How many columns of a block a batch serves at once.
 
-from collections.abc import Callable
+One column from a kept graph costs two gradients and more; several at once by vmap share what the graph holds.
+"""
 
-import torch
-
-from landscape.vectors import Block, Vector
+from landscape.problem import Problem
 
 
-def in_columns(one: Callable[[Vector], Vector], block: Block, chunk: int) -> Block:
-    """one(v) for every column v, `chunk` of them at once by vmap; (P, K) to (P, K)."""
-    if chunk > 1:
-        return torch.vmap(one, in_dims=1, out_dims=1, chunk_size=chunk)(block)
-    return torch.stack([one(v) for v in block.T], dim=1)
+def columns_at_once(problem: Problem) -> int:
+    """Columns at once for this network, by its size alone, so that the same call gives the same bits."""
+    return 1

@@ -16,15 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from landscape.batches import rows
-from landscape.checks import one_of, require
-from landscape.curvature.ggn import GaussNewton, OutputProduct
+from landscape.checks import integer_in, one_of, require
+from landscape.curvature.ggn import OutputProduct, criterion_curvature, gauss_newton
+from landscape.curvature.over_data import OperatorOverData
 from landscape.isolation import random_source
-from landscape.operator import CurvatureOperator
 from landscape.problem import Problem
-from landscape.program import Batch, Criterion, criterion_loss, gradient_of
+from landscape.program import Batch, BatchError, Criterion, criterion_loss, gradient_of
 
-Residual = Callable[[Tensor, Any, dict[str, Any], torch.Generator], tuple[Tensor, Tensor]]
+Residual = Callable[[Tensor, Any, dict[str, Any], torch.Generator], OutputProduct]
 
 
 def fisher(
@@ -32,85 +31,91 @@ def fisher(
     kind: str = "exact",
     *,
     generator: torch.Generator | None = None,
+    samples: int = 1,
+    likelihood: str | None = None,
     w: Tensor | None = None,
     **settings: Any,
-) -> CurvatureOperator:
+) -> OperatorOverData:
     """Fisher matrix of the mean loss as an operator (P, P).
 
     Args:
         problem: the scalar function; its data is read at each product, not here.
         kind: "exact" (equal to `ggn`), "sampled" (targets drawn once per operator) or "empirical" (mean over samples of
-            g gᵀ, g the gradient of the criterion on that sample alone).
+            g gᵀ, g the gradient of the criterion on that sample alone: a sample is a row of the batch, so that of a
+            sequence g is the mean over its tokens; libraries that take each token for a sample give another matrix).
         generator: for "sampled"; default seed 0.
+        samples: of "sampled": targets drawn for each output, whose matrices are averaged.
+        likelihood: of "sampled": "categorical" | "gaussian" | "bernoulli", what the criterion is the mean negative
+            log-likelihood of; default read from it. Classes run along axis 1, as torch has them, or along the last one
+            where the targets' shape says so; every token or pixel that counts is a draw of its own.
         w: where, (P,); default the model's own weights at the time of this call.
-        settings: memory, chunk, micro_batch, tf32 as `hessian` has them.
+        settings: mode, memory, chunk, micro_batch, tf32, verify as `ggn` has them.
     Raises:
         ValueError: if kind is unknown, or "sampled" meets a criterion other than cross entropy, MSE, BCE with logits.
     """
     one_of("kind", kind, ("exact", "sampled", "empirical"))
     if kind == "exact":
-        return GaussNewton(problem, w, **settings)
+        return gauss_newton(problem, "exact Fisher", criterion_curvature, w, exact=True, **settings)
     if kind == "empirical":
-        return EmpiricalFisher(problem, w, **settings)
-    return SampledFisher(problem, w, generator, **settings)
+        return gauss_newton(problem, "empirical Fisher", partial(_empirical, problem), w, **settings)
+    integer_in("samples", samples, 1)
+    residual, own = _likelihood(problem.criterion, likelihood)
+    source = random_source(generator)
+    seed = int(torch.randint(2**62, (), generator=source, device=source.device))
 
-
-class EmpiricalFisher(GaussNewton):
-    """Mean over samples of g gᵀ."""
-
-    def _output_curvature(self, batch: Batch, outputs: Tensor) -> OutputProduct:
-        targets = batch.targets
-        require(
-            isinstance(targets, Tensor),
-            f"the empirical Fisher needs targets in one tensor, got {type(targets).__name__}",
-        )
-        units = self._units(batch)
-        valid = units > 0  # the criterion's mean over no unit would be NaN
-        z, t = outputs.detach()[valid], targets[valid]
-        slopes = torch.zeros_like(outputs)
-        slopes[valid] = _single_gradients(lambda z, t: criterion_loss(self.problem.criterion, z, t, batch.index), z, t)
-        weights = (units / units.sum()).to(outputs)
-        return lambda u: _rank_one_sum(slopes, weights, u)
-
-    def _units(self, batch: Batch) -> Tensor:
-        """Units in each sample, (B,)."""
-        count = len(batch.targets)
-        if self.problem.counts_samples:
-            return torch.ones(count, dtype=torch.float64, device=batch.targets.device)
-        singles = [(rows(batch.inputs, i, i + 1), batch.targets[i : i + 1]) for i in range(count)]
-        units = [float(self.problem.weight(*single)) for single in singles]
-        return torch.tensor(units, dtype=torch.float64, device=batch.targets.device)
-
-
-class SampledFisher(GaussNewton):
-    """Monte Carlo estimate of the exact Fisher matrix with one target per sample."""
-
-    def __init__(self, problem: Problem, w: Tensor | None, generator: torch.Generator | None, **settings: Any) -> None:
-        super().__init__(problem, w, **settings)
-        self._residual, self._settings = _likelihood(problem.criterion)
-        source = random_source(generator)
-        self._seed = int(torch.randint(2**62, (), generator=source, device=source.device))
-
-    def _output_curvature(self, batch: Batch, outputs: Tensor) -> OutputProduct:
+    def curvature(batch: Batch, outputs: Tensor) -> OutputProduct:
         # one seed per batch: the same targets at every product
-        source = torch.Generator().manual_seed(self._seed + batch.index)
-        slopes, weights = self._residual(outputs.detach(), batch.targets, self._settings, source)
-        return lambda u: _rank_one_sum(slopes, weights, u)
+        drawn = torch.Generator(device="cpu").manual_seed(seed + batch.index)
+        parts = [residual(outputs.detach(), batch.targets, own, drawn) for _ in range(samples)]
+        return lambda u: sum((part(u) for part in parts[1:]), parts[0](u)) / samples
+
+    return gauss_newton(problem, "sampled Fisher", curvature, w, **settings)
 
 
-def _single_gradients(loss: Callable[[Tensor, Tensor], Tensor], z: Tensor, t: Tensor) -> Tensor:
-    """∂ loss(z_i, t_i) / ∂ z_i for every sample i on its own, at once by vmap; shaped like z."""
+def _empirical(problem: Problem, batch: Batch, outputs: Tensor) -> OutputProduct:
+    targets = batch.targets
+    if not isinstance(targets, Tensor):
+        raise BatchError(f"the empirical Fisher needs targets in one tensor, got {type(targets).__name__}")
+    units = _units(problem, batch)
+    valid = units > 0  # the criterion's mean over no unit would be NaN
+    z, t = outputs.detach()[valid], targets[valid]
+    weights = (units / units.sum()).to(outputs)
+    slopes = torch.zeros_like(outputs)
+    slopes[valid], losses = _single_gradients(batch, z, t)
+    whole, mean = float(batch.criterion_of(outputs.detach())), float(weights[valid] @ losses.to(weights))
+    if abs(whole - mean) > torch.finfo(outputs.dtype).eps ** 0.5 * max(
+        abs(whole), abs(mean), float(losses.abs().max())
+    ):
+        raise BatchError(
+            f"batch {batch.index}: the loss is {whole:.6g}, the mean of its samples' own losses {mean:.6g}: the criterion "
+            "couples the samples of a batch or draws random numbers; an empirical Fisher matrix has no meaning there"
+        )
+    return lambda u: _rank_one_sum(slopes, weights, u)
+
+
+def _units(problem: Problem, batch: Batch) -> Tensor:
+    """Units in each sample, (B,)."""
+    if problem.counts_samples:
+        return problem.sample_units(batch.targets)
+    singles = (batch.rows(i, i + 1, 0.0) for i in range(len(batch.targets)))
+    units = [float(problem.weight(single.inputs, single.targets)) for single in singles]
+    return torch.tensor(units, dtype=torch.float64, device=batch.targets.device)
+
+
+def _single_gradients(batch: Batch, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """∂ loss(z_i, t_i) / ∂ z_i for every sample i on its own, at once by vmap, shaped like z; and the losses, (n,)."""
 
     def single(one: Tensor, target: Tensor) -> Tensor:
-        return loss(one[None], target[None])
+        return criterion_loss(batch.network.criterion, one[None], target[None], batch.index)
 
     try:
-        return torch.func.vmap(torch.func.grad(single))(z, t)
+        return torch.func.vmap(torch.func.grad_and_value(single))(z, t)
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError):  # a criterion that looks at values or draws numbers: one sample after another
         z = z.clone().requires_grad_()
-        return gradient_of(torch.stack([loss(z[i : i + 1], t[i : i + 1]) for i in range(len(z))]).sum(), z)
+        losses = torch.stack([single(z[i], t[i]) for i in range(len(z))])
+        return gradient_of(losses.sum(), z), losses.detach()
 
 
 def _rank_one_sum(slopes: Tensor, weights: Tensor, u: Tensor) -> Tensor:
@@ -119,8 +124,12 @@ def _rank_one_sum(slopes: Tensor, weights: Tensor, u: Tensor) -> Tensor:
     return slopes * (weights * along).view(-1, *[1] * (u.ndim - 1))
 
 
-def _likelihood(criterion: Criterion) -> tuple[Residual, dict[str, Any]]:
+def _likelihood(criterion: Criterion, declared: str | None) -> tuple[Residual, dict[str, Any]]:
     """How to draw an output gradient for this criterion, and the criterion's settings."""
+    by_name = {"categorical": _categorical, "gaussian": _gaussian, "bernoulli": _bernoulli}
+    if declared is not None:
+        one_of("likelihood", declared, tuple(by_name))
+        return by_name[declared], {}
     function, settings = (criterion.func, criterion.keywords) if isinstance(criterion, partial) else (criterion, {})
     if isinstance(criterion, nn.Module):
         settings = {key: getattr(criterion, key, None) for key in ("weight", "pos_weight", "ignore_index", "reduction")}
@@ -137,35 +146,44 @@ def _likelihood(criterion: Criterion) -> tuple[Residual, dict[str, Any]]:
             require(reduction == "mean", f"a sampled Fisher matrix needs reduction='mean', got {reduction!r}")
             return residual, settings
     raise ValueError(
-        f"a sampled Fisher matrix needs cross entropy, MSE or BCE with logits, got {criterion!r}; use kind='exact'"
+        f"a sampled Fisher matrix needs cross entropy, MSE or BCE with logits, got {criterion!r}; say what it is by "
+        "likelihood=, or use kind='exact'"
     )
 
 
-def _categorical(z: Tensor, targets: Any, settings: dict[str, Any], source: torch.Generator) -> tuple[Tensor, Tensor]:
+def _categorical(z: Tensor, targets: Any, settings: dict[str, Any], source: torch.Generator) -> OutputProduct:
     """r = softmax(z) − onehot(y), y ~ softmax(z); label smoothing adds a constant, which curvature ignores."""
-    require(
-        z.ndim == 2,
-        f"a sampled Fisher matrix of cross entropy needs outputs (B, C), got {tuple(z.shape)}; flatten in forward=",
-    )
-    p = z.softmax(1)
+    last = z.ndim > 2 and isinstance(targets, Tensor) and targets.shape == z.shape[:-1] != z[:, 0].shape
+    axis = z.ndim - 1 if last else min(1, z.ndim - 1)
+    rows = z.movedim(axis, -1)  # (B, ..., C)
+    p = rows.reshape(-1, rows.shape[-1]).softmax(1)  # (units, C)
     drawn = torch.multinomial(p.double().cpu(), 1, generator=source)[:, 0].to(z.device)
-    valid = torch.ones(len(z), dtype=z.dtype, device=z.device)
-    if not targets.is_floating_point():
-        valid = (targets != settings.get("ignore_index", -100)).to(z)
-    return p - F.one_hot(drawn, z.shape[1]).to(z), valid / valid.sum()
+    valid = torch.ones(len(p), dtype=z.dtype, device=z.device)
+    if isinstance(targets, Tensor) and not targets.is_floating_point() and targets.numel() == len(p):
+        ignored = settings.get("ignore_index", -100)
+        valid = (targets.reshape(-1) != (-100 if ignored is None else ignored)).to(z)
+    slopes, weights = p - F.one_hot(drawn, p.shape[1]).to(z), valid / valid.sum()
+
+    def product(u: Tensor) -> Tensor:
+        moved = u.movedim(axis, -1)
+        return _rank_one_sum(slopes, weights, moved.reshape(slopes.shape)).view(rows.shape).movedim(-1, axis)
+
+    return product
 
 
-def _gaussian(z: Tensor, targets: Any, settings: dict[str, Any], source: torch.Generator) -> tuple[Tensor, Tensor]:
+def _gaussian(z: Tensor, targets: Any, settings: dict[str, Any], source: torch.Generator) -> OutputProduct:
     """Mean squared error over D entries is the negative log-likelihood of N(z, D/2): r = sqrt(2/D) ε."""
-    noise = torch.randn(z.shape, generator=source, dtype=torch.float64).to(z)
-    return noise * sqrt(2 * len(z) / z.numel()), _equal_weights(z)
+    noise = torch.randn(z.shape, generator=source, dtype=torch.float64, device="cpu").to(z)
+    slopes = noise * sqrt(2 * len(z) / z.numel())
+    return lambda u: _rank_one_sum(slopes, _equal_weights(z), u)
 
 
-def _bernoulli(z: Tensor, targets: Any, settings: dict[str, Any], source: torch.Generator) -> tuple[Tensor, Tensor]:
+def _bernoulli(z: Tensor, targets: Any, settings: dict[str, Any], source: torch.Generator) -> OutputProduct:
     """r = (σ(z) − y) / sqrt(D), y ~ Bernoulli(σ(z)): the mean over D independent entries weighs each by 1/D."""
     p = z.sigmoid()
     drawn = torch.bernoulli(p.double().cpu(), generator=source).to(z)
-    return (p - drawn) * sqrt(len(z) / z.numel()), _equal_weights(z)
+    slopes = (p - drawn) * sqrt(len(z) / z.numel())
+    return lambda u: _rank_one_sum(slopes, _equal_weights(z), u)
 
 
 def _equal_weights(z: Tensor) -> Tensor:

@@ -10,33 +10,37 @@ from contextlib import contextmanager
 import torch
 from torch.autograd import forward_ad
 
-from landscape.curvature.columns import in_columns
-from landscape.curvature.kept_graphs import Product
+from landscape.checks import require
+from landscape.curvature.methods import Manner, Product, in_columns
 from landscape.program import Batch, gradient_of
 from landscape.vectors import Block, Vector
 
 
-def forward_over_reverse(batch: Batch, *, chunk: int = 1) -> Product:
+def forward_over_reverse(batch: Batch, manner: Manner) -> Product:
     """The batch's Hessian; needs a forward-mode derivative of every operation."""
+    require(
+        not batch.scripted,
+        "forward over reverse gives 0 for a scripted network (torch.jit); use mode='double_backward'",
+    )
 
     def one(v: Vector) -> Vector:
         with forward_ad.dual_level():
             with dual_rules_loaded():
-                leaf = forward_ad.make_dual(batch.w.detach(), v).requires_grad_()
-            tangent = forward_ad.unpack_dual(gradient_of(batch.afresh().loss(leaf), leaf)).tangent
+                leaf = forward_ad.make_dual(batch.w.detach().clone(), v).requires_grad_()
+            tangent = forward_ad.unpack_dual(gradient_of(batch.loss(leaf), leaf)).tangent
         return torch.zeros_like(v) if tangent is None else tangent
 
     def mapped(v: Vector) -> Vector:
-        gradient = torch.func.grad(lambda w: batch.afresh().evaluate(w)[0])
-        return torch.func.jvp(gradient, (batch.w,), (v,))[1]
+        gradient = torch.func.grad(lambda w: batch.evaluate(w)[0])
+        return torch.func.jvp(gradient, (batch.w.detach(),), (v,))[1]
 
     def product(block: Block) -> Block:
-        if chunk == 1:
-            return in_columns(one, block, chunk)
+        if manner.chunk == 1:
+            return in_columns(one, block, 1)
         with torch.no_grad():
-            batch.afresh().loss(batch.w)  # a check for NaN, which vmap cannot make
+            batch.loss(batch.w)  # a check for NaN, which vmap cannot make
         with dual_rules_loaded():
-            return in_columns(mapped, block, chunk)
+            return in_columns(mapped, block, manner.chunk)
 
     return product
 

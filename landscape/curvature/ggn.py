@@ -1,70 +1,132 @@
 """Generalised Gauss-Newton matrix G = Jᵀ C J, with J = ∂z/∂w of the outputs z and C = ∂²L/∂z² of the criterion.
 
 Neither J nor C is ever formed: a product holds a few tensors of the outputs' shape, whatever their dimension. Both Jv
-and Jᵀu come from one graph of the outputs: Jᵀu is linear in u, so its derivative with respect to u is J.
+and Jᵀu come from one graph of the outputs: Jᵀu is linear in u, so its derivative with respect to u is J. Where that
+derivative is missing or wrong, Jv is a difference of outputs.
 Source: Schraudolph 2002, "Fast curvature matrix-vector products for second-order gradient descent"; Martens 2020.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from landscape.bilinear import BilinearLayers
-from landscape.checks import require
 from landscape.cost import GAUSS_NEWTON, GRADIENT
-from landscape.curvature.columns import in_columns
-from landscape.curvature.over_data import OperatorOverData, Product
-from landscape.operator import CurvatureOperator
+from landscape.curvature.central_differences import Differences, in_full
+from landscape.curvature.double_backward import require_derivative
+from landscape.curvature.methods import Manner, Method, Product, in_columns
+from landscape.curvature.over_data import Matrix, OperatorOverData
+from landscape.curvature.verification import compare_outputs
 from landscape.problem import Problem
-from landscape.program import Batch, criterion_loss, gradient_of
-from landscape.vectors import Vector
+from landscape.program import Batch, BatchError, gradient_of
+from landscape.vectors import Block, Vector
 
 OutputProduct = Callable[[Tensor], Tensor]
+OutputCurvature = Callable[[Batch, Tensor], OutputProduct]  # C of one batch at its outputs
 
 
-def ggn(problem: Problem, w: Tensor | None = None, **settings: Any) -> CurvatureOperator:
+def ggn(problem: Problem, w: Tensor | None = None, **settings: Any) -> OperatorOverData:
     """Gauss-Newton matrix of the mean loss as an operator (P, P); any criterion twice differentiable in the outputs.
 
     Args:
-        problem: the scalar function; its data is read at each product, not here. The outputs must be one tensor.
+        problem: the scalar function; its data is read at each product, not here. The outputs must be one tensor, before
+            the criterion.
         w: where, (P,); default the model's own weights at the time of this call.
-        settings: memory, chunk, micro_batch, tf32 as `hessian` has them.
+        settings: memory, chunk, micro_batch, tf32, verify as `hessian` has them, and mode: "auto" | "double_backward"
+            (Jv from the graph of Jᵀu) | "central_differences" (Jv from outputs alone, with an error estimate).
     Returns:
         Operator in loss units per parameter unit squared; positive semi-definite if the criterion is convex in z.
     """
-    return GaussNewton(problem, w, **settings)
+    return gauss_newton(problem, "ggn", criterion_curvature, w, exact=True, **settings)
 
 
-class GaussNewton(OperatorOverData):
-    """Jᵀ C J; subclasses choose another C."""
+def gauss_newton(
+    problem: Problem, name: str, curvature: OutputCurvature, w: Tensor | None, *, exact: bool = False, **settings: Any
+) -> OperatorOverData:
+    """Jᵀ C J for any C; `exact`: it is the criterion's own second derivative."""
+    differences = Differences(_outputs_at)
+    methods = [
+        Method("double_backward", partial(_by_graph, curvature=curvature), True, GRADIENT, GAUSS_NEWTON),
+        Method("double_backward", partial(_by_graph, curvature=curvature, fast=False), True, GRADIENT, GAUSS_NEWTON),
+        Method(
+            "central_differences",
+            partial(_by_differences, curvature=curvature, differences=differences),
+            False,
+            GRADIENT,
+            2 * GAUSS_NEWTON,
+        ),
+    ]
+    return OperatorOverData(problem, Matrix(name, methods, compare_outputs(curvature, exact)), w, **settings)
 
-    def _output_curvature(self, batch: Batch, outputs: Tensor) -> OutputProduct:
-        """C of one batch as a function on tensors shaped like `outputs`."""
-        z = outputs.detach().requires_grad_()
-        slope = gradient_of(criterion_loss(self.problem.criterion, z, batch.targets, batch.index), z, create=True)
-        return lambda u: gradient_of(slope, z, u, keep=True)
 
-    def _cost(self, columns: int, fresh: bool) -> float:
-        return GRADIENT * fresh + GAUSS_NEWTON * columns
-
-    def _linearised(self, batch: Batch) -> Product:
-        leaf = batch.w.detach().requires_grad_()
-        with BilinearLayers(leaf, by_cotangent=True):
-            loss, z = batch.evaluate(leaf)
-        require(
-            isinstance(z, Tensor), f"outputs must be one tensor, got {type(z).__name__}; pass forward= that picks it"
+def criterion_curvature(batch: Batch, outputs: Tensor) -> OutputProduct:
+    """∂²L/∂z² of the batch's criterion as a function on tensors shaped like `outputs`."""
+    z = outputs.detach().requires_grad_()
+    slope = gradient_of(batch.criterion_of(z), z, create=True)
+    if not slope.requires_grad and bool((slope == slope.flatten()[0]).all()):
+        raise BatchError(
+            "the criterion is the mean of the outputs, so that the Gauss-Newton matrix would be 0: the outputs look like "
+            "losses already; give the network's outputs by forward= and the loss by criterion"
         )
-        require(
-            bool(loss.isfinite()),
-            f"batch {batch.index}: the loss is {loss.item()}; check the weights, inputs and targets",
+    require_derivative(slope, batch.index)
+    return lambda u: gradient_of(slope, z, u, keep=True)
+
+
+def _by_graph(batch: Batch, manner: Manner, *, curvature: OutputCurvature, fast: bool = True) -> Product:
+    leaf = batch.w.detach().clone().requires_grad_()
+    layers = BilinearLayers(leaf, by_cotangent=True) if fast and batch.layers_may_be_fast else None
+    with layers or nullcontext():
+        z = network_outputs(batch, leaf)
+    if layers is not None and layers.differentiated_inside:
+        batch.note_derivative_inside()
+        return _by_graph(batch, manner, curvature=curvature, fast=False)
+    C = curvature(batch, z)
+    u = torch.zeros_like(z).requires_grad_()
+    pulled_back = gradient_of(z, leaf, u, create=True)  # Jᵀu, (P,)
+    require_derivative(pulled_back, batch.index)
+
+    def one(v: Vector) -> Vector:
+        return gradient_of(z, leaf, C(gradient_of(pulled_back, u, v, keep=True)), keep=True)
+
+    return lambda block: in_columns(one, block, manner.chunk)
+
+
+def _by_differences(batch: Batch, manner: Manner, *, curvature: OutputCurvature, differences: Differences) -> Product:
+    wide = in_full(batch)
+
+    def product(block: Block) -> Block:
+        along = [differences(wide, v.to(wide.w)) for v in block.T]  # first, for they move the weights
+        leaf = batch.w.detach().clone().requires_grad_()
+        z = network_outputs(batch, leaf)
+        C, columns, errors = curvature(batch, z), [], []
+        for jv, error in along:
+            columns.append(gradient_of(z, leaf, C(jv.to(z)), keep=True))
+            errors.append(columns[-1].norm() * (error / jv.norm().clamp(min=torch.finfo(jv.dtype).tiny)).to(block))
+        manner.note(batch.units, torch.stack(errors))
+        return torch.stack(columns, dim=1)
+
+    return product
+
+
+def network_outputs(batch: Batch, w: Vector) -> Tensor:
+    """The outputs at w, one tensor. Raises ValueError if they are none, or a loss already."""
+    loss, z = batch.evaluate(w)
+    if not isinstance(z, Tensor):
+        raise BatchError(f"outputs must be one tensor, got {type(z).__name__}; pass forward= that picks it")
+    if z.ndim == 0:
+        raise BatchError(
+            "outputs must be the network's, before the criterion, got one number as of a model that returns its loss; "
+            "give the outputs by forward= and the loss by criterion"
         )
-        curvature = self._output_curvature(batch, z)
-        u = torch.zeros_like(z).requires_grad_()
-        pulled_back = gradient_of(z, leaf, u, create=True)  # Jᵀu, (P,)
+    if not loss.isfinite():
+        raise BatchError(f"batch {batch.index}: the loss is {loss.item()}; check the weights, inputs and targets")
+    return z
 
-        def one(v: Vector) -> Vector:
-            return gradient_of(z, leaf, curvature(gradient_of(pulled_back, u, v, keep=True)), keep=True)
 
-        return lambda block: in_columns(one, block, self.chunk)
+def _outputs_at(batch: Batch, w: Vector) -> Tensor:
+    with torch.no_grad():
+        return network_outputs(batch, w)

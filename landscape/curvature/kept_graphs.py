@@ -3,26 +3,29 @@
 A kept graph saves a gradient a product, a kept batch saves reading and moving it.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from landscape.batches import nbytes
+from landscape.batches import nbytes, storage_bytes
+from landscape.curvature.methods import Product
+from landscape.placement import graph_nodes
 from landscape.program import Batch
-from landscape.vectors import Block
-
-Product = Callable[[Block], Block]
 
 DOUBLE_BACKWARD = 3  # a graph of first and second order in units of what the forward pass saves, measured 2.5-3
+
+Item = tuple[int, Any, Any, float]  # index, inputs, targets and units of a batch
 
 
 @dataclass(eq=False)
 class Held:
     """A batch as the data gave it, and its product once the graph behind it is kept."""
 
-    batch: Batch
+    item: Item
     keep: bool
     product: Product | None = None
 
@@ -38,33 +41,44 @@ class Kept:
 
     graph_bytes: int
     batch_bytes: int
-    held: list[Held] = field(default_factory=list)
+    held: dict[int, Held] = field(default_factory=dict)
     complete: bool = False
     too_large: bool = False
     _room: int = 0
     _sizes: dict[int, int] = field(default_factory=dict)  # a batch's bytes to those of its graph
 
-    def begin(self) -> None:
-        """A new pass over the data, also after one that raised."""
+    def items(self) -> Iterator[Item] | None:
+        """The batches, if a whole pass is held; else None, and a new pass over the data begins."""
+        if self.complete:
+            return iter([held.item for held in self.held.values()])
         self.held.clear()
         self._room = self.graph_bytes
+        return None
 
-    def take(self, batch: Batch) -> Held:
-        """The batch as it will be held, if it fits."""
-        spent = sum(nbytes((held.batch.inputs, held.batch.targets)) for held in self.held)
+    def of(self, batch: Batch) -> Held:
+        """The batch as it is held, if it fits."""
+        if batch.index in self.held:
+            return self.held[batch.index]
         own = nbytes((batch.inputs, batch.targets))
+        spent = sum(nbytes(held.item[1:3]) for held in self.held.values())
         self.too_large = self.too_large or spent + own > self.batch_bytes
+        item = batch.index, batch.inputs, batch.targets, batch.units
         if self.too_large:
             self.held.clear()
-            return Held(batch, keep=False)
-        self.held.append(Held(batch, keep=self._graph_fits(batch, own)))
-        return self.held[-1]
+            return Held(item, keep=False)
+        held = Held(item, keep=self._graph_fits(batch, own))
+        self.held[batch.index] = held
+        return held
+
+    def end(self) -> None:
+        """A pass has ended."""
+        self.complete = len(self.held) > 0
 
     def drop_graphs(self) -> bool:
         """Make room. False if no graph was kept."""
-        found = any(held.keep for held in self.held) or self.graph_bytes > 0
+        found = self.graph_bytes > 0
         self.graph_bytes = self._room = 0
-        for held in self.held:
+        for held in self.held.values():
             held.keep, held.product = False, None
         return found
 
@@ -82,11 +96,21 @@ def saved_bytes(batch: Batch) -> int:
     storages: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        storages[storage.data_ptr()] = storage.nbytes()
+        if tensor.layout == torch.strided:
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        else:
+            storages[id(tensor)] = storage_bytes(tensor)
         return tensor.detach()
 
-    with saved_tensors_hooks(note, lambda tensor: tensor):
-        fresh = replace(batch.afresh(), w=batch.w.clone().requires_grad_())
-        fresh.evaluate(fresh.w)
+    leaf = batch.w.detach().clone().requires_grad_()
+    try:
+        with saved_tensors_hooks(note, lambda tensor: tensor):
+            batch.evaluate(leaf)
+    except RuntimeError as error:  # torch.func cannot be watched so, but its graph can be read
+        if "saved tensor hooks" not in str(error):
+            raise
+        for node in graph_nodes(batch.evaluate(leaf)[0].grad_fn):
+            for name in (name for name in dir(node) if name.startswith("_saved_")):
+                if isinstance(saved := getattr(node, name), Tensor):
+                    note(saved)
     return sum(storages.values())

@@ -1,44 +1,63 @@
 """A batch in pieces of at most so many rows, for networks whose graph of a whole batch does not fit.
 
-The batch's loss is the mean over its units, so it is the pieces' mean by their units: Σ_p u_p L_p / Σ_p u_p.
+The batch's loss is the mean over its units, so it is the pieces' mean by their units: Σ_p u_p L_p / Σ_p u_p. Where the
+loss couples the samples, as contrastive losses and batch statistics do, it is not; whole and pieces are compared first.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from torch import Tensor
+import torch
 
-from landscape.batches import count, rows
 from landscape.checks import require
-from landscape.problem import Problem
-from landscape.program import Batch
-from landscape.vectors import Block
+from landscape.program import Batch, BatchError
+
+Weight = Callable[[object, object], "float | torch.Tensor"]
 
 
-def pieces(problem: Problem, batch: Batch, size: int | None) -> Iterator[Batch]:
+def pieces(batch: Batch, size: int | None, weight: Weight) -> Iterator[Batch]:
     """The batch in pieces of at most `size` rows, None for the batch itself; each piece with its own units.
 
     Raises:
         ValueError: if the weights of the pieces do not add up to the weight of the batch.
     """
-    total = count(batch.targets)
+    total = len(batch)
     if size is None or size >= total:
         yield batch
         return
-    ends = [(start, min(start + size, total)) for start in range(0, total, size)]
-    parts = [(rows(batch.inputs, *ends_of), rows(batch.targets, *ends_of)) for ends_of in ends]
-    units = [float(problem.weight(*part)) for part in parts]
+    spans = [(start, min(start + size, total)) for start in range(0, total, size)]
+    parts = [batch.rows(*span, 0.0) for span in spans]
+    units = [float(weight(part.inputs, part.targets)) for part in parts]
     require(
         abs(sum(units) - batch.units) <= 1e-6 * batch.units,
         f"batch {batch.index}: weight must add up over its rows, got {sum(units)} for the pieces and {batch.units} "
         "for the batch; pass weight= or a smaller batch in place of micro_batch=",
     )
-    for (inputs, targets), own in zip(parts, units, strict=True):
-        if own > 0:
-            yield replace(batch, inputs=inputs, targets=targets, units=own)
+    yield from (replace(part, units=own) for part, own in zip(parts, units, strict=True) if own > 0)
 
 
-def weighted(total: Block | None, units: float, image: Tensor) -> Block:
-    """total + units · image in float64."""
-    term = units * image.detach().double()
-    return term if total is None else total.add_(term)
+def require_separable(batch: Batch, size: int, weight: Weight) -> None:
+    """Compare the loss of a batch, or of as much as fits in memory, with that of its pieces.
+
+    Raises:
+        ValueError: if they differ by more than rounding.
+        OutOfMemoryError: if not even a single row fits.
+    """
+    with torch.no_grad():
+        try:
+            whole = float(batch.loss(batch.w))
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+            batch, size = next(pieces(batch, size, weight)), (size + 1) // 2
+            whole = float(batch.loss(batch.w))
+        parts = list(pieces(batch, size, weight))
+        losses = [part.units * float(part.loss(part.w)) for part in parts]
+    mean = sum(losses) / batch.units
+    size_of = max(abs(whole), sum(abs(loss) for loss in losses) / batch.units)
+    if abs(whole - mean) > torch.finfo(batch.precision).eps ** 0.5 * size_of:
+        raise BatchError(
+            f"batch {batch.index}: the loss of {len(batch)} rows is {whole:.6g}, the mean over pieces of {size} is "
+            f"{mean:.6g}: it couples the samples of a batch or draws random numbers; leave micro_batch= out, or take "
+            "batches that fit in memory"
+        )

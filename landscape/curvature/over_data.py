@@ -1,22 +1,26 @@
-"""The frame of every curvature operator: (Σ_b u_b A_b / Σ_b u_b) V, one pass over the data for a whole block V.
+"""The operator of every curvature: (Σ_b u_b A_b / Σ_b u_b) V, one pass over the data for a whole block V.
 
-Building a batch's first-order graph costs one gradient, each product from it about two more. Krylov methods ask for
-many products at one w: graphs of batches are kept as far as they fit into a budget of memory, else the batches on the
-device, and then the data is read once. Where memory runs out in spite of that, a product goes on with less: without
-kept graphs, with fewer columns at once, with half the rows of a batch.
+What A_b is, and the ways to its products, says a `Matrix`. Building a batch's first-order graph costs one gradient,
+each product from it about two more. Krylov methods ask for many products at one w: graphs of batches are kept as far
+as they fit into a budget of memory, else the batches on the device, and then the data is read once. Where memory runs
+out in spite of that, a product goes on with less: see `Retreat`.
 """
 
-from abc import abstractmethod
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from landscape.batches import count
-from landscape.checks import integer_in, require, vector_like
-from landscape.cost import GRADIENT, HESSIAN
-from landscape.curvature.kept_graphs import Held, Kept, Product
-from landscape.curvature.micro_batches import pieces, weighted
+from landscape.allocator import free_bytes
+from landscape.checks import integer_in, not_negative, require, vector_like
+from landscape.cost import GRADIENT, charge
+from landscape.curvature.columns import columns_at_once
+from landscape.curvature.kept_graphs import Kept
+from landscape.curvature.methods import Choice, Manner, Method
+from landscape.curvature.micro_batches import pieces, require_separable
+from landscape.curvature.verification import Compare
+from landscape.distributed import WeightedSum, sums_over
 from landscape.isolation import derivatives_on, random_state, random_state_kept
 from landscape.operator import CurvatureOperator
 from landscape.precision import full_precision
@@ -24,150 +28,244 @@ from landscape.problem import Problem
 from landscape.program import Batch
 from landscape.vectors import Block
 
-__all__ = ["OperatorOverData", "Product"]
+GRAPHS, BATCHES = 1 / 4, 1 / 8  # shares of the memory that is free at the first product
+VERIFIED = 3 * GRADIENT  # what the comparison of a batch costs at most
 
-GRAPH_BYTES = 2**30  # memory for kept graphs, an operator
-BATCH_BYTES = 2**30  # and for kept batches
+
+@dataclass(frozen=True)
+class Matrix:
+    """What is taken of each batch.
+
+    Attributes:
+        name: in messages.
+        methods: ways to its products, in the order in which they are tried.
+        compare: the difference that a product is held against; None for none.
+        size: rows, default P.
+    """
+
+    name: str
+    methods: Sequence[Method]
+    compare: Compare | None
+    size: int | None = None
+
+
+@dataclass(eq=False)
+class Retreat:
+    """How much is done at once, and what is given up when memory runs out: kept graphs, columns, rows.
+
+    Attributes:
+        chunk: columns of a block at once by vmap.
+        micro_batch: rows of a batch at once, None for all.
+    """
+
+    chunk: int
+    micro_batch: int | None
+
+    def give_way(self, rows: int) -> bool:
+        """Half the columns, else half the rows. False where nothing is left to halve."""
+        if self.chunk > 1:
+            self.chunk //= 2
+            return True
+        present = min(self.micro_batch or rows, rows)
+        self.micro_batch = (present + 1) // 2
+        return present > 1
+
+
+@dataclass(eq=False)
+class Report:
+    """What the last product did.
+
+    Attributes:
+        errors: units and estimated errors (K,) of the batches, where the method has any.
+        error_estimate: relative, largest of the columns; 0 where only rounding is left.
+    """
+
+    errors: list[tuple[float, Tensor]] = field(default_factory=list)
+    error_estimate: float = 0.0
+
+    def close(self, image: Block) -> None:
+        """Sum up over the batches."""
+        if self.errors:
+            units = sum(units for units, _ in self.errors)
+            total = torch.stack([share / units * error for share, error in self.errors]).sum(0)
+            self.error_estimate = float((total / image.norm(dim=0).clamp(min=torch.finfo(image.dtype).tiny)).max())
 
 
 class OperatorOverData(CurvatureOperator):
-    """Weighted mean of the batches' operators at a fixed w. Making one reads no data.
+    """Weighted mean of the batches' matrices at a fixed w. Making one reads no data.
 
     Args:
         problem: the scalar function. Its data must stay the same for the life of the operator.
+        matrix: what is taken of each batch.
         w: where the curvature is taken, (P,); default a copy of the model's own weights now.
         constants: the model's other parameters and its buffers; default copies of the model's own now, so that the
             operator stays the same when the model moves on.
-        memory: bytes for kept graphs, and as many for kept batches; 0 keeps nothing; default 1 GiB each.
-        chunk: columns of a block that a batch serves at once by vmap; default 1, which takes the least memory.
-        micro_batch: rows of a batch that are run at once; default all.
-        tf32: leave TensorFloat-32 as the user has it; default off during products.
+        mode, weight_decay, memory, chunk, micro_batch, tf32, verify: as `hessian` has them.
     Attributes:
-        chunk, micro_batch: what is in use; out of memory halves them.
+        choice: which method serves, and why.
+        retreat: how much is done at once.
+        report: what the last product did.
     Raises:
         ValueError: if w has another shape, dtype or device, or a setting is out of range.
     """
 
-    _second_order = True  # passes are run as `second_order.py` has it
-
     def __init__(
         self,
         problem: Problem,
+        matrix: Matrix,
         w: Tensor | None = None,
-        constants: dict[str, Tensor] | None = None,
+        constants: Mapping[str, Tensor] | None = None,
         *,
+        mode: str = "auto",
+        weight_decay: float = 0.0,
         memory: int | None = None,
         chunk: int | None = None,
         micro_batch: int | None = None,
         tf32: bool = False,
+        verify: bool = True,
     ) -> None:
         for name, value, low in (("memory", memory, 0), ("chunk", chunk, 1), ("micro_batch", micro_batch, 1)):
             if value is not None:
                 integer_in(name, value, low)
+        not_negative("weight_decay", weight_decay)
         require(
             micro_batch is None or problem.batch_norm != "batch",
             "micro_batch must be None under batch_norm='batch', whose statistics are those of whole batches, "
             f"got {micro_batch}; use smaller batches",
         )
+        self.choice = Choice(matrix.methods, matrix.compare if verify else None, mode)
         with derivatives_on():
             own = problem.vector()
             if w is not None:
                 vector_like("w", w, own)
             self.w = own if w is None else w.detach().clone()
-            self._constants = problem.constants() if constants is None else constants
-        super().__init__(problem.size, own.dtype, own.device)
-        self.problem = problem
-        self.chunk, self.micro_batch, self.tf32 = chunk or 1, micro_batch, tf32
+            self._constants = dict(problem.constants() if constants is None else constants)
+        super().__init__(matrix.size or problem.size, own.dtype, own.device)
+        self.problem, self.matrix, self.weight_decay, self.tf32 = problem, matrix, weight_decay, tf32
+        self.retreat = Retreat(chunk or 0, micro_batch)
+        self.report = Report()
         self._memory = memory
         self._rewind = random_state(*problem.generators)  # shuffled data gives the same batches at every product
         self._buffers: dict[str, Tensor] | None = None  # the constants with what the batch-norm policy puts in place
         self._kept: Kept | None = None
-        self._once = True  # the graph that is being built serves one block only
+        self._separable = micro_batch is None
 
-    @abstractmethod
-    def _linearised(self, batch: Batch) -> Product:
-        """One batch's operator at batch.w as a function of a block of vectors, (P, K) to (P, K)."""
+    @property
+    def mode(self) -> str:
+        """What serves the products; "auto" until the first one."""
+        return self.choice.mode
 
-    def _cost(self, columns: int, fresh: bool) -> float:
-        """Gradients that so many products of a batch cost; `fresh`: its graph had to be built."""
-        return GRADIENT * fresh + HESSIAN * columns
+    @property
+    def reason(self) -> str:
+        """Why the mode was chosen."""
+        return self.choice.reason
 
-    def _keeps_graphs(self) -> bool:
-        """Whether a batch's product is worth keeping: it holds a graph."""
-        return True
+    @property
+    def verified(self) -> float | None:
+        """Relative disagreement of the first product with differences; None before it, and where they decide nothing."""
+        return self.choice.comparison.disagreement if self.choice.comparison else None
+
+    @property
+    def error_estimate(self) -> float:
+        """Of the last product, relative, largest of its columns; 0 where only rounding is left."""
+        return self.report.error_estimate
+
+    @property
+    def columns(self) -> int:
+        """How many columns together cost the least a column."""
+        return self._chunk()
+
+    @property
+    def chunk(self) -> int:
+        """Columns that a batch serves at once by vmap."""
+        return self._chunk()
+
+    @property
+    def micro_batch(self) -> int | None:
+        """Rows of a batch that are run at once; None for all."""
+        return self.retreat.micro_batch
 
     def _product(self, block: Block) -> Block:
-        with derivatives_on(), random_state_kept(*self.problem.generators), full_precision(self.tf32):
+        self.report = Report()
+        problem, kept = self.problem, self._prepared()
+        with (
+            derivatives_on(),
+            random_state_kept(*problem.generators),
+            full_precision(self.tf32),
+            sums_over(problem.process_group, block.shape, block.device) as sums,
+        ):
             self._rewind()
             if self._buffers is None:
-                self._buffers = self._constants | self.problem.statistics(self.w, self._constants)
-            if self._kept is None:
-                given = self._memory
-                self._kept = Kept(*(GRAPH_BYTES, BATCH_BYTES) if given is None else (given, given))
-            return self._over_data(block, self._kept)
+                self._buffers = self._constants | problem.statistics(self.w, self._constants)
+            with problem.batches(
+                self.w, second_order=self.choice.method.second_order, buffers=self._buffers, kept=kept.items()
+            ) as batches:
+                for batch in batches:
+                    sums.add(self._image(batch, block, kept), batch.units)
+            kept.end()
+        image = sums.mean().to(block.dtype)
+        self.report.close(image)
+        return image.add_(block, alpha=self.weight_decay) if self.weight_decay else image
 
-    def _over_data(self, block: Block, kept: Kept) -> Block:
-        known = {held.batch.index: held for held in kept.held} if kept.complete else {}
-        fresh: set[int] = set()  # batches without a graph so far
-        if not kept.complete:
-            kept.begin()
-
-        def term(batch: Batch) -> Block:
-            with random_state_kept(*self.problem.generators):  # the data goes on where it was
-                held = known.get(batch.index) or kept.take(replace(batch, w=self.w, rewind=self._rewind))
-                if held.product is None:
-                    fresh.add(batch.index)
-                return self._served(held, block)
-
-        image = self.problem.mean(
-            term,
-            self.w,
-            second_order=self._second_order,
-            buffers=self._buffers,
-            shape=block.shape,
-            batches=[held.batch for held in known.values()] if known else None,
-            cost=lambda batch: self._cost(block.shape[1], batch.index in fresh),
-        )
-        kept.complete = len(kept.held) > 0
-        return image
-
-    def _served(self, held: Held, block: Block) -> Block:
+    def _image(self, batch: Batch, block: Block, kept: Kept) -> Block:
         """A batch's part, with less memory as often as it takes."""
         while True:
             try:
-                return self._attempt(held, block)
+                held, method = kept.of(batch), self.choice.method
+                if held.product is not None:
+                    charge(batch.units * method.column * block.shape[1])
+                    return held.product(block)
+                if self.retreat.micro_batch is not None and self.retreat.micro_batch < len(batch):
+                    return self._in_pieces(batch, block)
+                image, product = self.choice.image(batch, block, self._manner(once=not held.keep))
+                method = self.choice.method
+                held.product = product if held.keep and method.keeps else None
+                charge(batch.units * (method.fresh + method.column * block.shape[1]))
+                return image
             except torch.OutOfMemoryError:
-                if not self._gave_way(held):
+                if not self._gave_way(batch, kept):
                     raise
             # once more, here and not above: there the error still holds what the attempt had allocated
 
-    def _attempt(self, held: Held, block: Block) -> Block:
-        if held.product is not None:
-            return held.product(block)
-        keep = held.keep and self._keeps_graphs()
-        self._once = not keep
-        total, units = None, 0.0
-        for piece in pieces(self.problem, held.batch, self.micro_batch):
-            product = self._linearised(piece.afresh())
-            if keep and self._keeps_graphs():  # the mode may have been chosen on the way
-                held.product = product
-            if piece is held.batch:
-                return product(block)
-            total = weighted(total, piece.units, product(block))
-            units += piece.units
-        assert total is not None  # the batch has a positive weight, so one of its pieces has
-        return total / units
+    def _in_pieces(self, batch: Batch, block: Block) -> Block:
+        size, weight = self.retreat.micro_batch, self.problem.weight
+        assert size is not None
+        if not self._separable:
+            require_separable(batch, size, weight)
+            self._separable = True
+        total = WeightedSum()
+        for piece in pieces(batch, size, weight):
+            image, _ = self.choice.image(piece, block, self._manner(once=True))
+            total.add(image, piece.units)
+            charge(piece.units * (self.choice.method.fresh + self.choice.method.column * block.shape[1]))
+        return total.mean()
 
-    def _gave_way(self, held: Held) -> bool:
+    def _manner(self, once: bool) -> Manner:
+        return Manner(self._chunk(), once, lambda units, errors: self.report.errors.append((units, errors)))
+
+    def _chunk(self) -> int:
+        if self.retreat.chunk == 0:
+            self.retreat.chunk = columns_at_once(self.problem)
+        return self.retreat.chunk
+
+    def _prepared(self) -> Kept:
+        if self._kept is None:
+            if self._memory is not None:
+                self._kept = Kept(self._memory, self._memory)
+            else:
+                free = free_bytes(self.device)
+                self._kept = Kept(int(GRAPHS * free), int(BATCHES * free))
+        return self._kept
+
+    def _gave_way(self, batch: Batch, kept: Kept) -> bool:
         """Whether something was found to save memory with: kept graphs, then columns at once, then rows at once."""
-        if self._kept is not None and self._kept.drop_graphs():
-            held.keep, held.product = False, None
+        if kept.drop_graphs():
             return True
-        if self.chunk > 1:
-            self.chunk //= 2
-            return True
-        rows = min(self.micro_batch or count(held.batch.targets), count(held.batch.targets))
-        if rows == 1 or self.problem.batch_norm == "batch":
+        rows = len(batch)
+        if self.retreat.chunk <= 1 and self.problem.batch_norm == "batch":
             return False
-        self.micro_batch = (rows + 1) // 2
+        before = self.retreat.micro_batch
+        if not self.retreat.give_way(rows):
+            return False
+        self._separable = self._separable and self.retreat.micro_batch == before
         return True

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from landscape.checks import integer_in, positive, require
 from landscape.curvature import hessian
+from landscape.differentiable import differentiable
 from landscape.isolation import derivatives_on, random_source, random_state_kept
 from landscape.linalg import top_eigenpairs, trace
 from landscape.problem import Problem
 from landscape.program import Forward
 from landscape.results import Result
-from landscape.second_order import differentiable_twice
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +144,7 @@ def _conditions(problem: Problem, source: torch.Generator) -> Iterator[None]:
     """Default dtype, random state and kernels that PyHessian runs with, put back after it."""
     before = torch.get_default_dtype()
     seed = int(torch.randint(2**62, (), generator=source, device=source.device))
-    with random_state_kept(), derivatives_on(), differentiable_twice(problem.model), warnings.catch_warnings():
+    with random_state_kept(), derivatives_on(), differentiable(problem.model, twice=True), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Using backward")  # with create_graph, as PyHessian does
         torch.manual_seed(seed)
         torch.set_default_dtype(problem.vector().dtype)

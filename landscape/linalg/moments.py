@@ -7,10 +7,10 @@ from torch import Tensor
 
 from landscape.linalg.probes import sphere
 from landscape.linalg.sketch import sketch
-from landscape.linalg.student import calibrated_error
 from landscape.linalg.xtrace import xtrace
 from landscape.operator import CurvatureOperator
 from landscape.results import SpectralDensity
+from landscape.results.student import calibrated_error
 
 LEAST = 4  # products that XTrace needs
 

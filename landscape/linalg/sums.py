@@ -17,9 +17,9 @@ from landscape.checks import integer_in, positive, require
 from landscape.isolation import random_source
 from landscape.linalg.probe_journal import ProbeJournal
 from landscape.linalg.quadrature import Quadrature, quadrature
-from landscape.linalg.student import calibrated_error
 from landscape.operator import CurvatureOperator
 from landscape.results import Estimate
+from landscape.results.student import calibrated_error
 
 
 def log_determinant(

@@ -17,10 +17,10 @@ from landscape.isolation import random_source
 from landscape.linalg.probe_journal import ProbeJournal
 from landscape.linalg.probes import rademacher, sphere
 from landscape.linalg.sketch import Sketch, sketch
-from landscape.linalg.student import calibrated_error
 from landscape.linalg.xtrace import xtrace
 from landscape.operator import CurvatureOperator
 from landscape.results import Estimate
+from landscape.results.student import calibrated_error
 
 State = dict[str, Tensor]  # what an estimator has so far
 

@@ -12,11 +12,11 @@ from landscape.cost import GAUSS_NEWTON, GRADIENT, HESSIAN
 from landscape.curvature import ggn, hessian
 from landscape.isolation import random_source
 from landscape.linalg import diagonal
-from landscape.linalg.student import widening
 from landscape.metrics.measured import measured
 from landscape.metrics.worst_case import exact
 from landscape.problem import Problem
 from landscape.results import Estimate
+from landscape.results.student import widening
 
 PRODUCT = {"hessian": HESSIAN, "ggn": GAUSS_NEWTON}  # its cost
 GROUPS = 4  # independent diagonals, for the jackknife of the square root

@@ -9,11 +9,11 @@ import torch
 from landscape.checks import integer_in, not_negative, one_of, positive
 from landscape.cost import FORWARD
 from landscape.isolation import random_source
-from landscape.linalg.student import calibrated_error
 from landscape.metrics.logits import with_normalized_logits
 from landscape.metrics.measured import measured
 from landscape.problem import Problem
 from landscape.results import Estimate
+from landscape.results.student import calibrated_error
 from landscape.vectors import normal_like
 
 

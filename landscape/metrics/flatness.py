@@ -12,11 +12,11 @@ from landscape.checks import integer_in, one_of, require
 from landscape.cost import GAUSS_NEWTON, GRADIENT, HESSIAN
 from landscape.curvature import fisher, hessian
 from landscape.isolation import random_source
-from landscape.linalg.student import calibrated_error
 from landscape.metrics.measured import measured
 from landscape.metrics.worst_case import exact
 from landscape.problem import Problem
 from landscape.results import Estimate
+from landscape.results.student import calibrated_error
 from landscape.vectors import flatten, normal_like
 
 

@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from landscape.curvature import hessian
+from landscape.differentiable import differentiable
 from landscape.problem import Problem
-from landscape.second_order import differentiable_twice
 
 
 @pytest.mark.parametrize("dim", [0, 1, -1, None])
@@ -26,5 +26,5 @@ def test_the_written_out_form_has_the_same_values():
     model = weight_norm(nn.Conv2d(2, 3, 3)).double()
     x = normal(4, 2, 5, 5)
     expected = model(x)
-    with differentiable_twice(model):
+    with differentiable(model, twice=True):
         assert oracles.relative(model(x), expected) < 1e-14

@@ -10,7 +10,7 @@ from functools import cache
 from scipy.stats import norm, t
 from torch import Tensor
 
-from landscape.results import standard_error
+from landscape.results.spectra import standard_error
 
 
 def calibrated_error(samples: Tensor) -> Tensor:

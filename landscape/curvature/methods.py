@@ -1,0 +1,154 @@
+"""A way from a batch to products with its matrix, and the choice among several: the first that works and is right."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from landscape.checks import one_of
+from landscape.curvature.verification import Compare, Comparison, cause, verified
+from landscape.program import Batch, BatchError
+from landscape.vectors import Block, Vector
+
+Product = Callable[[Block], Block]
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a batch is linearised.
+
+    Attributes:
+        chunk: columns at once by vmap.
+        once: the graph serves one block only and may be freed on the way.
+        note: is told the batch's units and the estimated error of each column, (K,), where there is one.
+    """
+
+    chunk: int = 1
+    once: bool = True
+    note: Callable[[float, torch.Tensor], None] = lambda units, errors: None
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to the products of a batch.
+
+    Attributes:
+        name: of the mode.
+        linearise: a batch at its w as a function of blocks, (P, K) to (P, K).
+        keeps: whether that function holds a graph, which is worth keeping.
+        fresh, column: gradients that it costs to build, and for each column.
+        second_order: whether it takes second derivatives of the network.
+        about: what is particular.
+    """
+
+    name: str
+    linearise: Callable[[Batch, Manner], Product]
+    keeps: bool
+    fresh: float
+    column: float
+    second_order: bool = True
+    about: str = ""
+
+
+@dataclass(eq=False)
+class Choice:
+    """Which of several methods serves: the first one that raises nothing and agrees with differences.
+
+    Attributes:
+        mode: "auto" until the first product, then the name of a method.
+        reason: why it was chosen.
+        comparison: of the first product with differences; None where none was made.
+    """
+
+    methods: Sequence[Method]
+    compare: Compare | None
+    asked: str = "auto"
+    mode: str = "auto"
+    reason: str = ""
+    comparison: Comparison | None = None
+    _failures: list[BaseException | Comparison] = field(default_factory=list)
+    _settled: bool = False
+
+    def __post_init__(self) -> None:
+        one_of("mode", self.asked, ("auto", *dict.fromkeys(method.name for method in self.methods)))
+        self.mode = self.asked
+        if self.asked != "auto":
+            self.methods = [method for method in self.methods if method.name == self.asked]
+            self.reason = "asked for"
+
+    @property
+    def method(self) -> Method:
+        """The method in use."""
+        return self.methods[len(self._failures)]
+
+    def image(self, batch: Batch, block: Block, manner: Manner) -> tuple[Block, Product]:
+        """The product of a batch with a block, and the function that it came from."""
+        while True:
+            method = self.method
+            try:
+                product = method.linearise(batch, manner)
+                image = product(block)
+            except (torch.OutOfMemoryError, BatchError):
+                raise
+            except (RuntimeError, ValueError) as error:
+                if self._settled:
+                    raise
+                self._fail(batch, error)
+                continue
+            if not self._settled and not self._agrees(batch, block, image):
+                continue
+            return image, product
+
+    def _agrees(self, batch: Batch, block: Block, image: Block) -> bool:
+        columns = block.any(dim=0).nonzero()[:, 0].tolist()
+        if self.compare is not None and columns:
+            first = columns[0]
+            found = verified(batch, block[:, first], image[:, first], self._product, self.compare)
+            if found.alarm:
+                self._fail(batch, found)
+                return False
+            self.comparison = found
+        self.mode, self._settled = self.method.name, self.compare is None or bool(columns)
+        if self.asked == "auto":
+            self.reason = self._why()
+        return True
+
+    def _product(self, batch: Batch, v: Tensor) -> Tensor:
+        return self.method.linearise(batch, Manner())(v[:, None])[:, 0]
+
+    def _why(self) -> str:
+        if not self._failures:
+            return self.method.about
+        first = self._failures[0]
+        if isinstance(first, Comparison):
+            return f"second derivatives by {self.methods[0].name} are wrong here: {first}"
+        return f"no second derivative: {_first_line(first)}"
+
+    def _fail(self, batch: Batch, failure: BaseException | Comparison) -> None:
+        """On to the next method. Raises where there is none."""
+        self._failures.append(failure)
+        if len(self._failures) < len(self.methods):
+            return
+        failures = list(self._failures)
+        self._failures.clear()
+        wrong = next((each for each in failures if isinstance(each, Comparison)), None)
+        if wrong is not None:
+            name = self.methods[failures.index(wrong)].name
+            raise ValueError(
+                f"batch {batch.index}: the Hessian or Gauss-Newton product by {name} is {wrong}; {cause(batch, self.asked)}"
+            )
+        errors = [each for each in failures if isinstance(each, BaseException)]
+        raise errors[-1]
+
+
+def _first_line(error: Any) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def in_columns(one: Callable[[Vector], Vector], block: Block, chunk: int) -> Block:
+    """one(v) for every column v, `chunk` of them at once by vmap; (P, K) to (P, K)."""
+    if chunk > 1:
+        return torch.vmap(one, in_dims=1, out_dims=1, chunk_size=chunk)(block)
+    return torch.stack([one(v) for v in block.T], dim=1)

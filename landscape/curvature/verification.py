@@ -1,0 +1,206 @@
+"""Every operator proves itself once: its first product on one batch against differences.
+
+A matrix from wrong second derivatives is as symmetric as a right one and converges as well; only what the network does
+when its weights are moved tells. With u = v/|v| the Hessian's H u is held against (∇L(w + hu) − ∇L(w − hu)) / 2h, and
+vᵀGv of G = JᵀCJ against (Jv)ᵀC(Jv), Jv a difference of outputs and C of the criterion's gradient by the outputs.
+
+The step is as short as the precision allows: with τ the part of |Hu| that rounding may take, h = (ε/τ) max(|w|, |g|/|Hu|)
+moves every weight by many units in the last place. What the difference itself may be off by is read from the two halves
+of it, |D₊ − D₋|, which a kink, a jump or a random number between w − hu and w + hu makes as large as the curvature.
+Where the batch allows, a few of its rows are compared in float64, so that even networks of rectifiers are smooth
+between the two points; else the batch as it is. The price is at most three gradients of a batch.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from landscape.batches import tensors_of
+from landscape.placement import graph_nodes
+from landscape.program import Batch, gradient_of
+from landscape.vectors import Vector
+
+SHARE = 8  # of a batch's rows, one in so many is compared
+LEAST_ROWS = 2
+LARGEST = 2**25  # parameters: beyond, three copies in float64 would take more memory than a product
+LONGER = 10  # a second step, before an alarm
+WIDER = 30  # of the step for outputs, whose derivative along v is not known before
+UNDECIDED = 0.3  # relative error of a difference that decides nothing
+ROUNDED = {torch.float64: 1e-6, torch.float32: 3e-3}  # τ, by precision; half precisions .1
+TOLERATED = {torch.float64: 1e-4, torch.float32: 2e-2}  # what rounding may do to a product itself; half precisions .3
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A product beside differences.
+
+    Attributes:
+        disagreement: relative, |product − difference| / |difference|; None where the difference decides nothing.
+        error: of the difference itself, relative.
+        tolerance: what rounding in the product's own precision may do.
+        why: where nothing is decided.
+    """
+
+    disagreement: float | None
+    error: float = 0.0
+    tolerance: float = 0.0
+    why: str = ""
+
+    @property
+    def alarm(self) -> bool:
+        """Whether the product is wrong."""
+        return self.disagreement is not None and self.disagreement > self.tolerance + 3 * self.error
+
+    def __str__(self) -> str:
+        if self.disagreement is None:
+            return self.why
+        return f"off by {self.disagreement:.2g} from differences, which are off by {self.error:.1g} at most"
+
+
+Products = Callable[[Batch, Tensor], Tensor]  # of a batch, by the method that is to be verified
+Compare = Callable[[Batch, Batch, Tensor, Tensor], Comparison]  # where the product is; where differences are taken
+
+
+def verified(batch: Batch, v: Tensor, image: Tensor, product: Products, compare: Compare) -> Comparison:
+    """The comparison on a few rows in float64 where that can be done, else on the whole batch in its own precision."""
+    if not image.isfinite().all():
+        return Comparison(None, why="the product is not finite")
+    part = _few_rows(batch)
+    if part is not None:
+        try:
+            own = product(part, v)
+            if own.any() and own.isfinite().all():
+                found = compare(part, part.in_precision(torch.float64), v, own)
+                if found.disagreement is not None:
+                    return found
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:
+            pass
+    return compare(batch, batch, v, image)
+
+
+def compare_gradients(at: Batch, wide: Batch, v: Vector, image: Tensor, rows: Tensor | None = None) -> Comparison:
+    """H v against a difference of gradients; with `rows`, (n,), only those of H v, and `image` is of that length."""
+    g = _gradient(wide, wide.w)
+    length = v.double().norm()
+    u, own = v.to(wide.w) / length.to(wide.w), image.to(wide.w) / length.to(wide.w)
+    precision = wide.inner_precision()
+    step = _step(wide, precision, float(g.norm()), float(own.norm()))
+
+    def differences(h: float) -> tuple[Tensor, Tensor]:
+        ahead, behind = (_gradient(wide, wide.w + sign * h * u) for sign in (1, -1))
+        here = g
+        if rows is not None:
+            ahead, behind, here = ahead[rows], behind[rows], g[rows]
+        return (ahead - behind) / (2 * h), ((ahead - here) - (here - behind)).norm() / h
+
+    difference, halves = differences(step)
+    found = _compared(at, float((own - difference).norm()), float(difference.norm()), float(halves), float(own.norm()))
+    if not found.alarm:
+        return found
+    longer, _ = differences(LONGER * step)  # two gradients more, before an alarm is raised
+    moved = float((longer - difference).norm())
+    if moved > UNDECIDED * float((own - difference).norm()):
+        return Comparison(None, why="differences of two lengths disagree: the loss is not smooth in its precision")
+    return found
+
+
+def compare_outputs(output_curvature: Callable[[Batch, Tensor], Callable[[Tensor], Tensor]], exact: bool) -> Compare:
+    """vᵀGv against (Jv)ᵀC(Jv), Jv a difference of outputs.
+
+    Args:
+        output_curvature: C of a batch at its outputs.
+        exact: C is the criterion's own second derivative, and compared with a difference of first ones.
+    """
+
+    def compare(at: Batch, wide: Batch, v: Vector, image: Vector) -> Comparison:
+        with torch.no_grad():
+            z, z0 = (_outputs(batch, batch.w) for batch in (at, wide))
+        length = v.double().norm()
+        u = v.to(wide.w) / length.to(wide.w)
+        h = WIDER * _step(wide, wide.inner_precision(), 0.0, 1.0)
+        with torch.no_grad():
+            ahead, behind = (_outputs(wide, wide.w + sign * h * u) for sign in (1, -1))
+        along = (ahead - behind) / (2 * h)
+        halves = float((((ahead - z0) - (z0 - behind)).norm() / h) / along.norm().clamp(min=1e-300))
+        curved = output_curvature(at, z)(along.to(z)).to(along)
+        form, own = float((along * curved).sum()), float((v.double() @ image.double()) / length**2)
+        off = abs(own - form)
+        if exact:
+            t = h * float(z0.norm().clamp(min=1.0)) / float(along.norm().clamp(min=1e-300))
+            slopes = [_slope(wide, z0 + sign * t * along) for sign in (1, -1)]
+            off = max(off, abs(float((along * (slopes[0] - slopes[1])).sum() / (2 * t)) - form))
+        return _compared(at, off, abs(form), 2 * halves * abs(form), abs(own))
+
+    return compare
+
+
+def cause(batch: Batch, asked: str) -> str:
+    """What may be behind a product that differences contradict, and what to do."""
+    if not _repeatable(batch):
+        return "the loss is another one at each evaluation: draw its random numbers from torch's global generator"
+    loss = batch.loss(batch.w.detach().clone().requires_grad_())
+    own = sorted({node.name() for node in graph_nodes(loss.grad_fn) if hasattr(node, "_forward_cls")})
+    likely = (
+        f"the likely cause is the backward of {own[0]}, which torch cannot differentiate"
+        if own
+        else ("the likely cause is a value that forward detaches, or a derivative taken inside it")
+    )
+    return f"{likely}; use mode='{'auto' if asked != 'auto' else 'central_differences'}'"
+
+
+def _compared(at: Batch, off: float, size: float, error: float, own: float) -> Comparison:
+    if size == 0 and own == 0:
+        return Comparison(None, why="the product is 0 there")
+    scale = max(size, 1e-300) if size > 0 else own
+    if error > UNDECIDED * scale:
+        if not _repeatable(at):
+            raise ValueError(
+                f"batch {at.index}: the loss is another one when it is evaluated again; draw its random numbers from "
+                "torch's global generator, which is seeded for every batch"
+            )
+        return Comparison(None, error / scale, why="kinks or jumps beside w: differences decide nothing")
+    return Comparison(off / scale, error / scale, _by_precision(TOLERATED, at.inner_precision(), 0.3))
+
+
+def _few_rows(batch: Batch) -> Batch | None:
+    """A share of the rows as a batch of its own, if all tensors are lists of samples and it is cheap."""
+    rows = max(LEAST_ROWS, len(batch) // SHARE)
+    tensors = tensors_of((batch.inputs, batch.targets))
+    alike = all(t.layout == torch.strided and t.ndim > 0 and len(t) == len(batch) for t in tensors)
+    indices = any(not t.is_floating_point() for t in tensors_of(batch.inputs))  # of other rows, out of range, on a GPU
+    if not alike or 3 * rows > len(batch) or batch.w.numel() > LARGEST or (indices and batch.w.is_cuda):
+        return None
+    return batch.rows(0, rows, batch.units * rows / len(batch))
+
+
+def _step(batch: Batch, precision: torch.dtype, g: float, hu: float) -> float:
+    eps, share = torch.finfo(precision).eps, _by_precision(ROUNDED, precision, 0.1)
+    return eps / share * max(float(batch.w.norm()), 1e-30, g / hu if hu > 0 else 0.0)
+
+
+def _by_precision(table: dict[torch.dtype, float], dtype: torch.dtype, otherwise: float) -> float:
+    return table.get(dtype, otherwise)
+
+
+def _repeatable(batch: Batch) -> bool:
+    with torch.no_grad():
+        return bool(batch.evaluate(batch.w)[0] == batch.evaluate(batch.w)[0])
+
+
+def _gradient(batch: Batch, w: Vector) -> Vector:
+    leaf = w.detach().clone().requires_grad_()
+    return gradient_of(batch.loss(leaf), leaf)
+
+
+def _outputs(batch: Batch, w: Vector) -> Tensor:
+    outputs: Tensor = batch.evaluate(w)[1]
+    return outputs
+
+
+def _slope(batch: Batch, z: Tensor) -> Tensor:
+    leaf = z.detach().requires_grad_()
+    return gradient_of(batch.criterion_of(leaf), leaf)
