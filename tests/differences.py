@@ -43,12 +43,12 @@ class Oracle:
         return flat([p.detach() for p in chosen(self.model)])
 
     def loss(self, w: Tensor) -> Tensor:
-        with self._moved(w) as model:
-            return self._total(model).detach()
+        with self.moved(w) as model:
+            return self.total(model).detach()
 
     def gradient(self, w: Tensor) -> Tensor:
-        with self._moved(w) as model:
-            self._total(model).backward()
+        with self.moved(w) as model:
+            self.total(model).backward()
             return gradients(model)
 
     def hessian(self, v: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class Oracle:
         for (x, t), share in self._shares():
             Jv = richardson(lambda w, x=x: self._outputs(w, x), self.w, v, self.network.step)
             CJv = richardson(lambda z, t=t: self._slope(z, t), self._outputs(self.w, x), Jv, 1e-3)
-            with self._moved(self.w) as model:
+            with self.moved(self.w) as model:
                 (self.forward(model, x) * CJv).sum().backward()
                 total += share * gradients(model)
         return total
@@ -69,7 +69,7 @@ class Oracle:
         """Mean of g gᵀ v over the units, g the gradient of the criterion on a row of the outputs."""
         total, count = torch.zeros_like(v), 0.0
         for (x, t), _ in self._shares():
-            with self._moved(self.w) as model:
+            with self.moved(self.w) as model:
                 z = self.forward(model, x)
                 for i in range(len(t)):
                     model.zero_grad()
@@ -78,6 +78,18 @@ class Oracle:
                     total, count = total + weight * (g @ v) * g, count + weight
         return total / count
 
+    def total(self, model: nn.Module) -> Tensor:
+        return sum(share * self.criterion(self.forward(model, x), t) for (x, t), share in self._shares())
+
+    @contextmanager
+    def moved(self, w: Tensor) -> Iterator[nn.Module]:
+        model = copy.deepcopy(self.model)
+        with torch.no_grad():
+            for p, piece in zip(chosen(model), w.split([p.numel() for p in chosen(model)]), strict=True):
+                p.copy_(piece.view_as(p))
+        with noted(self.network):
+            yield model
+
     def _units_of_row(self, x: Any, t: Any, i: int) -> float:
         return 1.0 if self.network.weight is None else float(self.network.weight(x, t[i : i + 1]))
 
@@ -85,25 +97,13 @@ class Oracle:
         total = sum(self.units)
         return [(batch, units / total) for batch, units in zip(self.network.batches, self.units, strict=True)]
 
-    def _total(self, model: nn.Module) -> Tensor:
-        return sum(share * self.criterion(self.forward(model, x), t) for (x, t), share in self._shares())
-
     def _outputs(self, w: Tensor, x: Any) -> Tensor:
-        with self._moved(w) as model:
+        with self.moved(w) as model:
             return self.forward(model, x).detach()
 
     def _slope(self, z: Tensor, t: Any) -> Tensor:
         z = z.clone().requires_grad_()
         return torch.autograd.grad(self.criterion(z, t), z)[0]
-
-    @contextmanager
-    def _moved(self, w: Tensor) -> Iterator[nn.Module]:
-        model = copy.deepcopy(self.model)
-        with torch.no_grad():
-            for p, piece in zip(chosen(model), w.split([p.numel() for p in chosen(model)]), strict=True):
-                p.copy_(piece.view_as(p))
-        with noted(self.network):
-            yield model
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 ALL_DERIVATIVES = ("gradient", "hessian", "ggn", "empirical")
 
@@ -194,6 +194,25 @@ class Recomputed(nn.Module):
 @kind("Activation checkpointing")
 def checkpointed() -> Network:
     return twins(Recomputed(None), Recomputed(False), [(normal(n, 4), labels(n)) for n in (7, 4)])
+
+
+class RecomputedTransformer(nn.Module):
+    """Blocks under checkpoint_sequential, in evaluation too, as timm's `grad_checkpointing` has it."""
+
+    def __init__(self, saving: bool) -> None:
+        super().__init__()
+        layers = [nn.TransformerEncoderLayer(4, 2, 5, batch_first=True, activation="gelu") for _ in range(2)]
+        self.blocks, self.head, self.saving = nn.Sequential(*layers), nn.Linear(4, 3), saving
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = checkpoint_sequential(self.blocks, 2, x, use_reentrant=False) if self.saving else self.blocks(x)
+        return self.head(h.mean(1))
+
+
+@kind("Attention under activation checkpointing")
+def checkpointed_attention() -> Network:
+    batches = [(normal(n, 4, 4), labels(n)) for n in (5, 3)]
+    return twins(RecomputedTransformer(False), RecomputedTransformer(True), batches)
 
 
 @kind(

@@ -101,7 +101,7 @@ def swin() -> Network:
 def rwkv() -> Network:
     shape = {"vocab_size": VOCABULARY, "context_length": 5, "hidden_size": 4, "num_hidden_layers": 2}
     shape |= {"attention_hidden_size": 4, "intermediate_size": 5, "rescale_every": 1, "use_cache": False}
-    return texts(built("RwkvForCausalLM", "RwkvConfig", **shape), 3, 2, step=1e-2)
+    return texts(built("RwkvForCausalLM", "RwkvConfig", **shape), 3, 2, step=3e-3)
 
 
 @kind("RWKV, weights rescaled by an earlier evaluation", **INSIDE)

@@ -11,7 +11,7 @@ import numpy as np
 import oracles
 import pytest
 import torch
-from differences import Oracle
+from differences import Oracle, chosen, flat
 from kinds import KINDS, QUANTITIES, Network
 from torch import Tensor
 
@@ -153,3 +153,18 @@ def test_the_page_has_the_table_that_the_records_make() -> None:
 
 def test_there_are_thirty_kinds_and_more() -> None:
     assert len(KINDS) >= 30
+
+
+@pytest.mark.parametrize(
+    "name", ["LSTM on packed sequences", "MAML, one inner step", "VAE, one draw of the latent code"]
+)
+def test_the_oracle_agrees_with_torchs_second_derivatives(name: str) -> None:
+    net = KINDS[name].build()
+    problem_of(net).loss()  # makes the draws, where there are any
+    truth = Oracle(net)
+    with truth.moved(truth.w) as model:
+        own = chosen(model)
+        slopes = flat(list(torch.autograd.grad(truth.total(model), own, create_graph=True)))
+        v = torch.randn(slopes.shape, dtype=slopes.dtype, generator=torch.Generator().manual_seed(1))
+        product = flat(list(torch.autograd.grad(slopes @ v, own)))
+    assert oracles.relative(truth.hessian(v), product) < 1e-8
