@@ -19,6 +19,7 @@ from landscape.distributed import ProcessGroup
 from landscape.linalg.basis import Basis
 from landscape.linalg.lanczos import breakdown_level
 from landscape.linalg.probes import gaussian
+from landscape.linalg.scaled import require_finite
 from landscape.linalg.sharded_basis import ShardedBasis
 from landscape.operator import CurvatureOperator
 
@@ -99,7 +100,7 @@ class Krylov:
         along[:, m:] += own
         directions, triangle = self._factors(rest)
         packed = torch.cat([along, triangle.T], dim=1).cpu().double()  # all that the CPU must know of this step
-        require(bool(packed.isfinite().all()), "the operator gave NaN or infinity; check the loss and the weights")
+        require_finite(float(packed.sum()))
         along_cpu, triangle = packed[:, :end].T, packed[:, end:].T
         self._check_same_operator(along_cpu[:m], known.T)
         along_cpu[:m] += known.T
