@@ -147,6 +147,20 @@ class Krylov:
         residuals = stretch * ((truncation**2 + asymmetry**2).sqrt() + floor - asymmetry)
         return Ritz(values, coordinates, residuals, floor)
 
+    def turn(self, residuals: Tensor) -> Tensor:
+        """Turn the waiting vectors so that `residuals` (q, n), columns in terms of them, lie in as few as can be.
+
+        The span, and with it A V = V H + R, is as it was. Returns what lies along each, falling, (min(q, n),).
+        """
+        m, end = self.count, self.count + self.pending
+        directions, along, _ = torch.linalg.svd(residuals)
+        errors = directions.abs().T.to(self.basis.errors) @ self.basis.errors[m:end]
+        waiting = self.basis.row_block(m, end).T
+        self.basis.store(m, directions.T.to(waiting) @ waiting)
+        self.basis.errors[m:end] += errors
+        self.h[m:end] = directions.T @ self.h[m:end]
+        return along
+
     def restart(self, ritz: Ritz, keep: int) -> None:
         """Cut the basis back to the leading `keep` Ritz vectors and those that wait.
 
