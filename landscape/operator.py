@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Any
 
+import numpy as np
 import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
@@ -17,6 +18,11 @@ class CurvatureOperator(ABC):
         self.shape = (size, size)
         self.dtype = dtype
         self.device = device
+
+    @property
+    def columns(self) -> int:
+        """How many columns in one product cost the operator least a column; algorithms that can choose ask for them."""
+        return 1
 
     @abstractmethod
     def _product(self, block: Tensor) -> Tensor:
@@ -45,12 +51,17 @@ class CurvatureOperator(ABC):
         return matrix
 
     def to_scipy(self) -> LinearOperator:
-        """The same operator for scipy.sparse.linalg: takes and gives NumPy arrays on the CPU."""
+        """The same operator for scipy.sparse.linalg: takes and gives NumPy arrays on the CPU, of any strides."""
         kind = torch.empty(0, dtype=self.dtype).numpy().dtype
 
         def product(array: Any) -> Any:
-            block = torch.as_tensor(array).to(self.device, self.dtype)
-            return self._product(block.reshape(self.shape[0], -1)).cpu().numpy().reshape(block.shape)
+            if np.iscomplexobj(array):
+                return product(array.real) + 1j * product(array.imag)
+            own = np.array(array, dtype=kind, order="C")  # torch takes no negative strides, nor read-only memory
+            if own.size == 0:
+                return own
+            block = torch.from_numpy(own).to(self.device).reshape(self.shape[0], -1)
+            return self._product(block).cpu().numpy().reshape(own.shape)
 
         return LinearOperator(self.shape, matvec=product, rmatvec=product, matmat=product, rmatmat=product, dtype=kind)
 
@@ -69,6 +80,18 @@ class CurvatureOperator(ABC):
             f"expected {self.dtype} on {self.device}, got {block.dtype} on {block.device}; use .to()",
         )
         return block
+
+
+class DerivedOperator(CurvatureOperator):
+    """An operator made from another one of the same size."""
+
+    def __init__(self, operator: CurvatureOperator) -> None:
+        super().__init__(operator.shape[0], operator.dtype, operator.device)
+        self.operator = operator
+
+    @property
+    def columns(self) -> int:
+        return self.operator.columns
 
 
 class MatrixOperator(CurvatureOperator):

@@ -190,3 +190,14 @@ class Broken(Counting):
 def test_infinite_products_are_one_clear_line():
     with pytest.raises(ValueError, match="the operator gave NaN or infinity"):
         top_eigenpairs(Broken(symmetric(torch.arange(1.0, 41.0))), 5)
+
+
+@pytest.mark.parametrize("which", ["LM", "LA", "SA"])
+@pytest.mark.parametrize(("size", "k"), [(60, 3), (200, 10), (300, 3), (600, 20)])
+def test_as_many_products_as_rows_are_enough(size, k, which):
+    a = normal(size, size, seed=2)
+    matrix = a.T @ a / size - 0.5 * torch.eye(size).double()
+    found = top_eigenpairs(MatrixOperator(matrix), k, which=which, tol=1e-11, max_matvecs=None if k > 3 else size)
+    assert found.matvecs <= size
+    assert found.converged.all()
+    torch.testing.assert_close(found.values, wanted(torch.linalg.eigvalsh(matrix), which, k), rtol=1e-9, atol=1e-10)

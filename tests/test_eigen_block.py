@@ -132,3 +132,66 @@ def test_several_starts(columns, block_size):
 def test_block_arguments_out_of_range_are_named(settings, message):
     with pytest.raises(ValueError, match=message):
         top_eigenpairs(MatrixOperator(torch.eye(4)), 2, **settings)
+
+
+class Wide(Diagonal):
+    """Eight columns together are cheapest; keeps the widths asked for."""
+
+    columns = 8
+
+    def __init__(self, values):
+        super().__init__(values)
+        self.widths = []
+
+    def _product(self, block):
+        self.widths.append(block.shape[1])
+        return super()._product(block)
+
+
+OUTLIERS = torch.tensor([50.0, 30, 20, 12, 8, 6, 4, 3, 2.5, 2])
+TRAINED = torch.cat([OUTLIERS, torch.logspace(-3, 0, 3000)])
+
+
+@pytest.mark.parametrize(("k", "size", "width"), [(10, 3010, 4), (8, 16, 4), (7, 3010, 1), (1, 3010, 1), (10, 15, 1)])
+def test_the_block_follows_what_the_operator_likes(k, size, width):
+    A = Wide(TRAINED[:size])
+    top_eigenpairs(A, k)
+    assert A.widths[0] == width
+    assert max(A.widths) == width
+    plain = Diagonal(TRAINED[:size])
+    top_eigenpairs(plain, k)
+    assert plain.passes == plain.count
+
+
+@pytest.mark.parametrize(("tol", "most"), [(1e-3, 36), (1e-4, 40)])
+def test_the_last_blocks_multiply_only_what_open_pairs_need(tol, most):
+    spent = []
+    for seed in range(6):
+        A = Wide(TRAINED)
+        pairs = top_eigenpairs(A, 10, tol=tol, generator=seeded(seed))
+        assert pairs.converged.all()
+        assert ((pairs.values - OUTLIERS).abs() <= pairs.residuals).all()
+        true = TRAINED[:, None] * pairs.vectors - pairs.vectors * pairs.values
+        assert (true.norm(dim=0) <= pairs.residuals).all()
+        assert pairs.matvecs == A.count
+        spent.append(pairs.matvecs)
+        full = top_eigenpairs(Diagonal(TRAINED), 10, tol=tol, block_size=4, generator=seeded(seed))
+        assert pairs.matvecs <= full.matvecs
+        assert A.widths[-1] < 4 or pairs.matvecs == full.matvecs
+    assert sum(spent) / len(spent) <= most
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+@pytest.mark.parametrize("basis_size", [21, 60])
+@pytest.mark.parametrize("which", ["LM", "LA", "SA"])
+@pytest.mark.parametrize("name", SPECTRA)
+def test_narrowed_blocks_give_the_same_pairs(name, which, basis_size, dtype):
+    values = SPECTRA[name]
+    A = Wide(values)
+    k = 8
+    pairs = top_eigenpairs(A, k, which=which, basis_size=basis_size, basis_dtype=dtype, tol=1e-3 if dtype else 1e-6)
+    true = A.values[:, None] * pairs.vectors - pairs.vectors * pairs.values
+    assert (true.norm(dim=0) <= pairs.residuals * 1.01 + 1e-9).all()
+    chosen = pairs.converged
+    distance = (pairs.values[chosen] - wanted(values, which, k)[chosen]).abs()
+    assert (distance <= pairs.residuals[chosen] + 1e-9).all() or name == "decaying"

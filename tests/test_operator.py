@@ -44,6 +44,30 @@ def test_scipy_sees_the_same_operator(dtype):
     np.testing.assert_allclose(largest, [3.0], rtol=tolerance)
 
 
+def test_scipy_hands_over_any_array():
+    A, M, V = MatrixOperator(matrix).to_scipy(), matrix.numpy(), normal(20, 4).numpy()
+    fixed = V.copy()
+    fixed.flags.writeable = False
+    arrays = {
+        "columns backwards": V[:, ::-1],
+        "rows backwards": V[::-1],
+        "a vector backwards": V[::-1, 0],
+        "every other": normal(40, 4).numpy()[::2, ::2],
+        "read-only": fixed,
+        "broadcast": np.broadcast_to(V[:, :1], (20, 3)),
+        "Fortran": np.asfortranarray(V),
+        "big-endian": V.astype(">f8"),
+        "integers": np.arange(40).reshape(20, 2),
+        "complex": V[:, :2] + 1j * V[:, 2:],
+        "no columns": V[:, :0],
+    }
+    for name, array in arrays.items():
+        np.testing.assert_allclose(A @ array, M @ array, rtol=0, atol=1e-12, err_msg=name)
+    single = MatrixOperator(matrix.float()).to_scipy() @ V[:, ::-1]
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single, M @ V[:, ::-1], rtol=0, atol=1e-5)
+
+
 def test_an_operator_does_not_change_with_the_tensor_it_was_made_from():
     own = matrix.clone()
     A = MatrixOperator(own)

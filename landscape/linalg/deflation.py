@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 from landscape.linalg.eigen import top_eigenpairs
-from landscape.operator import CurvatureOperator
+from landscape.operator import CurvatureOperator, DerivedOperator
 from landscape.results import EigenPairs
 from landscape.vectors import Block
 
 
-class Deflated(CurvatureOperator):
+class Deflated(DerivedOperator):
     """The operator on the orthogonal complement of the columns of `vectors` (P, k), 0 on these."""
 
     def __init__(self, operator: CurvatureOperator, vectors: Block) -> None:
-        super().__init__(operator.shape[0], operator.dtype, operator.device)
-        self.operator, self.vectors = operator, vectors
+        super().__init__(operator)
+        self.vectors = vectors
 
     def outside(self, block: Block) -> Block:
         """What the block (P, K) has in the complement; twice, so that rounding leaves nothing."""

@@ -6,6 +6,7 @@ can be found one by one first: the probes then see only the rest, and no weight 
 Source: Lin, Saad and Yang 2016, arXiv:1308.5467; Ghorbani et al. 2019, arXiv:1901.10159.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,8 +17,11 @@ from landscape.journal import fingerprint
 from landscape.linalg.moments import checked_moments
 from landscape.linalg.probe_journal import ProbeJournal
 from landscape.linalg.quadrature import Quadrature, quadrature
+from landscape.linalg.scaled import Scaled, times_power
 from landscape.operator import CurvatureOperator
 from landscape.results import EigenPairs, SpectralDensity
+
+SQUARES = 900  # binary orders of magnitude that a square in float64 may have on either side of 1
 
 
 def spectral_density(
@@ -78,9 +82,10 @@ def spectral_density(
     source = random_source(generator)
     known = fingerprint(outliers.vectors) if isinstance(outliers, EigenPairs) else outliers
     settings = {"what": "density", "probes": probes, "steps": steps, "outliers": known, "limit": limit}
-    journal = ProbeJournal(checkpoint, operator, source, settings)
-    runs = quadrature(operator, probes, steps, outliers, limit, journal)
-    found = checked_moments(operator, _density(runs, size, steps), check, source)
+    scaled = Scaled(operator)
+    journal = ProbeJournal(checkpoint, scaled, source, settings)
+    runs = quadrature(scaled, probes, steps, outliers, limit, journal)
+    found = _restored(scaled, checked_moments(scaled, _density(runs, size, steps), check, source))
     journal.close()
     return found
 
@@ -95,3 +100,14 @@ def _density(runs: Quadrature, size: int, steps: int) -> SpectralDensity:
         weights[row, :n] = shares * (1 - count / size)
     nodes[:, steps:], weights[:, steps:] = runs.outliers, 1 / size
     return SpectralDensity(nodes=nodes, weights=weights, matvecs=runs.matvecs, outliers=runs.outliers)
+
+
+def _restored(scaled: Scaled, found: SpectralDensity) -> SpectralDensity:
+    """The density at the operator's own scale, without second moments where float64 does not hold them."""
+    moments = {}
+    for name, value in found.moments.items():
+        second = name.startswith("second")
+        if not second or abs(2 * scaled.exponent) < SQUARES:
+            moments[name] = float(times_power(torch.tensor(value, dtype=torch.float64), scaled.exponent * (1 + second)))
+    nodes, outliers = scaled.restored(found.nodes), scaled.restored(found.outliers)
+    return replace(found, nodes=nodes, outliers=outliers, moments=moments)

@@ -12,6 +12,7 @@ from torch import Tensor
 from landscape.checks import integer_in
 from landscape.isolation import random_source
 from landscape.linalg.probes import rademacher
+from landscape.linalg.scaled import Scaled
 from landscape.linalg.sketch import Sketch, sketch
 from landscape.linalg.xtrace import combined_error
 from landscape.operator import CurvatureOperator
@@ -28,14 +29,14 @@ def diagonal(operator: CurvatureOperator, *, matvecs: int = 60, generator: torch
     Returns:
         Estimate with value and stderr (P,), float64; exact up to rounding where the rank is below matvecs / 2.
     Raises:
-        ValueError: if matvecs is below 4.
+        ValueError: if matvecs is below 4, or the operator gives NaN or infinity.
     """
-    size = operator.shape[0]
+    size, scaled = operator.shape[0], Scaled(operator)
     integer_in("matvecs", matvecs, min(4, size))
     if matvecs >= size:
-        exact = operator.dense().diagonal().double().cpu()
-        return Estimate(value=exact, stderr=torch.zeros_like(exact), matvecs=size)
-    found = sketch(operator, rademacher(operator, matvecs // 2, random_source(generator)))
+        exact = scaled.dense().diagonal().double().cpu()
+        return scaled.estimate(Estimate(value=exact, stderr=torch.zeros_like(exact), matvecs=size))
+    found = sketch(scaled, rademacher(operator, matvecs // 2, random_source(generator)))
     whole = (found.basis * found.basis_images).sum(1, keepdim=True)  # diag(Q Qᵀ A), (P, 1)
     removed = found.basis @ found.left_out  # Q sᵢ, (P, m)
     removed_images = found.basis_images @ found.left_out
@@ -44,7 +45,7 @@ def diagonal(operator: CurvatureOperator, *, matvecs: int = 60, generator: torch
     samples = (whole - removed * removed_images + found.probes * outside).double()
     covariance = _covariance(found, removed, removed_images, reach)
     stderr = combined_error(standard_error(samples.T), covariance, samples.shape[1])
-    return Estimate(value=samples.mean(1).cpu(), stderr=stderr.cpu(), matvecs=found.matvecs)
+    return scaled.estimate(Estimate(value=samples.mean(1).cpu(), stderr=stderr.cpu(), matvecs=found.matvecs))
 
 
 def _covariance(found: Sketch, removed: Tensor, removed_images: Tensor, reach: Tensor) -> Tensor:

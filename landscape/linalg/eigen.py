@@ -8,23 +8,28 @@ and Underwood 1977, "The block Lanczos method for computing eigenvalues".
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from landscape.checks import integer_in, one_of, positive, require, vector_like
+from landscape.checks import integer_in, one_of, positive, require
 from landscape.distributed import ProcessGroup
 from landscape.isolation import random_source
 from landscape.journal import Journal, fingerprint
 from landscape.linalg.krylov import Krylov, Ritz
 from landscape.linalg.lanczos import orthogonalise
 from landscape.linalg.probes import gaussian
+from landscape.linalg.scaled import Scaled, times_power
+from landscape.linalg.starts import checked_starts, together
 from landscape.operator import CurvatureOperator
 from landscape.results import EigenPairs
 
 WINDOW = 10  # products that what a caller's start leads to must outlast
+WIDEST = 4  # columns of a block that is chosen here: a wider one takes more products than it saves a column
+SMALL = 1000  # entries of a vector up to which the basis may hold P of them
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ def top_eigenpairs(
     max_matvecs: int | None = None,
     start: Tensor | None = None,
     generator: torch.Generator | None = None,
-    block_size: int = 1,
+    block_size: int | None = None,
     basis_size: int | None = None,
     basis_device: torch.device | str | None = None,
     basis_dtype: torch.dtype | None = None,
@@ -66,8 +71,10 @@ def top_eigenpairs(
             it is a lower eigenvalue.
         generator: for the starting vectors and after breakdowns; default seed 0.
         block_size: vectors that share one pass over the data. Eigenvalues come as often as they are, up to this number.
-            A larger block needs more products in all, and fewer passes.
-        basis_size: vectors of the basis, above k, before a restart; default max(2 k, 20) + 20 block_size, at most P.
+            A larger block needs more products in all, and fewer passes. Default operator.columns, 4 at most, where
+            that is at most k / 2 and P / 4, else 1; the last of such blocks are as narrow as the open pairs allow.
+        basis_size: vectors of the basis, above k, before a restart; default max(2 k, 20) + 20 block_size, or P where
+            that is at most 1000 or 4 k: then P products are enough.
         basis_device: where the basis is kept, "cpu" for instance; default the operator's device. The arithmetic with it
             is done there.
         basis_dtype: in which precision it is kept; default the operator's. The residuals tell what rounding costs.
@@ -91,10 +98,11 @@ def top_eigenpairs(
     integer_in("k", k, 1, size)
     one_of("which", which, ("LM", "LA", "SA"))
     positive("tol", tol)
-    integer_in("block_size", block_size, 1, size)
+    width = _block(operator, k) if block_size is None else block_size
+    integer_in("block_size", width, 1, size)
     limit = max(1000, 10 * k) if max_matvecs is None else max_matvecs
     integer_in("max_matvecs", limit, 1)
-    capacity = max(2 * k, 20) + 20 * block_size if basis_size is None else basis_size
+    capacity = _capacity(size, k, width) if basis_size is None else basis_size
     integer_in("basis_size", capacity, min(k + 1, size))
     kept = basis_dtype or operator.dtype
     require(kept.is_floating_point, f"basis_dtype must be floating, got {kept}")
@@ -102,25 +110,26 @@ def top_eigenpairs(
         basis_group is None or checkpoint is None,
         f"checkpoint must be None where a basis_group keeps the basis, got {checkpoint}; leave one of them out",
     )
-    starts = _starts(start, operator)
+    starts = checked_starts(start, operator)
     source = random_source(generator)
     settings = {
         **{"operator": type(operator).__name__, "P": size, "dtype": str(operator.dtype)},
         **{"k": k, "which": which, "tol": tol, "max_matvecs": limit},
-        **{"block_size": block_size, "basis_size": capacity, "basis_dtype": str(kept)},
+        **{"block_size": width, "basis_size": capacity, "basis_dtype": str(kept)},
         **{"start": None if starts is None else fingerprint(starts), "generator": fingerprint(source.get_state())},
     }
     journal = Journal(checkpoint, settings)
-    rows = min(size, capacity)
-    krylov = Krylov(operator, rows, block_size, source, device=basis_device, dtype=kept, group=basis_group)
-    search = _Search(krylov, k, which, tol, limit, block_size, 0 if starts is None else WINDOW)
+    rows, scaled = min(size, capacity), Scaled(operator)
+    krylov = Krylov(scaled, rows, width, source, device=basis_device, dtype=kept, group=basis_group)
+    window, narrow = 0 if starts is None else WINDOW, block_size is None
+    search = _Search(krylov, scaled, (k, which, tol, limit), width, narrow=narrow, window=window)
     stored = journal.load()
     if stored is not None:
         search.load(stored)
     elif starts is not None:
-        krylov.begin(_together(starts, block_size, min(tol, 0.01), source))
+        krylov.begin(together(starts, width, min(tol, 0.01), source))
     else:
-        krylov.begin_random(block_size)
+        krylov.begin_random(width)
     pairs = search.run(journal, progress)
     journal.close()
     return pairs
@@ -130,20 +139,22 @@ class _Search:
     """When to look at the small matrix, what to believe of it, and when to stop."""
 
     def __init__(
-        self, krylov: Krylov, k: int, which: str, tol: float, limit: int, block_size: int, window: int
+        self,
+        krylov: Krylov,
+        scaled: Scaled,
+        wanted: tuple[int, str, float, int],
+        width: int,
+        *,
+        narrow: bool,
+        window: int,
     ) -> None:
-        self.krylov, self.k, self.which, self.tol, self.limit, self.block_size = (
-            krylov,
-            k,
-            which,
-            tol,
-            limit,
-            block_size,
-        )
+        self.krylov, self.scaled = krylov, scaled
+        (self.k, self.which, self.tol, self.limit), self.width = wanted, width
         self.window = window  # products that the leading values must outlast
         self.block = self.since = 0  # products when the present block began, and when `known` was new
         self.known = self.error = torch.empty(0, dtype=torch.float64)  # leading values and their residuals
-        self.check_at = k
+        self.check_at = self.k
+        self.narrow, self.next = narrow, width  # whether the last blocks are smaller, and how wide the next one is
 
     def run(self, journal: Journal, progress: Callable[[EigenProgress], object] | None) -> EigenPairs:
         """Products until the wanted pairs are settled or the budget is spent."""
@@ -156,28 +167,30 @@ class _Search:
                 if progress is not None:
                     with journal.saved_on_error(self.state):
                         progress(self._told(ritz, converged))
-                if spent or self._done(ritz, converged):
-                    return _pairs(krylov, ritz, self.k, self.tol)
-                self._prepare(ritz)
+                settled = converged | (ritz.residuals <= 2 * ritz.floor)  # further products do not help there
+                if spent or self._done(ritz, settled):
+                    return _restored(self.scaled, _pairs(krylov, ritz, self.k, self.tol))
+                self._prepare(ritz, settled)
             journal.save_if_due(self.state)
             with journal.saved_on_error(self.state):
-                images = krylov.products(min(self.block_size, self.limit - krylov.matvecs))
+                images = krylov.products(min(self.next, self.limit - krylov.matvecs))
             krylov.absorb(images)
 
     def state(self) -> dict[str, Tensor]:
         """All that a run goes on from."""
-        numbers = torch.tensor([self.window, self.block, self.since, self.check_at])
-        return {**self.krylov.state(), "search": numbers, "known": self.known, "error": self.error}
+        numbers = torch.tensor([self.window, self.block, self.since, self.check_at, self.next])
+        own = {"search": numbers, "known": self.known, "error": self.error}
+        return {**self.krylov.state(), **self.scaled.state(), **own}
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Take up a `state`."""
+        self.scaled.load(state)
         self.krylov.load(state)
-        self.window, self.block, self.since, self.check_at = (int(n) for n in state["search"])
+        self.window, self.block, self.since, self.check_at, self.next = (int(n) for n in state["search"])
         self.known, self.error = state["known"], state["error"]
 
-    def _done(self, ritz: Ritz, converged: Tensor) -> bool:
-        """Whether the wanted pairs have converged, or more products do not help in this precision, and are believed."""
-        settled = converged | (ritz.residuals <= 2 * ritz.floor)
+    def _done(self, ritz: Ritz, settled: Tensor) -> bool:
+        """Whether the wanted pairs are settled and believed."""
         k = self.k
         return (
             self.krylov.count >= k and bool(settled[:k].all()) and self._outlasted(ritz.values[:k], ritz.residuals[:k])
@@ -193,48 +206,44 @@ class _Search:
             self.known, self.error, self.since = values, residuals, matvecs
         return same and (closed or matvecs - self.since >= self.window)
 
-    def _prepare(self, ritz: Ritz) -> None:
+    def _prepare(self, ritz: Ritz, settled: Tensor) -> None:
         """Make room and see to it that a vector waits; a new block's window is as long as the longest block."""
         krylov = self.krylov
+        self.next = self._width(ritz, settled) if self.narrow else self.width
         if krylov.closed:
             self.window = max(self.window, krylov.matvecs - self.block)
             self.block = krylov.matvecs
-            krylov.begin_random(self.block_size)
+            krylov.begin_random(self.width)
         if krylov.full:
             krylov.restart(ritz, keep=self.k + (krylov.count - self.k) // 2)
         self.check_at = max(self.k, krylov.count + max(1, krylov.count // 20))
 
+    def _width(self, ritz: Ritz, settled: Tensor) -> int:
+        """How wide the next block is: as many directions as hold more than `tol` of the open pairs' residuals."""
+        krylov, open_pairs = self.krylov, (~settled[: self.k]).nonzero()[:, 0]
+        if krylov.count < self.k or krylov.pending <= len(open_pairs) or len(open_pairs) == 0:
+            return self.width
+        m, end = krylov.count, krylov.count + krylov.pending
+        residuals = krylov.h[m:end, :m] @ ritz.coordinates[:, open_pairs]
+        along = krylov.turn(residuals / _scale(ritz.values, krylov.operator)[open_pairs])
+        return max(1, min(self.width, int((along > self.tol).sum())))
+
     def _told(self, ritz: Ritz, converged: Tensor) -> EigenProgress:
         k, found = self.k, len(ritz.values) >= self.k
-        residual = float(ritz.residuals[:k].max()) if found else float("inf")
+        residual = float(times_power(ritz.residuals[:k].max(), self.scaled.exponent)) if found else inf
         return EigenProgress(self.krylov.matvecs, int(converged[:k].sum()), residual)
 
 
-def _starts(start: Tensor | None, operator: CurvatureOperator) -> Tensor | None:
-    """The caller's starting vectors as rows (j, P)."""
-    if start is None:
-        return None
-    like = torch.empty(operator.shape[0], dtype=operator.dtype, device=operator.device)
-    block = start[:, None] if isinstance(start, Tensor) and start.ndim == 1 else start
-    several = isinstance(start, Tensor) and start.ndim == 2 and 0 < start.shape[1] <= operator.shape[0]
-    vector_like("start", start[:, 0] if several else start, like)
-    norms = block.norm(dim=0)
-    require(bool((norms > 0).all()) and bool(norms.isfinite().all()), "start must be finite and not zero; leave it out")
-    return block.T
+def _block(operator: CurvatureOperator, k: int) -> int:
+    """Block where the caller names none: top-10 takes 1.3 to 1.9 times the products with 4 columns as with one, top-20
+    1.4, top-5 1.7 and top-1 2.6 times; with 8 columns 2.2 times for top-10."""
+    width = min(operator.columns, WIDEST)
+    return width if 2 * width <= k and 4 * width <= operator.shape[0] else 1
 
 
-def _together(starts: Tensor, count: int, faint: float, source: torch.Generator) -> Tensor:
-    """`count` vectors that hold all of `starts` (j, P) and, weakly, everything else, (count, P).
-
-    One sum of many eigenvectors gives all of them after as many products; each by itself would need its own.
-    """
-    signs = torch.randn(count, len(starts), generator=source, dtype=torch.float64, device=source.device).sign()
-    signs = torch.where(torch.arange(count, device=signs.device)[:, None] == 0, torch.ones_like(signs), signs)
-    rest = torch.randn(count, starts.shape[1], generator=source, dtype=torch.float64, device=source.device)
-    directions = starts / starts.norm(dim=1, keepdim=True)
-    mixed = signs.to(starts) @ directions
-    length = mixed.norm(dim=1, keepdim=True).clamp_min(torch.finfo(mixed.dtype).eps)  # opposite starts cancel
-    return mixed / length + faint * (rest / rest.norm(dim=1, keepdim=True)).to(starts)
+def _capacity(size: int, k: int, width: int) -> int:
+    """Rows of the basis: all P where that many products are within the default budget, and no restart is worth it."""
+    return size if size <= max(SMALL, 4 * k) else max(2 * k, 20) + 20 * width
 
 
 def _scale(values: Tensor, operator: CurvatureOperator) -> Tensor:
@@ -253,7 +262,7 @@ def _pairs(krylov: Krylov, ritz: Ritz, k: int, tol: float) -> EigenPairs:
     for _ in range(k - found):
         rest, _ = orthogonalise(gaussian(krylov.operator, 1, krylov.source).T, vectors[None])
         vectors = torch.cat([vectors, rest / rest.norm()])
-    missing = torch.full((k - found,), float("inf"), dtype=torch.float64)
+    missing = torch.full((k - found,), inf, dtype=torch.float64)
     return EigenPairs(
         values=torch.cat([values, values[-1:].expand(k - found)]).to(like),
         vectors=vectors.T.contiguous(),
@@ -261,6 +270,12 @@ def _pairs(krylov: Krylov, ritz: Ritz, k: int, tol: float) -> EigenPairs:
         converged=torch.cat([converged, torch.zeros(k - found, dtype=torch.bool)]).to(like.device),
         matvecs=krylov.matvecs,
     )
+
+
+def _restored(scaled: Scaled, found: EigenPairs) -> EigenPairs:
+    """Pairs of the scaled operator as pairs of the operator itself."""
+    residuals = times_power(found.residuals, scaled.exponent)
+    return replace(found, values=scaled.restored(found.values), residuals=residuals)
 
 
 def _orthonormal(vectors: Tensor, values: Tensor, residuals: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ import torch
 from landscape.checks import integer_in
 from landscape.isolation import random_source
 from landscape.linalg.probes import sphere
+from landscape.linalg.scaled import Scaled
 from landscape.linalg.sketch import sketch
 from landscape.linalg.xtrace import xtrace
 from landscape.operator import CurvatureOperator
@@ -26,15 +27,15 @@ def frobenius_norm(
         matvecs: products in all, at least 4; from P on the norm is exact with P products.
         generator: for the test vectors; default seed 0.
     Raises:
-        ValueError: if matvecs is below 4.
+        ValueError: if matvecs is below 4, or the operator gives NaN or infinity.
     """
-    size = operator.shape[0]
+    size, scaled = operator.shape[0], Scaled(operator)
     integer_in("matvecs", matvecs, min(4, size))
     if matvecs >= size:
-        norm = operator.dense().double().norm().cpu()
-        return Estimate(value=norm, stderr=torch.zeros_like(norm), matvecs=size)
-    found = sketch(operator, sphere(operator, matvecs // 2, random_source(generator)))
+        norm = scaled.dense().double().norm().cpu()
+        return scaled.estimate(Estimate(value=norm, stderr=torch.zeros_like(norm), matvecs=size))
+    found = sketch(scaled, sphere(operator, matvecs // 2, random_source(generator)))
     square = xtrace(found, squared=True)
     norm = square.value.clamp(min=0).sqrt()
     stderr = square.stderr / (2 * norm).clamp(min=torch.finfo(norm.dtype).tiny)
-    return Estimate(value=norm, stderr=stderr, matvecs=found.matvecs)
+    return scaled.estimate(Estimate(value=norm, stderr=stderr, matvecs=found.matvecs))

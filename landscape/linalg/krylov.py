@@ -19,6 +19,7 @@ from landscape.distributed import ProcessGroup
 from landscape.linalg.basis import Basis
 from landscape.linalg.lanczos import breakdown_level
 from landscape.linalg.probes import gaussian
+from landscape.linalg.scaled import require_finite
 from landscape.linalg.sharded_basis import ShardedBasis
 from landscape.operator import CurvatureOperator
 
@@ -99,7 +100,7 @@ class Krylov:
         along[:, m:] += own
         directions, triangle = self._factors(rest)
         packed = torch.cat([along, triangle.T], dim=1).cpu().double()  # all that the CPU must know of this step
-        require(bool(packed.isfinite().all()), "the operator gave NaN or infinity; check the loss and the weights")
+        require_finite(float(packed.sum()))
         along_cpu, triangle = packed[:, :end].T, packed[:, end:].T
         self._check_same_operator(along_cpu[:m], known.T)
         along_cpu[:m] += known.T
@@ -145,6 +146,20 @@ class Krylov:
         stretch = 1 + m * torch.finfo(self.basis.rows.dtype).eps  # of V, where its rows are rounded
         residuals = stretch * ((truncation**2 + asymmetry**2).sqrt() + floor - asymmetry)
         return Ritz(values, coordinates, residuals, floor)
+
+    def turn(self, residuals: Tensor) -> Tensor:
+        """Turn the waiting vectors so that `residuals` (q, n), columns in terms of them, lie in as few as can be.
+
+        The span, and with it A V = V H + R, is as it was. Returns what lies along each, falling, (min(q, n),).
+        """
+        m, end = self.count, self.count + self.pending
+        directions, along, _ = torch.linalg.svd(residuals)
+        errors = directions.abs().T.to(self.basis.errors) @ self.basis.errors[m:end]
+        waiting = self.basis.row_block(m, end).T
+        self.basis.store(m, directions.T.to(waiting) @ waiting)
+        self.basis.errors[m:end] += errors
+        self.h[m:end] = directions.T @ self.h[m:end]
+        return along
 
     def restart(self, ritz: Ritz, keep: int) -> None:
         """Cut the basis back to the leading `keep` Ritz vectors and those that wait.

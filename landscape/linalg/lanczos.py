@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from landscape.checks import require
+from landscape.linalg.scaled import require_finite
 from landscape.operator import CurvatureOperator
 from landscape.vectors import Block
 
@@ -49,7 +49,7 @@ def lanczos(operator: CurvatureOperator, starts: Block, steps: int) -> Tridiagon
         image = operator.matmat(basis[:, j].T).T  # (K, P)
         image, along = orthogonalise(image, basis[:, : j + 1])
         residual = image.norm(dim=1).cpu().double()
-        require(bool(residual.isfinite().all()), "the operator gave NaN or infinity; check the loss and the weights")
+        require_finite(float(residual.sum()))
         diagonal[:, j] = along[:, -1].cpu().double()
         scale = diagonal.abs().amax(1) + offdiagonal.abs().amax(1)
         broken = residual <= breakdown_level(operator, scale)

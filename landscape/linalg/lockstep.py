@@ -115,7 +115,11 @@ class _Part(CurvatureOperator):
 
     def __init__(self, desk: _Desk, place: int, size: int, whole: CurvatureOperator) -> None:
         super().__init__(size, whole.dtype, whole.device)
-        self.desk, self.place = desk, place
+        self.desk, self.place, self.whole = desk, place, whole
+
+    @property
+    def columns(self) -> int:
+        return self.whole.columns
 
     def _product(self, block: Block) -> Block:
         return self.desk.ask(self.place, block)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from landscape.journal import Journal, fingerprint
-from landscape.operator import CurvatureOperator
+from landscape.linalg.scaled import Scaled
 
 
 class ProbeJournal:
@@ -17,6 +17,7 @@ class ProbeJournal:
     Args:
         path: of the checkpoint, ending in .npz; None switches it off.
         operator: the file is refused by one of another size or precision; that it is the same one is the caller's care.
+            Its scale is kept with the state.
         source: the generator; where it starts belongs to the settings, and `load` puts it where the work stopped.
         settings: what else decides the numbers.
     """
@@ -24,13 +25,13 @@ class ProbeJournal:
     def __init__(
         self,
         path: str | Path | None,
-        operator: CurvatureOperator,
+        operator: Scaled,
         source: torch.Generator,
         settings: Mapping[str, Any],
     ) -> None:
         begin = fingerprint(source.get_state())
         whose = {"size": operator.shape[0], "dtype": str(operator.dtype), "generator": begin}
-        self.journal, self.source, self.device = Journal(path, {**settings, **whose}), source, operator.device
+        self.journal, self.source, self.operator = Journal(path, {**settings, **whose}), source, operator
 
     def load(self) -> dict[str, Tensor]:
         """What was last saved, on the operator's device; empty at the start."""
@@ -38,11 +39,12 @@ class ProbeJournal:
         if found is None:
             return {}
         self.source.set_state(found.pop("generator"))
-        return {name: tensor.to(self.device) for name, tensor in found.items()}
+        self.operator.load(found)
+        return {name: tensor.to(self.operator.device) for name, tensor in found.items()}
 
     def save(self, state: Mapping[str, Tensor]) -> None:
         """Replace the file."""
-        self.journal.save({**state, "generator": self.source.get_state()})
+        self.journal.save({**state, **self.operator.state(), "generator": self.source.get_state()})
 
     def close(self) -> None:
         """Remove the file: the work is done."""

@@ -16,12 +16,13 @@ from landscape.linalg.lanczos import lanczos
 from landscape.linalg.outliers import standing_clear
 from landscape.linalg.probe_journal import ProbeJournal
 from landscape.linalg.probes import gaussian
+from landscape.linalg.scaled import Scaled
 from landscape.operator import CurvatureOperator
 from landscape.results import EigenPairs
 from landscape.vectors import Block
 
 BASIS_BYTES = 2**31  # Lanczos bases held at once; probes beyond it run one group after another
-KEPT = 2  # probes between two states of a checkpoint
+KEPT = 2  # probes between two states of a checkpoint, or as many as the operator likes best
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ class Quadrature:
 
 
 def quadrature(
-    operator: CurvatureOperator,
+    operator: Scaled,
     probes: int,
     steps: int,
     outliers: int | str | EigenPairs,
@@ -56,7 +57,7 @@ def quadrature(
 
     `outliers` are so many, or "auto": those that stand clear, or pairs that are known.
     """
-    size, kept = operator.shape[0], journal.journal.path is not None
+    size = operator.shape[0]
     state = journal.load()
     if not state:
         values, vectors, spent = _taken_out(operator, outliers, max_matvecs, journal.source)
@@ -66,8 +67,9 @@ def quadrature(
         journal.save(state)
     steps = state["diagonal"].shape[1]
     fitting = max(1, BASIS_BYTES // (steps * size * torch.finfo(operator.dtype).bits // 8))
-    for first in range(len(state["lengths"]), probes, min(fitting, KEPT) if kept else fitting):
-        state |= _run(operator, state, first, min(fitting, KEPT) if kept else fitting)
+    group = fitting if journal.journal.path is None else min(fitting, max(KEPT, operator.columns))
+    for first in range(len(state["lengths"]), probes, group):
+        state |= _run(operator, state, first, group)
         journal.save(state)
     spent = int(state["spent"]) + probes * steps
     diagonal, offdiagonal, lengths, values = (
@@ -77,11 +79,12 @@ def quadrature(
 
 
 def _taken_out(
-    operator: CurvatureOperator, outliers: int | str | EigenPairs, max_matvecs: int, source: torch.Generator
+    operator: Scaled, outliers: int | str | EigenPairs, max_matvecs: int, source: torch.Generator
 ) -> tuple[Tensor, Block, int]:
     """Outliers, (k,) and (P, k), and the products spent on them here."""
     if isinstance(outliers, EigenPairs):
-        return *converged(outliers), 0
+        values, vectors = converged(outliers)
+        return operator.taken(values), vectors, 0
     if isinstance(outliers, int):
         return outlying(operator, outliers, max_matvecs, source)
     return standing_clear(operator, max_matvecs, source)

@@ -6,12 +6,15 @@ Source: Hestenes and Stiefel 1952; Golub and Van Loan, Matrix Computations, sect
 """
 
 from dataclasses import dataclass
+from math import frexp
 
 import torch
 from torch import Tensor
 
 from landscape.checks import integer_in, not_negative, positive, vector_like
 from landscape.linalg.lanczos import orthogonalise
+from landscape.linalg.scaled import Scaled, times_power
+from landscape.linalg.shifted import Shifted
 from landscape.operator import CurvatureOperator
 
 
@@ -36,19 +39,22 @@ def solve(
         tol: stop when the residual is at most tol |b|.
         max_matvecs: stop after so many products; the basis of residuals takes as many vectors.
     Raises:
-        ValueError: if an argument is out of range.
+        ValueError: if an argument is out of range, the operator gives NaN or infinity, or x overflows b's dtype.
     """
     vector_like("b", b, torch.empty(operator.shape[0], dtype=operator.dtype, device=operator.device))
     not_negative("damping", damping)
     positive("tol", tol)
     integer_in("max_matvecs", max_matvecs, 1)
     limit = min(max_matvecs, operator.shape[0])
+    damped = Scaled(Shifted(operator, -damping))
+    length_of_b = frexp(float(b.abs().max()))[1]
+    b = times_power(b, -length_of_b)  # a power of two: no digit changes
     x, residual, norm = torch.zeros_like(b), b.clone(), float(b.norm())
     direction, squared, step = residual, norm**2, 0
     residuals = torch.empty(limit, len(b), dtype=b.dtype, device=b.device)
     while step < limit and squared > (tol * norm) ** 2:
         residuals[step] = residual / squared**0.5
-        image = operator.matvec(direction) + damping * direction
+        image = damped.matvec(direction)
         step += 1
         curvature = float(direction @ image)
         if curvature <= 0:  # rounding: what is left of b is outside the range of A
@@ -59,4 +65,5 @@ def solve(
         residual, before = rest[0], squared
         squared = float(residual @ residual)
         direction = residual + squared / before * direction
+    x = damped.restored(x, -1, length_of_b)
     return Solution(x, squared**0.5 / norm if norm > 0 else 0.0, step)

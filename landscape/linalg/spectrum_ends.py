@@ -9,12 +9,12 @@ residual long before λmin shows. So the second end is believed only after ten f
 """
 
 import torch
-from torch import Tensor
 
 from landscape.checks import positive
 from landscape.isolation import random_source
 from landscape.linalg.eigen import top_eigenpairs
 from landscape.linalg.probes import gaussian
+from landscape.linalg.shifted import Shifted
 from landscape.operator import CurvatureOperator
 from landscape.results import EigenPairs
 
@@ -42,7 +42,7 @@ def spectrum_ends(
     source = random_source(generator)
     far = top_eigenpairs(operator, 1, tol=tol, max_matvecs=max_matvecs, generator=source)
     shift = far.values[0]
-    shifted = _Shifted(operator, shift)  # as wide as |λmax − λmin| <= 2 max(|λmin|, |λmax|)
+    shifted = Shifted(operator, shift)  # as wide as |λmax − λmin| <= 2 max(|λmin|, |λmax|)
     start = gaussian(operator, 1, source)[:, 0]  # a start of the caller's has to outlast ten products
     near = top_eigenpairs(shifted, 1, tol=tol / 2, max_matvecs=max_matvecs, start=start, generator=source)
     values, residuals = torch.cat([near.values + shift, far.values]), torch.cat([near.residuals, far.residuals])
@@ -54,14 +54,3 @@ def spectrum_ends(
         converged=residuals[order] <= tol * values.abs().max(),
         matvecs=near.matvecs + far.matvecs,
     )
-
-
-class _Shifted(CurvatureOperator):
-    """A − a I."""
-
-    def __init__(self, operator: CurvatureOperator, shift: Tensor) -> None:
-        super().__init__(operator.shape[0], operator.dtype, operator.device)
-        self.operator, self.shift = operator, shift
-
-    def _product(self, block: Tensor) -> Tensor:
-        return self.operator.matmat(block) - self.shift * block

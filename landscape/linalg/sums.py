@@ -17,6 +17,7 @@ from landscape.checks import integer_in, positive, require
 from landscape.isolation import random_source
 from landscape.linalg.probe_journal import ProbeJournal
 from landscape.linalg.quadrature import Quadrature, quadrature
+from landscape.linalg.scaled import Scaled, times_power
 from landscape.operator import CurvatureOperator
 from landscape.results import Estimate
 from landscape.results.student import calibrated_error
@@ -40,17 +41,19 @@ def log_determinant(
         outliers: eigenvalues of largest magnitude to take out first, within a quarter of the quadrature's products.
         generator: default seed 0.
     Raises:
-        ValueError: if an argument is out of range, or A + shift I turns out not to be positive definite.
+        ValueError: if an argument is out of range, A + shift I turns out not to be positive definite, or the operator
+            gives NaN or infinity.
     """
     require(shift >= 0, f"shift must be at least 0, got {shift!r}")
-    runs = _runs(operator, probes, steps, outliers, generator)
+    scaled = Scaled(operator)
+    runs = _runs(scaled, probes, steps, outliers, generator)
     nodes = [runs.outliers, *(nodes for nodes, _ in runs.rules(steps))]
-    least = min(float(part.min()) for part in nodes if len(part))
+    least = min(float(times_power(part, scaled.exponent).min()) for part in nodes if len(part))
     require(
         least + shift > 0,
         f"A + shift I must be positive definite, got an eigenvalue of {least:.3g}; use a shift above {-least:.3g}",
     )
-    return _sum(runs, operator, steps, lambda values: (values + shift).log())
+    return _sum(runs, operator, steps, lambda values: (times_power(values, scaled.exponent) + shift).log())
 
 
 def absolute_trace(
@@ -69,11 +72,12 @@ def absolute_trace(
         power: positive; 1 is the nuclear norm.
         probes, steps, outliers, generator: as in `log_determinant`.
     Raises:
-        ValueError: if an argument is out of range.
+        ValueError: if an argument is out of range, or the operator gives NaN or infinity.
     """
     positive("power", power)
-    runs = _runs(operator, probes, steps, outliers, generator)
-    return _sum(runs, operator, steps, lambda values: values.abs() ** power)
+    scaled = Scaled(operator)
+    runs = _runs(scaled, probes, steps, outliers, generator)
+    return scaled.estimate(_sum(runs, operator, steps, lambda values: values.abs() ** power), power)
 
 
 def eigenvalue_count(
@@ -92,15 +96,18 @@ def eigenvalue_count(
         above: the threshold, in units of eigenvalues.
         probes, steps, outliers, generator: as in `log_determinant`.
     Raises:
-        ValueError: if an argument is out of range.
+        ValueError: if an argument is out of range, or the operator gives NaN or infinity.
     """
-    runs = _runs(operator, probes, steps, outliers, generator)
-    return _sum(runs, operator, steps, lambda values: (values > above).double(), window=steps // 2)
+    scaled = Scaled(operator)
+    runs = _runs(scaled, probes, steps, outliers, generator)
+
+    def beyond(values: Tensor) -> Tensor:
+        return (times_power(values, scaled.exponent) > above).double()
+
+    return _sum(runs, operator, steps, beyond, window=steps // 2)
 
 
-def _runs(
-    operator: CurvatureOperator, probes: int, steps: int, outliers: int, generator: torch.Generator | None
-) -> Quadrature:
+def _runs(operator: Scaled, probes: int, steps: int, outliers: int, generator: torch.Generator | None) -> Quadrature:
     """The quadrature, or the whole spectrum as outliers and no probe."""
     size = operator.shape[0]
     integer_in("probes", probes, 2)

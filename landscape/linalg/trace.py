@@ -16,6 +16,7 @@ from landscape.checks import integer_in, one_of, positive
 from landscape.isolation import random_source
 from landscape.linalg.probe_journal import ProbeJournal
 from landscape.linalg.probes import rademacher, sphere
+from landscape.linalg.scaled import Scaled
 from landscape.linalg.sketch import Sketch, sketch
 from landscape.linalg.xtrace import xtrace
 from landscape.operator import CurvatureOperator
@@ -52,7 +53,8 @@ def trace(
         Estimate of tr(A); exact up to rounding where the rank is below matvecs / 2 (xtrace) or matvecs / 3 (hutch++).
         details with rtol: rtol, and reached, 1 or 0.
     Raises:
-        ValueError: if matvecs is too small, rtol not positive, the method unknown, or the checkpoint of other work.
+        ValueError: if matvecs is too small, rtol not positive, the method unknown, the checkpoint of other work, or
+            the operator gives NaN or infinity.
     """
     one_of("method", method, tuple(_METHODS))
     least, size = _METHODS[method][0], operator.shape[0]
@@ -62,9 +64,11 @@ def trace(
         positive("rtol", rtol)
     source = random_source(generator)
     settings = {"what": "trace", "method": method, "matvecs": limit, "rtol": rtol}
-    journal = ProbeJournal(checkpoint, operator, source, settings)
-    found = _in_rounds(operator, method, _rounds(limit, size, rtol is None and checkpoint is None), rtol, journal)
+    scaled = Scaled(operator)
+    journal = ProbeJournal(checkpoint, scaled, source, settings)
+    found = _in_rounds(scaled, method, _rounds(limit, size, rtol is None and checkpoint is None), rtol, journal)
     journal.close()
+    found = scaled.estimate(found)
     if rtol is None:
         return found
     return replace(found, details={"rtol": rtol, "reached": float(_within(found, rtol))})

@@ -1,0 +1,34 @@
+"""Starting vectors of the caller's, such as eigenvectors of a nearby operator."""
+
+import torch
+from torch import Tensor
+
+from landscape.checks import require, vector_like
+from landscape.operator import CurvatureOperator
+
+
+def checked_starts(start: Tensor | None, operator: CurvatureOperator) -> Tensor | None:
+    """The caller's starting vectors as rows (j, P)."""
+    if start is None:
+        return None
+    like = torch.empty(operator.shape[0], dtype=operator.dtype, device=operator.device)
+    block = start[:, None] if isinstance(start, Tensor) and start.ndim == 1 else start
+    several = isinstance(start, Tensor) and start.ndim == 2 and 0 < start.shape[1] <= operator.shape[0]
+    vector_like("start", start[:, 0] if several else start, like)
+    norms = block.norm(dim=0)
+    require(bool((norms > 0).all()) and bool(norms.isfinite().all()), "start must be finite and not zero; leave it out")
+    return block.T
+
+
+def together(starts: Tensor, count: int, faint: float, source: torch.Generator) -> Tensor:
+    """`count` vectors that hold all of `starts` (j, P) and, weakly, everything else, (count, P).
+
+    One sum of many eigenvectors gives all of them after as many products; each by itself would need its own.
+    """
+    signs = torch.randn(count, len(starts), generator=source, dtype=torch.float64, device=source.device).sign()
+    signs = torch.where(torch.arange(count, device=signs.device)[:, None] == 0, torch.ones_like(signs), signs)
+    rest = torch.randn(count, starts.shape[1], generator=source, dtype=torch.float64, device=source.device)
+    directions = starts / starts.norm(dim=1, keepdim=True)
+    mixed = signs.to(starts) @ directions
+    length = mixed.norm(dim=1, keepdim=True).clamp_min(torch.finfo(mixed.dtype).eps)  # opposite starts cancel
+    return mixed / length + faint * (rest / rest.norm(dim=1, keepdim=True)).to(starts)
