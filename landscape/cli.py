@@ -85,7 +85,7 @@ def analyze_command(
     problem, _ = _source(run, own, samples)
     found = analyze(
         problem,
-        [name.strip() for name in metrics.split(",")] if metrics else None,
+        _listed("--metrics", metrics),
         generator=torch.Generator().manual_seed(seed),
         budget=_seconds(settings["budget"]),
         checkpoint=settings["checkpoint"],
@@ -96,6 +96,13 @@ def analyze_command(
         found.to_csv(settings["csv_file"])
     if settings["json_file"] is not None:
         found.to_json(settings["json_file"], run=str(run or own), seed=seed)
+
+
+def _listed(option: str, names: str | None) -> list[str] | None:
+    """The names of a comma-separated option; None where it is not given."""
+    found = None if names is None else [name.strip() for name in names.split(",") if name.strip()]
+    require(found is None or len(found) > 0, f"{option} must name at least one, got {names!r}; leave it out for all")
+    return found
 
 
 def _seconds(budget: str | None) -> float | None:

@@ -24,7 +24,7 @@ def with_normalized_logits(problem: Problem) -> Problem:
     Outputs (B, C) have them along axis 1. Of others, such as (B, C, H, W) or (B, T, C), the first batch tells.
 
     Raises:
-        ValueError: if that axis is not known, or the outputs are no tensor of several classes.
+        ValueError: if that axis is not known, or the outputs are no tensor of at least two axes.
     """
     axis = _class_axis(problem)
 
@@ -55,12 +55,9 @@ def _class_axis(problem: Problem) -> int:
     told = f"normalised logits need outputs with an axis of classes, got {shapes(outputs)}"
     require(isinstance(outputs, Tensor) and outputs.ndim > 1, f"{told}; pass forward=")
     if outputs.ndim == 2:
-        axis = 1
-    elif known.axis is not None and known.fits(outputs, targets):
-        axis = known.axis
-    else:  # probabilities, which torch's cross entropy has along axis 1
-        soft = isinstance(targets, Tensor) and targets.shape == outputs.shape and known.settled
-        require(soft, f"{told} and targets {shapes(targets)}, which do not tell it; use a forward= that gives (B, C)")
-        axis = 1
-    require(outputs.shape[axis] > 1, f"{told}; there must be at least 2")
-    return axis
+        return 1
+    if known.axis is not None and known.fits(outputs, targets):
+        return known.axis
+    soft = isinstance(targets, Tensor) and targets.shape == outputs.shape and known.settled
+    require(soft, f"{told} and targets {shapes(targets)}, which do not tell it; use a forward= that gives (B, C)")
+    return 1  # probabilities, which torch's cross entropy has there

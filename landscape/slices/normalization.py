@@ -46,7 +46,9 @@ def normalize_direction(
     vector_like("direction", direction, w)
     pieces = []
     for d, own in zip(problem.layout.unflatten(direction), problem.layout.unflatten(w), strict=True):
-        if own.ndim <= 1 and ignore == "bias_norm":
+        if own.numel() == 0:
+            pieces.append(own)
+        elif own.ndim <= 1 and ignore == "bias_norm":
             pieces.append(torch.zeros_like(d))
         elif normalize in ("filter", "layer") and own.ndim <= 1:
             pieces.append(own)
