@@ -1,10 +1,11 @@
 """Which class each output of a batch is to name, as far as outputs, targets and criterion tell.
 
-Of outputs (B, C, ...), as torch has them, or (B, ..., C) and integer targets of that shape without the class axis it must
-be known which axis it is, which targets are ignored, and that output i belongs to target i, which is not so where a
-criterion shifts them (next-token losses). Cross entropy and NLL of torch say so themselves. Of another criterion the
-gradient in the outputs does, where all are 1 / C: along each output it is least at the class that is wanted, and 0 where
-the target is ignored. Nothing is known of a criterion for which that is not so: better no accuracy than a wrong one.
+Of outputs (B, C, ...), as torch has them, or (B, ..., C) and integer targets of that shape without the class axis it
+must be known which axis it is, which targets are ignored, and that output i belongs to target i, which is not so where
+a criterion shifts them (next-token losses). Cross entropy and NLL of torch say so themselves. Of another criterion the
+gradient in the outputs does, where all are 1 / C: along each output it is least at the class that is wanted, and 0
+where the target is ignored. Nothing is known of a criterion for which that is not so: better no accuracy than a wrong
+one. An exception are outputs (B, C) of a criterion without a gradient, which leave no other reading.
 """
 
 from collections.abc import Iterator
@@ -71,7 +72,7 @@ class ClassTargets:
 
     def fits(self, outputs: Any, targets: Any) -> bool:
         """Whether these outputs hold a score for each class, for each of these targets."""
-        return self.axis in _axes(outputs, targets)
+        return self.axis in tuple(_axes(outputs, targets))
 
     def counted(self, targets: Tensor) -> Tensor:
         """Mask of the targets that count."""

@@ -1,7 +1,8 @@
 """Whether a batch's loss is the mean of its parts' losses: what per-sample quantities and cut batches take for granted.
 
-It is not where the loss couples the samples of a batch (contrastive and triplet losses, batch statistics), where it draws
-random numbers, or where the mean runs over something else than the problem's units (class weights, ignored targets).
+It is not where the loss couples the samples of a batch (contrastive and triplet losses, batch statistics), where it
+draws random numbers, or where the mean runs over something else than the problem's units (class weights, ignored
+targets).
 """
 
 from collections.abc import Sequence

@@ -185,5 +185,5 @@ def test_a_loss_without_a_gradient_leaves_what_needs_none():
 
 
 def test_an_empty_list_is_refused():
-    with pytest.raises(ValueError, match="metrics must name at least one of gradient_norm, .*; got none"):
+    with pytest.raises(ValueError, match=r"metrics must name at least one of gradient_norm, .*; got none"):
         analyze(problem(), [])

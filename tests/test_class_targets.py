@@ -61,7 +61,7 @@ class Shifted(nn.CrossEntropyLoss):
 
 
 LAST = {  # criteria on outputs (B, T, C)
-    "lambda": (lambda z, y: flattened(z, y), None),
+    "function": (flattened, None),
     "smoothing": (lambda z, y: flattened(z, y, label_smoothing=0.1), None),
     "nll": (lambda z, y: F.nll_loss(z.log_softmax(-1).transpose(1, 2), y), None),
     "focal": (focal, None),

@@ -1,4 +1,4 @@
-"""How many targets of a batch a classifier hits: argmax over the class axis, where that is known, or the user's count."""
+"""How many targets of a batch a classifier hits: argmax over the class axis where that is known, or a user's count."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

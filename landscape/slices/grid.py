@@ -112,8 +112,8 @@ def slice_2d(
         progress: show a bar with an estimate of the time; default where the output is a terminal.
         details: what else the result's `details` shall hold, such as {"normalize": "filter", "seed": 0}.
     Returns:
-        Slice2D. A loss that is NaN or infinite stays so; accuracy is NaN where it cannot be known. `details` holds units
-        and batch-norm policy, why there is no accuracy, seconds, and the estimate made from the centre before the walk.
+        Slice2D. A loss that is NaN or infinite stays so; accuracy is NaN where it cannot be known. `details` holds
+        units and batch-norm policy, why there is no accuracy, seconds, and the estimate made before the walk.
     Raises:
         ValueError: if a direction is zero or does not fit, a range is empty or not found, there is no split, the
             checkpoint was written with other settings, or something cannot be sent to a worker.

@@ -23,7 +23,7 @@ def reach(section: Section, axes: Sequence[int]) -> float:
         section: what is measured; its first split is.
         axes: numbers of the directions; the smallest distance counts.
     Raises:
-        ValueError: if the loss at the centre is not positive, nowhere tenfold up to 1e9, or not below that from 1e-9 on.
+        ValueError: if the loss at the centre is not positive, nowhere tenfold up to 1e9, or tenfold at 1e-9 already.
     """
     first = next(iter(section.splits))
     probe = replace(section, splits={first: section.splits[first]})
@@ -50,8 +50,8 @@ def reach(section: Section, axes: Sequence[int]) -> float:
     require(far < FARTHEST, f"{told}, got none up to {far:g}; give (first, last, n)")
     require(
         far > 1 / FARTHEST,
-        f"{told} at some distance, got one that has grown, or is NaN or infinite, at {far:.1g} already; give (first, last, "
-        "n), or look at the direction and at the loss",
+        f"{told} at some distance, got one that has grown, or is NaN or infinite, at {far:.1g} already; give "
+        "(first, last, n), or look at the direction and at the loss",
     )
     near = far / 2
     for _ in range(HALVINGS):
