@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 
 from landscape.analysis import analyze
-from landscape.checks import one_of, require
+from landscape.checks import integer_in, one_of, positive, require
 from landscape.metrics import METRICS
 from landscape.own_problem import Splits, load_problem
 from landscape.plots import add_caption, caption, plot_slice_2d, plot_surface, save_figure, save_interactive
@@ -26,6 +26,7 @@ from landscape.study_commands import demo_command, report_command, study_command
 from landscape.train_command import train_command
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
+LARGEST_SEED = 2**63 - 1
 TEXT = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -79,13 +80,16 @@ def analyze_command(
     run: Path | None, own: str | None, metrics: str | None, samples: int | None, seed: int, **settings: Any
 ) -> None:
     """Sharpness of the checkpoint in RUN, on its own training loss: a table of values, errors and costs."""
+    integer_in("--seed", seed, 0, LARGEST_SEED)
+    if samples is not None:
+        integer_in("--samples", samples, 1)
     for file in (settings["csv_file"], settings["json_file"]):
         if file is not None:
             writable(file.parent)
     problem, _ = _source(run, own, samples)
     found = analyze(
         problem,
-        [name.strip() for name in metrics.split(",")] if metrics else None,
+        _listed("--metrics", metrics),
         generator=torch.Generator().manual_seed(seed),
         budget=_seconds(settings["budget"]),
         checkpoint=settings["checkpoint"],
@@ -96,6 +100,13 @@ def analyze_command(
         found.to_csv(settings["csv_file"])
     if settings["json_file"] is not None:
         found.to_json(settings["json_file"], run=str(run or own), seed=seed)
+
+
+def _listed(option: str, names: str | None) -> list[str] | None:
+    """The names of a comma-separated option; None where it is not given."""
+    found = None if names is None else [name.strip() for name in names.split(",") if name.strip()]
+    require(found is None or len(found) > 0, f"{option} must name at least one, got {names!r}; leave it out for all")
+    return found
 
 
 def _seconds(budget: str | None) -> float | None:
@@ -136,6 +147,7 @@ def slice_command(
     run: Path | None, own: str | None, out: Path | None, chosen: tuple[str, ...], check: bool, **settings: Any
 ) -> None:
     """Loss surface of the checkpoint in RUN on train and test: data and figures. Interrupted, it goes on."""
+    _check_sizes(**settings)
     problem, data = _source(run, own)
     for name in chosen:
         one_of("split", name, tuple(data))
@@ -161,6 +173,14 @@ def slice_command(
         click.echo(f"{check_slice(problem, found, d1, d2, data)}")
 
 
+def _check_sizes(*, points: int, seed: int, subset: int | None, workers: int, **_: Any) -> None:
+    """Before anything is read."""
+    for name, value, low in (("points", points, 2), ("subset", subset, 1), ("workers", workers, 1)):
+        if value is not None:
+            integer_in(f"--{name}", value, low)
+    integer_in("--seed", seed, 0, LARGEST_SEED)
+
+
 def _source(run: Path | None, own: str | None, samples: int | None = None) -> tuple[Problem, Splits]:
     """The problem and its splits, from a run folder or from the user's function."""
     require((run is None) != (own is None), "one of RUN and --problem is needed, got both or none")
@@ -179,9 +199,11 @@ def _span(reach: str, points: int) -> Range | str:
         )
         return AUTOMATIC
     try:
-        return (-float(reach), float(reach), points)
+        far = float(reach)
     except ValueError as error:
         raise ValueError(f"--reach must be a number or 'auto', got {reach!r}") from error
+    positive("--reach", far)
+    return (-far, far, points)
 
 
 def _stem(chosen: Sequence[str], far: str, *, points: int, seed: int, subset: int | None, **settings: Any) -> str:

@@ -3,6 +3,7 @@
 Lists of tensors live in this file only; everywhere else a network is a vector and a `Layout`.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from math import inf
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
+NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)  # _NormBase: batch and instance norm
 Vector = Float[Tensor, "P"]
 Block = Float[Tensor, "P K"]
 
@@ -149,9 +152,20 @@ def _norm_names(model: nn.Module) -> set[str]:
     return {
         f"{prefix}.{name}" if prefix else name
         for prefix, module in model.named_modules()
-        if "Norm" in type(module).__name__
+        if _is_norm(module)
         for name in _own(module)
     }
+
+
+def _is_norm(module: nn.Module) -> bool:
+    """One of torch's normalisation layers, or one of another library: named so, such as LlamaRMSNorm, and all scales.
+
+    The name alone is not enough: NormedLinear is a classifier, and its weight has two axes.
+    """
+    if isinstance(module, NORMS):
+        return True
+    named = any(re.search(r"Norm(\d\w*)?$", kind.__name__) for kind in type(module).__mro__)
+    return named and all(p.ndim == 1 for p in _own(module).values())
 
 
 def _own(module: nn.Module) -> Mapping[str, Tensor]:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from landscape.analysis import analyze, run
 from landscape.analysis.work import Work
 from landscape.metrics import METRICS
+from landscape.metrics.measured import measured
 from landscape.problem import Problem
 
 SOME = ["lambda_max", "average_gap", "surrogate_gap"]  # the cheapest is the last
@@ -113,14 +114,76 @@ def test_the_whole_set_is_affordable():
     assert alone == sorted(alone)
 
 
-def test_metrics_that_do_not_apply_are_left_out_unless_asked_for():
+def test_metrics_that_do_not_apply_are_left_out_unless_no_other_is_asked_for():
     small = Problem(nn.Linear(3, 1).double(), nn.MSELoss(), (normal(8, 3), normal(8, 1, seed=1)))
     found = analyze(small, progress=False)
     assert list(found) == [name for name in METRICS if name not in found.left_out]
     assert found.left_out == {
         "lambda_max_over_lambda_5": "the number of parameters must be an integer at least 5, got 4"
     }
+    named = analyze(small, ["gradient_norm", "lambda_max_over_lambda_5"], progress=False)
+    assert (list(named), list(named.left_out)) == (["gradient_norm"], ["lambda_max_over_lambda_5"])
+    with pytest.raises(KeyError, match="lambda_max_over_lambda_5 was left out: the number of parameters must be"):
+        named["lambda_max_over_lambda_5"]
     with pytest.raises(ValueError, match="the number of parameters must be"):
-        analyze(small, ["gradient_norm", "lambda_max_over_lambda_5"])
+        analyze(small, ["lambda_max_over_lambda_5"])
     with pytest.raises(ValueError, match="the loss is nan"):
         analyze(problem(lambda z, t: F.cross_entropy(z, t) * torch.nan))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("derivative for aten::x is not implemented\n at line 3"), "RuntimeError: derivative for aten::x"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "OutOfMemoryError: CUDA out of memory"),
+        (KeyError("logits"), "KeyError: 'logits'"),
+        (AssertionError(), "AssertionError"),
+        (ValueError("expected outputs (n, C)"), "expected outputs (n, C)"),
+    ],
+)
+def test_whatever_one_metric_raises_the_others_are_there(monkeypatch, tmp_path, error, said):
+    def failing(problem, *, generator=None):
+        raise error
+
+    failing = measured(about=0.0)(failing)
+    monkeypatch.setitem(METRICS, "failing", failing)
+    asked, file = ["failing", *SOME], tmp_path / "kept.jsonl"
+    found = analyze(problem(), asked, checkpoint=file, progress=False)
+    alone = analyze(problem(), SOME, progress=False)
+    assert list(found) == SOME
+    assert all(torch.equal(found[name].value, alone[name].value) for name in SOME)
+    assert list(found.left_out) == ["failing"]
+    assert found.left_out["failing"].startswith(said)
+    assert "\n" not in found.left_out["failing"]
+    assert f"left out failing: {said}" in str(found)
+    again = analyze(problem(), asked, checkpoint=file, progress=False)  # tried again, the others are kept
+    assert all(again[name].seconds == found[name].seconds for name in SOME)
+    with pytest.raises(type(error)):
+        analyze(problem(), ["failing"], progress=False)
+
+
+def test_shared_work_that_fails_leaves_out_all_that_need_it():
+    def ctc(z, t):
+        return F.ctc_loss(z.log_softmax(2).transpose(0, 1), t, torch.full((4,), 12), torch.full((4,), 3))
+
+    speech = Problem(nn.Linear(4, 6), ctc, [(normal(4, 12, 4).float(), torch.ones(4, 3, dtype=torch.long))])
+    found = analyze(speech, ["gradient_norm", "trace", "eigenvector_alignment", "weight_norm"], progress=False)
+    assert found["gradient_norm"].value.item() == pytest.approx(float(speech.gradient().norm()), rel=1e-5)
+    assert found["weight_norm"].value.item() == pytest.approx(float(speech.vector().norm()), rel=1e-5)
+
+
+def test_a_loss_without_a_gradient_leaves_what_needs_none():
+    def opaque(z, t):
+        raise_in_backward = z * 1.0
+        if z.requires_grad:
+            raise_in_backward.register_hook(lambda g: g.nope)
+        return F.cross_entropy(raise_in_backward, t)
+
+    found = analyze(problem(opaque), ["weight_norm", "average_gap", "gradient_norm"], progress=False)
+    assert list(found) == ["weight_norm", "average_gap"]
+    assert found.left_out["gradient_norm"].startswith("AttributeError: ")
+
+
+def test_an_empty_list_is_refused():
+    with pytest.raises(ValueError, match=r"metrics must name at least one of gradient_norm, .*; got none"):
+        analyze(problem(), [])

@@ -228,3 +228,57 @@ def test_the_demo_is_the_study_of_the_issue(tmp_path: Path) -> None:
     }  # fmt: skip
     assert all(m.run.label_noise == 0.2 and m.run.model == "resnet" for m in study.members.values())
     assert set(DEMO_METRICS) <= set(METRICS)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("analyze", "--samples", 0), "--samples must be an integer at least 1, got 0"),
+        (("analyze", "--samples", -5), "--samples must be an integer at least 1, got -5"),
+        (("analyze", "--metrics", ""), "--metrics must name at least one, got ''; leave it out for all"),
+        (("analyze", "--metrics", " , "), "--metrics must name at least one, got ' , '; leave it out for all"),
+        (("analyze", "--seed", -1), f"--seed must be an integer in [0, {2**63 - 1}], got -1"),
+        (("analyze", "--budget", "-5s"), "budget must be positive and finite, got -5.0"),
+        (("analyze", "--budget", "nan"), "budget must be positive and finite, got nan"),
+        (("slice", "--points", -3), "--points must be an integer at least 2, got -3"),
+        (("slice", "--subset", -1), "--subset must be an integer at least 1, got -1"),
+        (("slice", "--workers", 0), "--workers must be an integer at least 1, got 0"),
+        (("slice", "--seed", 2**70), f"--seed must be an integer in [0, {2**63 - 1}], got {2**70}"),
+        (("slice", "--reach", "-1"), "--reach must be positive and finite, got -1.0"),
+        (("slice", "--reach", "inf"), "--reach must be positive and finite, got inf"),
+        (("demo", "--workers", -2), "workers must be an integer at least 1, got -2"),
+    ],
+)
+def test_sizes_and_lists_are_checked(
+    command: tuple[object, ...],
+    said: str,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    capsys.readouterr()
+    where = (["--runs", tmp_path / "a"] if command[0] == "demo" else [trained]) + ["--out", tmp_path / "b"]
+    where = where[:1] if command[0] == "analyze" else where
+    assert run(monkeypatch, command[0], *where, *command[1:]) == 2
+    assert capsys.readouterr().err == f"landscape: {said}\n"
+
+
+def test_a_metric_that_fails_is_named_below_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "speech.py").write_text(
+        "import torch\nfrom torch.nn import functional as F\nfrom landscape import Problem\n"
+        "def ctc(z, t):\n"
+        "    return F.ctc_loss(z.log_softmax(2).transpose(0, 1), t, torch.full((4,), 12), torch.full((4,), 3))\n"
+        "def make():\n"
+        "    return Problem(torch.nn.Linear(4, 6), ctc, [(torch.ones(4, 12, 4), torch.ones(4, 3, dtype=torch.long))])\n"
+    )
+    asked = ["--metrics", "weight_norm,spectral_norms,margin", "--problem", f"{tmp_path / 'speech.py'}:make"]
+    assert run(monkeypatch, "analyze", *asked) == 2  # margin is no metric of a problem alone
+    asked[1] = "weight_norm,worst_case_gap_normalized_l2"
+    capsys.readouterr()
+    assert run(monkeypatch, "analyze", *asked) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[1].startswith("weight_norm")
+    assert shown[-1].startswith("left out worst_case_gap_normalized_l2: normalised logits need outputs with an axis")

@@ -226,5 +226,17 @@ def test_a_study_of_which_nothing_came_through(tmp_path: Path) -> None:
 def test_bad_studies() -> None:
     with pytest.raises(ValueError, match="members must hold at least one network"):
         StudyConfig({}, ANALYSIS)
+    with pytest.raises(ValueError, match=r"axes must hold at least one value each, got none of lr$"):
+        grid(Path("x"), BASE, {"seed": [0], "lr": []})
+    with pytest.raises(ValueError, match="families must hold at least one metric each, got none in a"):
+        StudyConfig(grid(Path("x"), BASE, {"seed": [0]}), ANALYSIS, families={"a": ()})
+    for wrong, said in {
+        "metrics": ([], "metrics must name at least one"),
+        "samples": (-1, "samples must be an integer at least 1, got -1"),
+        "line_points": (-1, "line_points must be an integer at least 0, got -1"),
+        "reach": (-1.0, "reach must be positive and finite, got -1.0"),
+    }.items():
+        with pytest.raises(ValueError, match=said[1]):
+            Analysis(**{wrong: said[0]})
     with pytest.raises(ValueError, match=r"families must be of .*; got sharpness"):
         StudyConfig(grid(Path("x"), BASE, {"seed": [0]}), ANALYSIS, families={"a": ("sharpness", "trace")})

@@ -22,7 +22,7 @@ class Killing:
         self.marker, self.cause, self.calls, self.home = marker, cause, 0, os.getpid()
 
     def __call__(self, outputs, targets):
-        self.calls += 1
+        self.calls += not outputs.requires_grad  # else it is asked which class it draws an output to
         if os.getpid() != self.home and self.calls > 4 and os.path.exists(self.marker):  # noqa: PTH110
             os.unlink(self.marker)  # noqa: PTH108
             if self.cause == "signal":

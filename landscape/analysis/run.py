@@ -12,6 +12,7 @@ from tqdm import tqdm
 from landscape.analysis.journal import Keep, resumed
 from landscape.analysis.work import Work
 from landscape.checks import positive, require
+from landscape.cost import FORWARD
 from landscape.isolation import random_source
 from landscape.metrics import METRICS
 from landscape.metrics.measured import priced
@@ -52,14 +53,17 @@ def analyze(
         progress: show a bar with the time left, and what `say` is told; default only on a terminal.
         say: is told before it begins what it will cost; default on the bar.
     Returns:
-        Name to Estimate, exactly the metrics asked for, in their order, with the cost of each; `str`, `rows`, `to_csv`
-        and `to_json` make a table. `shared` holds the cost of shared work, `left_out` why a metric is not there.
+        Name to Estimate, the metrics asked for, in their order, with the cost of each; `str`, `rows`, `to_csv` and
+        `to_json` make a table. `shared` holds the cost of shared work, `left_out` why a metric is not there: whatever
+        one raises, running out of memory too, the others go on.
     Raises:
-        ValueError: if a metric is unknown, the budget is not positive, or the checkpoint of other work; what the
-            metrics asked for by name raise.
+        ValueError: if a metric is unknown or none is named, the budget is not positive, or the checkpoint is of other
+            work; if the loss is not finite.
+        Exception: of the first metric, where not one could be computed.
     """
     names, settings = list(METRICS if metrics is None else metrics), settings or {}
     unknown = [name for name in [*names, *settings] if name not in METRICS]
+    require(metrics is None or len(names) > 0, f"metrics must name at least one of {', '.join(METRICS)}; got none")
     require(not unknown, f"metrics must be among {', '.join(METRICS)}; got {', '.join(unknown)}")
     if budget is not None:
         positive("budget", budget)
@@ -74,7 +78,9 @@ def analyze(
         with _bar(work, missing, progress) as bar:
             if missing:
                 (say or _on(bar))(_statement(work, missing, pace))
-            left_out = _measure(work, missing, keep, bar, pace, ends, strict=metrics is not None)
+            left_out, errors = _measure(work, missing, keep, bar, pace, ends)
+    if errors and len(left_out) == len(names):
+        raise errors[0]
     found = {name: work.estimate(name) for name in names if name not in left_out}
     return Measurements(found, {what: cost for what, cost in shared.items() if what not in found}, left_out)
 
@@ -89,7 +95,12 @@ def _noted(shared: dict[str, Spent], keep: Keep) -> Callable[[str, Spent], None]
 
 def _pace(work: Work, shared: Mapping[str, Spent]) -> float:
     """Seconds of one gradient; a short one is timed again, because the first has to load things."""
-    work.shared("origin")
+    try:
+        work.shared("origin")
+    except ValueError:  # the loss or its gradient is not finite: there is nothing to measure
+        raise
+    except Exception:  # there is no gradient, which the metrics that need one will say
+        return priced(work.problem, work.problem.loss).seconds / FORWARD
     first = shared[SHARED["origin"].what]
     if first.seconds > LONG:
         return first.seconds
@@ -99,10 +110,12 @@ def _pace(work: Work, shared: Mapping[str, Spent]) -> float:
 
 
 def _measure(
-    work: Work, names: Sequence[str], keep: Keep, bar: Bar, pace: float, ends: float | None, *, strict: bool
-) -> dict[str, str]:
-    """Do the work, cheapest first. Returns the metrics left out, with the reason."""
-    left_out, waiting = {}, list(names)
+    work: Work, names: Sequence[str], keep: Keep, bar: Bar, pace: float, ends: float | None
+) -> tuple[dict[str, str], list[Exception]]:
+    """Do the work, cheapest first. Returns the metrics left out, with the reason, and what some of them raised."""
+    left_out: dict[str, str] = {}
+    errors: list[Exception] = []
+    waiting = list(names)
     while waiting:
         name = min(waiting, key=work.expected)
         waiting.remove(name)
@@ -113,13 +126,22 @@ def _measure(
             left_out[name] = f"about {cost:.0f} gradient-times, {pace * cost:.2g} s; {left:.2g} s were left"
             continue
         try:
-            keep(name, work.estimate(name))
-        except ValueError as error:
-            if strict:
-                raise
-            left_out[name] = str(error)
+            found = work.estimate(name)
+        except Exception as error:  # of any kind: what is done already shall not be lost
+            left_out[name] = _in_one_line(error)
+            errors.append(error)
+        else:
+            keep(name, found)
         bar.update(cost)
-    return left_out
+    return left_out, errors
+
+
+def _in_one_line(error: Exception) -> str:
+    """The first line of what it says; its kind too, unless it is a refusal in words of ours."""
+    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    if isinstance(error, ValueError) and said:
+        return said
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def _statement(work: Work, names: Sequence[str], pace: float) -> str:

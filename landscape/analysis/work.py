@@ -6,6 +6,7 @@ else is asked for, in which order, or whether it was done before a kill or after
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from traceback import clear_frames
 from typing import Any
 from zlib import crc32
 
@@ -37,7 +38,7 @@ class Work:
         note: Callable[[str, Spent], None],
     ) -> None:
         self.problem, self.settings, self.seed, self.note = problem, settings, seed, note
-        self.done: dict[str, Any] = {}  # shared work, metrics, or the ValueError of either
+        self.done: dict[str, Any] = {}  # shared work, metrics, or the error of either
 
     def estimate(self, name: str) -> Estimate:
         """The metric's result, now or from before. Raises what the metric raises."""
@@ -96,9 +97,10 @@ class Work:
         if name not in self.done:
             try:
                 self.done[name] = compute()
-            except ValueError as error:
+            except Exception as error:  # a metric may raise anything: the others go on
+                clear_frames(error.__traceback__)  # which hold on to tensors, up to whole graphs
                 self.done[name] = error
-        if isinstance(self.done[name], ValueError):
+        if isinstance(self.done[name], Exception):
             raise self.done[name]
         return self.done[name]
 

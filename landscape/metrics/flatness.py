@@ -49,7 +49,10 @@ def relative_flatness(
     one_of("by", by, (None, "layer"))
     integer_in("draws", draws, 2)
     source, layout, H = random_source(generator), problem.layout, hessian(problem)
-    matrices = [weight and len(shape) > 1 for weight, shape in zip(layout.is_weight, layout.shapes, strict=True)]
+    matrices = [
+        weight and len(shape) > 1 and shape.numel() > 0
+        for weight, shape in zip(layout.is_weight, layout.shapes, strict=True)
+    ]
     require(any(matrices), "parameters must hold at least one weight matrix, got none")
     samples = []
     for _ in range(draws):

@@ -13,11 +13,13 @@ import torch
 
 from landscape.checks import integer_in, require
 from landscape.cost import FORWARD, GRADIENT
+from landscape.metrics.logits import with_normalized_logits
 from landscape.metrics.measured import measured
-from landscape.metrics.subsets import subsets
+from landscape.metrics.subsets import first_batches, subsets
 from landscape.metrics.worst_case import exact, worst_case_gap
 from landscape.problem import Problem
 from landscape.results import Estimate
+from landscape.separable import require_separable
 
 
 def _expected_cost(own: Mapping[str, Any]) -> float:
@@ -53,11 +55,16 @@ def m_sharpness(
     Returns:
         Estimate with stderr 0: all subsets are counted, none sampled. Details: subsets.
     Raises:
-        ValueError: if an argument is out of range.
+        ValueError: if an argument is out of range, or a batch's loss is not the mean over its samples, which is looked
+            at on the first batch.
     """
     integer_in("m", m, 1)
     if points is not None:
         integer_in("points", points, 1)
+    problem = problem.with_data([(inputs, targets) for inputs, targets, _ in problem.pairs()])  # read once
+    if normalize_logits:
+        problem = with_normalized_logits(problem)
+    _check_regrouped(problem, m)
     total = units = 0.0
     count = 0
     for inputs, targets in islice(subsets(problem, m), points and ceil(points / m)):
@@ -71,12 +78,19 @@ def m_sharpness(
                 eta=eta,
                 steps=steps,
                 restarts=restarts,
-                normalize_logits=normalize_logits,
                 generator=generator,
             )
             total, units, count = total + weight * float(gap.value), units + weight, count + 1
     require(units > 0, f"points must reach at least one sample of positive weight, got {points!r}")
     return exact(total / units, subsets=count)
+
+
+def _check_regrouped(problem: Problem, m: int) -> None:
+    """Refuse a loss that is another one on subsets than on the first batches, of at least m samples."""
+    whole = first_batches(problem, m)
+    pieces = list(subsets(problem.with_data(whole), m))
+    if [len(targets) for _, targets in pieces] != [len(targets) for _, targets in whole]:
+        require_separable(problem, whole, pieces, f"m={m}")
 
 
 @measured(about=lambda own: (GRADIENT + FORWARD) * len(own["m"]))

@@ -6,17 +6,20 @@ arXiv:1706.08498 (divided by the product of spectral norms).
 """
 
 from math import exp
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from landscape.batches import shapes
 from landscape.checks import require
+from landscape.class_targets import ClassTargets, outside
 from landscape.cost import FORWARD
 from landscape.metrics.measured import measured
 from landscape.metrics.norms import spectral_norms
 from landscape.metrics.worst_case import exact
 from landscape.problem import Problem
+from landscape.program import Batch
 from landscape.results import Estimate
 
 
@@ -49,14 +52,34 @@ def margin(
 
 
 def _margins(problem: Problem) -> Tensor:
-    """(n,), float64."""
-    targets = [batch[1] for batch in problem.pairs()]
-    outputs = problem.outputs().double().cpu()
-    classes = all(isinstance(t, Tensor) and not t.is_floating_point() and t.ndim == 1 for t in targets)
+    """(n,), float64, of the targets that count."""
+    known, batches = ClassTargets(problem.criterion), list[tuple[Any, Any]]()
+
+    def collect(batch: Batch) -> Tensor:
+        outputs = batch.evaluate(batch.w)[1]
+        known.look(outputs, batch.targets)
+        batches.append((outputs, batch.targets))
+        return batch.w.new_zeros(())
+
+    with torch.no_grad():
+        problem.mean(collect)
+    return torch.cat([_of(known, *batch) for batch in batches])
+
+
+def _of(known: ClassTargets, outputs: Any, targets: Any) -> Tensor:
+    """Of one batch."""
     require(
-        classes and outputs.ndim == 2 and outputs.shape[1] > 1,
-        f"margins need outputs (n, C) and integer targets (n,), got {shapes(outputs)} and {shapes(targets[0])}",
+        known.fits(outputs, targets),
+        f"margins need outputs (n, C) and integer targets (n,), or an axis of classes more than targets, got "
+        f"{shapes(outputs)} and {shapes(targets)}; {known.reason}",
     )
-    labels = torch.cat(targets).cpu()[:, None]
-    others = outputs.scatter(1, labels, float("-inf")).amax(1)
-    return outputs.gather(1, labels)[:, 0] - others
+    assert known.axis is not None
+    counted = known.counted(targets)
+    logits, labels = outputs.movedim(known.axis, -1)[counted].double().cpu(), targets[counted].cpu()
+    require(
+        not bool(outside(labels, logits.shape[1]).any()),
+        f"margins need targets from 0 to {logits.shape[1] - 1}, got {labels.min()} to {labels.max()}, which the "
+        "criterion is not known to ignore",
+    )
+    own = logits.gather(1, labels[:, None])[:, 0]
+    return own - logits.scatter(1, labels[:, None], float("-inf")).amax(1)

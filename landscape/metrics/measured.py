@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from landscape.cost import billed
+from landscape.isolation import derivatives_on
 from landscape.problem import Problem
 from landscape.results import Estimate
 
@@ -29,9 +30,9 @@ class Priced(Generic[T]):
 
 
 def priced(problem: Problem, work: Callable[[], T]) -> Priced[T]:
-    """Do the work and count its passes over the problem's data, also over parts of it."""
+    """Do the work and count its passes over the problem's data, also over parts of it; also inside inference mode."""
     began = perf_counter()
-    with billed() as bill:
+    with derivatives_on(), billed() as bill:  # tensors made under inference mode are of no use for derivatives
         answer = work()
     seconds = perf_counter() - began
     return Priced(answer, bill.work / max(problem.extent.units, 1.0) if bill.work else 0.0, seconds)

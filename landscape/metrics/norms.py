@@ -105,7 +105,7 @@ def _weights(problem: Problem) -> dict[str, Tensor]:
             own = [name for name, _ in module.named_parameters(recurse=False) if "weight" in name]
             for name in dict.fromkeys(["weight", *own]):
                 weight = getattr(module, name, None)
-                if isinstance(weight, Tensor) and weight.ndim > 1:
+                if isinstance(weight, Tensor) and weight.ndim > 1 and weight.numel() > 0:
                     found[_join(prefix, name)] = weight
     require(len(found) > 0, "the model must have a layer with a weight matrix, got none")
     return {name: weight.detach() for name, weight in found.items()}

@@ -61,7 +61,7 @@ def renyi(
     if by is None:
         spectra = [(density or quadrature_or_exact(hessian(problem), probes, steps, source), problem.size)]
     else:
-        blocks = hessian_blocks(problem).values()
+        blocks = [block for block in hessian_blocks(problem).values() if block.shape[0] > 0]
         spectra = [(quadrature_or_exact(block, probes, steps, source), block.shape[0]) for block in blocks]
     found = [[_negative_entropy(spectrum, size, a) for spectrum, size in spectra] for a in orders]
     shape = ([len(orders)] if isinstance(order, Sequence) else []) + ([len(spectra)] if by else [])

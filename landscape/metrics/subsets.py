@@ -23,6 +23,17 @@ def subsets(problem: Problem, m: int) -> Iterator[tuple[Any, Any]]:
         yield join(left)
 
 
+def first_batches(problem: Problem, n: int) -> list[tuple[Any, Any]]:
+    """The first batches, as many as are needed to hold n samples; all where there are fewer."""
+    found: list[tuple[Any, Any]] = []
+    held = 0
+    for inputs, targets, _ in problem.pairs():
+        if held < n:
+            found.append((inputs, targets))
+            held += len(targets)
+    return found
+
+
 def first_samples(problem: Problem, n: int) -> Problem:
     """The same function of the first n samples alone, in one batch; of all where there are fewer."""
     return problem.with_data([next(subsets(problem, n))])

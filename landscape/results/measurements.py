@@ -35,6 +35,9 @@ class Measurements(dict[str, Estimate]):
         super().__init__(estimates)
         self.shared, self.left_out = dict(shared), dict(left_out)
 
+    def __missing__(self, name: str) -> Estimate:
+        raise KeyError(f"{name} was left out: {self.left_out[name]}" if name in self.left_out else name)
+
     @property
     def gradient_times(self) -> float:
         """Cost of everything."""

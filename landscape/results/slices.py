@@ -17,7 +17,7 @@ class Slice1D(Result):
 
     x: Tensor  # (n,)
     loss: Mapping[str, Tensor]  # split -> (n,)
-    accuracy: Mapping[str, Tensor]  # split -> (n,), 0..1; NaN where the targets are no classes
+    accuracy: Mapping[str, Tensor]  # split -> (n,), 0..1; NaN where it cannot be known, see details
     loss_stderr: Mapping[str, Tensor] = field(default_factory=dict)  # split -> (n,), 0 of a whole split; or empty
     details: Mapping[str, Any] = field(default_factory=dict)  # units {split: N}, batch_norm, subset, seconds, ...
 

@@ -1,21 +1,51 @@
-"""How many targets of a batch a classifier hits: argmax over the class axis, where there is one."""
+"""How many targets of a batch a classifier hits: argmax over the class axis where that is known, or a user's count."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from landscape.checks import require
+from landscape.class_targets import NO_CLASSES, ClassTargets, outside
 from landscape.distributed import ProcessGroup, summed
+from landscape.problem import Problem
 from landscape.program import Batch
 
-IGNORED = -100  # torch's `ignore_index`: padding and masked tokens
+Accuracy = Callable[[Any, Any], Any]  # (outputs, targets) to (hits, targets that count), or to the share of hits
+Counting = Accuracy | ClassTargets
+
+
+def counting(problem: Problem, accuracy: Accuracy | None) -> Counting:
+    """How hits are counted: by the user's function, or by what can be known of the targets."""
+    return ClassTargets(problem.criterion) if accuracy is None else accuracy
+
+
+def name_of(how: Counting) -> str | None:
+    """The user's function in a journal's settings; None where there is none."""
+    return None if isinstance(how, ClassTargets) else getattr(how, "__qualname__", type(how).__qualname__)
+
+
+def reasons(how: Mapping[str, Counting], losses: Tensor, accuracies: Tensor) -> dict[str, str] | None:
+    """Why the accuracies (splits,), found with these losses, are NaN, by split; None where none is."""
+    rows = zip(how.items(), losses.tolist(), accuracies.tolist(), strict=True)
+    return {name: _reason(own) for (name, own), loss, found in rows if found != found and loss == loss} or None
+
+
+def _reason(how: Counting) -> str:
+    if not isinstance(how, ClassTargets):
+        return "accuracy= gives NaN"
+    if how.axis is None:
+        return how.reason
+    return f"{NO_CLASSES}, from 0 to C - 1 but for what the criterion is known to ignore; pass accuracy="
 
 
 @dataclass
 class Score:
     """Hits, targets and losses over the batches of one pass. A loss term that keeps them: `problem.mean(score)`."""
 
+    counting: Counting
     hits: Tensor | float = 0.0
     targets: Tensor | float = 0.0
     units: list[float] = field(default_factory=list)  # of each batch
@@ -24,7 +54,11 @@ class Score:
     def __call__(self, batch: Batch) -> Tensor:
         """The batch's mean loss, (); NaN and infinity stay as they are."""
         loss, outputs = batch.evaluate(batch.w)
-        hits, targets = _hits(outputs, batch.targets)
+        if isinstance(self.counting, ClassTargets):
+            self.counting.look(outputs, batch.targets)
+            hits, targets = _hits(self.counting, outputs, batch.targets)
+        else:
+            hits, targets = _counted(self.counting(outputs, batch.targets), batch.units)
         self.hits, self.targets = self.hits + hits, self.targets + targets
         self.units.append(batch.units)
         self.losses.append(loss.detach())
@@ -32,7 +66,9 @@ class Score:
 
     @property
     def accuracy(self) -> float:
-        """Hits per target, 0..1; NaN without class targets, or where a prediction is NaN."""
+        """Hits per target, 0..1; NaN where it is not known, or a prediction is NaN."""
+        if isinstance(self.counting, ClassTargets) and self.counting.axis is None:
+            return float("nan")
         return float(self.hits) / float(self.targets) if float(self.targets) else float("nan")
 
     def added_up(self, group: ProcessGroup | None, device: torch.device) -> float:
@@ -43,25 +79,33 @@ class Score:
         return units
 
 
-def _hits(outputs: Any, targets: Any) -> tuple[Tensor | float, Tensor | float]:
-    """Correct predictions and targets that count; NaN hits where the outputs are NaN or the targets no classes."""
-    axis = _class_axis(outputs, targets)
-    if axis is None:
+def scored(problem: Problem, how: Counting, w: Tensor, buffers: Mapping[str, Tensor]) -> tuple[float, Score]:
+    """Mean loss at w with these buffers, NaN and infinity as they are, and what else its pass has met."""
+    score = Score(how)
+    with torch.no_grad():
+        loss = problem.mean(score, w, buffers=dict(buffers))
+    if isinstance(how, ClassTargets):
+        how.settle()
+    return float(loss), score
+
+
+def _hits(known: ClassTargets, outputs: Any, targets: Any) -> tuple[Tensor | float, Tensor | float]:
+    """Correct predictions and targets that count; NaN hits where an output is NaN or a target no class."""
+    if known.axis is None or not known.fits(outputs, targets):
         return float("nan"), 1.0
-    top, predicted = outputs.max(axis)  # a NaN output is the maximum
-    valid = targets != IGNORED
-    hit = torch.where(top.isnan(), torch.nan, (predicted == targets).double())
-    return torch.where(valid, hit, 0.0).sum(), valid.sum()
+    top, predicted = outputs.max(known.axis)  # a NaN output is the maximum
+    unknown = top.isnan() | outside(targets, outputs.shape[known.axis])
+    hit = torch.where(unknown, torch.nan, (predicted == targets).double())
+    counted = known.counted(targets)
+    return torch.where(counted, hit, 0.0).sum(), counted.sum()
 
 
-def _class_axis(outputs: Any, targets: Any) -> int | None:
-    """The axis of `outputs` that runs over classes: 1 in (B, C, ...), as torch has it, or the last in (B, T, C)."""
-    if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)) or outputs.ndim != targets.ndim + 1:
-        return None
-    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool or targets.ndim == 0:
-        return None
-    for axis in (1, outputs.ndim - 1):
-        classes = outputs.shape[axis]
-        if classes > 1 and targets.shape == outputs.shape[:axis] + outputs.shape[axis + 1 :]:
-            return axis
-    return None
+def _counted(found: Any, units: float) -> tuple[float, float]:
+    """Hits and targets from what the user's function gives of a batch."""
+    try:
+        pair = isinstance(found, tuple | list)
+        hits, targets = (float(number) for number in found) if pair else (float(found) * units, units)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"accuracy must give (hits, counted) or a share of hits, got {found!r}") from error
+    require(not (hits < 0 or hits > targets), f"accuracy must give a share of hits in [0, 1], got {hits / units:g}")
+    return hits, targets

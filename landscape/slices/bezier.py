@@ -22,6 +22,7 @@ from landscape.journal import Journal, fingerprint
 from landscape.problem import Problem
 from landscape.program import Batch, gradient_of
 from landscape.results import BezierPath, Slice1D
+from landscape.slices.accuracy import Accuracy, counting, reasons
 from landscape.slices.between_models import Weights, vector_of
 from landscape.slices.splits import evaluated, splits_of
 
@@ -113,6 +114,7 @@ def path_losses(
     points: int = 61,
     data: Mapping[str, Iterable[Any]] | None = None,
     *,
+    accuracy: Accuracy | None = None,
     progress: bool | None = None,
 ) -> Slice1D:
     """Loss and accuracy along a curve.
@@ -123,6 +125,7 @@ def path_losses(
         path: of `train_path` or `straight_path`.
         points: evenly spaced over t in [0, 1], at least 2.
         data: split name to data as `Problem` takes it; default the problem's own under "train".
+        accuracy: see `slice_2d`.
         progress: show a bar with the time left; default where the output is a terminal.
     Returns:
         Slice1D with x = t. A loss that is NaN or infinite stays so.
@@ -135,9 +138,10 @@ def path_losses(
     splits = splits_of(problem, data)
     ts = torch.linspace(0, 1, points, dtype=torch.float64)
     bar = tqdm(ts.tolist(), unit="point", disable=None if progress is None else not progress)
-    values = torch.stack([evaluated(splits, path.at(t), problem.statistics(path.at(t))) for t in bar], dim=-1)
-    loss, accuracy = (dict(zip(splits, own.clone(), strict=True)) for own in values)
-    return Slice1D(ts, loss, accuracy)
+    how = {name: counting(split, accuracy) for name, split in splits.items()}
+    rows = [evaluated(splits, path.at(t), problem.statistics(path.at(t)), how) for t in bar]
+    losses, hits = (dict(zip(splits, own.clone(), strict=True)) for own in torch.stack(rows, dim=-1))
+    return Slice1D(ts, losses, hits, details={"no_accuracy": reasons(how, *rows[0])})
 
 
 def _epoch(

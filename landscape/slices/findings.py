@@ -14,6 +14,11 @@ GROWTH = 2.0  # a border where the loss is not even doubled shows no basin
 STEP = 0.5  # of the typical rise within one step of the star: the basin falls between the points
 ALTERNATION = -0.3  # correlation of neighbouring second differences: 1 for a smooth curve, -2/3 for pure noise
 RUGGED = 1e-4  # of the range: what alternates less is not seen in a figure
+LEVEL = 1e-6  # of the star's loss: what differs by less is the same
+STILL = (
+    "nothing that it depends on moves along the directions. Filters whose weights are all 0, as LoRA's B, stand still "
+    "under filter normalisation: take normalize='model'"
+)
 SLANT, UNEQUAL = 0.1, 3.0  # cosine; ratio of norms
 
 
@@ -46,6 +51,8 @@ def growth(slice: Slice2D, split: str) -> Finding:
         return Finding("range", True, float("nan"), f"{split}: no growth to tell, the star's loss is {star:.3g}")
     factor, rise, first = (_median(part) for part in (border / star, loss - star, around - star))
     told = f"{split}: at the border the loss is {factor:.3g} times the star's {star:.3g}"
+    if bool(((loss - star).abs() <= LEVEL * abs(star)).all()):
+        return Finding("range", False, factor, f"{split}: the loss is {star:.6g} everywhere: {STILL}")
     if factor < GROWTH:
         return Finding("range", False, factor, f"{told}; walk further to see where the basin ends")
     if first > STEP * rise:

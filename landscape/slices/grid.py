@@ -17,6 +17,7 @@ from landscape.checks import require
 from landscape.distributed import ProcessGroup
 from landscape.problem import Problem
 from landscape.results import Slice1D, Slice2D, SliceBand
+from landscape.slices.accuracy import Accuracy
 from landscape.slices.axis import Range, axis
 from landscape.slices.plane import Plane
 from landscape.slices.reach import reach
@@ -35,6 +36,7 @@ def slice_1d(
     checkpoint: str | Path | None = None,
     workers: int = 1,
     group: ProcessGroup | None = None,
+    accuracy: Accuracy | None = None,
     progress: bool | None = None,
     details: Mapping[str, Any] | None = None,
 ) -> Slice1D | SliceBand:
@@ -48,7 +50,7 @@ def slice_1d(
         data: see `slice_2d`, as the arguments after it.
     Returns:
         Slice1D of one direction, SliceBand of a block or sequence. A loss that is NaN or infinite stays so; accuracy
-        is NaN where the targets are no classes.
+        is NaN where it cannot be known, and `details` says why.
     Raises:
         ValueError: as `slice_2d`.
     """
@@ -56,7 +58,9 @@ def slice_1d(
     lines = list(direction.reshape(len(direction), -1).T if isinstance(direction, Tensor) else direction)
     require(len(lines) > 0, "direction must hold at least one vector, got none")
     names = ["direction"] if one else [f"direction {k}" for k in range(len(lines))]
-    bundle = section(problem, Plane(problem.vector(), dict(zip(names, lines, strict=True))), data, subset, generator)
+    bundle = section(
+        problem, Plane(problem.vector(), dict(zip(names, lines, strict=True))), data, subset, generator, accuracy
+    )
     xs = axis("x", x, partial(reach, bundle, range(len(lines))))
     points = [[value if i == k else 0.0 for i in range(len(lines))] for k in range(len(lines)) for value in xs.tolist()]
     shape = (len(xs),) if one else (len(lines), len(xs))
@@ -77,6 +81,7 @@ def slice_2d(
     checkpoint: str | Path | None = None,
     workers: int = 1,
     group: ProcessGroup | None = None,
+    accuracy: Accuracy | None = None,
     progress: bool | None = None,
     details: Mapping[str, Any] | None = None,
 ) -> Slice2D:
@@ -101,17 +106,20 @@ def slice_2d(
             sent to them.
         group: of processes started by torchrun, say, that share the points; all make this call with all the data, get
             the same result, and the first one writes the checkpoint.
+        accuracy: (outputs, targets) of a batch to (hits, targets that count), or to the share of hits, which counts as
+            much as the batch has units; default argmax over the class axis, where that can be known, see
+            `class_targets.py`.
         progress: show a bar with an estimate of the time; default where the output is a terminal.
         details: what else the result's `details` shall hold, such as {"normalize": "filter", "seed": 0}.
     Returns:
-        Slice2D. A loss that is NaN or infinite stays so; accuracy is NaN where the targets are no classes. `details`
-        holds units and batch-norm policy, seconds, and the estimate made from the centre before the walk.
+        Slice2D. A loss that is NaN or infinite stays so; accuracy is NaN where it cannot be known. `details` holds
+        units and batch-norm policy, why there is no accuracy, seconds, and the estimate made before the walk.
     Raises:
         ValueError: if a direction is zero or does not fit, a range is empty or not found, there is no split, the
             checkpoint was written with other settings, or something cannot be sent to a worker.
         RuntimeError: if a worker fails or is killed.
     """
-    plane = section(problem, Plane(problem.vector(), {"d1": d1, "d2": d2}), data, subset, generator)
+    plane = section(problem, Plane(problem.vector(), {"d1": d1, "d2": d2}), data, subset, generator, accuracy)
     xs, ys = axis("x", x, partial(reach, plane, [0])), axis("y", y, partial(reach, plane, [1]))
     points = [(across, up) for up in ys.tolist() for across in xs.tolist()]
     settings = {"x": xs.tolist(), "y": ys.tolist()}

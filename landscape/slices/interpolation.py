@@ -16,6 +16,7 @@ from landscape.distributed import ProcessGroup
 from landscape.journal import fingerprint
 from landscape.problem import Problem
 from landscape.results import Slice1D
+from landscape.slices.accuracy import Accuracy
 from landscape.slices.axis import Range, axis
 from landscape.slices.between_models import Weights, vector_of
 from landscape.slices.plane import Buffers
@@ -38,6 +39,7 @@ def interpolate(
     checkpoint: str | Path | None = None,
     workers: int = 1,
     group: ProcessGroup | None = None,
+    accuracy: Accuracy | None = None,
     progress: bool | None = None,
     details: Mapping[str, Any] | None = None,
 ) -> Slice1D:
@@ -70,7 +72,7 @@ def interpolate(
         policy = "eval"
     else:
         policy, segment = batch_norm, segment if batch_norm != "eval" else replace(segment, buffers={})
-    line = section(problem.with_batch_norm(policy), segment, data, subset, generator)
+    line = section(problem.with_batch_norm(policy), segment, data, subset, generator, accuracy)
     manner = Manner(checkpoint, workers, group, progress, {"batch_norm": batch_norm, **(details or {})})
     return Slice1D(xs, **walked(line, [(value,) for value in xs.tolist()], (len(xs),), {"x": xs.tolist()}, manner))
 

@@ -33,7 +33,8 @@ def normalize_direction(
     Returns:
         (P,). A filter whose direction is 0 stays where it is.
     Raises:
-        ValueError: if a choice is unknown, the direction does not fit, or every tensor would be ignored.
+        ValueError: if a choice is unknown, the direction does not fit, every tensor would be ignored, or all weights
+            are 0, to which nothing can be rescaled.
     Source: Li et al. 2018, section 4, arXiv:1712.09913.
     """
     one_of("normalize", normalize, NORMALIZATIONS)
@@ -46,7 +47,9 @@ def normalize_direction(
     vector_like("direction", direction, w)
     pieces = []
     for d, own in zip(problem.layout.unflatten(direction), problem.layout.unflatten(w), strict=True):
-        if own.ndim <= 1 and ignore == "bias_norm":
+        if own.numel() == 0:
+            pieces.append(own)
+        elif own.ndim <= 1 and ignore == "bias_norm":
             pieces.append(torch.zeros_like(d))
         elif normalize in ("filter", "layer") and own.ndim <= 1:
             pieces.append(own)
@@ -55,7 +58,14 @@ def normalize_direction(
         else:
             pieces.append(_rescaled(d, own) if normalize == "layer" else d)
     moved = flatten(pieces)
-    return _rescaled(moved, w) if normalize == "model" else moved
+    found = _rescaled(moved, w) if normalize == "model" else moved
+    free = any(bool(d.any()) for d in problem.layout.unflatten(direction) if d.ndim > 1 or ignore is None)
+    require(
+        bool(found.any()) or not free,
+        f"normalize={normalize!r} gives a direction the norms of the weights, which are all 0 where it may move (as "
+        "LoRA's B at the start); pass normalize=None",
+    )
+    return found
 
 
 def _rescaled(d: Tensor, own: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from math import sqrt
 
 from landscape.checks import require
+from landscape.slices.findings import LEVEL, STILL
 from landscape.slices.section import Section
 
 GROWTH = 10.0
@@ -22,7 +23,7 @@ def reach(section: Section, axes: Sequence[int]) -> float:
         section: what is measured; its first split is.
         axes: numbers of the directions; the smallest distance counts.
     Raises:
-        ValueError: if the loss at the centre is not positive, or nowhere tenfold between 1e-9 and 1e9.
+        ValueError: if the loss at the centre is not positive, nowhere tenfold up to 1e9, or tenfold at 1e-9 already.
     """
     first = next(iter(section.splits))
     probe = replace(section, splits={first: section.splits[first]})
@@ -41,9 +42,16 @@ def reach(section: Section, axes: Sequence[int]) -> float:
         far *= 2
     while far <= 1.0 and far > 1 / FARTHEST and grown(far / 2):
         far /= 2
+    told = f"an automatic range needs a loss that grows {GROWTH:g} times"
+    if far >= FARTHEST:
+        ends = [loss(axis, side * a) for axis in axes for side in (1, -1) for a in (1.0, far)]
+        level = all(abs(end - centre) <= LEVEL * centre for end in ends)
+        require(not level, f"{told}, but it is {centre:.6g} everywhere: {STILL}")
+    require(far < FARTHEST, f"{told}, got none up to {far:g}; give (first, last, n)")
     require(
-        1 / FARTHEST < far < FARTHEST,
-        f"an automatic range needs a loss that grows {GROWTH:g} times, got none up to {far:g}; give (first, last, n)",
+        far > 1 / FARTHEST,
+        f"{told} at some distance, got one that has grown, or is NaN or infinite, at {far:.1g} already; give "
+        "(first, last, n), or look at the direction and at the loss",
     )
     near = far / 2
     for _ in range(HALVINGS):

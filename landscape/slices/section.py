@@ -10,7 +10,7 @@ from torch import Tensor
 from landscape.checks import integer_in
 from landscape.isolation import random_source
 from landscape.problem import Problem
-from landscape.slices.accuracy import Score
+from landscape.slices.accuracy import Accuracy, Counting, counting, scored
 from landscape.slices.held import held
 from landscape.slices.plane import Buffers, Place
 from landscape.slices.splits import splits_of
@@ -30,12 +30,14 @@ class Section:
         place: coordinates to weights.
         splits: the same function on each split's data.
         shares: of its data that a split holds, where only a subset was asked for.
+        counting: how each split's hits are counted.
     """
 
     problem: Problem
     place: Place
     splits: Mapping[str, Problem]
     shares: Mapping[str, float]
+    counting: Mapping[str, Counting]
 
     def at(self, point: Sequence[float]) -> Tensor:
         """What MEASURES names, of each split, (4, splits) float64; NaN and infinity stay."""
@@ -50,11 +52,11 @@ class Section:
         return self.problem.vector().device
 
     def _row(self, name: str, w: Vector, buffers: Buffers) -> tuple[float, float, float, float]:
-        split, score = self.splits[name], Score()
-        loss = split.mean(score, w, buffers=buffers)
+        split = self.splits[name]
+        loss, score = scored(split, self.counting[name], w, buffers)
         units = score.added_up(split.process_group, w.device)
         stderr = standard_error(score.losses, score.units, self.shares[name]) if self.shares else torch.nan
-        return float(loss), score.accuracy, stderr, units
+        return loss, score.accuracy, stderr, units
 
 
 def section(
@@ -63,6 +65,7 @@ def section(
     data: Mapping[str, Iterable[Any]] | None,
     subset: int | None,
     generator: torch.Generator | None,
+    accuracy: Accuracy | None = None,
 ) -> Section:
     """A section with its data read once; of each split all, or `subset` samples drawn from `generator`, default 0."""
     if subset is not None:
@@ -77,4 +80,4 @@ def section(
         base = problem.with_data([])  # asked for no statistics, it reads nothing
     else:
         base = splits["train"] if data is None and subset is None else held(problem)
-    return Section(base, place, splits, shares)
+    return Section(base, place, splits, shares, {name: counting(split, accuracy) for name, split in splits.items()})

@@ -1,6 +1,7 @@
 """One network on several data sets: split name to the same function on that split."""
 
 from collections.abc import Iterable, Mapping
+from math import nan
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from landscape.checks import require
 from landscape.problem import Problem
-from landscape.slices.accuracy import Score
+from landscape.slices.accuracy import Counting, scored
 
 
 def splits_of(problem: Problem, data: Mapping[str, Iterable[Any]] | None) -> dict[str, Problem]:
@@ -22,12 +23,22 @@ def splits_of(problem: Problem, data: Mapping[str, Iterable[Any]] | None) -> dic
     return {name: problem.with_data(own) for name, own in data.items()}
 
 
-def evaluated(splits: Mapping[str, Problem], w: Tensor, buffers: Mapping[str, Tensor]) -> Tensor:
-    """Loss and accuracy of each split at w with these buffers, (2, splits) float64; NaN and infinity stay."""
+def evaluated(
+    splits: Mapping[str, Problem],
+    w: Tensor,
+    buffers: Mapping[str, Tensor],
+    counting: Mapping[str, Counting] | None = None,
+) -> Tensor:
+    """Loss and accuracy of each split at w with these buffers, (2, splits) float64; NaN and infinity stay.
+
+    Without `counting` the accuracy is NaN.
+    """
     rows = []
-    for split in splits.values():
-        score = Score()
-        with torch.no_grad():
-            loss = split.mean(score, w, buffers=dict(buffers))
-        rows.append((float(loss), score.accuracy))
+    for name, split in splits.items():
+        loss, score = scored(split, _uncounted if counting is None else counting[name], w, buffers)
+        rows.append((loss, score.accuracy))
     return torch.tensor(rows, dtype=torch.float64).reshape(-1, 2).T
+
+
+def _uncounted(_outputs: Any, _targets: Any) -> float:
+    return nan

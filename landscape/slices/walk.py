@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from landscape.checks import integer_in, require
 from landscape.distributed import ProcessGroup, summed
+from landscape.slices.accuracy import name_of, reasons
 from landscape.slices.ranks import by_ranks
 from landscape.slices.section import MEASURES, Points, Section
 from landscape.slices.walk_journal import WalkJournal, kept
@@ -59,6 +60,7 @@ def walked(section: Section, points: Points, shape: Sequence[int], settings: Map
         "units": {name: int(n) if n.is_integer() else n for name, n in units.items()},
         "batch_norm": section.problem.batch_norm,
         "subset": dict(section.shares) or None,
+        "no_accuracy": reasons(section.counting, centre[0], centre[1]),
         "seconds": perf_counter() - began,
         "estimated_seconds": estimate,
         **how.details,
@@ -124,4 +126,6 @@ def _start(
 def _settings(section: Section) -> dict[str, Any]:
     shares = {"subset": dict(section.shares)} if section.shares else {}
     policy = section.problem.batch_norm
-    return {"splits": list(section.splits), "batch_norm": policy, **shares, **section.place.settings()}
+    named = {name_of(how) for how in section.counting.values()} - {None}  # one function for all splits
+    counted = {"accuracy": named.pop()} if named else {}
+    return {"splits": list(section.splits), "batch_norm": policy, **shares, **counted, **section.place.settings()}

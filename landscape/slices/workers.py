@@ -113,6 +113,6 @@ def _pickled(section: Section, points: Points) -> bytes:
         return pickle.dumps((section, points))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ValueError(
-            f"workers= sends model, criterion and data to other processes, which failed: {str(error).splitlines()[0]}; "
-            "use functions of a module, no lambda"
+            f"workers= sends model, criterion, accuracy and data to other processes, which failed: "
+            f"{str(error).splitlines()[0]}; use functions of a module, no lambda"
         ) from error

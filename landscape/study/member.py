@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from landscape.analysis import analyze
-from landscape.checks import require
+from landscape.checks import integer_in, positive, require
 from landscape.curvature import hessian
 from landscape.data import Images, load
 from landscape.linalg import spectral_density
@@ -86,6 +86,17 @@ class Analysis:
     reach: float = 1.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        require(
+            self.metrics is None or len(self.metrics) > 0,
+            "metrics must name at least one, got none; leave them out for all",
+        )
+        if self.samples is not None:
+            integer_in("samples", self.samples, 1)
+        for name, low in {"batch_size": 1, "probes": 0, "steps": 1, "line_points": 0, "plane_points": 0}.items():
+            integer_in(name, getattr(self, name), low)
+        positive("reach", self.reach)
+
 
 def training_problem(folder: str | Path, samples: int | None = None, batch_size: int = 600) -> Problem:
     """The training loss of a bundled checkpoint as a function of its weights.
@@ -95,8 +106,10 @@ def training_problem(folder: str | Path, samples: int | None = None, batch_size:
         samples: the first so many training images; default all.
         batch_size: images a batch.
     Raises:
-        ValueError: if there is no readable checkpoint.
+        ValueError: if there is no readable checkpoint, or samples is below 1.
     """
+    if samples is not None:
+        integer_in("samples", samples, 1)
     model, metadata = load_checkpoint(folder)
     data = _data(folder, metadata)
     return Problem(model, F.cross_entropy, _batches(data.train_inputs, data.train_targets, samples, batch_size))

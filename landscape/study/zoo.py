@@ -48,6 +48,8 @@ class StudyConfig:
     def __post_init__(self) -> None:
         integer_in("workers", self.workers, 1)
         require(len(self.members) > 0, "members must hold at least one network, got none")
+        empty = [name for name, family in self.families.items() if not family]
+        require(not empty, f"families must hold at least one metric each, got none in {', '.join(empty)}")
         unknown = {name for family in self.families.values() for name in family} - METRICS.keys()
         require(not unknown, f"families must be of {', '.join(METRICS)}; got {', '.join(sorted(unknown))}")
 
@@ -84,6 +86,9 @@ def grid(
     asked = {*base, *axes, *(key for own in (per_optimizer or {}).values() for key in own)}
     unknown = sorted(key for key in asked if key.partition(".")[0] not in known)
     require(not unknown, f"settings must be fields of TrainConfig, got {', '.join(unknown)}")
+    axes = {key: list(values) for key, values in axes.items()}
+    empty = [key for key, values in axes.items() if not values]
+    require(not empty, f"axes must hold at least one value each, got none of {', '.join(empty)}")
     members = {}
     for values in product(*axes.values()):
         chosen = dict(zip(axes, values, strict=True))

@@ -18,6 +18,9 @@ def finite(v: Vector) -> bool:
 class Gradients:
     """The `.grad` of the parameters. None counts as zero; a parameter without one in every pass is left alone.
 
+    A sparse gradient (`nn.Embedding(sparse=True)`) is written back sparse, with the rows that are not zero, so that the
+    base optimiser does with it what it does without a rule.
+
     Args:
         parameters: in the order of (P,).
         scaler: by which the losses are scaled; what is read is unscaled.
@@ -26,11 +29,16 @@ class Gradients:
     def __init__(self, parameters: Sequence[Tensor], scaler: torch.amp.GradScaler | None = None) -> None:
         self.parameters, self.scaler = parameters, scaler
         self._used = [False] * len(parameters)
+        self._sparse = [0] * len(parameters)  # axes of the index of a sparse gradient, 0 of a dense one
 
     def read(self) -> Vector:
         """The gradient of the loss, (P,)."""
         self._used = [used or p.grad is not None for p, used in zip(self.parameters, self._used, strict=True)]
-        g = flatten([torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters])
+        self._sparse = [
+            axes if p.grad is None else p.grad.sparse_dim() if p.grad.is_sparse else 0
+            for p, axes in zip(self.parameters, self._sparse, strict=True)
+        ]
+        g = flatten([torch.zeros_like(p) if p.grad is None else p.grad.to_dense() for p in self.parameters])
         return g if self.scaler is None else g / self.scaler.scale(g.new_ones(()))
 
     def clear(self) -> None:
@@ -41,9 +49,11 @@ class Gradients:
     def write(self, d: Vector) -> None:
         """Put d (P,) into `.grad`."""
         pieces = d.split([p.numel() for p in self.parameters])
-        for p, piece, used in zip(self.parameters, pieces, self._used, strict=True):
+        for p, piece, used, axes in zip(self.parameters, pieces, self._used, self._sparse, strict=True):
             if not used:
                 p.grad = None
+            elif axes:
+                p.grad = piece.view_as(p).to(p.dtype).to_sparse(axes)
             elif p.grad is None:
                 p.grad = piece.view_as(p).to(p.dtype, copy=True)
             else:

@@ -248,9 +248,7 @@ class SharpnessAware(torch.optim.Optimizer):
             d, state = excursion.descended(halfway, g_adv, at)
             fine = d is g_adv or self._fine(d, "the step")
         if fine:
-            gradients.write(d)
-            if self.max_norm is not None:
-                nn.utils.clip_grad_norm_(gradients.parameters, self.max_norm)
+            gradients.write(d if self.max_norm is None else _clipped(d, self.max_norm))
             self.rule_state = state
         self._witness.tell(gradients.scaler, fine, g_adv.device)
         return fine
@@ -276,6 +274,11 @@ def _check_closures(closures: Sequence[Closure], sizes: Sequence[float] | None) 
         sizes is None or (len(sizes) == len(closures) and min(sizes) > 0),
         f"sizes must be {len(closures)} positive numbers, one a closure, got {sizes}",
     )
+
+
+def _clipped(d: Vector, max_norm: float) -> Vector:
+    """As `clip_grad_norm_` has it, which takes no sparse gradients."""
+    return d * (max_norm / (d.norm() + 1e-6)).clamp(max=1.0)
 
 
 def _moved(state: State, device: torch.device) -> State:
