@@ -30,4 +30,4 @@ def evaluated(splits: Mapping[str, Problem], w: Tensor, buffers: Mapping[str, Te
         with torch.no_grad():
             loss = split.mean(score, w, buffers=dict(buffers))
         rows.append((float(loss), score.accuracy))
-    return torch.tensor(rows, dtype=torch.float64).reshape(-1, 2).T
+    return torch.tensor(rows, dtype=torch.float64, device="cpu").reshape(-1, 2).T
