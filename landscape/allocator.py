@@ -16,4 +16,4 @@ BLOCK = 31 * 2**20  # bytes
 @cache
 def keep_freed_memory() -> None:
     """Let the process keep up to 64 MiB that it has freed; without effect under other allocators."""
-    torch.empty(BLOCK, dtype=torch.uint8)
+    torch.empty(BLOCK, dtype=torch.uint8, device="cpu")

@@ -46,13 +46,13 @@ def summed(local: Callable[[], Sums], shape: Sequence[int], device: torch.device
     """
     if group is None:
         return local()
-    total, units, failure = torch.zeros((), dtype=torch.float64), 0.0, None
+    total, units, failure = torch.zeros((), dtype=torch.float64, device="cpu"), 0.0, None
     try:
         total, units = local()
         if units > 0 and total.shape != torch.Size(shape):
             raise ValueError(f"shape must be that of the term, {tuple(total.shape)}, got {tuple(shape)}; pass shape=")
     except Exception as error:  # whatever it is, the others must hear of it before this process leaves
-        total, units, failure = torch.zeros((), dtype=torch.float64), 0.0, error
+        total, units, failure = torch.zeros((), dtype=torch.float64, device="cpu"), 0.0, error
     tail = torch.tensor([units, float(failure is not None)], dtype=torch.float64, device=device)
     message = torch.cat([total.to(device).expand(tuple(shape)).reshape(-1), tail])
     distributed.all_reduce(message, group=group)

@@ -46,10 +46,10 @@ class CurvatureOperator(ABC):
 
     def to_scipy(self) -> LinearOperator:
         """The same operator for scipy.sparse.linalg: takes and gives NumPy arrays on the CPU."""
-        kind = torch.empty(0, dtype=self.dtype).numpy().dtype
+        kind = torch.empty(0, dtype=self.dtype, device="cpu").numpy().dtype
 
         def product(array: Any) -> Any:
-            block = torch.as_tensor(array).to(self.device, self.dtype)
+            block = torch.as_tensor(array, device="cpu").to(self.device, self.dtype)
             return self._product(block.reshape(self.shape[0], -1)).cpu().numpy().reshape(block.shape)
 
         return LinearOperator(self.shape, matvec=product, rmatvec=product, matmat=product, rmatmat=product, dtype=kind)
