@@ -23,6 +23,12 @@ TASKS = ("nothing", "gradient", "product")
 
 def network(**settings: Any) -> nn.Module:
     """GPT-2 of the Hugging Face hub's default configuration, random weights."""
+    try:
+        import torchvision  # noqa: F401  (transformers does so where it finds it)
+    except ImportError:
+        pass
+    except RuntimeError:  # one that was built for another torch: as if it were not there
+        sys.modules["torchvision"] = None  # type: ignore[assignment]
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
@@ -59,7 +65,11 @@ def run(task: str, threads: int) -> dict[str, float]:
 
 def comparison(threads: int, before: Path | None) -> list[dict[str, Any]]:
     """Rows of `interleaved.py`: memory and time, this version's and, if there is one, an earlier one's."""
-    now = {task: _apart(task, threads, None) for task in TASKS}
+    try:
+        now = {task: _apart(task, threads, None) for task in TASKS}
+    except subprocess.CalledProcessError as failure:
+        words = failure.stderr.splitlines()[-1]
+        return [{"section": "gpt2", "number": "all", "threads": threads, "failure": words}]
     then = now | {"product": _apart("product", threads, before)} if before else None
     found = []
     for number, value, bound, unit in (

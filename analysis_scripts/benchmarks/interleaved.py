@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,7 +31,7 @@ from landscape.results import versions, write_json
 
 QUICK: dict[str, Any] = {"width": 2, "epochs": 1, "images": 60, "batch_size": 60, "k": 2}
 SLOWER = 1.03  # than before, at most
-Remote = Callable[[str, str, int], float]  # section, call and threads to the seconds that they take there
+Remote = Callable[..., float]  # section, call and threads to the seconds that they take there
 
 
 def main(
@@ -46,31 +47,56 @@ def main(
     """Measure, write JSON, print the table; returns what the JSON holds."""
     found: dict[str, Any] = {"package": str(Path(ls.__file__).parent), "before": str(before) if before else None}
     found |= {"cores": os.cpu_count(), "load": os.getloadavg(), "versions": versions(), "rows": []}
+
+    def note(row: dict[str, Any]) -> None:
+        found["rows"].append(row)
+        click.echo(line(row), err=True)
+        write_json(out, found)
+
     with _other(before, config) if before else nullcontext() as remote:
         for name in only:
             for count in threads:
                 torch.set_num_threads(count)
                 section = SECTIONS[name](config)
                 for row in rows(name, section, count, remote, repeats or section.repeats):
-                    found["rows"].append(row)
-                    click.echo(line(row), err=True)
-                    write_json(out, found)
+                    note(row)
     if gpt2:
         for row in comparison(threads[0], before):
-            found["rows"].append(row)
-            click.echo(line(row), err=True)
-            write_json(out, found)
+            note(row)
     click.echo(table(found))
     return found
 
 
 def rows(name: str, section: Section, threads: int, remote: Remote | None, repeats: int) -> list[dict[str, Any]]:
     """The section's numbers, those of the other version beside them."""
-    calls: dict[str, Callable[[], Any]] = section.ours | section.others
-    failures, answers, rounds = {}, {}, []
+    ask = partial(remote, name, threads=threads) if remote else None
+    rounds, answers, failures = turns(section, ask, repeats)
+    counted = {key: _about(answer, section) for key, answer in answers.items() if isinstance(answer, Answer)}
+    found = []
+    for title, number in section.numbers.items():
+        row: dict[str, Any] = {"section": name, "number": title, "unit": number.unit, "bound": number.bound}
+        row |= {"threads": threads, "answers": counted}
+        try:
+            row["rounds"] = [number.value(one) for one in rounds]
+            row["value"] = median(row["rounds"])
+            row["seconds"] = {key: median(one[key] for one in rounds) for key in rounds[0]}
+            if ask:
+                row["before"] = median(number.value(one | _earlier(one)) for one in rounds)
+                row["now_over_before"] = median(one[number.call] / one[f"before: {number.call}"] for one in rounds)
+        except KeyError as missing:
+            row["failure"] = failures[missing.args[0]]
+        found.append(row)
+    return found
+
+
+def turns(
+    section: Section, ask: Callable[[str], float] | None, repeats: int
+) -> tuple[list[dict[str, float]], dict[str, Any], dict[str, str]]:
+    """Seconds of all calls, round by round; the last answers; what failed, and why."""
+    rounds, answers, failures = [], {}, {}
     for turn in range(repeats + 1):
         spent: dict[str, float] = {}
-        for key, call in calls.items():
+        for key, call in (section.ours | section.others).items():
             if key in failures:
                 continue
             try:
@@ -79,28 +105,11 @@ def rows(name: str, section: Section, threads: int, remote: Remote | None, repea
                 failures[key] = f"not installed: {missing.name}"
             except Exception as failure:  # what a package cannot do is its row, not the end of the run
                 failures[key] = f"{type(failure).__name__}: {failure}".splitlines()[0]
-            if remote and key in section.ours:
-                spent[f"before: {key}"] = remote(name, key, threads)
+            if ask and key in section.ours:
+                spent[f"before: {key}"] = ask(key)
         if turn:  # the first warms up
             rounds.append(spent)
-    counted = {key: _about(answer, section) for key, answer in answers.items() if isinstance(answer, Answer)}
-    found = []
-    for title, number in section.numbers.items():
-        row: dict[str, Any] = {"section": name, "number": title, "unit": number.unit, "bound": number.bound}
-        row["threads"] = threads
-        try:
-            row["rounds"] = [number.value(one) for one in rounds]
-            row["value"] = median(row["rounds"])
-            row["seconds"] = {key: median(one[key] for one in rounds) for key in rounds[0]}
-        except KeyError as missing:
-            row["failure"] = failures[missing.args[0]]
-        row["answers"] = counted
-        if remote and "failure" not in row:
-            pairs = [(one[number.call], one[f"before: {number.call}"]) for one in rounds]
-            row["before"] = median(number.value(one | _earlier(one)) for one in rounds)
-            row["now_over_before"] = median(now / then for now, then in pairs)
-        found.append(row)
-    return found
+    return rounds, answers, failures
 
 
 def line(row: Mapping[str, Any]) -> str:
@@ -181,7 +190,7 @@ def serve(settings: dict[str, Any]) -> None:
         if (name, threads) not in made:
             made.clear()
             made[name, threads] = SECTIONS[name](config)
-        print(seconds(made[name, threads].ours[call]), file=answers, flush=True)  # noqa: T201
+        click.echo(seconds(made[name, threads].ours[call]), file=answers)
 
 
 @click.command()

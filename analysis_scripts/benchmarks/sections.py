@@ -1,4 +1,4 @@
-"""What `interleaved.py` measures: calls that take turns, and the numbers made of their seconds, one section a function."""
+"""What `interleaved.py` measures: calls that take turns and the numbers made of their seconds, a function a section."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
