@@ -112,6 +112,27 @@ def problem_calls() -> dict[str, Call]:
     }
 
 
+class Recurrent(nn.Module):
+    """cuDNN has no second derivative of it, and in eval mode not even a first one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(5, 4, num_layers=2, batch_first=True), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.lstm(x[:, 0])[0][:, -1])
+
+
+def recurrent(at: Place, operator: Callable[[ls.Problem], ls.CurvatureOperator], training: bool) -> Tensor:
+    """A product of an LSTM's curvature."""
+    with torch.device(CPU):
+        model = Recurrent().double()
+    for i, p in enumerate(model.parameters()):
+        p.data = 0.5 * drawn(*p.shape, seed=i)
+    problem = ls.Problem(model.to(at.device).train(training), cross_entropy, at.data)
+    return operator(problem) @ drawn(problem.size, seed=9).to(at.device)
+
+
 def operator_calls() -> dict[str, Call]:
     modes = ("auto", "double_backward", "forward_over_reverse", "central_differences")
     kinds = ("exact", "sampled", "empirical")
@@ -128,6 +149,9 @@ def operator_calls() -> dict[str, Call]:
         "hessian, to_scipy": lambda at: torch.from_numpy(at.H.to_scipy() @ at.v.cpu().numpy()),
         "ggn": lambda at: ls.ggn(at.problem, chunk=2) @ at.V,
         **{f"fisher {kind}": lambda at, kind=kind: ls.fisher(at.problem, kind) @ at.V for kind in kinds},
+        "hessian of an LSTM": lambda at: recurrent(at, ls.hessian, False),
+        "hessian of an LSTM that trains": lambda at: recurrent(at, ls.hessian, True),
+        "ggn of an LSTM": lambda at: recurrent(at, ls.ggn, False),
         "hessian_blocks": lambda at: {name: block.dense() for name, block in hessian_blocks(at.problem).items()},
         "block_spectra": lambda at: ls.block_spectra(at.problem, k=2),
     }

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
 from setting import Setting
+from torch import Tensor
 
 import landscape as ls
 
@@ -105,6 +106,19 @@ def curvlinops_density(setting: Setting, seed: int) -> Answer:
     torch.manual_seed(seed)
     nodes, _ = fast_lanczos(_curvlinops(setting), setting.config.density_steps)
     return Answer(nodes.tolist(), setting.config.density_steps)
+
+
+def pyhessian_product(setting: Setting, v: Tensor) -> Callable[[], Any]:
+    """A product with its Hessian on all batches, as its solvers take it."""
+    with _pyhessian(setting, 0) as (peer, _):
+        like = [part.view_as(p) for part, p in zip(v.split([p.numel() for p in peer.params]), peer.params, strict=True)]
+        return lambda: peer.dataloader_hv_product(like)
+
+
+def curvlinops_product(setting: Setting, v: Tensor) -> Callable[[], Any]:
+    """A product with its Hessian on all batches."""
+    operator = _curvlinops(setting)
+    return lambda: operator @ v
 
 
 QUESTIONS: dict[str, dict[str, Callable[[Setting, int], Answer]]] = {
