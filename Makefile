@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench gpu clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -18,6 +18,19 @@ bench: $(VENV)/installed
 	$(BIN)/python analysis_scripts/benchmarks/slices.py
 	$(BIN)/python analysis_scripts/benchmarks/steps.py
 
+# where torch with CUDA is there it is used as it is; what else is missing goes into a folder beside it, if it can be had
+GPU := .gpu
+PEERS := PyHessian curvlinops-for-pytorch einops einconv backpack-for-pytorch unfoldNd linear_operator opt-einsum
+gpu:
+	if $(PYTHON) -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then \
+	  test -e $(GPU)/asked || { mkdir -p $(GPU); \
+	    for package in . $(PEERS); do $(PYTHON) -m pip install -qq --no-deps --retries 0 --target $(GPU) $$package || true; done; \
+	    touch $(GPU)/asked; }; \
+	  PYTHONPATH=$(CURDIR):$(CURDIR)/$(GPU) $(PYTHON) analysis_scripts/benchmarks/gpu.py; \
+	else \
+	  $(MAKE) $(VENV)/installed && $(BIN)/python analysis_scripts/benchmarks/gpu.py; \
+	fi
+
 test: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
@@ -28,4 +41,4 @@ lint: $(VENV)/installed
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(GPU) runs

@@ -6,8 +6,6 @@ problem = ls.Problem(model, criterion, data)        # a scalar function of one v
 pairs = ls.top_eigenpairs(ls.hessian(problem), k=10)
 """
 
-from importlib.metadata import version
-
 from landscape import metrics
 from landscape.analysis import analyze
 from landscape.block_spectra import block_spectra
@@ -38,6 +36,7 @@ from landscape.results import (
     SpectralDensity,
     Trajectory,
 )
+from landscape.results.record import own_version
 from landscape.slices import (
     Recorder,
     adam_directions,
@@ -74,7 +73,7 @@ from landscape.training import (
     train,
 )
 
-__version__ = version("landscape-toolkit")
+__version__ = own_version()
 
 __all__ = [
     # a network on a data set as a function

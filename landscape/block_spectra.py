@@ -64,13 +64,15 @@ def block_spectra(
     pairs, traces = found[: len(groups)], found[len(groups) :]
     return BlockSpectra(
         names=list(groups),
-        sizes=torch.tensor(sizes),
+        sizes=torch.tensor(sizes, device="cpu"),
         values=torch.stack([_padded(own.values, k) for own in pairs]),
         residuals=torch.stack([_padded(own.residuals, k) for own in pairs]),
         converged=torch.stack([_padded(own.converged, k) == 1 for own in pairs]),
         trace=torch.stack([own.value for own in traces]),
         trace_stderr=torch.stack([own.stderr for own in traces]),
-        matvecs=torch.tensor([own.matvecs + other.matvecs for own, other in zip(pairs, traces, strict=True)]),
+        matvecs=torch.tensor(
+            [own.matvecs + other.matvecs for own, other in zip(pairs, traces, strict=True)], device="cpu"
+        ),
         passes=passes,
     )
 
@@ -85,4 +87,4 @@ def _seeded(seed: int) -> torch.Generator:
 
 def _padded(row: Tensor, k: int) -> Tensor:
     """(n,) to (k,) in float64 with NaN at the end."""
-    return torch.cat([row.double().cpu(), torch.full((k - len(row),), float("nan"), dtype=torch.float64)])
+    return torch.cat([row.double().cpu(), torch.full((k - len(row),), float("nan"), dtype=torch.float64, device="cpu")])

@@ -39,7 +39,7 @@ class LineJournal:
             return []
         try:
             head, *entries = [json.loads(line) for line in _whole(content).splitlines()]
-            settings, losses = head["settings"], torch.tensor(head["losses"], dtype=torch.float64)
+            settings, losses = head["settings"], torch.tensor(head["losses"], dtype=torch.float64, device="cpu")
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"checkpoint {self.path} is not readable: {error}; delete it to start again") from error
         self._require_same(settings, losses)

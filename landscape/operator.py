@@ -52,7 +52,7 @@ class CurvatureOperator(ABC):
 
     def to_scipy(self) -> LinearOperator:
         """The same operator for scipy.sparse.linalg: takes and gives NumPy arrays on the CPU, of any strides."""
-        kind = torch.empty(0, dtype=self.dtype).numpy().dtype
+        kind = torch.empty(0, dtype=self.dtype, device="cpu").numpy().dtype
 
         def product(array: Any) -> Any:
             if np.iscomplexobj(array):

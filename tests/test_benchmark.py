@@ -1,5 +1,4 @@
 import json
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -7,18 +6,6 @@ import pytest
 import torch
 
 import landscape as ls
-
-SCRIPTS = Path(__file__).parents[1] / "analysis_scripts" / "benchmarks"
-MODULES = ("accuracy", "contenders", "curvature", "figure", "measure", "peak", "products", "setting", "slices", "steps")
-
-
-@pytest.fixture
-def scripts(monkeypatch):
-    """The scripts' folder as Python has it when a script there is run, and gone from memory afterwards."""
-    monkeypatch.syspath_prepend(SCRIPTS)
-    yield
-    for name in MODULES:
-        sys.modules.pop(name, None)
 
 
 @pytest.mark.filterwarnings("default")  # what other packages warn of is theirs
@@ -91,3 +78,32 @@ def test_a_process_for_memory_gets_the_same_config(scripts):
 
     config = Config(width=3, sizes=(5, 6))
     assert config_from(json.dumps(asdict(config), default=str)) == config
+
+
+@pytest.mark.filterwarnings("default")
+def test_an_interleaved_run_measures_each_number_here_and_in_another_checkout(scripts, tmp_path, capsys):
+    from interleaved import QUICK, main
+    from setting import Config
+
+    config = replace(Config(runs=tmp_path / "runs", threads=1), **QUICK)
+    here = Path(ls.__file__).parents[1]
+    found = main(tmp_path / "out.json", config, only=("small-cnn", "small-top"), threads=(1,), before=here, repeats=1)
+    assert json.loads((tmp_path / "out.json").read_text())["rows"] == found["rows"]
+    rows = {row["number"]: row for row in found["rows"]}
+    assert {"product", "a column among four", "choosing a mode", "top 10", "PyHessian over ours"} <= rows.keys()
+    assert all(row["now_over_before"] > 0 for row in found["rows"])
+    spent = rows["product"]["seconds"]
+    assert rows["product"]["value"] == spent["product"] / spent["gradient"]
+    assert rows["top 10"]["answers"]["ours"]["error"] < config.tol
+    assert "small-top  ours:" in capsys.readouterr().out
+
+
+def test_a_bound_that_is_missed_is_said(scripts):
+    from interleaved import line
+
+    row = {"section": "grid", "number": "a point", "threads": 1, "unit": "passes", "value": 1.3}
+    assert "(<= 1.2, MISSED)" in line(row | {"bound": 1.2})
+    assert "(<= 1.4)" in line(row | {"bound": 1.4})
+    assert "(>= 1.2)" in line(row | {"bound": -1.2})
+    assert "time 1.040 of before SLOWER" in line(row | {"bound": None, "before": 1.0, "now_over_before": 1.04})
+    assert "SLOWER" not in line(row | {"bound": None, "before": 1.0, "now_over_before": 1.02})

@@ -1,4 +1,7 @@
-"""The same three questions put to each package, each answer with the products with the Hessian that it took."""
+"""The same three questions put to each package, each answer with the products with the Hessian that it took.
+
+The other packages are imported when they are asked: where one is missing, it alone cannot answer.
+"""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -7,13 +10,11 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-import curvlinops
 import numpy as np
-import pyhessian
 import torch
-from curvlinops.papyan2020traces.spectrum import fast_lanczos
 from scipy.sparse.linalg import LinearOperator, eigsh
 from setting import Setting
+from torch import Tensor
 
 import landscape as ls
 
@@ -91,6 +92,8 @@ def curvlinops_eigenvalues(setting: Setting, seed: int, tol: float | None = None
 
 def curvlinops_trace(setting: Setting, seed: int) -> Answer:
     """Its XTrace."""
+    import curvlinops
+
     torch.manual_seed(seed)
     products = setting.config.trace_matvecs
     return Answer([float(curvlinops.xtrace(_curvlinops(setting), products))], products)
@@ -98,9 +101,24 @@ def curvlinops_trace(setting: Setting, seed: int) -> Answer:
 
 def curvlinops_density(setting: Setting, seed: int) -> Answer:
     """Its Lanczos iteration, one run."""
+    from curvlinops.papyan2020traces.spectrum import fast_lanczos
+
     torch.manual_seed(seed)
     nodes, _ = fast_lanczos(_curvlinops(setting), setting.config.density_steps)
     return Answer(nodes.tolist(), setting.config.density_steps)
+
+
+def pyhessian_product(setting: Setting, v: Tensor) -> Callable[[], Any]:
+    """A product with its Hessian on all batches, as its solvers take it."""
+    with _pyhessian(setting, 0) as (peer, _):
+        like = [part.view_as(p) for part, p in zip(v.split([p.numel() for p in peer.params]), peer.params, strict=True)]
+        return lambda: peer.dataloader_hv_product(like)
+
+
+def curvlinops_product(setting: Setting, v: Tensor) -> Callable[[], Any]:
+    """A product with its Hessian on all batches."""
+    operator = _curvlinops(setting)
+    return lambda: operator @ v
 
 
 QUESTIONS: dict[str, dict[str, Callable[[Setting, int], Answer]]] = {
@@ -117,6 +135,8 @@ QUESTIONS: dict[str, dict[str, Callable[[Setting, int], Answer]]] = {
 @contextmanager
 def _pyhessian(setting: Setting, seed: int) -> Iterator[tuple[Any, list[int]]]:
     """PyHessian on a copy of the model, and the number of its products."""
+    import pyhessian
+
     torch.manual_seed(seed)
     model, count = deepcopy(setting.model), [0]
     with warnings.catch_warnings():
@@ -138,6 +158,8 @@ def _pyhessian(setting: Setting, seed: int) -> Iterator[tuple[Any, list[int]]]:
 
 
 def _curvlinops(setting: Setting) -> Any:
+    import curvlinops
+
     mean = torch.nn.CrossEntropyLoss()
     return curvlinops.HessianLinearOperator(
         setting.model, mean, setting.parameters, setting.batches, check_deterministic=False

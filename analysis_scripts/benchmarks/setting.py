@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,24 @@ def trained_perceptron(config: Config) -> Setting:
         )
     )
     return _placed(ls.load_checkpoint(run)[0], _digits(config), config)
+
+
+def plain_cnn(config: Config, channels: tuple[int, int, int] = (16, 32, 32)) -> Setting:
+    """Three convolutions and a linear layer, 15,338 parameters, trained here on the digits in plain torch."""
+    a, b, c = channels
+    torch.manual_seed(0)
+    conv = partial(nn.Conv2d, kernel_size=3, padding=1)
+    layers = [conv(1, a), nn.ReLU(), conv(a, b, stride=2), nn.ReLU(), conv(b, c, stride=2), nn.ReLU()]
+    setting = _placed(nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * c, 10)), _digits(config), config)
+    optimizer = torch.optim.SGD(setting.model.parameters(), lr=0.1, momentum=0.9)
+    for _ in range(config.epochs):
+        for batch in setting.batches:
+            for x, t in zip(*(part.split(60) for part in batch), strict=True):
+                optimizer.zero_grad()
+                setting.criterion(setting.model(x), t).backward()
+                optimizer.step()
+    optimizer.zero_grad()
+    return setting
 
 
 def resnet20(config: Config) -> Setting:

@@ -51,5 +51,5 @@ def _written(found: Estimate | Spent) -> dict[str, Any]:
 def _read(content: Mapping[str, Any]) -> Estimate | Spent:
     if "value" not in content:
         return Spent(**content)
-    tensors = {name: torch.tensor(content[name], dtype=torch.float64) for name in ("value", "stderr")}
+    tensors = {name: torch.tensor(content[name], dtype=torch.float64, device="cpu") for name in ("value", "stderr")}
     return Estimate(**{**content, **tensors})

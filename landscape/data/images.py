@@ -36,8 +36,8 @@ class Images:
         require(0 <= fraction <= 1, f"label_noise must be in [0, 1], got {fraction!r}")
         generator = torch.Generator().manual_seed(seed)
         count = len(self.clean_targets)
-        chosen = torch.randperm(count, generator=generator)[: round(fraction * count)]
-        shift = torch.randint(1, self.classes, chosen.shape, generator=generator)
+        chosen = torch.randperm(count, generator=generator, device="cpu")[: round(fraction * count)]
+        shift = torch.randint(1, self.classes, chosen.shape, generator=generator, device="cpu")
         noisy = self.clean_targets.clone()
         noisy[chosen] = (noisy[chosen] + shift) % self.classes
         return replace(self, train_targets=noisy)

@@ -71,7 +71,7 @@ def cross_check(
         n_pairs, peer.products = peer.products, 0
         samples, p_trace = _timed(lambda: peer.run(lambda run: run.trace()))
     theirs = pairs.values.double().new_tensor(sorted(found, key=abs, reverse=True))
-    their_trace = torch.tensor(samples, dtype=torch.float64).mean()
+    their_trace = torch.tensor(samples, dtype=torch.float64, device="cpu").mean()
     return CrossCheck(
         eigenvalues=pairs.values,
         residuals=pairs.residuals,

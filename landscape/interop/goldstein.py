@@ -74,7 +74,7 @@ def read_surface(path: str | Path) -> Slice1D | Slice2D:
         accuracy[split] = (percent / 100).where(~absent, torch.nan)
     if len(axes) == 1:
         return Slice1D(axes[0], loss, accuracy)
-    unknown = torch.full((2,), torch.nan, dtype=torch.float64)
+    unknown = torch.full((2,), torch.nan, dtype=torch.float64, device="cpu")
     return Slice2D(axes[0], axes[1], loss, accuracy, unknown, unknown[0])
 
 

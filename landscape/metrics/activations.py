@@ -53,7 +53,9 @@ def activations(problem: Problem) -> Activations:
             rows = output.detach().flatten(1).double()
             counts = [len(rows), rows.norm(dim=1).sum(), (rows > 0).sum(), rows.numel()]
             name = stack[-1] if stack else ""
-            sums[name] = sums.get(name, 0) + torch.tensor([float(count) for count in counts], dtype=torch.float64)
+            sums[name] = sums.get(name, 0) + torch.tensor(
+                [float(count) for count in counts], dtype=torch.float64, device="cpu"
+            )
 
         with _Rectifiers(seen):
             problem.loss()

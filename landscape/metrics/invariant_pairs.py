@@ -89,7 +89,7 @@ def attention_pairs(problem: Problem) -> list[Pair]:
 def positions(layout: Layout, name: str) -> Tensor:
     """Indices of a parameter's entries in the flat vector, in its shape."""
     span = layout.span(name)
-    return torch.arange(span.start, span.stop).view(layout.shapes[layout.names.index(name)])
+    return torch.arange(span.start, span.stop, device="cpu").view(layout.shapes[layout.names.index(name)])
 
 
 Parts = tuple[Tensor, Tensor, Tensor, Tensor]

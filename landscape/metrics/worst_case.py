@@ -140,7 +140,7 @@ def largest_rise(
 
 def exact(value: float, matvecs: int = 0, **details: float) -> Estimate:
     """A number that was computed, not sampled."""
-    number = torch.tensor(value, dtype=torch.float64)
+    number = torch.tensor(value, dtype=torch.float64, device="cpu")
     return Estimate(value=number, stderr=torch.zeros_like(number), matvecs=matvecs, details=details)
 
 

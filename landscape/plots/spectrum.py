@@ -74,7 +74,7 @@ def plot_density(
         low = min(low, 0.1 * height)
         _stems(ax, density.outliers.cpu().double().numpy(), height, shade)
     if eigenvalues is not None:
-        ticks = torch.as_tensor(eigenvalues).detach().cpu().double().numpy()
+        ticks = torch.as_tensor(eigenvalues, device="cpu").detach().double().numpy()
         ax.vlines(ticks, 0, 0.08, transform=ax.get_xaxis_transform(), color=GREY, linewidth=1.0, label="eigenvalues")
     if scale == "symlog":
         ax.set_xscale("symlog", linthresh=10.0 ** ceil(log10(sigma)), linscale=0.5)
@@ -108,7 +108,7 @@ def _grid(nodes: Tensor, sigma: float) -> Tensor:
     """(n,): even, four points a bandwidth where that is feasible, and every node, so that no peak falls between."""
     low, high = float(nodes.min()) - 5 * sigma, float(nodes.max()) + 5 * sigma
     count = int(min(max(4 * (high - low) / sigma, 400), 4000))
-    return torch.cat([torch.linspace(low, high, count, dtype=torch.float64), nodes]).unique()
+    return torch.cat([torch.linspace(low, high, count, dtype=torch.float64, device="cpu"), nodes]).unique()
 
 
 def _limits(mean: Array) -> tuple[float, float]:

@@ -4,7 +4,7 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 from zipfile import BadZipFile
@@ -73,10 +73,18 @@ class Result:
             ) from error
 
 
+def own_version() -> str:
+    """This package's; a checkout that was never installed has none."""
+    try:
+        return version("landscape-toolkit")
+    except PackageNotFoundError:
+        return "unknown"
+
+
 def versions() -> dict[str, str]:
     """Versions that a number may depend on."""
     return {
-        "landscape": version("landscape-toolkit"),
+        "landscape": own_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),

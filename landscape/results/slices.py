@@ -43,7 +43,7 @@ class SliceBand(Result):
         stays infinite; 1 is from the lowest line to the highest. NaN where a line is.
         """
         require(0 < level <= 1, f"level must be in (0, 1], got {level!r}")
-        edges = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+        edges = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64, device="cpu")
         low, high = self._lines(split, what).quantile(edges, dim=0, interpolation="nearest")
         return low, high
 

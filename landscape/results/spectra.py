@@ -94,7 +94,9 @@ class SpectralDensity(Result):
     nodes: Tensor  # (probes, steps + k), Ritz values, then the k outliers
     weights: Tensor  # (probes, steps + k), rows sum to 1; 0 after a breakdown, 1 / P for an outlier
     matvecs: int = 0
-    outliers: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.float64))  # (k,), found one by one
+    outliers: Tensor = field(
+        default_factory=lambda: torch.empty(0, dtype=torch.float64, device="cpu")
+    )  # (k,), found one by one
     moments: Mapping[str, float] = field(default_factory=dict)  # mean, second, and what they should be; see the makers
 
     def evaluate(self, grid: Tensor, bandwidth: float) -> tuple[Tensor, Tensor]:

@@ -73,7 +73,7 @@ class Score:
 
     def added_up(self, group: ProcessGroup | None, device: torch.device) -> float:
         """Count what all processes have seen, of which each has its shard of the data; returns the units."""
-        own = torch.tensor([float(self.hits), float(self.targets), sum(self.units)], dtype=torch.float64)
+        own = torch.tensor([float(self.hits), float(self.targets), sum(self.units)], dtype=torch.float64, device="cpu")
         total, _ = summed(lambda: (own, 1.0), own.shape, device, group)
         self.hits, self.targets, units = total.tolist()
         return units

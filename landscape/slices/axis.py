@@ -31,7 +31,7 @@ def axis(name: str, span: Range | str, reach: Callable[[], float] | None = None)
     low, high, points = span
     integer_in(f"{name}: the number of points", points, 1)
     require(-torch.inf < low < high < torch.inf, f"{name} must rise from first to last, got {low} to {high}")
-    index = torch.arange(points, dtype=torch.float64)
+    index = torch.arange(points, dtype=torch.float64, device="cpu")
     found = (low * index.flip(0) + high * index) / max(points - 1, 1)
     found[-1], found[0] = high, low
     return found

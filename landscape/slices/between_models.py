@@ -74,7 +74,7 @@ def plane_through(
     )
     away = rest.norm() / length
     d1, d2, corner = (one, rest / away, (float(along), float(away))) if orthogonal else (one, two, (0.0, 1.0))
-    coordinates = torch.tensor([(0.0, 0.0), (1.0, 0.0), corner], dtype=torch.float64)
+    coordinates = torch.tensor([(0.0, 0.0), (1.0, 0.0), corner], dtype=torch.float64, device="cpu")
     own = problem.vector()
     vectors = [d1.to(own), d2.to(own)]
     return Directions(vectors, kind="models", orthogonal=orthogonal, coordinates=coordinates.tolist()), coordinates

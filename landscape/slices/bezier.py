@@ -82,7 +82,7 @@ def train_path(
     with derivatives_on():  # tensors made under inference_mode could not be changed in place
         line = straight_path(problem, end)
         path = BezierPath(line.start, line.bend, line.end, kind)
-        state = {"bend": path.bend, "velocity": torch.zeros_like(path.bend), "epoch": torch.tensor(0)}
+        state = {"bend": path.bend, "velocity": torch.zeros_like(path.bend), "epoch": torch.tensor(0, device="cpu")}
     settings = {
         **{"kind": kind, "epochs": epochs, "lr": lr, "momentum": momentum},
         **{"start": fingerprint(path.start), "end": fingerprint(path.end)},
@@ -136,7 +136,7 @@ def path_losses(
     if batch_norm_layers(problem.model) and problem.batch_norm == "eval":
         problem = problem.with_batch_norm("recompute")
     splits = splits_of(problem, data)
-    ts = torch.linspace(0, 1, points, dtype=torch.float64)
+    ts = torch.linspace(0, 1, points, dtype=torch.float64, device="cpu")
     bar = tqdm(ts.tolist(), unit="point", disable=None if progress is None else not progress)
     how = {name: counting(split, accuracy) for name, split in splits.items()}
     rows = [evaluated(splits, path.at(t), problem.statistics(path.at(t)), how) for t in bar]

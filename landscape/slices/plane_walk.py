@@ -41,7 +41,7 @@ def walk_plane(
         )
     done = journal.read() if journal is not None else {}
     points = [(x, y) for y in ys.tolist() for x in xs.tolist()]
-    values = torch.full((len(points), count), torch.nan, dtype=torch.float64)
+    values = torch.full((len(points), count), torch.nan, dtype=torch.float64, device="cpu")
     hidden = None if progress is None else not progress
     with kept(journal) as keep, tqdm(total=len(points), initial=len(done), unit="point", disable=hidden) as bar:
         for index, point in enumerate(points):
@@ -62,10 +62,10 @@ def walk_plane(
 
 def _at(problem: Problem, at: Callable[[Vector], Sequence[float]], w: Vector, count: int) -> Tensor:
     try:
-        return torch.tensor(at(w), dtype=torch.float64)
+        return torch.tensor(at(w), dtype=torch.float64, device="cpu")
     except ValueError:
         _loss(problem, w)
-        return torch.full((count,), torch.nan, dtype=torch.float64)
+        return torch.full((count,), torch.nan, dtype=torch.float64, device="cpu")
 
 
 def _loss(problem: Problem, w: Vector) -> Tensor:

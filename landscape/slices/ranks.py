@@ -29,7 +29,7 @@ def by_ranks(
         together = todo[start : start + count]
 
         def own(together: Sequence[int] = together) -> Sums:
-            block = torch.zeros(shape, dtype=torch.float64)  # x + 0 = x to the bit, NaN and infinity too
+            block = torch.zeros(shape, dtype=torch.float64, device="cpu")  # x + 0 = x to the bit, NaN and infinity too
             if rank < len(together):
                 block[rank] = section.at(points[together[rank]])
             return block, 1.0

@@ -129,7 +129,7 @@ class Snapshots:
 def _read(path: Path, part: slice | None) -> dict[str, Tensor]:
     """All of a file, or a part of its weights."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with torch.device("cpu"), safe_open(path, framework="pt") as file:
             if part is not None:
                 return {"w": file.get_slice("w")[part]}
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)

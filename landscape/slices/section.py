@@ -45,7 +45,7 @@ class Section:
         with torch.no_grad():
             buffers = buffers | self.problem.statistics(w, buffers)
             rows = [self._row(name, w, buffers) for name in self.splits]
-        return torch.tensor(rows, dtype=torch.float64).T
+        return torch.tensor(rows, dtype=torch.float64, device="cpu").T
 
     @property
     def device(self) -> torch.device:

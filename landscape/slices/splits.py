@@ -37,7 +37,7 @@ def evaluated(
     for name, split in splits.items():
         loss, score = scored(split, _uncounted if counting is None else counting[name], w, buffers)
         rows.append((loss, score.accuracy))
-    return torch.tensor(rows, dtype=torch.float64).reshape(-1, 2).T
+    return torch.tensor(rows, dtype=torch.float64, device="cpu").reshape(-1, 2).T
 
 
 def _uncounted(_outputs: Any, _targets: Any) -> float:

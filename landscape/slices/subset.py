@@ -51,7 +51,7 @@ def standard_error(losses: Sequence[Tensor], units: Sequence[float], share: floa
     """Of the mean loss over groups, see above; NaN for one group of many."""
     if share == 1:
         return 0.0
-    loss, weight = torch.stack(list(losses)).double().cpu(), torch.tensor(units, dtype=torch.float64)
+    loss, weight = torch.stack(list(losses)).double().cpu(), torch.tensor(units, dtype=torch.float64, device="cpu")
     weight, groups = weight / weight.sum(), len(weight)
     spread = (weight * (loss - weight @ loss)).square().sum()
     return float((spread * (1 - share) * groups / (groups - 1)).sqrt()) if groups > 1 else torch.nan

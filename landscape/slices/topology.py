@@ -54,7 +54,7 @@ def _values(surface: Slice2D | Map2D | Tensor, split: str) -> Array:
     if isinstance(surface, Slice2D):
         one_of("split", split, tuple(surface.loss))
         surface = surface.loss[split]
-    grid = surface.values if isinstance(surface, Map2D) else torch.as_tensor(surface)
+    grid = surface.values if isinstance(surface, Map2D) else torch.as_tensor(surface, device="cpu")
     return grid.detach().cpu().double().numpy()
 
 
@@ -122,6 +122,8 @@ def _rings(values: Array, neighbours: int) -> Persistence:
 def _result(
     bars: Iterable[Any], minima: Iterable[Any], saddles: Iterable[Any], parents: list[int], dimension: int
 ) -> Persistence:
-    birth, death = torch.tensor(np.array(list(bars), dtype=float).reshape(-1, 2)).unbind(1)
-    minimum, saddle = (torch.tensor(np.array(list(at), dtype=int).reshape(-1, 2)) for at in (minima, saddles))
-    return Persistence(birth, death, minimum, saddle, torch.tensor(parents, dtype=torch.int64), dimension)
+    birth, death = torch.tensor(np.array(list(bars), dtype=float).reshape(-1, 2), device="cpu").unbind(1)
+    minimum, saddle = (
+        torch.tensor(np.array(list(at), dtype=int).reshape(-1, 2), device="cpu") for at in (minima, saddles)
+    )
+    return Persistence(birth, death, minimum, saddle, torch.tensor(parents, dtype=torch.int64, device="cpu"), dimension)

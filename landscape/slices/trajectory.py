@@ -64,9 +64,9 @@ def project_trajectory(
         own = {name: buffer.to(w.device) for name, buffer in buffers.items()} | problem.statistics(weights.to(w))
         losses = evaluated(splits, weights.to(w), own)[0].tolist()
         rows.append([*inside.square().tolist(), float(rest.norm()), float(moved.norm()), *losses])
-    table = torch.tensor(rows, dtype=torch.float64)
+    table = torch.tensor(rows, dtype=torch.float64, device="cpu")
     return Trajectory(
-        steps=torch.tensor(kept.steps),
+        steps=torch.tensor(kept.steps, device="cpu"),
         coordinates=torch.stack(along).cpu(),
         off_plane=table[:, 2].clone(),
         distance=table[:, 3].clone(),

@@ -37,7 +37,7 @@ def pca_directions(problem: Problem, snapshots: Recorder | str | Path, count: in
     kept = Snapshots(snapshots, problem.layout)
     integer_in("count", count, 1, len(kept.steps))
     w = problem.vector()
-    gram = torch.zeros(len(kept.steps), len(kept.steps), dtype=torch.float64)
+    gram = torch.zeros(len(kept.steps), len(kept.steps), dtype=torch.float64, device="cpu")
     for rows, _ in _pieces(kept, w):
         gram += rows @ rows.T
     values, vectors = torch.linalg.eigh(gram)
@@ -46,7 +46,7 @@ def pca_directions(problem: Problem, snapshots: Recorder | str | Path, count: in
         bool(values[-1] > torch.finfo(torch.float64).eps * len(gram) * gram.trace()),
         f"the snapshots must span {count} directions, their variances are {values.tolist()}; record more steps",
     )
-    made = torch.empty(count, len(w), dtype=torch.float64)
+    made = torch.empty(count, len(w), dtype=torch.float64, device="cpu")
     mix = (vectors * torch.where(vectors[0] < 0, -1.0, 1.0) / values.sqrt()).T  # (count, T)
     for rows, place in _pieces(kept, w):
         made[:, place] = mix @ rows

@@ -113,7 +113,7 @@ def _start(
     """Values (points, ...) and mask (points,) of the points done: all processes get what the journal's owner reads."""
 
     def own() -> tuple[Tensor, float]:
-        block = torch.zeros(*shape, 2, dtype=torch.float64)
+        block = torch.zeros(*shape, 2, dtype=torch.float64, device="cpu")
         for index, row in (journal.read() if journal is not None else {}).items():
             block[index] = torch.stack([row, torch.ones_like(row)], dim=-1)
         return block, 1.0

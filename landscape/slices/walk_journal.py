@@ -21,7 +21,7 @@ class WalkJournal:
         """The points done, by index. Raises ValueError if the file is unreadable or belongs to another walk."""
         points, path = self.lines.read(), self.lines.path
         try:
-            return {int(index): torch.tensor(row, dtype=torch.float64) for index, row in points}
+            return {int(index): torch.tensor(row, dtype=torch.float64, device="cpu") for index, row in points}
         except (ValueError, TypeError) as error:
             raise ValueError(f"checkpoint {path} is not readable: {error}; delete it to start again") from error
 

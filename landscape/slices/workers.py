@@ -39,7 +39,7 @@ def by_workers(section: Section, points: Points, todo: Sequence[int], workers: i
                     failures.append(answer)
                     queue = iter(())  # what the others have in hand is still waited for
                 else:
-                    yield index, torch.tensor(answer, dtype=torch.float64)  # type: ignore[misc]
+                    yield index, torch.tensor(answer, dtype=torch.float64, device="cpu")  # type: ignore[misc]
                 worker.take(queue)
     if failures:
         raise RuntimeError(f"{failures[0]}; with checkpoint= the same call goes on from the points done")

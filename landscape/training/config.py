@@ -153,7 +153,7 @@ class TrainConfig:
             self.optimizer in RULES or self.objective not in IN_PASS_2,
             f"objective {self.objective!r} needs a rule with a second pass, not {self.optimizer!r}; take 'sam'",
         )
-        self.base([torch.zeros(1)])
+        self.base([torch.zeros(1, device="cpu")])
         self.minimised()
         self.augmentation()
         own = FOUND_BY_THE_TRAINER.get(self.optimizer)

@@ -68,7 +68,7 @@ class Witness:
     """
 
     def __init__(self) -> None:
-        self._optimizer = torch.optim.SGD([torch.zeros(())])
+        self._optimizer = torch.optim.SGD([torch.zeros((), device="cpu")])
 
     def tell(self, scaler: torch.amp.GradScaler | None, fine: bool, device: torch.device) -> None:
         """Nothing without a scaler. Raises RuntimeError, which is torch's, if it was not updated since."""

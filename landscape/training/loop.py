@@ -118,7 +118,7 @@ class _Run:
         """Random state, learning rate and objective as the epoch wants them; the images of each batch."""
         config, at = self.config, self.progress
         torch.manual_seed(_seed(config.seed, at.epoch))  # order, augmentation and dropout
-        batches = torch.randperm(len(self.data.train_targets)).split(config.batch_size)
+        batches = torch.randperm(len(self.data.train_targets), device="cpu").split(config.batch_size)
         if at.random_state is not None:
             torch.set_rng_state(at.random_state)
         for group in self.optimizer.param_groups:

@@ -36,7 +36,9 @@ def make_optimizer(
 
     def fisher() -> Tensor:
         singles = zip(*(part.split(1) for part in subset), strict=True)
-        return sum((Problem(model, criterion, single).gradient() ** 2 for single in singles), torch.zeros(()))
+        return sum(
+            (Problem(model, criterion, single).gradient() ** 2 for single in singles), torch.zeros((), device="cpu")
+        )
 
     rule = config.rule({"top": top, "fisher": fisher})
     if rule is None:

@@ -24,7 +24,7 @@ class AdversarialInputs(Objective):
         super().__init__(criterion)
         not_negative("size", size)
         self.size = size
-        self._leaf = torch.empty(0)
+        self._leaf = torch.empty(0, device="cpu")
 
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """See `Objective`."""

@@ -40,7 +40,8 @@ class Mesa(Objective):
         if epoch < self.start:
             return
         if self._average is None:
-            self._average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(self.decay), use_buffers=True)
+            with torch.device("cpu"):  # where its count of updates is
+                self._average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(self.decay), use_buffers=True)
             self._average.update_parameters(model)
         if self._loaded is not None:
             self._average.load_state_dict(self._loaded)

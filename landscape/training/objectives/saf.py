@@ -34,7 +34,9 @@ class Saf(Objective):
         integer_in("lag", lag, 1)
         self.lmbda, self.tau, self.start, self.lag = lmbda, tau, start, lag
         self.epoch = -1
-        self._logits = torch.empty(lag + 1, 0, 0)  # (lag + 1, samples, C), epoch by epoch in turn; NaN where none yet
+        self._logits = torch.empty(
+            lag + 1, 0, 0, device="cpu"
+        )  # (lag + 1, samples, C), epoch by epoch in turn; NaN where none yet
 
     def start_epoch(self, epoch: int, model: nn.Module) -> None:  # noqa: ARG002
         """The oldest epoch's logits make room, unless the epoch is under way."""

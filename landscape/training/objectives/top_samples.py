@@ -22,7 +22,7 @@ class TopSamples(Objective):
         super().__init__(criterion)
         require(0 < gamma <= 1, f"gamma must be in (0, 1], got {gamma!r}")
         self.gamma = gamma
-        self._before = torch.empty(0)
+        self._before = torch.empty(0, device="cpu")
 
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """See `Objective`."""
