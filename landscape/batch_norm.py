@@ -38,8 +38,8 @@ class Moments:
     """Running sums of a layer's input, per channel, in float64."""
 
     count: int = 0
-    total: Tensor = field(default_factory=lambda: torch.zeros(()))
-    squares: Tensor = field(default_factory=lambda: torch.zeros(()))
+    total: Tensor = field(default_factory=lambda: torch.zeros((), device="cpu"))
+    squares: Tensor = field(default_factory=lambda: torch.zeros((), device="cpu"))
 
     def add(self, x: Tensor) -> None:
         """Take in `x` (B, C, ...)."""
@@ -88,8 +88,8 @@ def packed(model: nn.Module, moments: dict[str, Moments]) -> Tensor:
     for name, layer in batch_norm_layers(model).items():
         own = moments.get(name, Moments())
         sums = [part.expand(layer.num_features) for part in (own.total, own.squares)]
-        parts.append(torch.cat([torch.tensor([own.count]), *(part.cpu().double() for part in sums)]))
-    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
+        parts.append(torch.cat([torch.tensor([own.count], device="cpu"), *(part.cpu().double() for part in sums)]))
+    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64, device="cpu")
 
 
 def unpacked(model: nn.Module, flat: Tensor) -> dict[str, Moments]:

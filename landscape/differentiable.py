@@ -107,7 +107,8 @@ def _embedding(
     max_norm: float | None = None,
     norm_type: float = 2.0,
     scale_grad_by_freq: bool = False,
-    sparse: bool = False,
+    _sparse: bool = False,
+    **_: Any,
 ) -> Tensor:
     shorter = weight if max_norm is None else _shortened(weight, input, max_norm, norm_type)
     return F.embedding(input, shorter, padding_idx, None, norm_type, scale_grad_by_freq, False)

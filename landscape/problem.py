@@ -285,11 +285,13 @@ class Problem:
         """
         w = self._own_or_checked(w)
         buffers = self.statistics(w) if buffers is None else buffers
-        with sums_over(self.process_group, shape, w.device) as sums:
-            with self.batches(w, second_order=second_order, buffers=buffers) as batches:
-                for batch in batches:
-                    sums.add(term(batch), batch.units)
-                    charge(batch.units * cost)
+        with (
+            sums_over(self.process_group, shape, w.device) as sums,
+            self.batches(w, second_order=second_order, buffers=buffers) as batches,
+        ):
+            for batch in batches:
+                sums.add(term(batch), batch.units)
+                charge(batch.units * cost)
         return sums.mean().to(w.dtype)
 
     def statistics(self, w: Tensor, buffers: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:

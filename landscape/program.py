@@ -86,11 +86,10 @@ class Batch:
         return self.dtype or self.placement.precision
 
     def inner_precision(self) -> torch.dtype:
-        """The coarsest one anywhere on the way from w to the loss, by autocast or by casts in forward; a forward pass."""
+        """The coarsest one on the way from w to the loss, by autocast or casts in forward; a forward pass."""
         loss = self.loss(self.w.detach().clone().requires_grad_())
-        return coarsest(
-            [self.precision, *(m.dtype for node in graph_nodes(loss.grad_fn) for m in node._input_metadata)]
-        )
+        inner = [meta.dtype for node in graph_nodes(loss.grad_fn) for meta in node._input_metadata]
+        return coarsest([self.precision, *inner])
 
     def rows(self, start: int, stop: int, units: float) -> "Batch":
         """Samples [start, stop) as a batch of their own."""

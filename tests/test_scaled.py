@@ -36,11 +36,11 @@ FUNCTIONS = {
     "trace to a tolerance": (lambda A: trace(A, rtol=0.02), 1),
     "exact trace": (lambda A: trace(A, matvecs=SIZE), 1),
     "diagonal": (lambda A: diagonal(A, matvecs=30), 1),
-    "exact diagonal": (lambda A: diagonal(A), 1),
+    "exact diagonal": (diagonal, 1),
     "Frobenius": (lambda A: frobenius_norm(A, matvecs=30), 1),
-    "exact Frobenius": (lambda A: frobenius_norm(A), 1),
+    "exact Frobenius": (frobenius_norm, 1),
     "nuclear": (lambda A: absolute_trace(A, **PROBES), 1),
-    "exact nuclear": (lambda A: absolute_trace(A), 1),
+    "exact nuclear": (absolute_trace, 1),
     "power 2": (lambda A: absolute_trace(A, power=2, **PROBES), 2),
 }
 OTHERS = {

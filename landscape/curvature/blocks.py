@@ -83,7 +83,7 @@ def direct_sum(problem: Problem, groups: Mapping[str, Sequence[str]]) -> Operato
     return OperatorOverData(problem, Matrix("blocks of the Hessian", methods, compare, sum(sizes)))
 
 
-def _linearised(batch: Batch, manner: Manner, *, members: list[list[int]], sizes: list[int]) -> Product:
+def _linearised(batch: Batch, _manner: Manner, *, members: list[list[int]], sizes: list[int]) -> Product:
     leaves = [piece.clone().requires_grad_() for piece in batch.layout.unflatten(batch.w.detach())]
     gradients = _gradients(batch.loss_of(leaves), leaves)
     for slope in gradients:

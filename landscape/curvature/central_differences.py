@@ -2,9 +2,9 @@
 
 With u = v/|v| and D(h) = (f(w + hu) − f(w − hu)) / 2h, one step of Richardson's extrapolation,
 f'(w) u = (4 D(h/2) − D(h)) / 3 + O(h⁴). The length of v does not enter the step, so that a ±1 probe of length sqrt(P)
-moves the weights no further than a unit vector. The error is estimated by 2 |D(h/2) − D(h)|, above the truncation error,
-of which it is the part that the extrapolation removes, and by what rounding may do: ε |f| / h to the values, and
-ε |w| / h, relative, to the move itself. A step moves the weights by several units in the last place at least.
+moves the weights no further than a unit vector. The error is estimated by 2 |D(h/2) − D(h)|, which is above the
+truncation error, being the part that the extrapolation removes, and by what rounding may do: ε |f| / h to the values,
+and ε |w| / h, relative, to the move itself. A step moves the weights by several units in the last place at least.
 
 On a CPU the network is evaluated in float64, up to 2^25 parameters, where there are fewer kinks between the two points;
 elsewhere in float32 at least: half precision would round away what a difference is made of.

@@ -69,8 +69,8 @@ def criterion_curvature(batch: Batch, outputs: Tensor) -> OutputProduct:
     slope = gradient_of(batch.criterion_of(z), z, create=True)
     if not slope.requires_grad and bool((slope == slope.flatten()[0]).all()):
         raise BatchError(
-            "the criterion is the mean of the outputs, so that the Gauss-Newton matrix would be 0: the outputs look like "
-            "losses already; give the network's outputs by forward= and the loss by criterion"
+            "the criterion is the mean of the outputs, so that the Gauss-Newton matrix would be 0: the outputs look "
+            "like losses already; give the network's outputs by forward= and the loss by criterion"
         )
     require_derivative(slope, batch.index)
     return lambda u: gradient_of(slope, z, u, keep=True)

@@ -27,7 +27,7 @@ class Manner:
 
     chunk: int = 1
     once: bool = True
-    note: Callable[[float, torch.Tensor], None] = lambda units, errors: None
+    note: Callable[[float, torch.Tensor], None] = lambda _units, _errors: None
 
 
 @dataclass(frozen=True)
@@ -136,9 +136,7 @@ class Choice:
         wrong = next((each for each in failures if isinstance(each, Comparison)), None)
         if wrong is not None:
             name = self.methods[failures.index(wrong)].name
-            raise ValueError(
-                f"batch {batch.index}: the Hessian or Gauss-Newton product by {name} is {wrong}; {cause(batch, self.asked)}"
-            )
+            raise ValueError(f"batch {batch.index}: the product by {name} is {wrong}; {cause(batch, self.asked)}")
         errors = [each for each in failures if isinstance(each, BaseException)]
         raise errors[-1]
 

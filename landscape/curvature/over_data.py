@@ -162,7 +162,7 @@ class OperatorOverData(CurvatureOperator):
 
     @property
     def verified(self) -> float | None:
-        """Relative disagreement of the first product with differences; None before it, and where they decide nothing."""
+        """Relative disagreement of the first product with differences; None where they decide nothing."""
         return self.choice.comparison.disagreement if self.choice.comparison else None
 
     @property
