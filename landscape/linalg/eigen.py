@@ -186,7 +186,8 @@ class _Search:
         """Take up a `state`."""
         self.scaled.load(state)
         self.krylov.load(state)
-        self.window, self.block, self.since, self.check_at, self.next = (int(n) for n in state["search"])
+        numbers = [int(n) for n in state["search"]]
+        self.window, self.block, self.since, self.check_at, self.next = [*numbers, self.next][:5]  # earlier files: 4
         self.known, self.error = state["known"], state["error"]
 
     def _done(self, ritz: Ritz, settled: Tensor) -> bool:
