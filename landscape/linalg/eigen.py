@@ -236,8 +236,10 @@ class _Search:
 
 
 def _block(operator: CurvatureOperator, k: int) -> int:
-    """Block where the caller names none. On three small trained networks 4 columns take 1.5 to 1.7 times the products of
-    one for top-10, and 1.4 to 1.5 times for top-20; on model spectra 1.8 times for top-5, and 8 columns 2.3 for top-10.
+    """Block where the caller names none.
+
+    On three small trained networks 4 columns take 1.5 to 1.7 times the products of one for top-10, and 1.4 to 1.5 times
+    for top-20; on model spectra 1.8 times for top-5, and 8 columns 1.9 to 2.7 times for top-10.
     """
     width = min(operator.columns, WIDEST)
     return width if 2 * width <= k and 4 * width <= operator.shape[0] else 1
