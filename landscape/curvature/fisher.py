@@ -83,12 +83,11 @@ def _empirical(problem: Problem, batch: Batch, outputs: Tensor) -> OutputProduct
     slopes = torch.zeros_like(outputs)
     slopes[valid], losses = _single_gradients(batch, z, t)
     whole, mean = float(batch.criterion_of(outputs.detach())), float(weights[valid] @ losses.to(weights))
-    if abs(whole - mean) > torch.finfo(outputs.dtype).eps ** 0.5 * max(
-        abs(whole), abs(mean), float(losses.abs().max())
-    ):
+    size = max(abs(whole), float(losses.abs().max()))
+    if abs(whole - mean) > torch.finfo(outputs.dtype).eps ** 0.5 * size:
         raise BatchError(
-            f"batch {batch.index}: the loss is {whole:.6g}, the mean of its samples' own losses {mean:.6g}: the criterion "
-            "couples the samples of a batch or draws random numbers; an empirical Fisher matrix has no meaning there"
+            f"batch {batch.index}: the loss is {whole:.6g}, the mean of its samples' own losses {mean:.6g}: the "
+            "criterion couples the samples or draws random numbers; an empirical Fisher matrix has no meaning there"
         )
     return lambda u: _rank_one_sum(slopes, weights, u)
 

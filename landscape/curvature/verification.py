@@ -5,10 +5,11 @@ when its weights are moved tells. With u = v/|v| the Hessian's H u is held again
 vᵀGv of G = JᵀCJ against (Jv)ᵀC(Jv), Jv a difference of outputs and C of the criterion's gradient by the outputs.
 
 The step is as short as the precision allows, which is the coarsest on the way from w to the loss: with τ the part of
-|Hu| that rounding may take, h = (ε/τ) max(|w|, |g|/|Hu|) moves the weights by many units in the last place. What the difference itself may be off by is read from the two halves
-of it, |D₊ − D₋|, which a kink, a jump or a random number between w − hu and w + hu makes as large as the curvature.
-Where the batch allows, a few of its rows are compared in float64, so that even networks of rectifiers are smooth
-between the two points; else the batch as it is. The price is at most three gradients of a batch.
+|Hu| that rounding may take, h = (ε/τ) max(|w|, |g|/|Hu|) moves the weights by many units in the last place. What the
+difference itself may be off by is read from its two halves, |D₊ − D₋|, which a kink, a jump or a random number between
+w − hu and w + hu makes as large as the curvature. Where the batch allows, a few of its rows are compared in float64, so
+that even networks of rectifiers are smooth between the two points; else the batch as it is, in its own precision.
+The price is at most three gradients of a batch.
 """
 
 from collections.abc import Callable
