@@ -19,6 +19,10 @@ Criterion = Callable[[Any, Any], Tensor]
 Forward = Callable[[nn.Module, Any], Any]
 
 NO_DERIVATIVE = ("does not require grad", "One of the differentiated Tensors")  # torch's words under no_grad
+REENTRANT = (
+    "reentrant activation checkpointing gives no derivative by chosen weights; "
+    "pass use_reentrant=False to torch.utils.checkpoint"
+)
 
 
 class BatchError(ValueError):
@@ -123,10 +127,18 @@ class Batch:
             with torch.enable_grad():
                 loss, outputs = self._run([piece.detach().requires_grad_() for piece in pieces])
             return loss.detach(), outputs.detach() if isinstance(outputs, Tensor) else outputs
-        loss, outputs = self._run(pieces)
-        if not traits.reads_the_model and loss.requires_grad:
-            require_own_weights(loss, self.network.model)
-            traits.reads_the_model = True
+        if traits.reads_the_model or not torch.is_grad_enabled():
+            return self._run(pieces)
+        with warnings.catch_warnings():  # once: a part that is cut off from the weights without an error
+            warnings.filterwarnings("error", message="None of the inputs have requires_grad=True")
+            try:
+                loss, outputs = self._run(pieces)
+            except UserWarning as error:
+                raise BatchError(REENTRANT) from error
+        require_own_weights(loss, self.network.model)
+        if any(node.name() == "CheckpointFunctionBackward" for node in graph_nodes(loss.grad_fn)):
+            raise BatchError(REENTRANT)
+        traits.reads_the_model = loss.requires_grad
         return loss, outputs
 
     def _run(self, pieces: Sequence[Tensor]) -> tuple[Tensor, Any]:
@@ -142,7 +154,8 @@ class Batch:
         """One forward pass on copies, which shows the traits of a model not run before; None if it must be run anew."""
         traits, copies, found = self.placement.traits, [piece.detach().clone() for piece in pieces], None
         try:
-            with torch.no_grad():
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="None of the inputs have requires_grad=True")
                 found = self._run(copies)
         except RuntimeError as error:
             if not any(words in str(error) for words in NO_DERIVATIVE):
@@ -164,16 +177,16 @@ def criterion_loss(criterion: Criterion, outputs: Any, targets: Any, index: int)
         with warnings.catch_warnings():  # where torch would broadcast (B, 1) with (B,) to (B, B)
             warnings.filterwarnings("error", message="Using a target size")
             loss = criterion(outputs, targets)
-    except (torch.OutOfMemoryError, BatchError):
+    except (torch.OutOfMemoryError, NotImplementedError):  # memory, or a derivative of some kind: not the criterion
         raise
     except (RuntimeError, ValueError, IndexError, TypeError, UserWarning) as error:
         said = (str(error) or type(error).__name__).splitlines()[0]
         if any(words in said for words in NO_DERIVATIVE):
             raise
         hint = "; check the targets' shape and dtype" if _raised_by_torch(error) else ""
-        raise BatchError(f"{met()} failed: {said}{hint}") from error
+        raise ValueError(f"{met()} failed: {said}{hint}") from error
     if not (isinstance(loss, Tensor) and loss.numel() == 1 and loss.is_floating_point()):
-        raise BatchError(f"{met()} must give a scalar mean, got {shapes(loss)}; use reduction='mean'")
+        raise ValueError(f"{met()} must give a scalar mean, got {shapes(loss)}; use reduction='mean'")
     return loss.reshape(())
 
 

@@ -1,5 +1,7 @@
 """Networks of the transformers package, some hundred weights each."""
 
+import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -114,9 +116,11 @@ def rwkv_rescaled() -> Network:
 
 @kind(
     "RWKV, weights not yet rescaled",
-    refused=dict.fromkeys(("gradient", "slice", "hessian", "ggn", "empirical"), "in place|writes"),
-    note="Its forward pass writes into its weights in evaluation, so that the gradient torch gives is not that of "
-    "the loss at these weights. Evaluate once before, or set `rescale_every=0`.",
+    **INSIDE
+    | {"note": "Its forward pass writes into its weights in evaluation; what it writes is a part of the function."},
 )
 def rwkv_fresh() -> Network:
-    return rwkv()
+    net = rwkv()
+    twin = copy.deepcopy(net.model)
+    twin.rwkv.config.rescale_every = 0
+    return replace(net, plain=(twin, net.forward))

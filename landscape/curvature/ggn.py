@@ -8,12 +8,14 @@ Source: Schraudolph 2002, "Fast curvature matrix-vector products for second-orde
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from landscape.batches import to_precision
 from landscape.bilinear import BilinearLayers
 from landscape.cost import GAUSS_NEWTON, GRADIENT
 from landscape.curvature.central_differences import Differences, in_full
@@ -54,7 +56,9 @@ def gauss_newton(
         Method("double_backward", partial(_by_graph, curvature=curvature, fast=False), True, GRADIENT, GAUSS_NEWTON),
         Method(
             "central_differences",
-            partial(_by_differences, curvature=curvature, differences=differences),
+            partial(
+                _by_differences, curvature=curvature_by_differences if exact else curvature, differences=differences
+            ),
             False,
             GRADIENT,
             2 * GAUSS_NEWTON,
@@ -72,8 +76,30 @@ def criterion_curvature(batch: Batch, outputs: Tensor) -> OutputProduct:
             "the criterion is the mean of the outputs, so that the Gauss-Newton matrix would be 0: the outputs look "
             "like losses already; give the network's outputs by forward= and the loss by criterion"
         )
-    require_derivative(slope, batch.index)
+    try:
+        require_derivative(slope, batch.index)
+    except ValueError:
+        return curvature_by_differences(batch, outputs)
     return lambda u: gradient_of(slope, z, u, keep=True)
+
+
+def curvature_by_differences(batch: Batch, outputs: Tensor) -> OutputProduct:
+    """∂²L/∂z² from the criterion's gradient alone, in float64: (r(z + tu) − r(z − tu)) / 2t."""
+    z = outputs.detach().double()
+    wide = replace(batch, targets=to_precision(batch.targets, torch.float64))
+
+    def product(u: Tensor) -> Tensor:
+        length = u.double().norm().clamp(min=torch.finfo(torch.float64).tiny)
+        t = torch.finfo(torch.float64).eps ** (1 / 3) * (1 + z.norm()) / length
+        ahead, behind = (_slope_at(wide, z + sign * t * u.double()) for sign in (1, -1))
+        return ((ahead - behind) / (2 * t)).to(u)
+
+    return product
+
+
+def _slope_at(batch: Batch, z: Tensor) -> Tensor:
+    leaf = z.requires_grad_()
+    return gradient_of(batch.criterion_of(leaf), leaf)
 
 
 def _by_graph(batch: Batch, manner: Manner, *, curvature: OutputCurvature, fast: bool = True) -> Product:
@@ -119,7 +145,7 @@ def network_outputs(batch: Batch, w: Vector) -> Tensor:
         raise BatchError(f"outputs must be one tensor, got {type(z).__name__}; pass forward= that picks it")
     if z.ndim == 0:
         raise BatchError(
-            "outputs must be the network's, before the criterion, got one number as of a model that returns its loss; "
+            "outputs must be the network's, before the criterion, got a scalar (0-d) as of a model that returns its loss; "
             "give the outputs by forward= and the loss by criterion"
         )
     if not loss.isfinite():

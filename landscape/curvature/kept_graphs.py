@@ -4,6 +4,7 @@ A kept graph saves a gradient a product, a kept batch saves reading and moving i
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,6 +112,7 @@ def saved_bytes(batch: Batch) -> int:
             raise
         for node in graph_nodes(batch.evaluate(leaf)[0].grad_fn):
             for name in (name for name in dir(node) if name.startswith("_saved_")):
-                if isinstance(saved := getattr(node, name), Tensor):
-                    note(saved)
+                with suppress(RuntimeError):  # of torch.func's own tensors, which have no storage
+                    if isinstance(saved := getattr(node, name), Tensor):
+                        note(saved)
     return sum(storages.values())

@@ -133,7 +133,8 @@ def compare_outputs(output_curvature: Callable[[Batch, Tensor], Callable[[Tensor
         if exact:
             t = h * float(z0.norm().clamp(min=1.0)) / float(along.norm().clamp(min=1e-300))
             slopes = [_slope(wide, z0 + sign * t * along) for sign in (1, -1)]
-            off = max(off, abs(float((along * (slopes[0] - slopes[1])).sum() / (2 * t)) - form))
+            true = float((along * (slopes[0] - slopes[1])).sum() / (2 * t))
+            off, form = max(abs(own - true), abs(form - true)), true
         return _compared(at, off, abs(form), 2 * halves * abs(form), abs(own))
 
     return compare
