@@ -38,13 +38,25 @@ class WeightedSum:
     """Σ u t and Σ u, in float64."""
 
     def __init__(self) -> None:
-        self.total = torch.zeros((), dtype=torch.float64, device="cpu")
         self.units = 0.0
+        self._total = torch.zeros((), dtype=torch.float64, device="cpu")
+        self._first: Tensor | None = None  # the only term so far: its mean is itself, in no more digits than it has
+
+    @property
+    def total(self) -> Tensor:
+        """Σ u t."""
+        return self._total if self._first is None else self._first.double() * self.units
+
+    @total.setter
+    def total(self, total: Tensor) -> None:
+        self._total, self._first = total, None
 
     def add(self, term: Tensor, units: float) -> None:
         """One term more, with its units."""
-        value = term.detach().double()
-        self.total = value * units if self.units == 0 else self.total.add_(value, alpha=units)
+        if self.units == 0:
+            self._first = term.detach()
+        else:
+            self.total = self.total.add_(term.detach().double(), alpha=units)
         self.units += units
 
     def mean(self) -> Tensor:
@@ -53,7 +65,7 @@ class WeightedSum:
             raise ValueError(
                 "data must hold at least one batch of positive weight, got none; a generator can be read only once"
             )
-        return self.total.div_(self.units)
+        return self._total.div_(self.units) if self._first is None else self._first
 
 
 @contextmanager
@@ -75,7 +87,8 @@ def sums_over(group: ProcessGroup | None, shape: Sequence[int], device: torch.de
             raise failure
         return sums.total, sums.units
 
-    sums.total, sums.units = summed(local, shape, device, group)
+    if group is not None:
+        sums.total, sums.units = summed(local, shape, device, group)
 
 
 def summed(local: Callable[[], Sums], shape: Sequence[int], device: torch.device, group: ProcessGroup | None) -> Sums:

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from landscape.checks import require
 from landscape.vectors import Layout
 
 ONE_AT_A_TIME = RLock()  # a pass
@@ -79,6 +78,7 @@ class Placement:
                 if buffer is not None:
                     source = others.get(prefix + name, buffer)
                     self._buffers.append(_Buffer(module._buffers, name, source.detach()))
+        self._names = {key: name for key, (name, _, _) in slots.items()}  # of the model's own
         by_name = {name: (parameter, places) for name, parameter, places in slots.values()}
         self._weights = [by_name.pop(name) for name in layout.names]
         self._others = [(others.get(name, own).detach(), places) for name, (own, places) in by_name.items()]
@@ -116,6 +116,11 @@ class Placement:
             len(now) != len(before) or any(now[name] is not value for name, value in before.items())
             for now, before in self._attributes
         )
+
+    def foreign(self, value: Tensor) -> list[str]:
+        """Names of the model's own parameters that `value` depends on: held elsewhere, in a list or a closure."""
+        leaves = (getattr(node, "variable", None) for node in graph_nodes(value.grad_fn))
+        return sorted(self._names[id(leaf)] for leaf in leaves if id(leaf) in self._names)
 
     def following(self) -> "_FollowedWrites":
         """A mode in which what the forward pass writes into weights becomes part of the function."""
@@ -236,29 +241,13 @@ def modules_of(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def foreign_weights(value: Tensor, model: nn.Module) -> list[str]:
-    """Names of the model's own parameters that `value` depends on: held elsewhere, in a list or a closure."""
-    names = {id(p): name for name, p in model.named_parameters()}
-    leaves = (getattr(node, "variable", None) for node in graph_nodes(value.grad_fn))
-    return sorted(names[id(leaf)] for leaf in leaves if id(leaf) in names)
-
-
-def graph_nodes(root: Any) -> Iterator[Any]:
+def graph_nodes(*roots: Any) -> Iterator[Any]:
     """Every node of an autograd graph, once."""
-    waiting, seen = [root], set()
+    waiting: list[Any] = list(roots)
+    seen: set[Any] = set()
     while waiting:
         node = waiting.pop()
         if node is not None and node not in seen:
             seen.add(node)
             yield node
             waiting.extend(following for following, _ in node.next_functions)
-
-
-def require_own_weights(value: Tensor, model: nn.Module) -> None:
-    """Raises ValueError if `value` depends on the model's parameters by another way than through its modules."""
-    foreign = foreign_weights(value, model)
-    require(
-        not foreign,
-        f"the loss must read weights from the model's modules when it is called, got {foreign[:3]} from elsewhere "
-        "(a list, a closure); read them from the model inside forward or criterion",
-    )

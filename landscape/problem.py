@@ -259,7 +259,7 @@ class Problem:
         buffers = self.statistics(w) if buffers is None else buffers
         seen = Extent()
         with self._pass(buffers, second_order) as placement:
-            yield self._batches(w.detach().clone(), placement, seen, kept)
+            yield self._batches(w.detach(), placement, seen, kept)
         if seen.complete:
             self._extent.units, self._extent.batches = seen.units, seen.batches
 

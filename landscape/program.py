@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.batches import count, rows, shapes, to_precision
-from landscape.placement import Placement, coarsest, graph_nodes, require_own_weights
+from landscape.placement import Placement, coarsest, graph_nodes
 from landscape.random_draws import seed_everything
 from landscape.vectors import Layout
 
@@ -50,16 +50,24 @@ class Batch:
     inputs: Any
     targets: Any
     units: float
-    w: Tensor  # (P,), where the pass is; a private copy
+    w: Tensor  # (P,), where the pass is; nothing writes into it
     dtype: torch.dtype | None = None  # the precision it is evaluated in; None for that of each parameter
 
     def evaluate(self, w: Tensor) -> tuple[Tensor, Any]:
         """Mean loss over the batch, (), and the outputs, at w. A NaN stays NaN."""
         return self._evaluated(self.layout.unflatten(w))
 
+    def evaluate_of(self, pieces: Sequence[Tensor]) -> tuple[Tensor, Any]:
+        """As `evaluate`, where each parameter is a tensor of its own."""
+        return self._evaluated(pieces)
+
     def loss(self, w: Tensor) -> Tensor:
         """Mean loss over the batch at w, (). Raises ValueError if it is NaN or infinite."""
         return self._finite(self._evaluated(self.layout.unflatten(w))[0])
+
+    def leaves(self) -> list[Tensor]:
+        """w as one leaf a parameter, in the parameters' shapes."""
+        return [piece.detach().requires_grad_() for piece in self.layout.unflatten(self.w.detach())]
 
     def loss_of(self, pieces: Sequence[Tensor]) -> Tensor:
         """As `loss`, where each parameter is a tensor of its own, so that derivatives can be taken one by one."""
@@ -135,7 +143,12 @@ class Batch:
                 loss, outputs = self._run(pieces)
             except UserWarning as error:
                 raise BatchError(REENTRANT) from error
-        require_own_weights(loss, self.network.model)
+        foreign = self.placement.foreign(loss)
+        if foreign:
+            raise BatchError(
+                f"the loss must read weights from the model's modules when it is called, got {foreign[:3]} from "
+                "elsewhere (a list, a closure); read them from the model inside forward or criterion"
+            )
         if any(node.name() == "CheckpointFunctionBackward" for node in graph_nodes(loss.grad_fn)):
             raise BatchError(REENTRANT)
         traits.reads_the_model = loss.requires_grad

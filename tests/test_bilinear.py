@@ -107,7 +107,7 @@ def test_derivatives_by_views_of_w_are_never_computed_before_a_vector_asks(monke
     for weight, count in ((w.view(1, 2, 3, 3), 0), ((2 * w).view(1, 2, 3, 3), 1)):
         Counted.count = 0
         x = normal(1, 2, 4, 4)
-        with BilinearLayers(w):
+        with BilinearLayers([w]):
             y = F.conv2d(x.requires_grad_(), weight)
         torch.autograd.grad(y.square().sum(), w, create_graph=True)
         assert Counted.count == count

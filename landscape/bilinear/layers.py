@@ -5,7 +5,7 @@ needs no more than B and its adjoints again. With g = ∂L/∂y, and cotangents 
 
     by g:  B(p, W) + B(x, q) + r,    by x:  B(·, q)ᵀ g,    by W:  B(p, ·)ᵀ g.
 
-Nobody asks for the value of ∂L/∂W where W is a view of w: the gradient is linear in it, and only its derivative counts.
+Nobody asks for the value of ∂L/∂W where W is a part of w: the gradient is linear in it, and only its derivative counts.
 It is left out, which saves a third of the first backward, so that a product takes 8/9 of what double backward takes.
 What is left out is missed where a derivative is taken inside the network, by its input or its weights. Such a backward
 runs while forward does, and shows (`differentiated_inside`); then layers are differentiated as torch does it. So they
@@ -32,13 +32,13 @@ class BilinearLayers(TorchFunctionMode):
     """Within the block convolutions and linear layers are differentiated as above.
 
     Args:
-        w: the leaf that parameters are views of. The gradient by it has a graph, but no values to rely on.
+        leaves: parameters, or what they are views of. The gradient by them has a graph, but no values to rely on.
         by_cotangent: the gradient's graph will be asked for derivatives by g alone, as Jᵀu is for that by u.
     """
 
-    def __init__(self, w: Tensor, *, by_cotangent: bool = False) -> None:
+    def __init__(self, leaves: Sequence[Tensor], *, by_cotangent: bool = False) -> None:
         super().__init__()
-        self.w, self.by_cotangent = w, by_cotangent
+        self.leaves, self.by_cotangent = {id(leaf): leaf for leaf in leaves}, by_cotangent
         self.differentiated_inside = False
         self._active = False
 
@@ -71,7 +71,7 @@ class BilinearLayers(TorchFunctionMode):
         self.differentiated_inside = self.differentiated_inside or self._active
 
     def _is_view(self, parameter: Tensor) -> bool:
-        return parameter is self.w or (parameter._is_view() and parameter._base is self.w)
+        return id(parameter) in self.leaves or (parameter._is_view() and id(parameter._base) in self.leaves)
 
 
 def _watched() -> bool:

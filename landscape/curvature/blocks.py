@@ -84,10 +84,9 @@ def direct_sum(problem: Problem, groups: Mapping[str, Sequence[str]]) -> Operato
 
 
 def _linearised(batch: Batch, _manner: Manner, *, members: list[list[int]], sizes: list[int]) -> Product:
-    leaves = [piece.clone().requires_grad_() for piece in batch.layout.unflatten(batch.w.detach())]
+    leaves = batch.leaves()
     gradients = _gradients(batch.loss_of(leaves), leaves)
-    for slope in gradients:
-        require_derivative(slope, batch.index)
+    require_derivative(gradients, batch.index)
 
     def product(block: Block) -> Block:
         image = torch.zeros_like(block)

@@ -6,7 +6,7 @@ derivative is missing or wrong, Jv is a difference of outputs.
 Source: Schraudolph 2002, "Fast curvature matrix-vector products for second-order gradient descent"; Martens 2020.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -14,12 +14,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 
 from landscape.batches import to_precision
 from landscape.bilinear import BilinearLayers
 from landscape.cost import GAUSS_NEWTON, GRADIENT
 from landscape.curvature.central_differences import Differences, in_full
-from landscape.curvature.double_backward import require_derivative
+from landscape.curvature.double_backward import joined, require_derivative
 from landscape.curvature.methods import Manner, Method, Product, in_columns
 from landscape.curvature.over_data import Matrix, OperatorOverData
 from landscape.curvature.verification import compare_outputs
@@ -77,7 +78,7 @@ def criterion_curvature(batch: Batch, outputs: Tensor) -> OutputProduct:
             "like losses already; give the network's outputs by forward= and the loss by criterion"
         )
     try:
-        require_derivative(slope, batch.index)
+        require_derivative([slope], batch.index)
     except ValueError:
         return curvature_by_differences(batch, outputs)
     return lambda u: gradient_of(slope, z, u, keep=True)
@@ -103,20 +104,27 @@ def _slope_at(batch: Batch, z: Tensor) -> Tensor:
 
 
 def _by_graph(batch: Batch, manner: Manner, *, curvature: OutputCurvature, fast: bool = True) -> Product:
-    leaf = batch.w.detach().clone().requires_grad_()
-    layers = BilinearLayers(leaf, by_cotangent=True) if fast and batch.layers_may_be_fast else None
+    leaves = batch.leaves()
+    layers = BilinearLayers(leaves, by_cotangent=True) if fast and batch.layers_may_be_fast else None
     with layers or nullcontext():
-        z = network_outputs(batch, leaf)
+        z = network_outputs(batch, leaves)
     if layers is not None and layers.differentiated_inside:
         batch.note_derivative_inside()
         return _by_graph(batch, manner, curvature=curvature, fast=False)
     C = curvature(batch, z)
     u = torch.zeros_like(z).requires_grad_()
-    pulled_back = gradient_of(z, leaf, u, create=True)  # Jᵀu, (P,)
+    pulled_back = _pulled_back(z, leaves, u, create=True)  # Jᵀu, by parameter
     require_derivative(pulled_back, batch.index)
+    used = [i for i, part in enumerate(pulled_back) if part is not None and part.requires_grad]
+    edges, layout = [get_gradient_edge(pulled_back[i]) for i in used], batch.layout
+    del pulled_back
 
     def one(v: Vector) -> Vector:
-        return gradient_of(z, leaf, C(gradient_of(pulled_back, u, v, keep=True)), keep=True)
+        if not edges:
+            return torch.zeros_like(v)
+        pieces = layout.unflatten(v)
+        (along,) = torch.autograd.grad(edges, u, [pieces[i] for i in used], retain_graph=True, materialize_grads=True)
+        return joined(_pulled_back(z, leaves, C(along)), layout, v)
 
     return lambda block: in_columns(one, block, manner.chunk)
 
@@ -126,11 +134,11 @@ def _by_differences(batch: Batch, manner: Manner, *, curvature: OutputCurvature,
 
     def product(block: Block) -> Block:
         along = [differences(wide, v.to(wide.w)) for v in block.T]  # first, for they move the weights
-        leaf = batch.w.detach().clone().requires_grad_()
-        z = network_outputs(batch, leaf)
+        leaves = batch.leaves()
+        z = network_outputs(batch, leaves)
         C, columns, errors = curvature(batch, z), [], []
         for jv, error in along:
-            columns.append(gradient_of(z, leaf, C(jv.to(z)), keep=True))
+            columns.append(joined(_pulled_back(z, leaves, C(jv.to(z))), batch.layout, batch.w.detach()))
             errors.append(columns[-1].norm() * (error / jv.norm().clamp(min=torch.finfo(jv.dtype).tiny)).to(block))
         manner.note(batch.units, torch.stack(errors))
         return torch.stack(columns, dim=1)
@@ -138,9 +146,19 @@ def _by_differences(batch: Batch, manner: Manner, *, curvature: OutputCurvature,
     return product
 
 
-def network_outputs(batch: Batch, w: Vector) -> Tensor:
-    """The outputs at w, one tensor. Raises ValueError if they are none, or a loss already."""
-    loss, z = batch.evaluate(w)
+def _pulled_back(z: Tensor, leaves: Sequence[Tensor], u: Tensor, *, create: bool = False) -> Sequence[Tensor | None]:
+    """Jᵀu by parameter, None where the outputs do not depend on it."""
+    if not z.requires_grad:
+        return [None] * len(leaves)
+    found: Sequence[Tensor | None] = torch.autograd.grad(
+        z, leaves, u, retain_graph=True, create_graph=create, allow_unused=True
+    )
+    return found
+
+
+def network_outputs(batch: Batch, pieces: Sequence[Tensor]) -> Tensor:
+    """The outputs at these weights, one tensor. Raises ValueError if they are none, or a loss already."""
+    loss, z = batch.evaluate_of(pieces)
     if not isinstance(z, Tensor):
         raise BatchError(f"outputs must be one tensor, got {type(z).__name__}; pass forward= that picks it")
     if z.ndim == 0:
@@ -155,4 +173,4 @@ def network_outputs(batch: Batch, w: Vector) -> Tensor:
 
 def _outputs_at(batch: Batch, w: Vector) -> Tensor:
     with torch.no_grad():
-        return network_outputs(batch, w)
+        return network_outputs(batch, batch.layout.unflatten(w))

@@ -145,8 +145,18 @@ def _first_line(error: Any) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def in_columns(one: Callable[[Vector], Vector], block: Block, chunk: int) -> Block:
-    """one(v) for every column v, `chunk` of them at once by vmap; (P, K) to (P, K)."""
-    if chunk > 1:
+def in_columns(one: Callable[..., Vector], block: Block, chunk: int, once: bool = False) -> Block:
+    """one(v) for every column v, `chunk` of them at once by vmap; (P, K) to (P, K).
+
+    With `once` the last column is asked for with keep=False: its graph may be freed on the way, which lowers the peak.
+    """
+    count = block.shape[1]
+    if chunk > 1 and count > 1:
         return torch.vmap(one, in_dims=1, out_dims=1, chunk_size=chunk)(block)
-    return torch.stack([one(v) for v in block.T], dim=1)
+    if count == 1:
+        v = block[:, 0]
+        return (one(v, keep=False) if once else one(v))[:, None]
+    image = torch.empty_like(block)
+    for i, v in enumerate(block.T):
+        image[:, i] = one(v.contiguous(), keep=False) if once and i == count - 1 else one(v.contiguous())
+    return image
