@@ -10,7 +10,7 @@ one. An exception are outputs (B, C) of a criterion without a gradient, which le
 
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -36,7 +36,7 @@ class ClassTargets:
 
     def __init__(self, criterion: Criterion) -> None:
         ignored = _ignored_by_torch(criterion)
-        self.settled = ignored is not None
+        self.settled = self._of_torch = ignored is not None
         self.reason = NO_CLASSES  # why there is no axis
         self._criterion = criterion
         self._axes = {1} if self.settled else set(AXES)  # that fit all batches so far
@@ -76,10 +76,12 @@ class ClassTargets:
 
     def counted(self, targets: Tensor) -> Tensor:
         """Mask of the targets that count."""
-        mask = torch.ones_like(targets, dtype=torch.bool)
-        for value in self.ignored:
-            mask &= targets != value
-        return mask
+        masks = [targets != value for value in self.ignored] or [torch.ones_like(targets, dtype=torch.bool)]
+        return reduce(torch.logical_and, masks)
+
+    def unclear(self, targets: Tensor, classes: int) -> Tensor | None:
+        """Mask of the targets that are no class, ignored ones too; None where the criterion refuses them itself."""
+        return None if self._of_torch else (targets < 0) | (targets >= classes)
 
     def _learn(self, axis: int, targets: Tensor, drawn: Tensor) -> None:
         counted = drawn != NOWHERE
@@ -97,11 +99,6 @@ class ClassTargets:
             f"the criterion does not draw each output to its own target, {shapes(targets)}, as cross entropy does (it "
             "may shift the targets); pass accuracy="
         )
-
-
-def outside(targets: Tensor, classes: int) -> Tensor:
-    """Mask of the targets that are no class at all."""
-    return (targets < 0) | (targets >= classes)
 
 
 def _ignored_by_torch(criterion: Any) -> int | None:

@@ -48,7 +48,8 @@ def m_sharpness(
 
     Args:
         problem: the scalar function; its batches are cut anew, across their borders. The last subset may be smaller.
-        m: samples in a subset, at least 1; steps + 1 gradient-times over the data, but in n / m small pieces.
+        m: samples in a subset, at least 1; steps + 1 gradient-times over the data, but in n / m small pieces, and two
+            forward passes over the first batch.
         rho, geometry, p, eta, steps, restarts, normalize_logits: as in `worst_case_gap`.
         points: look at the first samples only, in whole subsets that hold at least so many; default all.
         generator: for random points, as in `worst_case_gap`.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from landscape.batches import shapes
 from landscape.checks import require
-from landscape.class_targets import ClassTargets, outside
+from landscape.class_targets import ClassTargets
 from landscape.cost import FORWARD
 from landscape.metrics.measured import measured
 from landscape.metrics.norms import spectral_norms
@@ -77,7 +77,7 @@ def _of(known: ClassTargets, outputs: Any, targets: Any) -> Tensor:
     counted = known.counted(targets)
     logits, labels = outputs.movedim(known.axis, -1)[counted].double().cpu(), targets[counted].cpu()
     require(
-        not bool(outside(labels, logits.shape[1]).any()),
+        not bool(((labels < 0) | (labels >= logits.shape[1])).any()),
         f"margins need targets from 0 to {logits.shape[1] - 1}, got {labels.min()} to {labels.max()}, which the "
         "criterion is not known to ignore",
     )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from landscape.checks import require
-from landscape.class_targets import NO_CLASSES, ClassTargets, outside
+from landscape.class_targets import NO_CLASSES, ClassTargets
 from landscape.distributed import ProcessGroup, summed
 from landscape.problem import Problem
 from landscape.program import Batch
@@ -94,7 +94,8 @@ def _hits(known: ClassTargets, outputs: Any, targets: Any) -> tuple[Tensor | flo
     if known.axis is None or not known.fits(outputs, targets):
         return float("nan"), 1.0
     top, predicted = outputs.max(known.axis)  # a NaN output is the maximum
-    unknown = top.isnan() | outside(targets, outputs.shape[known.axis])
+    unclear = known.unclear(targets, outputs.shape[known.axis])
+    unknown = top.isnan() if unclear is None else top.isnan() | unclear
     hit = torch.where(unknown, torch.nan, (predicted == targets).double())
     counted = known.counted(targets)
     return torch.where(counted, hit, 0.0).sum(), counted.sum()
