@@ -1,12 +1,11 @@
 """Every public function once on a small float64 network: what `test_device.py` runs on one device and on another."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
+from device_place import CPU, DOUBLE, Place, drawn
 from step_cases import every_rule, wrapped
 from step_cases import network as step_network
 from torch import Tensor, nn
@@ -18,84 +17,8 @@ from landscape.interop.pyhessian import hessian as pyhessian
 from landscape.linalg.solve import solve
 from landscape.training.objectives import OBJECTIVES
 
-CPU = torch.device("cpu")  # named: the default device may be another
-DOUBLE = {"dtype": torch.float64, "device": CPU}
-CLOCK = {"seconds", "details", "gradient_times", "cost", "shared", "left_out"}  # fields that hold times, or words
-
-
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), **DOUBLE)
-
-
-@dataclass(eq=False)
-class Place:
-    """A network of 148 parameters and 24 samples on a device."""
-
-    device: torch.device
-    folder: Path
-
-    def __post_init__(self) -> None:
-        self.model, self.other = (self.network(seed) for seed in (0, 1))
-        x = drawn(24, 1, 5, 5).to(self.device)
-        t = torch.randint(4, (24,), generator=torch.Generator().manual_seed(1), device=CPU).to(self.device)
-        self.data = list(zip(x.split(16), t.split(16), strict=True))
-        self.problem = ls.Problem(self.model, cross_entropy, self.data)
-        self.v, self.V = drawn(148, seed=2).to(self.device), drawn(148, 5, seed=3).to(self.device)
-        self.convex = ls.MatrixOperator(self.V @ self.V.T + torch.eye(148, **DOUBLE).to(self.device))
-
-    def network(self, seed: int) -> nn.Module:
-        layers = [nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(27, 4)]
-        model = nn.Sequential(*layers).double()
-        for i, p in enumerate(model.parameters()):
-            p.data = 0.5 * drawn(*p.shape, seed=10 * seed + i)
-        return model.to(self.device).eval()
-
-    @property
-    def H(self) -> ls.CurvatureOperator:  # noqa: N802
-        return ls.hessian(self.problem)
-
-    def steps(self, optimizer: Any, count: int = 2) -> list[Tensor]:
-        """The weights after some steps on the first batch."""
-        x, t = self.data[0]
-
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            loss = cross_entropy(self.model(x), t)
-            loss.backward()
-            return loss
-
-        for _ in range(count):
-            optimizer.step(closure)
-        return list(self.model.parameters())
-
-    def recorded(self) -> ls.Recorder:
-        recorder = ls.Recorder(self.model, self.folder / "snapshots", every=1)
-        optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
-        for _ in range(3):
-            self.steps(optimizer, 1)
-            recorder.step()
-        return recorder
-
-
 Call = Callable[[Place], Any]
 SPAN = (-1.0, 1.0, 3)
-
-
-def numbers(found: Any) -> list[Tensor]:
-    """All numbers in a result."""
-    if isinstance(found, Tensor):
-        return [found.detach()]
-    if isinstance(found, bool | int | float):
-        return [torch.tensor(float(found), **DOUBLE)]
-    if isinstance(found, ls.EigenPairs):
-        return [found.values, found.vectors.abs()]
-    if isinstance(found, Mapping):
-        return [number for value in found.values() for number in numbers(value)]
-    if isinstance(found, list | tuple):
-        return [number for value in found for number in numbers(value)]
-    if is_dataclass(found):
-        return [n for item in fields(found) if item.name not in CLOCK for n in numbers(getattr(found, item.name))]
-    return []
 
 
 def problem_calls() -> dict[str, Call]:
@@ -243,7 +166,7 @@ def slice_calls() -> dict[str, Call]:
         "interpolate": lambda at: ls.interpolate(at.problem, at.other, (0.0, 1.0, 3)),
         "barrier": lambda at: ls.barrier(ls.interpolate(at.problem, at.other, (0.0, 1.0, 3))),
         "quadratic_model": lambda at: ls.quadratic_model(at.problem, at.v),
-        "convexity_map": lambda at: ls.convexity_map(at.problem, *plane(at), SPAN, SPAN),
+        "convexity_map": lambda at: ls.convexity_map(at.problem, *plane(at), (0.0, 1.0, 2), (0.0, 1.0, 2)),
         "gradient_norm_map": lambda at: ls.gradient_norm_map(at.problem, *plane(at), SPAN, SPAN),
         "persistence": lambda at: ls.persistence(walked(at)),
         "path_losses": lambda at: ls.path_losses(at.problem, ls.straight_path(at.problem, at.other), 3),

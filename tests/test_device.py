@@ -8,7 +8,8 @@ import warnings
 
 import pytest
 import torch
-from device_calls import CALLS, CPU, Place, numbers
+from device_calls import CALLS
+from device_place import CPU, Place, numbers
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 

@@ -24,7 +24,7 @@ TASKS = ("nothing", "gradient", "product")
 def network(**settings: Any) -> nn.Module:
     """GPT-2 of the Hugging Face hub's default configuration, random weights."""
     try:
-        import torchvision  # noqa: F401  (transformers does so where it finds it)
+        import torchvision  # type: ignore[import-untyped]  # noqa: F401  (transformers does so where it finds it)
     except ImportError:
         pass
     except RuntimeError:  # one that was built for another torch: as if it were not there
@@ -78,7 +78,7 @@ def comparison(threads: int, before: Path | None) -> list[dict[str, Any]]:
         ("first product", lambda one: one["product"]["0"] / one["product"]["1"], 1.3, "second products"),
         ("second product", lambda one: one["product"]["1"] / one["gradient"]["1"], None, "gradients"),
     ):
-        row = {"section": "gpt2", "number": number, "unit": unit, "bound": bound, "threads": threads}
+        row: dict[str, Any] = {"section": "gpt2", "number": number, "unit": unit, "bound": bound, "threads": threads}
         row |= {"value": value(now), "measured": now}
         if then:
             row |= {"before": value(then), "now_over_before": value(now) / value(then)}

@@ -23,7 +23,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # an installation is not asked 
 import click  # noqa: E402
 import torch  # noqa: E402
 from contenders import QUESTIONS, curvlinops_product, pyhessian_product  # noqa: E402
-from device_calls import CALLS, Place, numbers  # noqa: E402
+from device_calls import CALLS  # type: ignore[import-not-found]  # noqa: E402
+from device_place import Place, numbers  # type: ignore[import-not-found]  # noqa: E402
 from large import NETWORKS  # noqa: E402
 from measure import own_peak, timed  # noqa: E402
 from setting import Config, Setting  # noqa: E402
@@ -52,6 +53,9 @@ class Job:
     call: Callable[[], Any]
     gradients: float  # that it is reckoned to cost at most
     repeats: int = 1
+
+
+Stage = Callable[[str, Setting, bool], Iterator[Job]]
 
 
 class Run:
@@ -110,7 +114,8 @@ def main(out: Path, config: Config, *, minutes: float, small: bool) -> dict[str,
                     settings[name] = make(config, small)
                 except ImportError as missing:
                     run.note(network=name, question="all", contender="", failure=f"not installed: {missing.name}")
-            for stage in (products, slices_and_steps, *(partial(asked, question) for question in QUESTIONS)):
+            stages: list[Stage] = [products, slices_and_steps, *(partial(asked, question) for question in QUESTIONS)]
+            for stage in stages:
                 for name, setting in settings.items():
                     for job in stage(name, setting, small):
                         run.do(job)
@@ -181,7 +186,7 @@ def asked(question: str, name: str, setting: Setting, small: bool) -> Iterator[J
     """A question to every package."""
     for contender, answer in QUESTIONS[question].items():
         cost = 0.0 if small else SLOWEST * MOST[question] * (0.25 if contender == "ours" else 1)
-        yield Job(name, question, contender, lambda answer=answer: _math(lambda: answer(setting, 0)), cost)
+        yield Job(name, question, contender, partial(_math, partial(answer, setting, 0)), cost)
 
 
 def line(row: dict[str, Any]) -> str:
@@ -250,7 +255,7 @@ def command(minutes: float, device: str, small: bool, out: Path) -> None:
         raise click.UsageError("no GPU is there; --device cpu --small shows that the script runs")
     out.parent.mkdir(parents=True, exist_ok=True)
     config = Config(device=device)
-    toy = {"k": 2, "trace_matvecs": 8, "density_steps": 6, "chunk": 2}
+    toy: dict[str, Any] = {"k": 2, "trace_matvecs": 8, "density_steps": 6, "chunk": 2}
     main(out, replace(config, **toy) if small else config, minutes=minutes, small=small)
 
 

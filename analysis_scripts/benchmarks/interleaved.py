@@ -162,13 +162,14 @@ def _other(checkout: Path, config: Config) -> Iterator[Remote]:
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
+        asked, answered = process.stdin, process.stdout
+        assert asked is not None
+        assert answered is not None
 
         def ask(section: str, call: str, threads: int) -> float:
-            process.stdin.write(json.dumps([section, call, threads]) + "\n")
-            process.stdin.flush()
-            answer = process.stdout.readline()
+            asked.write(json.dumps([section, call, threads]) + "\n")
+            asked.flush()
+            answer = answered.readline()
             if not answer:
                 raise RuntimeError(f"{checkout} failed at {section}, {call}")
             return float(answer)
@@ -176,7 +177,7 @@ def _other(checkout: Path, config: Config) -> Iterator[Remote]:
         try:
             yield ask
         finally:
-            process.stdin.close()
+            asked.close()
 
 
 def serve(settings: dict[str, Any]) -> None:
