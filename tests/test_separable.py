@@ -30,8 +30,8 @@ def triplet(z, _):
 COUPLED = {
     "infonce": (infonce, Y, {}),
     "triplet": (triplet, Y, {}),
-    "class weights": (nn.CrossEntropyLoss(torch.tensor([1.0, 2.0, 5.0]).double()), Y, {}),
-    "ignored": (F.cross_entropy, TOKENS, {}),
+    "class weights": (nn.CrossEntropyLoss(torch.tensor([1.0, 2.0, 5.0]).double()), Y, {"weight": lambda x, t: len(t)}),
+    "ignored": (F.cross_entropy, TOKENS, {"weight": lambda x, t: len(t)}),
     "random": (lambda z, y: F.cross_entropy(z + torch.randn_like(z), y), Y, {}),
 }
 
@@ -60,6 +60,8 @@ def test_whole_batches_are_not_regrouped(name: str) -> None:
     [
         (F.cross_entropy, Y, {}),
         (F.cross_entropy, TOKENS, {"weight": lambda x, t: (t != -100).sum()}),
+        (F.cross_entropy, TOKENS, {}),
+        (nn.CrossEntropyLoss(torch.tensor([1.0, 2.0, 5.0]).double()), Y, {}),
         (lambda z, y: z[:, 0].sum() / len(z) - 1e-9, Y, {}),  # differences that cancel
         (lambda z, y: 1e-30 * F.cross_entropy(z, y), Y, {}),
     ],

@@ -28,6 +28,8 @@ class Logged:
 
     def __call__(self, outputs, targets):
         loss = F.cross_entropy(outputs, targets)
+        if torch.is_grad_enabled():  # it is asked what it counts, once
+            return loss
         with self.path.open("ab", buffering=0) as file:
             file.write(f"{float(loss.detach()).hex()}\n".encode())
         sleep(0.001)

@@ -163,8 +163,8 @@ def network_outputs(batch: Batch, pieces: Sequence[Tensor]) -> Tensor:
         raise BatchError(f"outputs must be one tensor, got {type(z).__name__}; pass forward= that picks it")
     if z.ndim == 0:
         raise BatchError(
-            "outputs must be the network's, before the criterion, got a scalar (0-d) as of a model that returns its loss; "
-            "give the outputs by forward= and the loss by criterion"
+            "outputs must be the network's, before the criterion, got a scalar (0-d) as of a model that returns its "
+            "loss; give the outputs by forward= and the loss by criterion"
         )
     if not loss.isfinite():
         raise BatchError(f"batch {batch.index}: the loss is {loss.item()}; check the weights, inputs and targets")

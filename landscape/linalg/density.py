@@ -93,7 +93,7 @@ def spectral_density(
 def _density(runs: Quadrature, size: int, steps: int) -> SpectralDensity:
     """Each probe padded to `steps`; outliers last, with the weight that they have exactly."""
     probes, count = len(runs.lengths), len(runs.outliers)
-    nodes, weights = torch.zeros(2, probes, steps + count, dtype=torch.float64)
+    nodes, weights = torch.zeros(2, probes, steps + count, dtype=torch.float64, device="cpu")
     for row, (values, shares) in enumerate(runs.rules(steps)):
         n = len(values)
         nodes[row, :steps] = torch.cat([values, values[-1:].expand(steps - n)])
@@ -108,6 +108,8 @@ def _restored(scaled: Scaled, found: SpectralDensity) -> SpectralDensity:
     for name, value in found.moments.items():
         second = name.startswith("second")
         if not second or abs(2 * scaled.exponent) < SQUARES:
-            moments[name] = float(times_power(torch.tensor(value, dtype=torch.float64), scaled.exponent * (1 + second)))
+            moments[name] = float(
+                times_power(torch.tensor(value, dtype=torch.float64, device="cpu"), scaled.exponent * (1 + second))
+            )
     nodes, outliers = scaled.restored(found.nodes), scaled.restored(found.outliers)
     return replace(found, nodes=nodes, outliers=outliers, moments=moments)

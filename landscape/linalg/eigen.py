@@ -152,7 +152,9 @@ class _Search:
         (self.k, self.which, self.tol, self.limit), self.width = wanted, width
         self.window = window  # products that the leading values must outlast
         self.block = self.since = 0  # products when the present block began, and when `known` was new
-        self.known = self.error = torch.empty(0, dtype=torch.float64)  # leading values and their residuals
+        self.known = self.error = torch.empty(
+            0, dtype=torch.float64, device="cpu"
+        )  # leading values and their residuals
         self.check_at = self.k
         self.narrow, self.next = narrow, width  # whether the last blocks are smaller, and how wide the next one is
 
@@ -178,7 +180,7 @@ class _Search:
 
     def state(self) -> dict[str, Tensor]:
         """All that a run goes on from."""
-        numbers = torch.tensor([self.window, self.block, self.since, self.check_at, self.next])
+        numbers = torch.tensor([self.window, self.block, self.since, self.check_at, self.next], device="cpu")
         own = {"search": numbers, "known": self.known, "error": self.error}
         return {**self.krylov.state(), **self.scaled.state(), **own}
 
@@ -266,12 +268,12 @@ def _pairs(krylov: Krylov, ritz: Ritz, k: int, tol: float) -> EigenPairs:
     for _ in range(k - found):
         rest, _ = orthogonalise(gaussian(krylov.operator, 1, krylov.source).T, vectors[None])
         vectors = torch.cat([vectors, rest / rest.norm()])
-    missing = torch.full((k - found,), inf, dtype=torch.float64)
+    missing = torch.full((k - found,), inf, dtype=torch.float64, device="cpu")
     return EigenPairs(
         values=torch.cat([values, values[-1:].expand(k - found)]).to(like),
         vectors=vectors.T.contiguous(),
         residuals=torch.cat([residuals, missing]).to(like),
-        converged=torch.cat([converged, torch.zeros(k - found, dtype=torch.bool)]).to(like.device),
+        converged=torch.cat([converged, torch.zeros(k - found, dtype=torch.bool, device="cpu")]).to(like.device),
         matvecs=krylov.matvecs,
     )
 

@@ -66,8 +66,10 @@ class Krylov:
             if group is None
             else ShardedBasis(operator, rows, device, dtype, group)
         )
-        self.h = torch.zeros(rows, capacity, dtype=torch.float64)
-        self.lost = torch.zeros(capacity, dtype=torch.float64)  # norms of what the columns of A V − V H leave out
+        self.h = torch.zeros(rows, capacity, dtype=torch.float64, device="cpu")
+        self.lost = torch.zeros(
+            capacity, dtype=torch.float64, device="cpu"
+        )  # norms of what the columns of A V − V H leave out
         self.count = self.pending = self.matvecs = 0
         self.resumed = False
         self._work: Tensor | None = None
@@ -117,7 +119,7 @@ class Krylov:
         rest = self._reject(block, end)[0] if end else block
         directions, triangle = self._factors(rest)
         left, singular, _ = torch.linalg.svd(triangle.cpu().double())
-        rank = int((singular > breakdown_level(self.operator, torch.ones(()))).sum())
+        rank = int((singular > breakdown_level(self.operator, torch.ones((), device="cpu"))).sum())
         fresh = (directions @ left[:, :rank].to(directions)).T
         if rank and end:
             fresh = torch.linalg.qr(self._reject(fresh, end)[0].T).Q.T
@@ -192,7 +194,7 @@ class Krylov:
             "errors": self.basis.errors[:end],
             "h": self.h[:end],
             "lost": self.lost,
-            "counts": torch.tensor([self.count, self.pending, self.matvecs]),
+            "counts": torch.tensor([self.count, self.pending, self.matvecs], device="cpu"),
             "random": self.source.get_state(),
         }
 

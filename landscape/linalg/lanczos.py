@@ -40,8 +40,8 @@ def lanczos(operator: CurvatureOperator, starts: Block, steps: int) -> Tridiagon
     count = starts.shape[1]
     steps = min(steps, operator.shape[0])
     basis = torch.zeros(count, steps, operator.shape[0], dtype=operator.dtype, device=operator.device)
-    diagonal, offdiagonal = torch.zeros(2, count, steps, dtype=torch.float64)
-    lengths = torch.full((count,), steps)
+    diagonal, offdiagonal = torch.zeros(2, count, steps, dtype=torch.float64, device="cpu")
+    lengths = torch.full((count,), steps, device="cpu")
     norms = starts.norm(dim=0)
     alive = norms > 0
     basis[:, 0] = (starts / torch.where(alive, norms, 1.0)).T

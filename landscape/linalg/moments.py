@@ -37,7 +37,7 @@ def _expected(
     """Mean and second moment with standard errors, and the products spent."""
     size = operator.shape[0]
     if matvecs >= size:
-        matrix, sure = operator.dense().double(), torch.zeros(())
+        matrix, sure = operator.dense().double(), torch.zeros((), device="cpu")
         return [(matrix.diagonal().mean(), sure), (matrix.square().sum() / size, sure)], size
     found = sketch(operator, sphere(operator, matvecs // 2, source))
     estimates = [xtrace(found), xtrace(found, squared=True)]

@@ -61,8 +61,13 @@ def quadrature(
     state = journal.load()
     if not state:
         values, vectors, spent = _taken_out(operator, outliers, max_matvecs, journal.source)
-        none = torch.empty(0, min(steps, size - len(values)), dtype=torch.float64)
-        state = {"values": values, "vectors": vectors, "spent": torch.tensor(spent), "lengths": none[:, 0].long()}
+        none = torch.empty(0, min(steps, size - len(values)), dtype=torch.float64, device="cpu")
+        state = {
+            "values": values,
+            "vectors": vectors,
+            "spent": torch.tensor(spent, device="cpu"),
+            "lengths": none[:, 0].long(),
+        }
         state |= {"starts": gaussian(operator, probes, journal.source), "diagonal": none, "offdiagonal": none}
         journal.save(state)
     steps = state["diagonal"].shape[1]

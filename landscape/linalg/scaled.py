@@ -69,7 +69,7 @@ class Scaled(DerivedOperator):
 
     def state(self) -> dict[str, Tensor]:
         """What a run that goes on later has to keep."""
-        return {} if self.known is None else {"exponent": torch.tensor(self.known)}
+        return {} if self.known is None else {"exponent": torch.tensor(self.known, device="cpu")}
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Take it up, and out of `state`."""

@@ -115,7 +115,7 @@ def _runs(operator: Scaled, probes: int, steps: int, outliers: int, generator: t
     integer_in("outliers", outliers, 0)
     if size <= probes * steps:
         values = torch.linalg.eigvalsh(operator.dense().double()).cpu()
-        none = torch.empty(0, 0, dtype=torch.float64)
+        none = torch.empty(0, 0, dtype=torch.float64, device="cpu")
         return Quadrature(none, none, none[:, :0].long().sum(1), values, size)
     journal = ProbeJournal(None, operator, random_source(generator), {})
     return quadrature(operator, probes, steps, min(outliers, size - 1), max(1, probes * steps // 4), journal)

@@ -89,14 +89,14 @@ def _in_rounds(
 ) -> Estimate:
     _, grow, estimate = _METHODS[method]
     state = journal.load()
-    done = int(state.pop("rounds", torch.tensor(0)))
+    done = int(state.pop("rounds", torch.tensor(0, device="cpu")))
     found = estimate(state) if done else None
     while done < len(totals) and not (found and rtol and _within(found, rtol)):
         if totals[done] == operator.shape[0]:
             return _exact(operator, found.matvecs if found and rtol else 0)
         state = grow(operator, state, totals[done], journal.source)
         done += 1
-        journal.save({**state, "rounds": torch.tensor(done)})
+        journal.save({**state, "rounds": torch.tensor(done, device="cpu")})
         found = estimate(state)
     assert found is not None  # there is at least one round
     return found
