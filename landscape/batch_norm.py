@@ -6,7 +6,7 @@ or a displaced network is not judged by statistics of other weights. Pooled over
 an unequal last batch counts for what it is.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from landscape.isolation import training_flags_kept
 
 POLICIES = ("eval", "batch", "recompute")
 
@@ -25,12 +24,19 @@ def batch_norm_layers(model: nn.Module) -> dict[str, _NormBase]:
 
 
 @contextmanager
-def inference_flags(model: nn.Module, *, batch_statistics: bool) -> Iterator[None]:
+def inference_flags(modules: Iterable[nn.Module], *, batch_statistics: bool) -> Iterator[None]:
     """Dropout and the like off; batch norm on batch or stored statistics; flags put back as found."""
-    with training_flags_kept(model):
-        for module in model.modules():
-            module.training = batch_statistics and isinstance(module, _NormBase)
+    found = []
+    for module in modules:
+        wanted = batch_statistics and isinstance(module, _NormBase)
+        if module.training != wanted:
+            found.append((module, module.training))
+            module.training = wanted
+    try:
         yield
+    finally:
+        for module, flag in found:
+            module.training = flag
 
 
 @dataclass

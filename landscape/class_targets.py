@@ -46,7 +46,7 @@ class ClassTargets:
     @property
     def axis(self) -> int | None:
         """Of the outputs that runs over classes, 1 or -1; None where that is not known."""
-        return next((axis for axis in AXES if axis in self._axes), None)
+        return AXES[0] if AXES[0] in self._axes else AXES[1] if AXES[1] in self._axes else None
 
     @property
     def ignored(self) -> set[int]:
@@ -78,6 +78,11 @@ class ClassTargets:
         """Mask of the targets that count."""
         masks = [targets != value for value in self.ignored] or [torch.ones_like(targets, dtype=torch.bool)]
         return reduce(torch.logical_and, masks)
+
+    @property
+    def names_classes_alone(self) -> bool:
+        """Whether the criterion itself refuses targets that are neither classes nor ignored."""
+        return self._of_torch
 
     def unclear(self, targets: Tensor, classes: int) -> Tensor | None:
         """Mask of the targets that are no class, ignored ones too; None where the criterion refuses them itself."""

@@ -27,9 +27,9 @@ Function = Callable[..., Any]
 
 
 @contextmanager
-def differentiable(model: nn.Module, *, twice: bool) -> Iterator[None]:
+def differentiable(model: nn.Module, modules: Sequence[nn.Module] | None = None, *, twice: bool) -> Iterator[None]:
     """Run the model in forms whose derivatives exist and are right: first ones, or with `twice` second ones too."""
-    modules = list(model.modules())
+    modules = list(model.modules()) if modules is None else modules
     written_out: dict[Function, Function] = {}
     if any(isinstance(m, nn.Embedding | nn.EmbeddingBag) and (m.sparse or m.max_norm is not None) for m in modules):
         written_out |= {F.embedding: _embedding, F.embedding_bag: _embedding_bag}

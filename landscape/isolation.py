@@ -19,6 +19,28 @@ def random_state_kept(*generators: torch.Generator) -> Iterator[None]:
         restore()
 
 
+_APART = np.random.MT19937(0)  # for one pass at a time
+
+
+@contextmanager
+def random_state_apart(*generators: torch.Generator) -> Iterator[None]:
+    """As `random_state_kept`, faster: NumPy's global functions draw from another generator during the block."""
+    python, cpu, numpy = random.getstate(), torch.get_rng_state(), np.random.get_bit_generator()
+    gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    own = [generator.get_state() for generator in generators]
+    np.random.set_bit_generator(_APART)
+    try:
+        yield
+    finally:
+        np.random.set_bit_generator(numpy)
+        random.setstate(python)
+        torch.set_rng_state(cpu)
+        if gpu:
+            torch.cuda.set_rng_state_all(gpu)
+        for generator, state in zip(generators, own, strict=True):
+            generator.set_state(state)
+
+
 def random_state(*generators: torch.Generator) -> Callable[[], None]:
     """Remember Python's, NumPy's and torch's global random state, and that of `generators`.
 

@@ -9,7 +9,7 @@ model: a pass also sets random states and switches of torch that all threads of 
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any
 
@@ -33,6 +33,8 @@ class Traits:
     writes_weights: bool = False  # in place, as models that rescale themselves do
     needs_derivatives: bool = False  # also where only the loss is asked for
     differentiates_inside: bool = False  # by its input or its weights
+    criterion_draws: bool = False  # random numbers of its own
+    shapes: set[Any] = field(default_factory=set)  # of outputs and targets that the criterion took without a warning
     reads_the_model: bool = False  # checked: no weight comes from elsewhere
 
 
@@ -84,6 +86,9 @@ class Placement:
         self._others = [(others.get(name, own).detach(), places) for name, (own, places) in by_name.items()]
         self.dtype: torch.dtype | None = None  # of the tensors in place, if not their own
         self.pieces: Sequence[Tensor] = ()
+        self.vector: Tensor | None = None  # the last one that was put in place as a whole, and its pieces
+        self.of_vector: Sequence[Tensor] = ()
+        self.differentiated = False
         self._in_place: list[Tensor] = []
 
     @property
@@ -93,6 +98,8 @@ class Placement:
 
     def put(self, pieces: Sequence[Tensor], dtype: torch.dtype | None) -> None:
         """Put each chosen parameter's tensor in place, and the others in the precision asked for."""
+        if pieces is self.pieces and dtype == self.dtype and not self.traits.writes_weights:
+            return
         if not self.pieces or dtype != self.dtype:
             self._put_others(dtype)
         self.pieces, self.dtype = pieces, dtype

@@ -20,8 +20,8 @@ from landscape.checks import integer_in, not_negative, one_of, require, vector_l
 from landscape.cost import FORWARD, GRADIENT, Extent, charge
 from landscape.differentiable import differentiable
 from landscape.distributed import ProcessGroup, Sums, agree, summed, sums_over
-from landscape.isolation import derivatives_on, random_state_kept
-from landscape.placement import ONE_AT_A_TIME, Placement, Traits, put_in_place
+from landscape.isolation import derivatives_on, random_state_apart
+from landscape.placement import ONE_AT_A_TIME, Placement, Traits, modules_of, put_in_place
 from landscape.program import Batch, Criterion, Forward, Network, gradient_of
 from landscape.random_draws import read_apart
 from landscape.results import Estimate
@@ -32,6 +32,7 @@ from landscape.vectors import Layout, flatten, layout_of
 
 Weight = Callable[[Any, Any], "float | Tensor"]
 Split = Callable[[Any], tuple[Any, Any]]
+Item = tuple[int, Any, Any, float]  # index, inputs, targets and units of a batch
 
 
 class Problem:
@@ -92,6 +93,8 @@ class Problem:
         self.process_group: ProcessGroup | None = None
         self._extent = Extent()
         self._traits = Traits()
+        self._items: list[Item] | None = None  # the batches, where they are kept
+        self._like: tuple[Any, ...] = ()  # shape, dtype and device of w, once one has been checked
 
     @property
     def size(self) -> int:
@@ -99,11 +102,16 @@ class Problem:
         return self.layout.size
 
     @property
+    def device(self) -> torch.device:
+        """Of the parameters, and of w."""
+        return dict(self.model.named_parameters())[self.layout.names[0]].device
+
+    @property
     def extent(self) -> Extent:
         """Units and batches that this process's data holds: counted by the first pass, or by reading the data once."""
         if self._extent.batches == 0:
             self._extent = Extent()
-            for *_, units in self._read(self.vector().device):
+            for *_, units in self._read(self.device):
                 self._extent.add(units)
         return self._extent
 
@@ -129,7 +137,13 @@ class Problem:
     def with_data(self, data: Iterable[Any]) -> "Problem":
         """The same network, criterion and parameters on other data."""
         other = copy(self)
-        other.data, other._extent = batches_of(data), Extent()
+        other.data, other._extent, other._items = batches_of(data), Extent(), None
+        return other
+
+    def with_batches_kept(self) -> "Problem":
+        """The same function with its batches read once, here, and kept on the parameters' device."""
+        other = copy(self)
+        other._items = list(self._read(self.device))
         return other
 
     def with_processes(self, process_group: ProcessGroup | None) -> "Problem":
@@ -232,7 +246,7 @@ class Problem:
         """All batches as (inputs, targets, units) on the parameters' device, in the order of the data."""
         self._require_alone("pairs")
         with derivatives_on():
-            return [item[1:] for item in self._read(self.vector().device)]
+            return [item[1:] for item in self._read(self.device)]
 
     @contextmanager
     def batches(
@@ -241,7 +255,7 @@ class Problem:
         *,
         second_order: bool = False,
         buffers: Mapping[str, Tensor] | None = None,
-        kept: Iterable[tuple[int, Any, Any, float]] | None = None,
+        kept: Iterable[Item] | None = None,
     ) -> Iterator[Iterator[Batch]]:
         """One pass over the data at w: `with problem.batches(w) as batches: for batch in batches: ...`
 
@@ -257,6 +271,17 @@ class Problem:
         """
         w = self._own_or_checked(w)
         buffers = self.statistics(w) if buffers is None else buffers
+        with self._batches_at(w, second_order, buffers, kept) as batches:
+            yield batches
+
+    @contextmanager
+    def _batches_at(
+        self,
+        w: Tensor,
+        second_order: bool,
+        buffers: Mapping[str, Tensor],
+        kept: Iterable[Item] | None = None,
+    ) -> Iterator[Iterator[Batch]]:
         seen = Extent()
         with self._pass(buffers, second_order) as placement:
             yield self._batches(w.detach(), placement, seen, kept)
@@ -287,7 +312,7 @@ class Problem:
         buffers = self.statistics(w) if buffers is None else buffers
         with (
             sums_over(self.process_group, shape, w.device) as sums,
-            self.batches(w, second_order=second_order, buffers=buffers) as batches,
+            self._batches_at(w, second_order, buffers) as batches,
         ):
             for batch in batches:
                 sums.add(term(batch), batch.units)
@@ -339,12 +364,13 @@ class Problem:
         keep_freed_memory()
         with ExitStack() as stack:
             stack.enter_context(ONE_AT_A_TIME)
-            stack.enter_context(random_state_kept(*self.generators))
-            stack.enter_context(inference_flags(self.model, batch_statistics=batch_statistics))
-            stack.enter_context(differentiable(self.model, twice=second_order))
+            stack.enter_context(random_state_apart(*self.generators))
+            modules = list(modules_of(self.model).values())
+            stack.enter_context(inference_flags(modules, batch_statistics=batch_statistics))
+            stack.enter_context(differentiable(self.model, modules, twice=second_order))
             yield stack.enter_context(put_in_place(self.model, self.layout, others, self.dtype, self._traits))
 
-    def _read(self, device: torch.device) -> Iterator[tuple[int, Any, Any, float]]:
+    def _read(self, device: torch.device) -> Iterator[Item]:
         """Index, inputs, targets and units of each batch of positive weight."""
         for index, item in enumerate(read_apart(self.data, self.draws)):
             try:
@@ -362,10 +388,12 @@ class Problem:
         w: Tensor,
         placement: Placement,
         seen: Extent,
-        kept: Iterable[tuple[int, Any, Any, float]] | None,
+        kept: Iterable[Item] | None,
     ) -> Iterator[Batch]:
         network = Network(self.model, self.forward, self.criterion, self.draws)
-        for index, inputs, targets, units in self._read(w.device) if kept is None else kept:
+        if kept is None:
+            kept = self._read(w.device) if self._items is None else self._items
+        for index, inputs, targets, units in kept:
             yield Batch(network, placement, self.layout, index, inputs, targets, units, w, self.dtype)
             seen.add(units)
         seen.complete = True
@@ -377,8 +405,10 @@ class Problem:
         )
 
     def _own_or_checked(self, w: Tensor | None) -> Tensor:
-        own = self.vector()
         if w is None:
-            return own
-        vector_like("w", w, own)
+            return self.vector()
+        if not isinstance(w, Tensor) or (w.shape, w.dtype, w.device) != self._like:
+            own = self.vector()
+            vector_like("w", w, own)
+            self._like = own.shape, own.dtype, own.device
         return w.detach()

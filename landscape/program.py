@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from landscape.batches import count, rows, shapes, to_precision
 from landscape.placement import Placement, coarsest, graph_nodes
-from landscape.random_draws import seed_everything
+from landscape.random_draws import global_state, seed_everything
 from landscape.vectors import Layout
 
 Criterion = Callable[[Any, Any], Tensor]
@@ -55,7 +55,7 @@ class Batch:
 
     def evaluate(self, w: Tensor) -> tuple[Tensor, Any]:
         """Mean loss over the batch, (), and the outputs, at w. A NaN stays NaN."""
-        return self._evaluated(self.layout.unflatten(w))
+        return self._evaluated(self._pieces(w))
 
     def evaluate_of(self, pieces: Sequence[Tensor]) -> tuple[Tensor, Any]:
         """As `evaluate`, where each parameter is a tensor of its own."""
@@ -63,7 +63,7 @@ class Batch:
 
     def loss(self, w: Tensor) -> Tensor:
         """Mean loss over the batch at w, (). Raises ValueError if it is NaN or infinite."""
-        return self._finite(self._evaluated(self.layout.unflatten(w))[0])
+        return self._finite(self._evaluated(self._pieces(w))[0])
 
     def leaves(self) -> list[Tensor]:
         """w as one leaf a parameter, in the parameters' shapes."""
@@ -75,8 +75,13 @@ class Batch:
 
     def criterion_of(self, outputs: Any) -> Tensor:
         """The criterion on these outputs in place of the network's, ()."""
-        seed_everything(self.network.draws, 2 * self.index + 1)
-        return criterion_loss(self.network.criterion, outputs, self.targets, self.index)
+        if self.placement.traits.criterion_draws:
+            seed_everything(self.network.draws, 2 * self.index + 1)
+        seen = self.placement.traits.shapes
+        shape = (getattr(outputs, "shape", None), getattr(self.targets, "shape", None))
+        loss = criterion_loss(self.network.criterion, outputs, self.targets, self.index, watch=shape not in seen)
+        seen.add(shape)
+        return loss
 
     @property
     def layers_may_be_fast(self) -> bool:
@@ -125,6 +130,13 @@ class Batch:
             )
         return loss
 
+    def _pieces(self, w: Tensor) -> Sequence[Tensor]:
+        """w in the parameters' shapes: those in place already, if they are w's."""
+        place = self.placement
+        if place.vector is not w or place.differentiated != w.requires_grad:
+            place.vector, place.differentiated, place.of_vector = w, w.requires_grad, self.layout.unflatten(w)
+        return place.of_vector
+
     def _evaluated(self, pieces: Sequence[Tensor]) -> tuple[Tensor, Any]:
         traits = self.placement.traits
         if not traits.known:
@@ -154,14 +166,17 @@ class Batch:
         traits.reads_the_model = loss.requires_grad
         return loss, outputs
 
-    def _run(self, pieces: Sequence[Tensor]) -> tuple[Tensor, Any]:
+    def _run(self, pieces: Sequence[Tensor], look: bool = False) -> tuple[Tensor, Any]:
         place, network = self.placement, self.network
         place.start()
         place.put(pieces, self.dtype)
         seed_everything(network.draws, 2 * self.index)
         with place.following() if place.traits.writes_weights else nullcontext():
             outputs = network.forward(network.model, self.inputs)
-            return self.criterion_of(outputs), outputs
+            before = global_state() if look else None
+            loss = self.criterion_of(outputs)
+            place.traits.criterion_draws = place.traits.criterion_draws or (look and global_state() != before)
+            return loss, outputs
 
     def _look(self, pieces: Sequence[Tensor]) -> tuple[Tensor, Any] | None:
         """One forward pass on copies, which shows the traits of a model not run before; None if it must be run anew."""
@@ -169,7 +184,7 @@ class Batch:
         try:
             with torch.no_grad(), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="None of the inputs have requires_grad=True")
-                found = self._run(copies)
+                found = self._run(copies, look=True)
         except RuntimeError as error:
             if not any(words in str(error) for words in NO_DERIVATIVE):
                 raise
@@ -180,15 +195,19 @@ class Batch:
         return None if traits.writes_weights else found
 
 
-def criterion_loss(criterion: Criterion, outputs: Any, targets: Any, index: int) -> Tensor:
-    """The criterion's value, (); what it complains of becomes one ValueError that shows the shapes."""
+def criterion_loss(criterion: Criterion, outputs: Any, targets: Any, index: int, *, watch: bool = True) -> Tensor:
+    """The criterion's value, (); what it complains of becomes one ValueError that shows the shapes.
+
+    `watch`: the warning with which torch would broadcast (B, 1) with (B,) to (B, B) is an error.
+    """
 
     def met() -> str:
         return f"batch {index}: criterion on outputs {shapes(outputs)} and targets {shapes(targets)}"
 
     try:
-        with warnings.catch_warnings():  # where torch would broadcast (B, 1) with (B,) to (B, B)
-            warnings.filterwarnings("error", message="Using a target size")
+        with warnings.catch_warnings() if watch else nullcontext():
+            if watch:
+                warnings.filterwarnings("error", message="Using a target size")
             loss = criterion(outputs, targets)
     except (torch.OutOfMemoryError, NotImplementedError):  # memory, or a derivative of some kind: not the criterion
         raise

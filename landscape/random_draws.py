@@ -6,6 +6,7 @@ one and the same function. Reading the data has a stream of its own, so that aug
 on how often a batch was evaluated.
 """
 
+import pickle
 import random
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -27,6 +28,13 @@ def seed_everything(draws: int, index: int) -> None:
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)
+
+
+def global_state() -> bytes:
+    """What tells whether a random number has been drawn from a global generator."""
+    host = random.getstate(), np.random.get_bit_generator().state
+    gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return pickle.dumps((host, [bytes(state.numpy()) for state in (torch.get_rng_state(), *gpu)]))
 
 
 def read_apart(data: Iterable[Any], draws: int) -> Iterator[Any]:

@@ -13,7 +13,11 @@ def test_recorded_moments_are_those_of_update_bn_for_one_batch():
     case = make("conv_bn")
     model = copy.deepcopy(case.model)
     update_bn([case.inputs], model)
-    with moments_recorded(case.model) as moments, inference_flags(case.model, batch_statistics=True), torch.no_grad():
+    with (
+        moments_recorded(case.model) as moments,
+        inference_flags(case.model.modules(), batch_statistics=True),
+        torch.no_grad(),
+    ):
         before = case.model[1].momentum, case.model[5].momentum
         case.model(case.inputs)
         assert (case.model[1].momentum, case.model[5].momentum) == before
@@ -40,7 +44,7 @@ def test_flags_are_set_for_the_block_and_put_back():
     model = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(), nn.BatchNorm1d(2).eval())
     before = [m.training for m in model.modules()]
     for batch_statistics in (True, False):
-        with inference_flags(model, batch_statistics=batch_statistics):
+        with inference_flags(model.modules(), batch_statistics=batch_statistics):
             assert [m.training for m in model] == [batch_statistics, False, batch_statistics]
         assert [m.training for m in model.modules()] == before
 

@@ -153,9 +153,7 @@ def test_a_killed_training_goes_on_to_the_same_bend(tmp_path, monkeypatch):
     torch.randn(3)  # the global state has no part in it
     again = train_path(shuffled(case, calls), other, **settings, generator=seeded(2), checkpoint=file)
     assert torch.equal(again.bend, whole.bend)
-    assert (
-        len(calls) == 3 * 4 + 1
-    )  # a look at the model; two whole epochs were not done again
+    assert len(calls) == 3 * 4 + 1  # a look at the model; two whole epochs were not done again
     assert not file.exists()
 
 

@@ -1,5 +1,6 @@
 """A way from a batch to products with its matrix, and the choice among several: the first that works and is right."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -145,6 +146,10 @@ def _first_line(error: Any) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
+class ColumnsError(Exception):
+    """An operation of the network that vmap does not know, or runs one column after another."""
+
+
 def in_columns(one: Callable[..., Vector], block: Block, chunk: int, once: bool = False) -> Block:
     """one(v) for every column v, `chunk` of them at once by vmap; (P, K) to (P, K).
 
@@ -152,7 +157,14 @@ def in_columns(one: Callable[..., Vector], block: Block, chunk: int, once: bool 
     """
     count = block.shape[1]
     if chunk > 1 and count > 1:
-        return torch.vmap(one, in_dims=1, out_dims=1, chunk_size=chunk)(block)
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", message="There is a performance drop")
+                return torch.vmap(one, in_dims=1, out_dims=1, chunk_size=chunk)(block)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, UserWarning) as error:
+            raise ColumnsError from error
     if count == 1:
         v = block[:, 0]
         return (one(v, keep=False) if once else one(v))[:, None]

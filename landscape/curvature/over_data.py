@@ -17,7 +17,7 @@ from landscape.checks import integer_in, not_negative, require, vector_like
 from landscape.cost import GRADIENT, charge
 from landscape.curvature.columns import columns_at_once
 from landscape.curvature.kept_graphs import Kept
-from landscape.curvature.methods import Choice, Manner, Method
+from landscape.curvature.methods import Choice, ColumnsError, Manner, Method
 from landscape.curvature.micro_batches import pieces, require_separable
 from landscape.curvature.verification import Compare
 from landscape.distributed import WeightedSum, sums_over
@@ -225,6 +225,8 @@ class OperatorOverData(CurvatureOperator):
             except torch.OutOfMemoryError:
                 if not self._gave_way(batch, kept):
                     raise
+            except ColumnsError:
+                self.retreat.chunk = 1
             # once more, here and not above: there the error still holds what the attempt had allocated
 
     def _in_pieces(self, batch: Batch, block: Block) -> Block:
@@ -245,7 +247,7 @@ class OperatorOverData(CurvatureOperator):
 
     def _chunk(self) -> int:
         if self.retreat.chunk == 0:
-            self.retreat.chunk = columns_at_once(self.problem)
+            self.retreat.chunk = columns_at_once(self.problem.layout.sizes, self.device)
         return self.retreat.chunk
 
     def _prepared(self) -> Kept:

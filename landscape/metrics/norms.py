@@ -82,7 +82,7 @@ def spectral_norms(
     if convolution == "operator":
         modules = {_join(n, "weight"): m for n, m in problem.model.named_modules() if isinstance(m, CONVOLUTIONS)}
         images = first_inputs(problem, {name: module for name, module in modules.items() if name in found})
-        with inference_flags(problem.model, batch_statistics=False):
+        with inference_flags(problem.model.modules(), batch_statistics=False):
             for name, image in images.items():
                 found[name], residual = _top_of_images(modules[name], image, generator)
                 bound += float(residual / found[name].clamp(min=torch.finfo(torch.float64).tiny))
@@ -98,7 +98,7 @@ def _summary(squares: Tensor, bound: float = 0.0, details: Mapping[str, float] |
 def _weights(problem: Problem) -> dict[str, Tensor]:
     """Weights with two or more axes, of every layer; not of embeddings, which select rows and multiply nothing."""
     found: dict[str, Tensor] = {}
-    with inference_flags(problem.model, batch_statistics=False):  # a spectral norm's iteration stands still
+    with inference_flags(problem.model.modules(), batch_statistics=False):  # a spectral norm's iteration stands still
         for prefix, module in problem.model.named_modules():
             if isinstance(module, nn.Embedding | nn.EmbeddingBag):
                 continue
