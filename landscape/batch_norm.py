@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-
 POLICIES = ("eval", "batch", "recompute")
 
 
