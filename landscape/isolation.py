@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,20 +20,21 @@ def random_state_kept(*generators: torch.Generator) -> Iterator[None]:
         restore()
 
 
+_numpy: Any = np.random  # whose stubs lack the two functions used here
 _APART = np.random.MT19937(0)  # for one pass at a time
 
 
 @contextmanager
 def random_state_apart(*generators: torch.Generator) -> Iterator[None]:
     """As `random_state_kept`, faster: NumPy's global functions draw from another generator during the block."""
-    python, cpu, numpy = random.getstate(), torch.get_rng_state(), np.random.get_bit_generator()
+    python, cpu, numpy = random.getstate(), torch.get_rng_state(), _numpy.get_bit_generator()
     gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     own = [generator.get_state() for generator in generators]
-    np.random.set_bit_generator(_APART)
+    _numpy.set_bit_generator(_APART)
     try:
         yield
     finally:
-        np.random.set_bit_generator(numpy)
+        _numpy.set_bit_generator(numpy)
         random.setstate(python)
         torch.set_rng_state(cpu)
         if gpu:

@@ -32,7 +32,7 @@ def seed_everything(draws: int, index: int) -> None:
 
 def global_state() -> bytes:
     """What tells whether a random number has been drawn from a global generator."""
-    host = random.getstate(), np.random.get_bit_generator().state
+    host = random.getstate(), np.random.get_state(legacy=False)
     gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     return pickle.dumps((host, [bytes(state.numpy()) for state in (torch.get_rng_state(), *gpu)]))
 

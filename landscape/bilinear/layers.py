@@ -44,12 +44,12 @@ class BilinearLayers(TorchFunctionMode):
 
     def __enter__(self) -> "BilinearLayers":
         self._active = True
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._active = False
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def __torch_function__(
         self,

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import get_gradient_edge
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from landscape.bilinear import BilinearLayers
 from landscape.checks import require
@@ -32,8 +32,7 @@ def double_backward(batch: Batch, manner: Manner, *, fast: bool = True) -> Produ
         return double_backward(batch, manner, fast=False)
     slopes = derivatives(loss, leaves)  # their graph is meant, not their values: see bilinear/layers.py
     require_derivative(slopes, batch.index)
-    used = [i for i, slope in enumerate(slopes) if slope is not None and slope.requires_grad]
-    edges = [get_gradient_edge(slopes[i]) for i in used]
+    used, edges = open_edges(slopes)
     del slopes, loss
     layout = batch.layout
 
@@ -45,6 +44,12 @@ def double_backward(batch: Batch, manner: Manner, *, fast: bool = True) -> Produ
         return joined(torch.autograd.grad(edges, leaves, along, retain_graph=keep, allow_unused=True), layout, v)
 
     return lambda block: in_columns(one, block, manner.chunk, manner.once)
+
+
+def open_edges(values: Sequence[Tensor | None]) -> tuple[list[int], list[GradientEdge]]:
+    """Which of the values have a graph, and where it begins: without the values themselves, which need not be kept."""
+    found = {i: get_gradient_edge(v) for i, v in enumerate(values) if v is not None and v.requires_grad}
+    return list(found), list(found.values())
 
 
 def derivatives(value: Tensor, leaves: Sequence[Tensor]) -> Sequence[Tensor | None]:

@@ -14,13 +14,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import get_gradient_edge
 
 from landscape.batches import to_precision
 from landscape.bilinear import BilinearLayers
 from landscape.cost import GAUSS_NEWTON, GRADIENT
 from landscape.curvature.central_differences import Differences, in_full
-from landscape.curvature.double_backward import joined, require_derivative
+from landscape.curvature.double_backward import joined, open_edges, require_derivative
 from landscape.curvature.methods import Manner, Method, Product, in_columns
 from landscape.curvature.over_data import Matrix, OperatorOverData
 from landscape.curvature.verification import compare_outputs
@@ -115,8 +114,7 @@ def _by_graph(batch: Batch, manner: Manner, *, curvature: OutputCurvature, fast:
     u = torch.zeros_like(z).requires_grad_()
     pulled_back = _pulled_back(z, leaves, u, create=True)  # Jᵀu, by parameter
     require_derivative(pulled_back, batch.index)
-    used = [i for i, part in enumerate(pulled_back) if part is not None and part.requires_grad]
-    edges, layout = [get_gradient_edge(pulled_back[i]) for i in used], batch.layout
+    (used, edges), layout = open_edges(pulled_back), batch.layout
     del pulled_back
 
     def one(v: Vector) -> Vector:
