@@ -49,13 +49,18 @@ def random_state(*generators: torch.Generator) -> Callable[[], None]:
     Returns:
         A function that goes back to that state; it can be called more than once.
     """
-    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    python, bits, cpu = random.getstate(), _numpy.get_bit_generator(), torch.get_rng_state()
+    usual = isinstance(bits, np.random.MT19937)
+    numpy = np.random.get_state() if usual else bits.state
     gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     own = [generator.get_state() for generator in generators]
 
     def restore() -> None:
         random.setstate(python)
-        np.random.set_state(numpy)
+        if usual:
+            np.random.set_state(numpy)
+        else:
+            bits.state = numpy
         torch.set_rng_state(cpu)
         if gpu:
             torch.cuda.set_rng_state_all(gpu)

@@ -9,7 +9,7 @@ model: a pass also sets random states and switches of torch that all threads of 
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import RLock
 from typing import Any
 
@@ -17,25 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from landscape.traits import OwnWeightsWatched, Traits
 from landscape.vectors import Layout
 
 ONE_AT_A_TIME = RLock()  # a pass
 
 Slot = tuple[MutableMapping[str, Any], str]  # a module's own parameters or buffers, and the name there
-
-
-@dataclass(eq=False)
-class Traits:
-    """What the first evaluations of a model have shown about its forward pass."""
-
-    known: bool = False  # there has been a first evaluation
-    changes_attributes: bool = False  # of modules
-    writes_weights: bool = False  # in place, as models that rescale themselves do
-    needs_derivatives: bool = False  # also where only the loss is asked for
-    differentiates_inside: bool = False  # by its input or its weights
-    criterion_draws: bool = False  # random numbers of its own
-    shapes: set[Any] = field(default_factory=set)  # of outputs and targets that the criterion took without a warning
-    reads_the_model: bool = False  # checked: no weight comes from elsewhere
 
 
 @contextmanager
@@ -92,6 +79,11 @@ class Placement:
         self._in_place: list[Tensor] = []
 
     @property
+    def size(self) -> int:
+        """Entries of all chosen parameters."""
+        return sum(own.numel() for own, _ in self._weights)
+
+    @property
     def precision(self) -> torch.dtype:
         """The coarsest one among the chosen parameters."""
         return coarsest([own.dtype for own, _ in self._weights])
@@ -124,10 +116,9 @@ class Placement:
             for now, before in self._attributes
         )
 
-    def foreign(self, value: Tensor) -> list[str]:
-        """Names of the model's own parameters that `value` depends on: held elsewhere, in a list or a closure."""
-        leaves = (getattr(node, "variable", None) for node in graph_nodes(value.grad_fn))
-        return sorted(self._names[id(leaf)] for leaf in leaves if id(leaf) in self._names)
+    def watched(self) -> OwnWeightsWatched:
+        """A mode in which the model's own weights may not be used: they are held elsewhere, in a list or a closure."""
+        return OwnWeightsWatched(self._names)
 
     def following(self) -> "_FollowedWrites":
         """A mode in which what the forward pass writes into weights becomes part of the function."""

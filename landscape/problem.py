@@ -21,12 +21,13 @@ from landscape.cost import FORWARD, GRADIENT, Extent, charge
 from landscape.differentiable import differentiable
 from landscape.distributed import ProcessGroup, Sums, agree, summed, sums_over
 from landscape.isolation import derivatives_on, random_state_apart
-from landscape.placement import ONE_AT_A_TIME, Placement, Traits, modules_of, put_in_place
+from landscape.placement import ONE_AT_A_TIME, Placement, modules_of, put_in_place
 from landscape.program import Batch, Criterion, Forward, Network, gradient_of
 from landscape.random_draws import read_apart
 from landscape.results import Estimate
 from landscape.results.student import calibrated_error
 from landscape.selection import Selection, selected
+from landscape.traits import Traits
 from landscape.units import CrossEntropyUnits, default_units
 from landscape.vectors import Layout, flatten, layout_of
 
@@ -260,7 +261,8 @@ class Problem:
         """One pass over the data at w: `with problem.batches(w) as batches: for batch in batches: ...`
 
         The model holds w until the block ends, through every backward inside, and is then as it was, bit for bit.
-        Another thread's pass waits for it.
+        Another thread's pass waits for it; one of the same thread inside the block finds w where it asks for the
+        model's own weights.
 
         Args:
             w: (P,), default the model's own weights.

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from landscape.batches import count, rows, shapes, to_precision
 from landscape.placement import Placement, coarsest, graph_nodes
 from landscape.random_draws import global_state, seed_everything
+from landscape.traits import BatchError, require_followed
 from landscape.vectors import Layout
 
 Criterion = Callable[[Any, Any], Tensor]
@@ -23,10 +24,6 @@ REENTRANT = (
     "reentrant activation checkpointing gives no derivative by chosen weights; "
     "pass use_reentrant=False to torch.utils.checkpoint"
 )
-
-
-class BatchError(ValueError):
-    """What is wrong with a batch, whichever way its derivatives are taken."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +49,8 @@ class Batch:
     units: float
     w: Tensor  # (P,), where the pass is; nothing writes into it
     dtype: torch.dtype | None = None  # the precision it is evaluated in; None for that of each parameter
+    whole: "Batch | None" = None  # the same batch as a function of all parameters, where this one is of some
+    places: tuple[int, ...] = ()  # of these among them
 
     def evaluate(self, w: Tensor) -> tuple[Tensor, Any]:
         """Mean loss over the batch, (), and the outputs, at w. A NaN stays NaN."""
@@ -113,6 +112,13 @@ class Batch:
         part = rows(self.inputs, start, stop), rows(self.targets, start, stop)
         return replace(self, inputs=part[0], targets=part[1], units=units)
 
+    def of_some(self, places: Sequence[int]) -> "Batch":
+        """The same batch as a function of the parameters at these places alone; the others stay."""
+        layout, pieces = self.layout, self.layout.unflatten(self.w.detach())
+        part = Layout(*(tuple(kept[i] for i in places) for kept in (layout.names, layout.shapes, layout.is_weight)))
+        w = torch.cat([pieces[i].reshape(-1) for i in places])
+        return replace(self, layout=part, w=w, whole=self, places=tuple(places))
+
     def in_precision(self, dtype: torch.dtype) -> "Batch":
         """The same batch evaluated in another precision, w included."""
         data = (to_precision(part, dtype) for part in (self.inputs, self.targets))
@@ -138,7 +144,7 @@ class Batch:
         return place.of_vector
 
     def _evaluated(self, pieces: Sequence[Tensor]) -> tuple[Tensor, Any]:
-        traits = self.placement.traits
+        traits, pieces = self.placement.traits, self._completed(pieces)
         if not traits.known:
             found = self._look(pieces)
             if found is not None and not torch.is_grad_enabled():
@@ -147,23 +153,30 @@ class Batch:
             with torch.enable_grad():
                 loss, outputs = self._run([piece.detach().requires_grad_() for piece in pieces])
             return loss.detach(), outputs.detach() if isinstance(outputs, Tensor) else outputs
-        if traits.reads_the_model or not torch.is_grad_enabled():
+        if traits.checked_graph or not torch.is_grad_enabled():
             return self._run(pieces)
-        with warnings.catch_warnings():  # once: a part that is cut off from the weights without an error
+        return self._first_graph(pieces)
+
+    def _completed(self, pieces: Sequence[Tensor]) -> Sequence[Tensor]:
+        """With the parameters that this function leaves alone."""
+        if self.whole is None:
+            return pieces
+        complete = self.whole.layout.unflatten(self.whole.w.detach())
+        for place, piece in zip(self.places, pieces, strict=True):
+            complete[place] = piece
+        return complete
+
+    def _first_graph(self, pieces: Sequence[Tensor]) -> tuple[Tensor, Any]:
+        """As `_run`; refused where a part is cut off from the weights without an error."""
+        with warnings.catch_warnings():
             warnings.filterwarnings("error", message="None of the inputs have requires_grad=True")
             try:
                 loss, outputs = self._run(pieces)
             except UserWarning as error:
                 raise BatchError(REENTRANT) from error
-        foreign = self.placement.foreign(loss)
-        if foreign:
-            raise BatchError(
-                f"the loss must read weights from the model's modules when it is called, got {foreign[:3]} from "
-                "elsewhere (a list, a closure); read them from the model inside forward or criterion"
-            )
         if any(node.name() == "CheckpointFunctionBackward" for node in graph_nodes(loss.grad_fn)):
             raise BatchError(REENTRANT)
-        traits.reads_the_model = loss.requires_grad
+        self.placement.traits.checked_graph = loss.requires_grad
         return loss, outputs
 
     def _run(self, pieces: Sequence[Tensor], look: bool = False) -> tuple[Tensor, Any]:
@@ -180,17 +193,21 @@ class Batch:
 
     def _look(self, pieces: Sequence[Tensor]) -> tuple[Tensor, Any] | None:
         """One forward pass on copies, which shows the traits of a model not run before; None if it must be run anew."""
-        traits, copies, found = self.placement.traits, [piece.detach().clone() for piece in pieces], None
+        place, copies, found = self.placement, [piece.detach().clone() for piece in pieces], None
+        traits = place.traits
         try:
-            with torch.no_grad(), warnings.catch_warnings():
+            with torch.no_grad(), warnings.catch_warnings(), place.watched():
                 warnings.filterwarnings("ignore", message="None of the inputs have requires_grad=True")
                 found = self._run(copies, look=True)
         except RuntimeError as error:
             if not any(words in str(error) for words in NO_DERIVATIVE):
                 raise
             traits.needs_derivatives = True
-        traits.changes_attributes = self.placement.changed_attributes()
-        traits.writes_weights = not all(map(torch.equal, copies, (piece.detach() for piece in pieces)))
+        traits.changes_attributes = place.changed_attributes()
+        same = (torch.allclose(copy, p.detach(), 0, 0, equal_nan=True) for copy, p in zip(copies, pieces, strict=True))
+        traits.writes_weights = not all(same)
+        if traits.writes_weights:
+            require_followed(lambda moved: self._run(moved)[0], pieces)
         traits.known = True
         return None if traits.writes_weights else found
 

@@ -32,9 +32,14 @@ def seed_everything(draws: int, index: int) -> None:
 
 def global_state() -> bytes:
     """What tells whether a random number has been drawn from a global generator."""
-    host = random.getstate(), np.random.get_state(legacy=False)
+    host = random.getstate(), _state_of_numpy()
     gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     return pickle.dumps((host, [bytes(state.numpy()) for state in (torch.get_rng_state(), *gpu)]))
+
+
+def _state_of_numpy() -> Any:
+    numpy: Any = np.random  # whose stubs lack the function
+    return numpy.get_bit_generator().state
 
 
 def read_apart(data: Iterable[Any], draws: int) -> Iterator[Any]:

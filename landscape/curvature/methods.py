@@ -66,6 +66,7 @@ class Choice:
     methods: Sequence[Method]
     compare: Compare | None
     asked: str = "auto"
+    restrictable: bool = True  # the methods take a batch as a function of some parameters
     mode: str = "auto"
     reason: str = ""
     comparison: Comparison | None = None
@@ -106,7 +107,9 @@ class Choice:
         columns = block.any(dim=0).nonzero()[:, 0].tolist()
         if self.compare is not None and columns:
             first = columns[0]
-            found = verified(batch, block[:, first], image[:, first], self._product, self.compare)
+            found = verified(
+                batch, block[:, first], image[:, first], self._product, self.compare, some=self.restrictable
+            )
             if found.alarm:
                 self._fail(batch, found)
                 return False

@@ -133,7 +133,8 @@ class OperatorOverData(CurvatureOperator):
             "micro_batch must be None under batch_norm='batch', whose statistics are those of whole batches, "
             f"got {micro_batch}; use smaller batches",
         )
-        self.choice = Choice(matrix.methods, matrix.compare if verify else None, mode)
+        compare = matrix.compare if verify else None
+        self.choice = Choice(matrix.methods, compare, mode, restrictable=matrix.size is None)
         with derivatives_on():
             own = problem.vector()
             if w is not None:

@@ -13,6 +13,7 @@ The price is at most three gradients of a batch.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -24,8 +25,8 @@ from landscape.program import Batch, gradient_of
 from landscape.vectors import Vector
 
 SHARE = 8  # of a batch's rows, one in so many is compared
-LEAST_ROWS = 2
-LARGEST = 2**25  # parameters: beyond, three copies in float64 would take more memory than a product
+LARGE = 2**22  # parameters that are moved; of a larger network some, the small ones first, in memory of their own size
+LARGEST = 2**25  # parameters: beyond, a copy in float64 would take more memory than a product
 LONGER = 10  # a second step, before an alarm
 WIDER = 30  # of the step for outputs, whose derivative along v is not known before
 UNDECIDED = 0.3  # relative error of a difference that decides nothing
@@ -64,23 +65,44 @@ Products = Callable[[Batch, Tensor], Tensor]  # of a batch, by the method that i
 Compare = Callable[[Batch, Batch, Tensor, Tensor], Comparison]  # where the product is; where differences are taken
 
 
-def verified(batch: Batch, v: Tensor, image: Tensor, product: Products, compare: Compare) -> Comparison:
-    """The comparison on a few rows in float64 where that can be done, else on the whole batch in its own precision."""
+def verified(
+    batch: Batch, v: Tensor, image: Tensor, product: Products, compare: Compare, *, some: bool = True
+) -> Comparison:
+    """The comparison on a few rows in float64 where that can be done, else on the whole batch in its own precision.
+
+    `some`: the product can be asked of a batch as a function of some parameters, which a large network is.
+    """
     if not image.isfinite().all():
         return Comparison(None, why="the product is not finite")
+    large = some and batch.w.numel() > LARGE
+    if large:
+        batch, v = _some_parameters(batch, v)
     part = _few_rows(batch)
     if part is not None:
-        try:
+        with suppress(RuntimeError, ValueError, TypeError, LookupError, AssertionError):
+            # whatever rows or float64 do to a network: the whole batch is left
             own = product(part, v)
             if own.any() and own.isfinite().all():
-                found = compare(part, part.in_precision(torch.float64), v, own)
+                wide = part if batch.placement.size > LARGEST else part.in_precision(torch.float64)
+                found = compare(part, wide, v, own)
                 if found.disagreement is not None:
                     return found
-        except torch.OutOfMemoryError:
-            raise
-        except Exception:
-            pass
-    return compare(batch, batch, v, image)
+    return compare(batch, batch, v, product(batch, v) if large else image)
+
+
+def _some_parameters(batch: Batch, v: Tensor) -> tuple[Batch, Tensor]:
+    """The batch as a function of its smaller parameters, LARGE entries of them, and v on these, or ones."""
+    sizes, room = batch.layout.sizes, LARGE
+    places: list[int] = []
+    for place in sorted(range(len(sizes)), key=lambda i: sizes[i]):
+        room -= sizes[place]
+        if room < 0 and places:
+            break
+        places.append(place)
+    places.sort()
+    pieces = v.split(sizes)
+    part = torch.cat([pieces[i] for i in places])
+    return batch.of_some(places), part if part.any() else torch.ones_like(part)
 
 
 def compare_gradients(at: Batch, wide: Batch, v: Vector, image: Tensor, rows: Tensor | None = None) -> Comparison:
@@ -170,11 +192,11 @@ def _compared(at: Batch, off: float, size: float, error: float, own: float) -> C
 
 def _few_rows(batch: Batch) -> Batch | None:
     """A share of the rows as a batch of its own, if all tensors are lists of samples and it is cheap."""
-    rows = max(LEAST_ROWS, len(batch) // SHARE)
+    rows, native = max(1, len(batch) // SHARE), batch.placement.size > LARGEST
     tensors = tensors_of((batch.inputs, batch.targets))
     alike = all(t.layout == torch.strided and t.ndim > 0 and len(t) == len(batch) for t in tensors)
     indices = any(not t.is_floating_point() for t in tensors_of(batch.inputs))  # of other rows, out of range, on a GPU
-    if not alike or 3 * rows > len(batch) or batch.w.numel() > LARGEST or (indices and batch.w.is_cuda):
+    if not alike or (2 if native else 3) * rows > len(batch) or (indices and batch.w.is_cuda):
         return None
     return batch.rows(0, rows, batch.units * rows / len(batch))
 
