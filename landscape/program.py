@@ -204,12 +204,16 @@ class Batch:
                 raise
             traits.needs_derivatives = True
         traits.changes_attributes = place.changed_attributes()
-        same = (torch.allclose(copy, p.detach(), 0, 0, equal_nan=True) for copy, p in zip(copies, pieces, strict=True))
+        same = (_equal(copy, piece.detach()) for copy, piece in zip(copies, pieces, strict=True))
         traits.writes_weights = not all(same)
         if traits.writes_weights:
             require_followed(lambda moved: self._run(moved)[0], pieces)
         traits.known = True
         return None if traits.writes_weights else found
+
+
+def _equal(one: Tensor, two: Tensor) -> bool:
+    return torch.equal(one, two) or bool(((one == two) | (one.isnan() & two.isnan())).all())
 
 
 def criterion_loss(criterion: Criterion, outputs: Any, targets: Any, index: int, *, watch: bool = True) -> Tensor:

@@ -41,7 +41,7 @@ def double_backward(batch: Batch, manner: Manner, *, fast: bool = True) -> Produ
         if not edges:
             return torch.zeros_like(v)
         along = [pieces[i] for i in used]
-        return joined(torch.autograd.grad(edges, leaves, along, retain_graph=keep, allow_unused=True), layout, v)
+        return joined(list(torch.autograd.grad(edges, leaves, along, retain_graph=keep, allow_unused=True)), layout, v)
 
     return lambda block: in_columns(one, block, manner.chunk, manner.once)
 
@@ -60,16 +60,14 @@ def derivatives(value: Tensor, leaves: Sequence[Tensor]) -> Sequence[Tensor | No
     return found
 
 
-def joined(parts: Sequence[Tensor | None], layout: Layout, like: Vector) -> Vector:
-    """The parameters' parts as one vector (P,), 0 where there is none; `parts` are given up on the way."""
-    left = list(parts)
+def joined(parts: list[Tensor | None], layout: Layout, like: Vector) -> Vector:
+    """The parameters' parts as one vector (P,), 0 where there is none; the list is emptied on the way."""
     if layout.size < LARGE:
         sizes = layout.sizes
-        return torch.cat([like.new_zeros(n) if p is None else p.reshape(-1) for p, n in zip(left, sizes, strict=True)])
-    del parts
+        return torch.cat([like.new_zeros(n) if p is None else p.reshape(-1) for p, n in zip(parts, sizes, strict=True)])
     whole = torch.empty(layout.size, dtype=like.dtype, device=like.device)
     for i, span in enumerate(whole.split(layout.sizes)):
-        part, left[i] = left[i], None
+        part, parts[i] = parts[i], None
         if part is None:
             span.zero_()
         else:

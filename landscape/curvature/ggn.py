@@ -122,7 +122,7 @@ def _by_graph(batch: Batch, manner: Manner, *, curvature: OutputCurvature, fast:
             return torch.zeros_like(v)
         pieces = layout.unflatten(v)
         (along,) = torch.autograd.grad(edges, u, [pieces[i] for i in used], retain_graph=True, materialize_grads=True)
-        return joined(_pulled_back(z, leaves, C(along)), layout, v)
+        return joined(list(_pulled_back(z, leaves, C(along))), layout, v)
 
     return lambda block: in_columns(one, block, manner.chunk)
 
@@ -136,7 +136,7 @@ def _by_differences(batch: Batch, manner: Manner, *, curvature: OutputCurvature,
         z = network_outputs(batch, leaves)
         C, columns, errors = curvature(batch, z), [], []
         for jv, error in along:
-            columns.append(joined(_pulled_back(z, leaves, C(jv.to(z))), batch.layout, batch.w.detach()))
+            columns.append(joined(list(_pulled_back(z, leaves, C(jv.to(z)))), batch.layout, batch.w.detach()))
             errors.append(columns[-1].norm() * (error / jv.norm().clamp(min=torch.finfo(jv.dtype).tiny)).to(block))
         manner.note(batch.units, torch.stack(errors))
         return torch.stack(columns, dim=1)
