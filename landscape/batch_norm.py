@@ -75,15 +75,15 @@ def moments_recorded(model: nn.Module) -> Iterator[dict[str, Moments]]:
             hook.remove()
 
 
-def as_buffers(model: nn.Module, moments: dict[str, Moments]) -> dict[str, Tensor]:
-    """The recorded moments as buffers of the model: name of the buffer to tensor."""
+def as_buffers(model: nn.Module, moments: dict[str, Moments], dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+    """The recorded moments as buffers of the model: name of the buffer to tensor, in its own or another precision."""
     buffers = {}
     for name, layer in batch_norm_layers(model).items():
         if moments[name].count:
             mean, variance = moments[name].mean_and_variance()
             prefix = f"{name}." if name else ""
-            buffers[f"{prefix}running_mean"] = mean.to(layer.running_mean)
-            buffers[f"{prefix}running_var"] = variance.to(layer.running_var)
+            buffers[f"{prefix}running_mean"] = mean.to(layer.running_mean.device, dtype or layer.running_mean.dtype)
+            buffers[f"{prefix}running_var"] = variance.to(layer.running_var.device, dtype or layer.running_var.dtype)
     return buffers
 
 

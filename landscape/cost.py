@@ -9,7 +9,7 @@ are counts, the same on every machine: many small batches cost no more than one 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 FORWARD, GRADIENT = 1 / 3, 1.0
 HESSIAN, FORWARD_OVER_REVERSE, DIFFERENCES, GAUSS_NEWTON = 2.0, 3.0, 4.0, 4 / 3  # a product
@@ -20,6 +20,7 @@ class Bill:
     """Work done while it is open, in gradients of one unit of data."""
 
     work: float = 0.0
+    disagreements: list[float] = field(default_factory=list)  # of verified operators; NaN where nothing was decided
 
 
 @dataclass
@@ -56,3 +57,9 @@ def charge(work: float) -> None:
     """Put work on every open bill."""
     for bill in _open.get():
         bill.work += work
+
+
+def note_verification(disagreement: float | None) -> None:
+    """Put on every open bill how far an operator's first product agreed with differences."""
+    for bill in _open.get():
+        bill.disagreements.append(float("nan") if disagreement is None else disagreement)

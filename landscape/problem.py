@@ -341,7 +341,7 @@ class Problem:
 
         shape = packed(self.model, {}).shape
         total, _ = summed(local, shape, w.device, self.process_group)
-        return as_buffers(self.model, unpacked(self.model, total.cpu()))
+        return as_buffers(self.model, unpacked(self.model, total.cpu()), self.dtype)
 
     def constants(self) -> dict[str, Tensor]:
         """Copies of what the loss depends on besides w: the model's other parameters and its buffers, by name."""

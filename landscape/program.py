@@ -101,9 +101,10 @@ class Batch:
         """The coarsest one of the chosen parameters as they are evaluated."""
         return self.dtype or self.placement.precision
 
-    def inner_precision(self) -> torch.dtype:
+    def inner_precision(self, loss: Tensor | None = None) -> torch.dtype:
         """The coarsest one on the way from w to the loss, by autocast or casts in forward; a forward pass."""
-        loss = self.loss(self.w.detach().clone().requires_grad_())
+        if loss is None:
+            loss = self.loss(self.w.detach().clone().requires_grad_())
         inner = [meta.dtype for node in graph_nodes(loss.grad_fn) for meta in node._input_metadata]
         return coarsest([self.precision, *inner])
 

@@ -90,7 +90,7 @@ class Work:
     def _share(self, key: str) -> Any:
         needs = [self.shared(other) for other in SHARED[key].needs]
         found = priced(self.problem, lambda: SHARED[key].make(self.problem, *needs, generator=self._generator(key)))
-        self.note(SHARED[key].what, Spent(found.gradient_times, found.seconds))
+        self.note(SHARED[key].what, Spent(found.gradient_times, found.seconds, found.verified))
         return found.answer
 
     def _once(self, name: str, compute: Callable[[], Any]) -> Any:

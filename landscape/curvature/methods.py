@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from landscape.checks import one_of
+from landscape.cost import note_verification
 from landscape.curvature.verification import Compare, Comparison, cause, verified
 from landscape.program import Batch, BatchError
 from landscape.vectors import Block, Vector
@@ -81,6 +82,11 @@ class Choice:
             self.reason = "asked for"
 
     @property
+    def settled(self) -> bool:
+        """Whether a product has been made that the method could be judged by."""
+        return self._settled
+
+    @property
     def method(self) -> Method:
         """The method in use."""
         return self.methods[len(self._failures)]
@@ -114,6 +120,7 @@ class Choice:
                 self._fail(batch, found)
                 return False
             self.comparison = found
+            note_verification(found.disagreement)
         self.mode, self._settled = self.method.name, self.compare is None or bool(columns)
         if self.asked == "auto":
             self.reason = self._why()

@@ -220,7 +220,7 @@ class OperatorOverData(CurvatureOperator):
                     return self._in_pieces(batch, block)
                 image, product = self.choice.image(batch, block, self._manner(once=not held.keep))
                 method = self.choice.method
-                held.product = product if held.keep and method.keeps else None
+                held.product = product if held.keep and method.keeps and self.choice.settled else None
                 charge(batch.units * (method.fresh + method.column * block.shape[1]))
                 return image
             except torch.OutOfMemoryError:

@@ -107,10 +107,12 @@ def _some_parameters(batch: Batch, v: Tensor) -> tuple[Batch, Tensor]:
 
 def compare_gradients(at: Batch, wide: Batch, v: Vector, image: Tensor, rows: Tensor | None = None) -> Comparison:
     """H v against a difference of gradients; with `rows`, (n,), only those of H v, and `image` is of that length."""
-    g = _gradient(wide, wide.w)
+    leaf = wide.w.detach().clone().requires_grad_()
+    loss = wide.loss(leaf)
+    precision = wide.inner_precision(loss)
+    g = gradient_of(loss, leaf)
     length = v.double().norm()
     u, own = v.to(wide.w) / length.to(wide.w), image.to(wide.w) / length.to(wide.w)
-    precision = wide.inner_precision()
     step = _step(wide, precision, float(g.norm()), float(own.norm()))
 
     def differences(h: float) -> tuple[Tensor, Tensor]:
@@ -121,7 +123,9 @@ def compare_gradients(at: Batch, wide: Batch, v: Vector, image: Tensor, rows: Te
         return (ahead - behind) / (2 * h), ((ahead - here) - (here - behind)).norm() / h
 
     difference, halves = differences(step)
-    found = _compared(at, float((own - difference).norm()), float(difference.norm()), float(halves), float(own.norm()))
+    product = precision if at is wide else at.inner_precision()
+    off, size = float((own - difference).norm()), float(difference.norm())
+    found = _compared(at, off, size, float(halves), float(own.norm()), product)
     if not found.alarm:
         return found
     longer, _ = differences(LONGER * step)  # two gradients more, before an alarm is raised
@@ -144,7 +148,8 @@ def compare_outputs(output_curvature: Callable[[Batch, Tensor], Callable[[Tensor
             z, z0 = (_outputs(batch, batch.w) for batch in (at, wide))
         length = v.double().norm()
         u = v.to(wide.w) / length.to(wide.w)
-        h = WIDER * _step(wide, wide.inner_precision(), 0.0, 1.0)
+        precision = wide.inner_precision()
+        h = WIDER * _step(wide, precision, 0.0, 1.0)
         with torch.no_grad():
             ahead, behind = (_outputs(wide, wide.w + sign * h * u) for sign in (1, -1))
         along = (ahead - behind) / (2 * h)
@@ -157,7 +162,8 @@ def compare_outputs(output_curvature: Callable[[Batch, Tensor], Callable[[Tensor
             slopes = [_slope(wide, z0 + sign * t * along) for sign in (1, -1)]
             true = float((along * (slopes[0] - slopes[1])).sum() / (2 * t))
             off, form = max(abs(own - true), abs(form - true)), true
-        return _compared(at, off, abs(form), 2 * halves * abs(form), abs(own))
+        product = precision if at is wide else at.inner_precision()
+        return _compared(at, off, abs(form), 2 * halves * abs(form), abs(own), product)
 
     return compare
 
@@ -176,7 +182,7 @@ def cause(batch: Batch, asked: str) -> str:
     return f"{likely}; use mode='{'auto' if asked != 'auto' else 'central_differences'}'"
 
 
-def _compared(at: Batch, off: float, size: float, error: float, own: float) -> Comparison:
+def _compared(at: Batch, off: float, size: float, error: float, own: float, precision: torch.dtype) -> Comparison:
     if size == 0 and own == 0:
         return Comparison(None, why="the product is 0 there")
     scale = max(size, 1e-300) if size > 0 else own
@@ -187,7 +193,7 @@ def _compared(at: Batch, off: float, size: float, error: float, own: float) -> C
                 "torch's global generator, which is seeded for every batch"
             )
         return Comparison(None, error / scale, why="kinks or jumps beside w: differences decide nothing")
-    return Comparison(off / scale, error / scale, _by_precision(TOLERATED, at.inner_precision(), 0.3))
+    return Comparison(off / scale, error / scale, _by_precision(TOLERATED, precision, 0.3))
 
 
 def _few_rows(batch: Batch) -> Batch | None:

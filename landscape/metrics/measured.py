@@ -1,9 +1,10 @@
 """What a metric cost is part of its result: `measured` stamps it, and says beforehand about how much it will be."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, wraps
 from inspect import signature
+from math import isnan
 from time import perf_counter
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
@@ -27,6 +28,7 @@ class Priced(Generic[T]):
     answer: T
     gradient_times: float
     seconds: float
+    verified: float | None = None  # largest disagreement of an operator inside with differences; NaN: none decides
 
 
 def priced(problem: Problem, work: Callable[[], T]) -> Priced[T]:
@@ -35,7 +37,14 @@ def priced(problem: Problem, work: Callable[[], T]) -> Priced[T]:
     with derivatives_on(), billed() as bill:  # tensors made under inference mode are of no use for derivatives
         answer = work()
     seconds = perf_counter() - began
-    return Priced(answer, bill.work / max(problem.extent.units, 1.0) if bill.work else 0.0, seconds)
+    cost = bill.work / max(problem.extent.units, 1.0) if bill.work else 0.0
+    return Priced(answer, cost, seconds, _largest(bill.disagreements))
+
+
+def _largest(disagreements: Sequence[float]) -> float | None:
+    """None where nothing was verified, NaN where a difference decided nothing."""
+    unclear = any(map(isnan, disagreements))
+    return (float("nan") if unclear else max(disagreements)) if disagreements else None
 
 
 def measured(*, about: About) -> Callable[[Metric[P]], Metric[P]]:
@@ -49,8 +58,10 @@ def measured(*, about: About) -> Callable[[Metric[P]], Metric[P]]:
         @wraps(metric)
         def stamped(problem: Problem, /, *args: P.args, **settings: P.kwargs) -> Estimate:
             found = priced(problem, lambda: metric(problem, *args, **settings))
+            verified = {} if found.verified is None else {"verified": found.verified}
             return replace(
                 found.answer,
+                details={**found.answer.details, **verified},
                 gradient_times=found.gradient_times,
                 seconds=found.seconds,
                 data=str(problem.extent),

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ class Spent:
 
     gradient_times: float
     seconds: float
+    verified: float | None = None  # largest disagreement of an operator inside with differences; NaN: none decides
 
 
 class Measurements(dict[str, Estimate]):
@@ -83,7 +85,17 @@ class Measurements(dict[str, Estimate]):
         foot = ("in all", "", f"{self.gradient_times:.1f}", "", f"{self.seconds:.1f}", "")
         lines = [head, *(_shown(row) for row in self.rows()), foot]
         notes = [f"left out {name}: {reason}" for name, reason in self.left_out.items()]
+        if self.verified is not None:
+            said = "decided by none" if isnan(self.verified) else f"off by {self.verified:.1g} at most"
+            notes.insert(0, f"products held against differences of gradients or outputs: {said}")
         return "\n".join([*_aligned(lines), *notes])
+
+    @property
+    def verified(self) -> float | None:
+        """Largest disagreement of the operators inside with differences; NaN where one of them is not decided."""
+        found = [each.details["verified"] for each in self.values() if "verified" in each.details]
+        found += [each.verified for each in self.shared.values() if each.verified is not None]
+        return (float("nan") if any(map(isnan, found)) else max(found)) if found else None
 
     @property
     def _costs(self) -> list[Estimate | Spent]:
