@@ -128,6 +128,8 @@ def compare_gradients(at: Batch, wide: Batch, v: Vector, image: Tensor, rows: Te
     found = _compared(at, off, size, float(halves), float(own.norm()), product)
     if not found.alarm:
         return found
+    if product not in TOLERATED:
+        return Comparison(None, why=f"rounding in {product} is as large as the product")
     longer, _ = differences(LONGER * step)  # two gradients more, before an alarm is raised
     moved = float((longer - difference).norm())
     if moved > UNDECIDED * float((own - difference).norm()):
