@@ -79,7 +79,7 @@ CALLS = {
     "hessian": lambda p, v: hessian(p) @ v,
     "block": lambda p, v: hessian(p) @ torch.stack([v, v.flip(0)], dim=1),
     "forward over reverse": lambda p, v: hessian(p, mode="forward_over_reverse") @ v,
-    "blocks": lambda p, v: [block @ torch.ones_like(block.w) for block in hessian_blocks(p).values()][0],
+    "blocks": lambda p, v: torch.cat([block @ torch.ones_like(block.w) for block in hessian_blocks(p).values()]),
     "ggn": lambda p, v: ggn(p) @ v,
     "empirical": lambda p, v: fisher(p, "empirical") @ v,
     "sampled": lambda p, v: fisher(p, "sampled") @ v,

@@ -18,7 +18,9 @@ SIZES = (6, 6, 4)
 
 def random_of(source):
     """A random number of that source."""
-    return {"torch": lambda: torch.randn((), dtype=torch.float64), "numpy": np.random.randn, "python": lambda: random.gauss(0, 1)}[source]()  # fmt: skip
+    if source == "torch":
+        return torch.randn((), dtype=torch.float64)
+    return np.random.randn() if source == "numpy" else random.gauss(0, 1)
 
 
 class Noted(nn.Module):
@@ -84,9 +86,8 @@ def test_a_random_loss_is_one_function(inside, outside):
 def test_batches_have_draws_of_their_own_and_the_same_ones_at_each_evaluation(source):
     problem = noisy(source, None)
     problem.loss()
-    net = problem.model
-    found = []
-    for call in (problem.loss, problem.gradient, problem.outputs, lambda: hessian(problem, verify=False) @ problem.vector()):  # fmt: skip
+    net, H, found = problem.model, hessian(problem, verify=False), []
+    for call in (problem.loss, problem.gradient, problem.outputs, lambda: H @ H.w):
         net.drawn.clear()
         call()
         found.append(net.drawn[-len(SIZES) :])

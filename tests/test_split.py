@@ -103,7 +103,7 @@ def test_two_longer_tuples_are_two_batches(container):
         assert_same_function(Problem(language("tensor"), F.cross_entropy, container(tuples(kind)[:2])), expected)
 
 
-Triple = namedtuple("Triple", ["ids", "mask", "labels"])  # noqa: PYI024
+Triple = namedtuple("Triple", ["ids", "mask", "labels"])
 
 
 @pytest.mark.parametrize("kind", [tuple, list, lambda parts: Triple(*parts)])
@@ -205,7 +205,7 @@ def test_items_of_another_form_are_named(item, message):
 
 
 def test_data_that_is_no_iterable_of_batches_is_named():
-    with pytest.raises(ValueError, match="data must be .* got dict; pass a DataLoader or a list"):
+    with pytest.raises(ValueError, match=r"data must be .* got dict; pass a DataLoader or a list"):
         Problem(language(), F.cross_entropy, {"input_ids": IDS})
-    with pytest.raises(ValueError, match="targets must have a length .* got dict; pass weight="):
+    with pytest.raises(ValueError, match=r"targets must have a length .* got dict; pass weight="):
         Problem(language(), F.cross_entropy, [(IDS, {"labels": LABELS})]).loss()

@@ -64,7 +64,10 @@ def test_cross_entropy_over_unequal_batches_is_the_pooled_loss(name):
         assert abs(wrong.loss() - wrong.with_data([(x[:11], t[:11])]).loss()) > 1e-3  # samples would not do
 
 
-@pytest.mark.parametrize("settings", [{}, {"weight": WEIGHTS}, {"ignore_index": 0}, {"weight": WEIGHTS, "ignore_index": 2}])  # fmt: skip
+SETTINGS = [{}, {"weight": WEIGHTS}, {"ignore_index": 0}, {"weight": WEIGHTS, "ignore_index": 2}]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
 def test_negative_log_likelihood(settings):
     x, t = normal(12, 4, seed=1), torch.randint(3, (12,), generator=seeded(2))
     for criterion in (nn.NLLLoss(**settings), partial(F.nll_loss, **settings)):
@@ -80,7 +83,7 @@ def test_soft_targets_count_as_samples(criterion):
     assert problem.extent.units == 12
 
 
-@pytest.mark.parametrize("settings", [{}, {"ignore_index": 2}, {"weight": WEIGHTS}, {"weight": WEIGHTS, "ignore_index": 0}])  # fmt: skip
+@pytest.mark.parametrize("settings", SETTINGS)
 def test_tokens_and_pixels(settings):
     x, t = normal(12, 6, 4, seed=1), torch.randint(3, (12, 6), generator=seeded(2))
     criterion = nn.CrossEntropyLoss(**settings)

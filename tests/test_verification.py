@@ -21,9 +21,8 @@ def perceptron(activation):
 
 
 def convolution():
-    return nn.Sequential(
-        nn.Unflatten(1, (1, 3, 4)), nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 5)
-    )  # fmt: skip
+    pooled = nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)
+    return nn.Sequential(nn.Unflatten(1, (1, 3, 4)), *pooled, nn.Flatten(), nn.Linear(8, 5))
 
 
 NETWORKS = {
