@@ -35,7 +35,7 @@ def forward_over_reverse(batch: Batch, manner: Manner) -> Product:
         return torch.func.jvp(gradient, (batch.w.detach(),), (v,))[1]
 
     def product(block: Block) -> Block:
-        if manner.chunk == 1:
+        if manner.chunk == 1 or block.shape[1] == 1:
             return in_columns(one, block, 1)
         with torch.no_grad():
             batch.loss(batch.w)  # a check for NaN, which vmap cannot make
