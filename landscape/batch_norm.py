@@ -82,8 +82,9 @@ def as_buffers(model: nn.Module, moments: dict[str, Moments], dtype: torch.dtype
         if moments[name].count:
             mean, variance = moments[name].mean_and_variance()
             prefix = f"{name}." if name else ""
-            buffers[f"{prefix}running_mean"] = mean.to(layer.running_mean.device, dtype or layer.running_mean.dtype)
-            buffers[f"{prefix}running_var"] = variance.to(layer.running_var.device, dtype or layer.running_var.dtype)
+            for what, moment in (("running_mean", mean), ("running_var", variance)):
+                own: Tensor = getattr(layer, what)
+                buffers[prefix + what] = moment.to(own.device, dtype or own.dtype)
     return buffers
 
 

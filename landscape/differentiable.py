@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
 Function = Callable[..., Any]
@@ -44,6 +45,8 @@ def differentiable(model: nn.Module, modules: Sequence[nn.Module] | None = None,
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if any(isinstance(m, nn.RNNBase) for m in modules):
             stack.enter_context(_without_cudnn())
+        stack.callback(setattr, parametrize, "_cache_enabled", parametrize._cache_enabled)
+        parametrize._cache_enabled = 0  # a cache holds weights that are not those in place
         if "torch._dynamo" in sys.modules:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         if written_out:

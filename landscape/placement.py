@@ -17,10 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from landscape.checks import require
 from landscape.traits import OwnWeightsWatched, Traits
 from landscape.vectors import Layout
 
 ONE_AT_A_TIME = RLock()  # a pass
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))  # attributes that hold parameters, hooks and the like
 
 Slot = tuple[MutableMapping[str, Any], str]  # a module's own parameters or buffers, and the name there
 
@@ -54,6 +56,12 @@ class Placement:
         self.traits, self.given = traits, dtype
         modules = modules_of(model)
         self._attributes = [(m.__dict__, dict(m.__dict__)) for m in modules.values()]
+        self._containers = [
+            (value, _content(value))
+            for now, _ in self._attributes
+            for name, value in now.items()
+            if type(value) in (dict, list, set) and name not in _OF_EVERY_MODULE
+        ]
         self._own: list[tuple[MutableMapping[str, Any], dict[str, Any]]] = []
         slots: dict[int, tuple[str, Tensor, list[Slot]]] = {}
         self._buffers: list[_Buffer] = []
@@ -69,6 +77,12 @@ class Placement:
                     self._buffers.append(_Buffer(module._buffers, name, source.detach()))
         self._names = {key: name for key, (name, _, _) in slots.items()}  # of the model's own
         by_name = {name: (parameter, places) for name, parameter, places in slots.values()}
+        missing = [name for name in layout.names if name not in by_name]
+        require(
+            not missing,
+            f"parameters must have the names that their modules give them, got {missing[:3]}; "
+            "does the model override named_parameters()?",
+        )
         self._weights = [by_name.pop(name) for name in layout.names]
         self._others = [(others.get(name, own).detach(), places) for name, (own, places) in by_name.items()]
         self.dtype: torch.dtype | None = None  # of the tensors in place, if not their own
@@ -111,7 +125,8 @@ class Placement:
 
     def changed_attributes(self) -> bool:
         """Whether the last evaluation has left another attribute at a module."""
-        return any(
+        filled = any(_content(value) != before for value, before in self._containers)
+        return filled or any(
             len(now) != len(before) or any(now[name] is not value for name, value in before.items())
             for now, before in self._attributes
         )
@@ -151,6 +166,9 @@ class Placement:
                 for name in [name for name in now if name not in before]:
                     del now[name]
             now.update(before)
+        for value, content in self._containers:
+            if _content(value) != content:
+                _refill(value, content)
 
 
 @dataclass(eq=False)
@@ -213,6 +231,33 @@ class _FollowedWrites(TorchFunctionMode):
 def _in_place(func: Callable[..., Any]) -> bool:
     name = getattr(func, "__name__", "")
     return (name.endswith("_") and not name.endswith("__")) or name in ("__setitem__", "__imul__", "__idiv__")
+
+
+def _content(value: Any) -> list[Any]:
+    """What a container holds, by identity: a tensor cannot be compared with another one."""
+    return [_Same(part) for part in (value.items() if isinstance(value, dict) else value)]
+
+
+class _Same:
+    """A part of a container; equal to itself alone."""
+
+    def __init__(self, part: Any) -> None:
+        self.part = part
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Same):
+            return False
+        one, two = self.part, other.part
+        if isinstance(one, tuple) and isinstance(two, tuple) and len(one) == len(two):
+            return all(a is b for a, b in zip(one, two, strict=True))
+        return one is two
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _refill(value: Any, before: Sequence[Any]) -> None:
+    value.clear()
+    (value.extend if isinstance(value, list) else value.update)([same.part for same in before])
 
 
 def _in_precision(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

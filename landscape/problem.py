@@ -28,7 +28,7 @@ from landscape.results import Estimate
 from landscape.results.student import calibrated_error
 from landscape.selection import Selection, selected
 from landscape.traits import Traits
-from landscape.units import CrossEntropyUnits, default_units
+from landscape.units import CrossEntropyUnits, default_units, require_mean
 from landscape.vectors import Layout, flatten, layout_of
 
 Weight = Callable[[Any, Any], "float | Tensor"]
@@ -81,6 +81,7 @@ class Problem:
             f"criterion must be callable as criterion(outputs, targets), got {type(criterion).__name__}",
         )
         one_of("batch_norm", batch_norm, POLICIES)
+        require_mean(criterion)
         require(dtype is None or dtype.is_floating_point, f"dtype must be floating, got {dtype}")
         integer_in("draws", draws or 0, 0)
         self.model = model

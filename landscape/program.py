@@ -116,7 +116,11 @@ class Batch:
     def of_some(self, places: Sequence[int]) -> "Batch":
         """The same batch as a function of the parameters at these places alone; the others stay."""
         layout, pieces = self.layout, self.layout.unflatten(self.w.detach())
-        part = Layout(*(tuple(kept[i] for i in places) for kept in (layout.names, layout.shapes, layout.is_weight)))
+        part = Layout(
+            tuple(layout.names[i] for i in places),
+            tuple(layout.shapes[i] for i in places),
+            tuple(layout.is_weight[i] for i in places),
+        )
         w = torch.cat([pieces[i].reshape(-1) for i in places])
         return replace(self, layout=part, w=w, whole=self, places=tuple(places))
 

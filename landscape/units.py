@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from landscape.batches import target_count
+from landscape.checks import require
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,3 +50,12 @@ def default_units(criterion: Any) -> Any:
     elif function not in (F.cross_entropy, F.nll_loss):
         return target_count
     return CrossEntropyUnits(settings.get("ignore_index", -100), settings.get("weight"))
+
+
+def require_mean(criterion: Any) -> None:
+    """Raises ValueError for a criterion of torch's that is known not to be a mean."""
+    settings = criterion.keywords if isinstance(criterion, partial) else {}
+    require(
+        "sum" not in (settings.get("reduction"), getattr(criterion, "reduction", None)),
+        "criterion must be the mean over the batch's units, got reduction='sum'; use reduction='mean'",
+    )

@@ -84,15 +84,14 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("memory", [0, None])
-@pytest.mark.parametrize("name", ["perceptron", "convolution", "norm"])
+@pytest.mark.parametrize("name", ["convolution", "norm"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_columns_at_once_are_the_columns_one_by_one(kind, name, memory):
+def test_columns_at_once_are_the_columns_one_by_one(kind, name):
     problem = problem_of(name, torch.float64)
     V = normal(problem.size, 6, seed=2)  # in chunks of four and two
     alone = KINDS[kind](problem, chunk=1)
     singles = torch.stack([alone @ v for v in V.T], dim=1)
-    for chunk in (None, 1, 6, 8):
+    for chunk, memory in ((None, None), (6, 0)):
         together = KINDS[kind](problem, chunk=chunk, memory=memory)
         torch.testing.assert_close(together @ V, singles, rtol=1e-10, atol=1e-13)
         torch.testing.assert_close(together @ V, singles, rtol=1e-10, atol=1e-13)  # from kept graphs

@@ -32,6 +32,10 @@ CALLS = {
 # --- buffers
 
 
+class Record(list):
+    """What is kept of a forward pass: a plain list of the module's own would be put back."""
+
+
 class Buffered(nn.Module):
     """Notes which tensors are its buffers, and their values, at each call; every second one writes if it `writes`."""
 
@@ -40,7 +44,7 @@ class Buffered(nn.Module):
         self.layer = nn.Linear(4, 3)
         self.register_buffer("still", torch.ones(3))
         self.register_buffer("moving", torch.zeros(3))
-        self.writes, self.seen = writes, []
+        self.writes, self.seen = writes, Record()
 
     def forward(self, x):
         self.seen.append((self.still, self.moving, self.moving.clone()))

@@ -145,10 +145,10 @@ class Augmented(Dataset):
 
 LOADERS = {
     "shuffled": lambda: DataLoader(
-        TensorDataset(normal(16, 4, seed=1), torch.arange(16) % 2), batch_size=5, shuffle=True
+        TensorDataset(normal(16, 4, seed=1), torch.arange(16) % 2), batch_size=8, shuffle=True
     ),
-    "augmented": lambda: DataLoader(Augmented(), batch_size=5),
-    "both": lambda: DataLoader(Augmented(), batch_size=5, shuffle=True, generator=seeded(3)),
+    "augmented": lambda: DataLoader(Augmented(), batch_size=8),
+    "both": lambda: DataLoader(Augmented(), batch_size=8, shuffle=True, generator=seeded(3)),
 }
 
 
@@ -159,7 +159,7 @@ def test_the_data_is_the_same_at_each_pass(name, draws_inside):
 
     def forward(model, x):
         seen.append(x.clone())
-        return model(x) + (torch.rand(2).double() if draws_inside else 0)
+        return model(x) + (torch.rand(len(x), 2).double() if draws_inside else 0)
 
     problem = Problem(net, F.cross_entropy, LOADERS[name](), forward=forward)
     v = problem.vector()
@@ -168,7 +168,7 @@ def test_the_data_is_the_same_at_each_pass(name, draws_inside):
     for call in (problem.loss, problem.gradient, problem.outputs):
         seen.clear()
         call()
-        passes.append(torch.cat(seen[-4:]))
+        passes.append(torch.cat(seen[-2:]))
     assert torch.equal(passes[0], passes[1])
     assert torch.equal(passes[0], passes[2])
     w, H = problem.vector(), hessian(problem)
@@ -197,7 +197,7 @@ def squares(**settings):
 
 
 def test_the_error_of_over_draws_covers_in_nine_of_ten_runs():
-    n, truth, held = 10, 1.3**2 / 2, 0
+    n, truth, held = 6, 1.3**2 / 2, 0
     for run in range(200):
         found = squares(draws=run * n).over_draws(n)
         held += abs(float(found.value) - truth) <= 1.96 * float(found.stderr)

@@ -21,7 +21,8 @@ from landscape.curvature.ggn import OutputProduct, criterion_curvature, gauss_ne
 from landscape.curvature.over_data import OperatorOverData
 from landscape.isolation import random_source
 from landscape.problem import Problem
-from landscape.program import Batch, BatchError, Criterion, criterion_loss, gradient_of
+from landscape.program import Batch, Criterion, criterion_loss, gradient_of
+from landscape.traits import BatchError
 
 Residual = Callable[[Tensor, Any, dict[str, Any], torch.Generator], OutputProduct]
 

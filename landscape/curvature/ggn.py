@@ -24,7 +24,8 @@ from landscape.curvature.methods import Manner, Method, Product, in_columns
 from landscape.curvature.over_data import Matrix, OperatorOverData
 from landscape.curvature.verification import compare_outputs
 from landscape.problem import Problem
-from landscape.program import Batch, BatchError, gradient_of
+from landscape.program import Batch, gradient_of
+from landscape.traits import BatchError
 from landscape.vectors import Block, Vector
 
 OutputProduct = Callable[[Tensor], Tensor]

@@ -11,7 +11,8 @@ from torch import Tensor
 from landscape.checks import one_of
 from landscape.cost import note_verification
 from landscape.curvature.verification import Compare, Comparison, cause, verified
-from landscape.program import Batch, BatchError
+from landscape.program import Batch
+from landscape.traits import BatchError
 from landscape.vectors import Block, Vector
 
 Product = Callable[[Block], Block]

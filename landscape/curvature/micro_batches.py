@@ -10,7 +10,8 @@ from dataclasses import replace
 import torch
 
 from landscape.checks import require
-from landscape.program import Batch, BatchError
+from landscape.program import Batch
+from landscape.traits import BatchError
 
 Weight = Callable[[object, object], "float | torch.Tensor"]
 
