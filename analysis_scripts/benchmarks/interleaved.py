@@ -26,7 +26,6 @@ from measure import seconds, timed
 from sections import SECTIONS, Section
 from setting import Config
 
-import landscape as ls
 from landscape.results import versions, write_json
 
 QUICK: dict[str, Any] = {"width": 2, "epochs": 1, "images": 60, "batch_size": 60, "k": 2}
@@ -45,7 +44,7 @@ def main(
     repeats: int | None = None,
 ) -> dict[str, Any]:
     """Measure, write JSON, print the table; returns what the JSON holds."""
-    found: dict[str, Any] = {"package": str(Path(ls.__file__).parent), "before": str(before) if before else None}
+    found: dict[str, Any] = {"before": before.name if before else None}
     found |= {"cores": os.cpu_count(), "load": os.getloadavg(), "versions": versions(), "rows": []}
 
     def note(row: dict[str, Any]) -> None:
