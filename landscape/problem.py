@@ -106,7 +106,8 @@ class Problem:
     @property
     def device(self) -> torch.device:
         """Of the parameters, and of w."""
-        return dict(self.model.named_parameters())[self.layout.names[0]].device
+        with ONE_AT_A_TIME:
+            return dict(self.model.named_parameters())[self.layout.names[0]].device
 
     @property
     def extent(self) -> Extent:
@@ -132,8 +133,9 @@ class Problem:
 
     def vector(self) -> Tensor:
         """A copy of the model's own weights, (P,)."""
-        own = dict(self.model.named_parameters())
-        w = flatten([own[name] for name in self.layout.names])
+        with ONE_AT_A_TIME:  # in another thread's pass other weights are in place
+            own = dict(self.model.named_parameters())
+            w = flatten([own[name] for name in self.layout.names])
         return w if self.dtype is None else w.to(self.dtype)
 
     def with_data(self, data: Iterable[Any]) -> "Problem":
@@ -346,8 +348,9 @@ class Problem:
 
     def constants(self) -> dict[str, Tensor]:
         """Copies of what the loss depends on besides w: the model's other parameters and its buffers, by name."""
-        named = chain(self.model.named_parameters(), self.model.named_buffers())
-        return {name: tensor.detach().clone() for name, tensor in named if name not in self.layout.names}
+        with ONE_AT_A_TIME:
+            named = chain(self.model.named_parameters(), self.model.named_buffers())
+            return {name: tensor.detach().clone() for name, tensor in named if name not in self.layout.names}
 
     @property
     def generators(self) -> list[torch.Generator]:

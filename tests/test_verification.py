@@ -1,3 +1,4 @@
+from copy import deepcopy
 from functools import partial
 
 import pytest
@@ -230,3 +231,13 @@ def test_without_verification_nothing_more_is_run():
     calls.clear()
     hessian(problem, verify=False, memory=0) @ vector_of(problem)
     assert len(calls) == len(problem.data)
+
+
+def test_outputs_that_do_not_move_along_the_first_vector_decide_nothing():
+    """A low-rank adapter at B = 0: the first unit vector is in A, along which J v = 0."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 2, bias=False), nn.Linear(2, 3, bias=False))
+    nn.init.zeros_(net[1].weight)
+    problem = Problem(net, F.cross_entropy, [(torch.randn(20, 4), torch.arange(20) % 3)])
+    twin = Problem(deepcopy(net).double(), F.cross_entropy, [(x.double(), t) for x, t in problem.data])
+    assert (ggn(problem).dense().double() - ggn(twin, verify=False).dense()).abs().max() < 1e-6

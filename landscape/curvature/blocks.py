@@ -20,6 +20,7 @@ from landscape.curvature.over_data import Matrix, OperatorOverData
 from landscape.curvature.verification import Comparison, compare_gradients
 from landscape.isolation import derivatives_on
 from landscape.operator import CurvatureOperator
+from landscape.placement import ONE_AT_A_TIME
 from landscape.problem import Problem
 from landscape.program import Batch
 from landscape.vectors import Block, Layout
@@ -42,8 +43,9 @@ def hessian_blocks(problem: Problem, by: Grouping = "layer", *, depth: int = 1) 
     Raises:
         ValueError: if `by` or `depth` is out of range, or a pattern matches no chosen parameter.
     """
-    groups, own = grouped(problem, by, depth=depth), dict(problem.model.named_parameters())
-    with derivatives_on():
+    groups = grouped(problem, by, depth=depth)
+    with derivatives_on(), ONE_AT_A_TIME:
+        own = dict(problem.model.named_parameters())
         shared = problem.constants() | {name: own[name].detach().clone() for name in problem.layout.names}
     return {name: hessian(problem.restricted_to(names), constants=shared) for name, names in groups.items()}
 
