@@ -60,7 +60,7 @@ class Placement:
             (value, _content(value))
             for now, _ in self._attributes
             for name, value in now.items()
-            if type(value) in (dict, list, set) and name not in _OF_EVERY_MODULE
+            if type(value) in (dict, set) and name not in _OF_EVERY_MODULE  # a list may be a record
         ]
         self._own: list[tuple[MutableMapping[str, Any], dict[str, Any]]] = []
         slots: dict[int, tuple[str, Tensor, list[Slot]]] = {}
@@ -257,7 +257,7 @@ class _Same:
 
 def _refill(value: Any, before: Sequence[Any]) -> None:
     value.clear()
-    (value.extend if isinstance(value, list) else value.update)([same.part for same in before])
+    value.update([same.part for same in before])
 
 
 def _in_precision(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
