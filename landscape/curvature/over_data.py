@@ -228,6 +228,8 @@ class OperatorOverData(CurvatureOperator):
                     raise
             except ColumnsError:
                 self.retreat.chunk = 1
+                for one in kept.held.values():
+                    one.product = None  # made for more columns at once
             # once more, here and not above: there the error still holds what the attempt had allocated
 
     def _in_pieces(self, batch: Batch, block: Block) -> Block:
