@@ -82,6 +82,16 @@ class Batch:
         seen.add(shape)
         return loss
 
+    def gradient(self, w: Tensor) -> Tensor:
+        """∇L(w) of the batch, (P,)."""
+        leaf = w.detach().clone().requires_grad_()
+        return gradient_of(self.loss(leaf), leaf)
+
+    def slope(self, outputs: Tensor) -> Tensor:
+        """∂L/∂z at these outputs z, shaped like them."""
+        leaf = outputs.detach().requires_grad_()
+        return gradient_of(self.criterion_of(leaf), leaf)
+
     @property
     def layers_may_be_fast(self) -> bool:
         """Whether nothing inside is known to be differentiated by its input or its weights: see `bilinear`."""
@@ -126,8 +136,7 @@ class Batch:
 
     def in_precision(self, dtype: torch.dtype) -> "Batch":
         """The same batch evaluated in another precision, w included."""
-        data = (to_precision(part, dtype) for part in (self.inputs, self.targets))
-        inputs, targets = data
+        inputs, targets = (to_precision(part, dtype) for part in (self.inputs, self.targets))
         return replace(self, inputs=inputs, targets=targets, w=self.w.detach().to(dtype), dtype=dtype)
 
     def __len__(self) -> int:

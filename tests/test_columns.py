@@ -148,3 +148,13 @@ def test_algorithms_ask_how_many_columns_pay():
     H._product = noted
     top_eigenpairs(H, 10)
     assert max(widths) == H.columns == 4
+
+
+def test_a_block_after_a_single_product_of_a_network_that_vmap_does_not_know():
+    torch.manual_seed(0)
+    net = nn.LSTM(4, 5, batch_first=True)
+    data = [(torch.randn(8, 3, 4), torch.randn(8, 3, 5))]
+    H = hessian(Problem(net, nn.functional.mse_loss, data, forward=lambda model, x: model(x)[0]))
+    V = torch.randn(H.shape[0], 2)
+    single = H @ V[:, 0].contiguous()
+    assert torch.equal((H @ V)[:, 0], single)

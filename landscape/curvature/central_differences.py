@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from landscape.curvature.methods import Manner, Product
-from landscape.program import Batch, gradient_of
+from landscape.program import Batch
 from landscape.vectors import Block, Vector
 
 STEPS = 6  # candidates, each a quarter of the one before
@@ -72,7 +72,7 @@ def in_full(batch: Batch) -> Batch:
         return batch
     wide = batch.in_precision(wanted)
     try:
-        gradient_at(wide, wide.w)
+        wide.gradient(wide.w)
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError):
@@ -96,9 +96,3 @@ def central_differences(differences: Differences) -> Callable[[Batch, Manner], P
         return product
 
     return linearise
-
-
-def gradient_at(batch: Batch, w: Vector) -> Vector:
-    """∇L(w) of a batch, (P,)."""
-    leaf = w.detach().requires_grad_()
-    return gradient_of(batch.loss(leaf), leaf)

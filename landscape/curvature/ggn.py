@@ -92,15 +92,10 @@ def curvature_by_differences(batch: Batch, outputs: Tensor) -> OutputProduct:
     def product(u: Tensor) -> Tensor:
         length = u.double().norm().clamp(min=torch.finfo(torch.float64).tiny)
         t = torch.finfo(torch.float64).eps ** (1 / 3) * (1 + z.norm()) / length
-        ahead, behind = (_slope_at(wide, z + sign * t * u.double()) for sign in (1, -1))
+        ahead, behind = (wide.slope(z + sign * t * u.double()) for sign in (1, -1))
         return ((ahead - behind) / (2 * t)).to(u)
 
     return product
-
-
-def _slope_at(batch: Batch, z: Tensor) -> Tensor:
-    leaf = z.requires_grad_()
-    return gradient_of(batch.criterion_of(leaf), leaf)
 
 
 def _by_graph(batch: Batch, manner: Manner, *, curvature: OutputCurvature, fast: bool = True) -> Product:

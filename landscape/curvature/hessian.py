@@ -9,13 +9,14 @@ from functools import partial
 from torch import Tensor
 
 from landscape.cost import DIFFERENCES, FORWARD_OVER_REVERSE, GRADIENT, HESSIAN
-from landscape.curvature.central_differences import Differences, central_differences, gradient_at
+from landscape.curvature.central_differences import Differences, central_differences
 from landscape.curvature.double_backward import double_backward
 from landscape.curvature.forward_over_reverse import forward_over_reverse
 from landscape.curvature.methods import Method
 from landscape.curvature.over_data import Matrix, OperatorOverData
 from landscape.curvature.verification import compare_gradients
 from landscape.problem import Problem
+from landscape.program import Batch
 
 MODES = ("auto", "double_backward", "forward_over_reverse", "central_differences")
 
@@ -56,7 +57,7 @@ def hessian(
     Raises:
         ValueError: if a setting is out of range.
     """
-    differences = Differences(gradient_at)
+    differences = Differences(Batch.gradient)
     plain = "double backward as torch has it, without the layers' own second derivatives"
     methods = [
         Method("double_backward", double_backward, True, GRADIENT, HESSIAN, about="about two gradients a product"),

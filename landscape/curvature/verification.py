@@ -133,7 +133,7 @@ def compare_gradients(at: Batch, wide: Batch, v: Vector, image: Tensor, rows: Te
     step = _step(wide, precision, float(g.norm()), float(own.norm()))
 
     def differences(h: float) -> tuple[Tensor, Tensor]:
-        ahead, behind = (_gradient(wide, wide.w + sign * h * u) for sign in (1, -1))
+        ahead, behind = (wide.gradient(wide.w + sign * h * u) for sign in (1, -1))
         here = g
         if rows is not None:
             ahead, behind, here = ahead[rows], behind[rows], g[rows]
@@ -181,7 +181,7 @@ def compare_outputs(output_curvature: Callable[[Batch, Tensor], Callable[[Tensor
         if exact:
             eps, length_z = torch.finfo(precision).eps, float(along.norm())
             t = eps ** (1 / 3) * float(z0.norm().clamp(min=1.0)) / length_z
-            slopes = [_slope(wide, z0 + sign * t * along) for sign in (1, -1)]
+            slopes = [wide.slope(z0 + sign * t * along) for sign in (1, -1)]
             true = float((along * (slopes[0] - slopes[1])).sum() / (2 * t))
             off, form, rounding = max(abs(own - true), abs(form - true)), true, eps * length_z / (t * len(at))
         product = precision if at is wide else at.inner_precision()
@@ -245,16 +245,6 @@ def _repeatable(batch: Batch) -> bool:
         return bool(batch.evaluate(batch.w)[0] == batch.evaluate(batch.w)[0])
 
 
-def _gradient(batch: Batch, w: Vector) -> Vector:
-    leaf = w.detach().clone().requires_grad_()
-    return gradient_of(batch.loss(leaf), leaf)
-
-
 def _outputs(batch: Batch, w: Vector) -> Tensor:
     outputs: Tensor = batch.evaluate(w)[1]
     return outputs
-
-
-def _slope(batch: Batch, z: Tensor) -> Tensor:
-    leaf = z.detach().requires_grad_()
-    return gradient_of(batch.criterion_of(leaf), leaf)
