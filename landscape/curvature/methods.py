@@ -142,6 +142,8 @@ class Choice:
         """On to the next method. Raises where there is none."""
         self._failures.append(failure)
         if len(self._failures) < len(self.methods):
+            if isinstance(failure, BaseException):  # its traceback would hold what the attempt had allocated
+                failure.__traceback__ = failure.__context__ = failure.__cause__ = None
             return
         failures = list(self._failures)
         self._failures.clear()
