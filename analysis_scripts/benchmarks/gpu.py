@@ -39,8 +39,8 @@ SLOWEST = 5.0  # gradients that a product is reckoned to cost
 RTOL, ATOL = 1e-5, 1e-7  # between devices, float64
 
 
-class OutOfTimeError(Exception):
-    """The minutes are over."""
+class OutOfTimeError(BaseException):
+    """The minutes are over; no Exception, for those are caught on the way by code that tries things."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,8 @@ class Run:
         row: dict[str, Any] = {"network": job.network, "question": job.question, "contender": job.contender}
         unit = self.gradients.get(job.network)
         left = self.end - monotonic()
+        if left <= 0:
+            raise OutOfTimeError
         if unit and job.gradients * unit > left:
             self.note(**row, failure=f"left out: may take {job.gradients * unit:.0f} s, {left:.0f} s are left")
             return
