@@ -72,13 +72,18 @@ class Run:
         write_json(self.out, self.found)
         click.echo(line(row), err=True)
 
+    def seconds_left(self) -> float:
+        """Raises OutOfTimeError where there are none."""
+        left = self.end - monotonic()
+        if left <= 0:
+            raise OutOfTimeError
+        return left
+
     def do(self, job: Job) -> None:
         """A row, also where the call fails or would take too long."""
         row: dict[str, Any] = {"network": job.network, "question": job.question, "contender": job.contender}
         unit = self.gradients.get(job.network)
-        left = self.end - monotonic()
-        if left <= 0:
-            raise OutOfTimeError
+        left = self.seconds_left()
         if unit and job.gradients * unit > left:
             self.note(**row, failure=f"left out: may take {job.gradients * unit:.0f} s, {left:.0f} s are left")
             return
