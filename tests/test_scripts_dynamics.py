@@ -97,7 +97,8 @@ def test_a_run_of_the_equations_writes_its_curves_and_reads_them_the_next_time(t
 
     config, *_ = small_sde(steps=2, every=2, substeps=1, seeds=1, rhos=(0.0, 0.2), folder=str(tmp_path))
     table = sam_sde.main(config)
-    curves = np.load(tmp_path / "curves.npz")
+    with np.load(tmp_path / "curves.npz") as stored:
+        curves = dict(stored)
     assert curves["sam/0.2/loss"].shape == (1, 2)
     for name in sam_sde.QUANTITIES:
         assert np.allclose(curves[f"second/0.0/{name}"], curves[f"third/0.0/{name}"], rtol=1e-6)  # both are SGD's
@@ -157,7 +158,8 @@ def test_alignments_at_the_first_step_are_those_of_the_rules_formulas(tmp_path):
         runs=str(tmp_path / "runs"),
     )
     table = alignment.main(config)
-    curves = np.load(tmp_path / "alignment.npz")
+    with np.load(tmp_path / "alignment.npz") as stored:
+        curves = dict(stored)
     first = {rule: curves[f"{rule}/alignment"][:, 0] for rule in alignment.RULES}
     for rule in ("sgd", "reverse_sam", "egr"):
         assert first[rule] == pytest.approx(first["sam"], rel=1e-3)
@@ -212,7 +214,8 @@ def test_a_run_of_gsam_starts_from_the_same_gap_for_all_alphas(tmp_path):
         alphas=(0.0, 0.4), width=2, epochs=1, batch_size=600, every=1, images=50, seeds=2, folder=str(tmp_path)
     )
     table = gsam_gap.main(config)
-    curves = np.load(tmp_path / "gsam_gap.npz")
+    with np.load(tmp_path / "gsam_gap.npz") as stored:
+        curves = dict(stored)
     assert np.array_equal(curves["0.0/gap"][:, 0], curves["0.4/gap"][:, 0])
     assert not np.array_equal(curves["0.0/gap"], curves["0.4/gap"])
     share = config.rho * curves["0.4/gradient_norm"] / curves["0.4/gap"]
