@@ -10,8 +10,8 @@ from dataclasses import replace
 import torch
 
 from landscape.checks import require
-from landscape.program import Batch
-from landscape.traits import BatchError
+from landscape.problem.batch import Batch
+from landscape.problem.traits import BatchError
 
 Weight = Callable[[object, object], "float | torch.Tensor"]
 
