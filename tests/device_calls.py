@@ -90,12 +90,12 @@ def linalg_calls() -> dict[str, Call]:
         "top_eigenpairs in blocks": lambda at: ls.top_eigenpairs(at.H, 3, tol=1e-8, block_size=2),
         "top_eigenpairs of an end": lambda at: ls.top_eigenpairs(at.convex, 2, max_matvecs=4).values,
         "top_eigenpairs of zero": lambda at: ls.top_eigenpairs(ls.MatrixOperator(0 * at.V @ at.V.T), 2).values,
-        "top_eigenpairs, kept": lambda at: ls.top_eigenpairs(at.H, 2, checkpoint=at.folder / "pairs.npz"),
+        "top_eigenpairs, kept": lambda at: ls.top_eigenpairs(at.H, 2, resume=at.folder / "pairs.npz"),
         **{
             f"trace {method}": lambda at, method=method: ls.trace(at.H, matvecs=20, method=method) for method in methods
         },
         "trace to a tolerance": lambda at: ls.trace(at.convex, rtol=0.2),
-        "trace, kept": lambda at: ls.trace(at.H, rtol=0.5, matvecs=40, checkpoint=at.folder / "trace.npz"),
+        "trace, kept": lambda at: ls.trace(at.H, rtol=0.5, matvecs=40, resume=at.folder / "trace.npz"),
         "trace, exact": lambda at: ls.trace(at.convex, matvecs=148),
         "diagonal": lambda at: ls.diagonal(at.H, matvecs=20),
         "frobenius_norm": lambda at: ls.frobenius_norm(at.H, matvecs=20),
@@ -130,7 +130,7 @@ def metric_calls() -> dict[str, Call]:
         "metric worst_case_gap, restarts": lambda at: ls.metrics.worst_case_gap(at.problem, steps=3, restarts=2),
         "analyze": lambda at: dict(ls.analyze(at.problem, ["trace", "lambda_max", "surrogate_gap"], progress=False)),
         "analyze, kept": lambda at: dict(
-            ls.analyze(at.problem, ["trace", "average_gap"], checkpoint=at.folder / "analysis", progress=False)
+            ls.analyze(at.problem, ["trace", "average_gap"], resume=at.folder / "analysis", progress=False)
         ),
     }
 
@@ -159,7 +159,7 @@ def slice_calls() -> dict[str, Call]:
         "slice_1d, its own width": lambda at: ls.slice_1d(at.problem, at.v, "auto"),
         "slice_2d": walked,
         "slice_2d, a subset": lambda at: walked(at, subset=10),
-        "slice_2d, kept": lambda at: walked(at, checkpoint=at.folder / "grid"),
+        "slice_2d, kept": lambda at: walked(at, resume=at.folder / "grid"),
         "check_slice": lambda at: [
             finding.ok for finding in ls.check_slice(at.problem, walked(at), *plane(at)).findings
         ],

@@ -102,7 +102,7 @@ def dealt_out(group):
             found[name, kept, "entries"] = basis.rows.shape[1]
     few = MatrixOperator(torch.eye(1).double())
     found["one entry"] = top_eigenpairs(few, 1, basis_group=group).values
-    found["checkpoint"] = message_of(lambda: top_eigenpairs(few, 1, basis_group=group, checkpoint="a.npz"))
+    found["checkpoint"] = message_of(lambda: top_eigenpairs(few, 1, basis_group=group, resume="a.npz"))
     return found
 
 
@@ -156,8 +156,8 @@ def process(rank, folder):
     found["stored"] = stored(case.problem(data=[case.batches[rank]]).with_processes(group), group)
     found["dealt out"] = dealt_out(group)
     path = f"{folder}/walk.jsonl"
-    found["points shared"] = surface(make("mlp").problem(), group=group, checkpoint=path)
-    found["points kept"] = surface(make("mlp").problem(), group=group, checkpoint=path)
+    found["points shared"] = surface(make("mlp").problem(), group=group, resume=path)
+    found["points kept"] = surface(make("mlp").problem(), group=group, resume=path)
     found["data shared"] = surface(case.problem(data=data).with_processes(group))
     found["shard"] = [int(x) for (x,) in shard(TensorDataset(torch.arange(5)), group)]
     torch.save(found, f"{folder}/{rank}.pt")

@@ -112,7 +112,7 @@ def convexity(config: Config, folder: Path, problems: Mapping[str, ls.Problem]) 
     for rule, problem in problems.items():
         d1, d2 = ls.random_directions(problem)
         kept = Path(config.runs) / f"convexity_{rule}.jsonl"
-        maps[rule] = ls.convexity_map(problem, d1, d2, wide, wide, tol=0.01, checkpoint=kept)
+        maps[rule] = ls.convexity_map(problem, d1, d2, wide, wide, tol=0.01, resume=kept)
         maps[rule].save(folder / f"convexity_{rule}")
     values, errors = (torch.stack([getattr(own, what) for own in maps.values()]) for what in ("values", "errors"))
     low, high = float(errors[errors.isfinite()].max()), float(values[values.isfinite()].max())
@@ -218,7 +218,7 @@ def plane(
     """The training loss on a plane, saved; an interrupted one goes on."""
     kept = Path(config.runs) / f"{name}.jsonl"
     d1, d2 = directions
-    found = ls.slice_2d(problem, d1, d2, x, y, checkpoint=kept)
+    found = ls.slice_2d(problem, d1, d2, x, y, resume=kept)
     found.save(folder / name, directions=directions.details)
     return found
 

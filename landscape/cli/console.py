@@ -46,7 +46,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except click.Abort:
-        click.echo("stopped; the same command goes on from what is kept (analyze keeps with --checkpoint)", err=True)
+        click.echo("stopped; the same command goes on from what is kept (analyze keeps with --resume)", err=True)
         sys.exit(130)
     except ValueError as error:
         click.echo(f"landscape: {error}", err=True)
@@ -73,7 +73,14 @@ def _source_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--samples", type=int, default=None, help="Use the first so many training images of RUN.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--budget", default=None, metavar="TIME", help="Cheapest metrics first, within a time such as 60s or 5m.")
-@click.option("--checkpoint", type=TEXT, default=None, help="Keeps what is done; the same command goes on from there.")
+@click.option(
+    "--resume",
+    "--checkpoint",
+    "resume",
+    type=TEXT,
+    default=None,
+    help="Keeps what is done; the same command goes on from there.",
+)
 @click.option("--csv", "csv_file", type=TEXT, default=None, help="Also write the table as CSV.")
 @click.option("--json", "json_file", type=TEXT, default=None, help="Also write the table, with details, as JSON.")
 def analyze_command(
@@ -92,7 +99,7 @@ def analyze_command(
         _listed("--metrics", metrics),
         generator=torch.Generator().manual_seed(seed),
         budget=_seconds(settings["budget"]),
-        checkpoint=settings["checkpoint"],
+        resume=settings["resume"],
         say=lambda text: click.echo(text, err=True),
     )
     click.echo(f"{found}")
@@ -164,7 +171,7 @@ def slice_command(
     else:
         journal = out / f"{stem}.walk.jsonl"
         shared = {key: settings[key] for key in ("subset", "workers")}
-        found = slice_2d(problem, d1, d2, span, span, data, checkpoint=journal, details=made, **shared)
+        found = slice_2d(problem, d1, d2, span, span, data, resume=journal, details=made, **shared)
         found.save(out / stem, run=str(run or own))
         journal.unlink()
     for path in _draw(found, out / stem, settings["style"], settings["surface"], settings["html"]):

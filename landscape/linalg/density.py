@@ -33,7 +33,7 @@ def spectral_density(
     max_matvecs: int | None = None,
     check: int = 24,
     generator: torch.Generator | None = None,
-    checkpoint: str | Path | None = None,
+    resume: str | Path | None = None,
 ) -> SpectralDensity:
     """Density of the eigenvalues of a symmetric operator.
 
@@ -50,7 +50,7 @@ def spectral_density(
         max_matvecs: products that may be spent on the outliers; default max(1000, 10 outliers), "auto": max(64, steps).
         check: products for an independent estimate of the first two moments; 0 leaves them out.
         generator: for the probes; default seed 0.
-        checkpoint: a file ending in .npz that keeps the outliers and every two probes: a killed run, called again with
+        resume: a file ending in .npz that keeps the outliers and every two probes: a killed run, called again with
             the same arguments, goes on from there and ends with the same numbers. Removed at the end.
     Returns:
         SpectralDensity: nodes and weights (probes, steps + k), each row's weights summing to 1; k outliers come last,
@@ -59,8 +59,7 @@ def spectral_density(
         moments: mean and second of the density beside mean_expected = tr(A) / P and second_expected = |A|_F² / P from
             `check` other products, each with its _stderr.
     Raises:
-        ValueError: if an argument is out of range, the operator gives NaN or infinity, or the checkpoint is of other
-            work.
+        ValueError: if an argument is out of range, the operator gives NaN or infinity, or resume= keeps other work.
     """
     size = operator.shape[0]
     integer_in("probes", probes, 1)
@@ -83,7 +82,7 @@ def spectral_density(
     known = fingerprint(outliers.vectors) if isinstance(outliers, EigenPairs) else outliers
     settings = {"what": "density", "probes": probes, "steps": steps, "outliers": known, "limit": limit}
     scaled = Scaled(operator)
-    journal = ProbeJournal(checkpoint, scaled, source, settings)
+    journal = ProbeJournal(resume, scaled, source, settings)
     runs = quadrature(scaled, probes, steps, outliers, limit, journal)
     found = _restored(scaled, checked_moments(scaled, _density(runs, size, steps), check, source))
     journal.close()

@@ -56,7 +56,7 @@ def top_eigenpairs(
     basis_dtype: torch.dtype | None = None,
     basis_group: ProcessGroup | None = None,
     progress: Callable[[EigenProgress], object] | None = None,
-    checkpoint: str | Path | None = None,
+    resume: str | Path | None = None,
 ) -> EigenPairs:
     """The k eigenpairs at one end of the spectrum.
 
@@ -81,9 +81,9 @@ def top_eigenpairs(
         basis_group: processes, such as torch.distributed.group.WORLD, that each keep only their own entries of every
             vector of the basis, so that its memory is divided by their number; working vectors and the result are
             whole on each. All make the same call, generators of the same seed included. About four all-gathers of P
-            numbers a step come on top of the products. Not with a checkpoint.
+            numbers a step come on top of the products. Not with resume=.
         progress: called with an EigenProgress whenever convergence is looked at.
-        checkpoint: an .npz file that a killed run, called again with the same arguments, goes on from. Written at most
+        resume: an .npz file that a killed run, called again with the same arguments, goes on from. Written at most
             every 5 seconds, and at most for 5 % of the time, and when a product raises; removed at the end.
     Returns:
         Always k pairs, in the order of `which`; those that `max_matvecs` left unconverged have converged = False. If it
@@ -91,8 +91,7 @@ def top_eigenpairs(
         multiplicity above block_size comes as often as it is only if the Krylov space closes, as for projections or the
         identity: a single starting vector does not tell copies apart.
     Raises:
-        ValueError: if an argument is out of range, the operator gives NaN or infinity, or the checkpoint is of other
-            work.
+        ValueError: if an argument is out of range, the operator gives NaN or infinity, or resume= keeps other work.
     """
     size = operator.shape[0]
     integer_in("k", k, 1, size)
@@ -107,8 +106,8 @@ def top_eigenpairs(
     kept = basis_dtype or operator.dtype
     require(kept.is_floating_point, f"basis_dtype must be floating, got {kept}")
     require(
-        basis_group is None or checkpoint is None,
-        f"checkpoint must be None where a basis_group keeps the basis, got {checkpoint}; leave one of them out",
+        basis_group is None or resume is None,
+        f"resume must be None where a basis_group keeps the basis, got {resume}; leave one of them out",
     )
     starts = checked_starts(start, operator)
     source = random_source(generator)
@@ -118,7 +117,7 @@ def top_eigenpairs(
         **{"block_size": width, "basis_size": capacity, "basis_dtype": str(kept)},
         **{"start": None if starts is None else fingerprint(starts), "generator": fingerprint(source.get_state())},
     }
-    journal = Journal(checkpoint, settings)
+    journal = Journal(resume, settings)
     rows, scaled = min(size, capacity), Scaled(operator)
     krylov = Krylov(scaled, rows, width, source, device=basis_device, dtype=kept, group=basis_group)
     window, narrow = 0 if starts is None else WINDOW, block_size is None

@@ -259,5 +259,5 @@ class Krylov:
             scale = torch.cat([self.h.abs().amax()[None], known.abs().flatten()]).max()
             require(
                 bool((correction.abs() <= noise * scale).all()),
-                "the checkpoint is of another operator; choose another path or delete it",
+                "the file of resume= is of another operator; choose another path or delete it",
             )

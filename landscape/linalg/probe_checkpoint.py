@@ -15,7 +15,7 @@ class ProbeJournal:
     """State of one estimate; without a path it keeps nothing.
 
     Args:
-        path: of the checkpoint, ending in .npz; None switches it off.
+        path: of the state, ending in .npz; None switches it off.
         operator: the file is refused by one of another size or precision; that it is the same one is the caller's care.
             Its scale is kept with the state.
         source: the generator; where it starts belongs to the settings, and `load` puts it where the work stopped.

@@ -22,7 +22,7 @@ from landscape.storage.results import EigenPairs
 from landscape.vectors import Block
 
 BASIS_BYTES = 2**31  # Lanczos bases held at once; probes beyond it run one group after another
-KEPT = 2  # probes between two states of a checkpoint, or as many as the operator likes best
+KEPT = 2  # probes between two states that are kept, or as many as the operator likes best
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ def quadrature(
     max_matvecs: int,
     journal: ProbeJournal,
 ) -> Quadrature:
-    """Run the probes, in groups that fit in memory, or from a checkpoint on those that are missing.
+    """Run the probes, in groups that fit in memory, or from a kept state on those that are missing.
 
     `outliers` are so many, or "auto": those that stand clear, or pairs that are known.
     """

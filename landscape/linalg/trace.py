@@ -36,7 +36,7 @@ def trace(
     method: str = "xtrace",
     rtol: float | None = None,
     generator: torch.Generator | None = None,
-    checkpoint: str | Path | None = None,
+    resume: str | Path | None = None,
 ) -> Estimate:
     """Estimate of tr(A) with a calibrated standard error: value ± 1.96 stderr holds tr(A) in 90-99 % of runs.
 
@@ -47,14 +47,14 @@ def trace(
         method: "xtrace" (at least 4 products) | "hutch++" (at least 6) | "hutchinson" (at least 2).
         rtol: go on in rounds, of 32 products in all, 48, 72, ..., until stderr <= rtol |value|.
         generator: for the test vectors; default seed 0.
-        checkpoint: a file ending in .npz that keeps every whole round: a killed run, called again with the same
+        resume: a file ending in .npz that keeps every whole round: a killed run, called again with the same
             arguments, goes on from there and ends with the same numbers. Removed at the end.
     Returns:
         Estimate of tr(A); exact up to rounding where the rank is below matvecs / 2 (xtrace) or matvecs / 3 (hutch++).
         details with rtol: rtol, and reached, 1 or 0.
     Raises:
-        ValueError: if matvecs is too small, rtol not positive, the method unknown, the checkpoint of other work, or
-            the operator gives NaN or infinity.
+        ValueError: if matvecs is too small, rtol not positive, the method unknown, resume= of other work, or the
+            operator gives NaN or infinity.
     """
     one_of("method", method, tuple(_METHODS))
     least, size = _METHODS[method][0], operator.shape[0]
@@ -65,8 +65,8 @@ def trace(
     source = random_source(generator)
     settings = {"what": "trace", "method": method, "matvecs": limit, "rtol": rtol}
     scaled = Scaled(operator)
-    journal = ProbeJournal(checkpoint, scaled, source, settings)
-    found = _in_rounds(scaled, method, _rounds(limit, size, rtol is None and checkpoint is None), rtol, journal)
+    journal = ProbeJournal(resume, scaled, source, settings)
+    found = _in_rounds(scaled, method, _rounds(limit, size, rtol is None and resume is None), rtol, journal)
     journal.close()
     found = scaled.estimate(found)
     if rtol is None:

@@ -36,7 +36,7 @@ def resumed(
     try:
         entries = {name: _read(found) for name, found in journal.read()}
     except TypeError as error:
-        raise ValueError(f"checkpoint {path} is not readable: {error}; delete it to start again") from error
+        raise ValueError(f"resume file {path} is not readable: {error}; delete it to start again") from error
     estimates = {name: found for name, found in entries.items() if isinstance(found, Estimate)}
     spent = {name: found for name, found in entries.items() if isinstance(found, Spent)}
     with journal.opened() as keep:

@@ -33,7 +33,7 @@ def analyze(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     generator: torch.Generator | None = None,
     budget: float | None = None,
-    checkpoint: str | Path | None = None,
+    resume: str | Path | None = None,
     progress: bool | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Measurements:
@@ -48,7 +48,7 @@ def analyze(
         settings: metric to keyword arguments that replace its defaults, for instance {"m_sharpness": {"m": 128}}.
         generator: default seed 0.
         budget: seconds; a metric that is expected to end later is left out. What has begun is ended.
-        checkpoint: a text file that keeps each metric when it is done: a killed run, called again, goes on from there
+        resume: a text file that keeps each metric when it is done: a killed run, called again, goes on from there
             and ends with the same numbers, also with other metrics.
         progress: show a bar with the time left, and what `say` is told; default only on a terminal.
         say: is told before it begins what it will cost; default on the bar.
@@ -57,8 +57,8 @@ def analyze(
         `to_json` make a table. `shared` holds the cost of shared work, `left_out` why a metric is not there: whatever
         one raises, running out of memory too, the others go on.
     Raises:
-        ValueError: if a metric is unknown or none is named, the budget is not positive, or the checkpoint is of other
-            work; if the loss is not finite.
+        ValueError: if a metric is unknown or none is named, the budget is not positive, or resume= keeps other work;
+            if the loss is not finite.
         Exception: of the first metric, where not one could be computed.
     """
     names, settings = list(METRICS if metrics is None else metrics), settings or {}
@@ -70,7 +70,7 @@ def analyze(
     ends = None if budget is None else monotonic() + budget
     source = random_source(generator)
     seed = int(torch.randint(2**62, (), generator=source, device=source.device))
-    with resumed(checkpoint, problem, settings, seed) as (kept, shared, keep):
+    with resumed(resume, problem, settings, seed) as (kept, shared, keep):
         work = Work(problem, settings, seed, _noted(shared, keep))
         work.done.update({name: kept[name] for name in names if name in kept})
         missing = [name for name in names if name not in work.done]

@@ -33,7 +33,7 @@ def slice_1d(
     *,
     subset: int | None = None,
     generator: torch.Generator | None = None,
-    checkpoint: str | Path | None = None,
+    resume: str | Path | None = None,
     workers: int = 1,
     group: ProcessGroup | None = None,
     accuracy: Accuracy | None = None,
@@ -64,7 +64,7 @@ def slice_1d(
     xs = axis("x", x, partial(reach, bundle, range(len(lines))))
     points = [[value if i == k else 0.0 for i in range(len(lines))] for k in range(len(lines)) for value in xs.tolist()]
     shape = (len(xs),) if one else (len(lines), len(xs))
-    manner = Manner(checkpoint, workers, group, progress, details or {})
+    manner = Manner(resume, workers, group, progress, details or {})
     return (Slice1D if one else SliceBand)(xs, **walked(bundle, points, shape, {"x": xs.tolist()}, manner))
 
 
@@ -78,7 +78,7 @@ def slice_2d(
     *,
     subset: int | None = None,
     generator: torch.Generator | None = None,
-    checkpoint: str | Path | None = None,
+    resume: str | Path | None = None,
     workers: int = 1,
     group: ProcessGroup | None = None,
     accuracy: Accuracy | None = None,
@@ -101,11 +101,11 @@ def slice_2d(
         subset: use so many samples of each split, the same at all points, and tell the standard error of the loss over
             samples, 0 for a split that has no more.
         generator: that draws them; default seed 0.
-        checkpoint: a text file that keeps each point as soon as it is done; the same call goes on from it.
+        resume: a text file that keeps each point as soon as it is done; the same call goes on from it.
         workers: processes of this machine that share the points and this one's threads; model, criterion and data are
             sent to them.
         group: of processes started by torchrun, say, that share the points; all make this call with all the data, get
-            the same result, and the first one writes the checkpoint.
+            the same result, and the first one writes the file.
         accuracy: (outputs, targets) of a batch to (hits, targets that count), or to the share of hits, which counts as
             much as the batch has units; default argmax over the class axis, where that can be known, see
             `class_targets.py`.
@@ -116,14 +116,14 @@ def slice_2d(
         units and batch-norm policy, why there is no accuracy, seconds, and the estimate made before the walk.
     Raises:
         ValueError: if a direction is zero or does not fit, a range is empty or not found, there is no split, the
-            checkpoint was written with other settings, or something cannot be sent to a worker.
+            file of resume= was written with other settings, or something cannot be sent to a worker.
         RuntimeError: if a worker fails or is killed.
     """
     plane = section(problem, Plane(problem.vector(), {"d1": d1, "d2": d2}), data, subset, generator, accuracy)
     xs, ys = axis("x", x, partial(reach, plane, [0])), axis("y", y, partial(reach, plane, [1]))
     points = [(across, up) for up in ys.tolist() for across in xs.tolist()]
     settings = {"x": xs.tolist(), "y": ys.tolist()}
-    manner = Manner(checkpoint, workers, group, progress, details or {})
+    manner = Manner(resume, workers, group, progress, details or {})
     common = walked(plane, points, (len(ys), len(xs)), settings, manner)
     one, two = d1.double().cpu(), d2.double().cpu()
     norms = torch.stack([one.norm(), two.norm()])

@@ -31,7 +31,7 @@ def convexity_map(
     *,
     tol: float = 1e-2,
     max_matvecs: int = 1000,
-    checkpoint: str | Path | None = None,
+    resume: str | Path | None = None,
     progress: bool | None = None,
 ) -> Map2D:
     """|λmin / λmax| of the Hessian on w + x d1 + y d2, w the model's own weights.
@@ -50,14 +50,14 @@ def convexity_map(
         y: the same along d2.
         tol: of both eigenvalues, relative to the spectrum, as `spectrum_ends` has it.
         max_matvecs: products at most for each of the two; what they do not reach shows in the errors.
-        checkpoint: a text file that keeps each point as soon as it is done; the same call goes on from it.
+        resume: a text file that keeps each point as soon as it is done; the same call goes on from it.
         progress: show a bar with the time left; default where the output is a terminal.
     Returns:
         Map2D with PARTS in `parts`. Each eigenvalue is within its residual of one of the Hessian's, and `errors` is
         what that means for the ratio: (r_min + |λmin / λmax| r_max) / (λmax − r_max). NaN where loss or Hessian is not
         finite.
     Raises:
-        ValueError: if an argument is out of range, or the checkpoint was written with other settings.
+        ValueError: if an argument is out of range, or the state in resume= was written with other settings.
     Source: Li et al. 2018, section 6, arXiv:1712.09913.
     """
     positive("tol", tol)
@@ -72,7 +72,7 @@ def convexity_map(
     settings = {"what": "convexity", "tol": tol, "max_matvecs": max_matvecs}
     xs, ys = axis("x", x), axis("y", y)
     numbers, details = walk_plane(
-        problem, (d1, d2), (xs, ys), ends, len(PARTS), settings, checkpoint=checkpoint, progress=progress
+        problem, (d1, d2), (xs, ys), ends, len(PARTS), settings, resume=resume, progress=progress
     )
     values, errors = _ratio(*numbers[:4])
     details |= {"tol": tol, "matvecs": int(numbers[4].nansum())}
@@ -86,17 +86,17 @@ def gradient_norm_map(
     x: Range = (-1.0, 1.0, 51),
     y: Range = (-1.0, 1.0, 51),
     *,
-    checkpoint: str | Path | None = None,
+    resume: str | Path | None = None,
     progress: bool | None = None,
 ) -> Map2D:
     """|∇L| on w + x d1 + y d2, of the whole gradient and not of its part in the plane: 0 at stationary points only.
 
     Args:
-        problem, d1, d2, x, y, checkpoint, progress: as in `convexity_map`.
+        problem, d1, d2, x, y, resume, progress: as in `convexity_map`.
     Returns:
         Map2D with errors 0: exact but for rounding. NaN where the loss is not finite.
     Raises:
-        ValueError: if an argument is out of range, or the checkpoint was written with other settings.
+        ValueError: if an argument is out of range, or the state in resume= was written with other settings.
     """
     xs, ys = axis("x", x), axis("y", y)
     (values,), details = walk_plane(
@@ -106,7 +106,7 @@ def gradient_norm_map(
         lambda w: [float(problem.gradient(w).double().norm())],
         1,
         {"what": "gradient norm"},
-        checkpoint=checkpoint,
+        resume=resume,
         progress=progress,
     )
     return Map2D(xs, ys, values, torch.zeros_like(values).where(~values.isnan(), torch.nan), "|∇L|", details)

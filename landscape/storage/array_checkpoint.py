@@ -36,7 +36,7 @@ class Journal:
         self.path = None if path is None else Path(path)
         self.settings = json.loads(json.dumps(settings))
         self.next = monotonic() + EVERY  # when the next write is due
-        require(self.path is None or self.path.suffix == ".npz", f"checkpoint must end in .npz, got {path}")
+        require(self.path is None or self.path.suffix == ".npz", f"resume must end in .npz, got {path}")
 
     def load(self) -> dict[str, Tensor] | None:
         """What was last saved, None at the start. Raises ValueError if the file is unreadable or of other settings."""
@@ -47,10 +47,10 @@ class Journal:
                 found = json.loads(str(file["settings"]))
                 arrays = dict(_tensor(name, file[name]) for name in file.files if name != "settings")
         except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
-            raise ValueError(f"checkpoint {self.path} is not readable: {error}; delete it to start again") from error
+            raise ValueError(f"resume file {self.path} is not readable: {error}; delete it to start again") from error
         keys = {**found, **self.settings}
         other = ", ".join(f"{key} {found.get(key)!r}" for key in keys if found.get(key) != self.settings.get(key))
-        require(not other, f"checkpoint {self.path} is of other work, with {other}; choose another path")
+        require(not other, f"resume file {self.path} is of other work, with {other}; choose another path")
         return arrays
 
     def save(self, arrays: Mapping[str, Tensor]) -> None:

@@ -41,7 +41,7 @@ class LineJournal:
             head, *entries = [json.loads(line) for line in _whole(content).splitlines()]
             settings, losses = head["settings"], torch.tensor(head["losses"], dtype=torch.float64, device="cpu")
         except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"checkpoint {self.path} is not readable: {error}; delete it to start again") from error
+            raise ValueError(f"resume file {self.path} is not readable: {error}; delete it to start again") from error
         self._require_same(settings, losses)
         return entries
 
@@ -66,7 +66,7 @@ class LineJournal:
         if not other and not torch.allclose(losses, self.losses, rtol=SAME_LOSS, atol=0.0, equal_nan=True):
             other = ["data or criterion"]
         require(
-            not other, f"checkpoint {self.path} was written with other {', '.join(other)}; delete it or name another"
+            not other, f"resume file {self.path} was written with other {', '.join(other)}; delete it or name another"
         )
 
 

@@ -92,7 +92,7 @@ def test_an_interrupt_promises_no_more_than_is_kept(
 
     monkeypatch.setattr("landscape.cli.console.analyze", interrupted)
     assert run(monkeypatch, "analyze", trained) == 130
-    assert "goes on from what is kept (analyze keeps with --checkpoint)" in capsys.readouterr().err
+    assert "goes on from what is kept (analyze keeps with --resume)" in capsys.readouterr().err
 
 
 def test_budgets_are_times() -> None:

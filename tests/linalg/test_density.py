@@ -161,7 +161,7 @@ class KilledError(Exception):
 @pytest.mark.parametrize("outliers", [2, "auto", PAIRS])
 def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(outliers, tmp_path):
     path = tmp_path / "density.npz"
-    settings = {"probes": 5, "steps": 10, "outliers": outliers, "checkpoint": path}
+    settings = {"probes": 5, "steps": 10, "outliers": outliers, "resume": path}
     generators = seeded(3), seeded(3), seeded(3)
     whole = spectral_density(MatrixOperator(matrix), generator=generators[0], **settings)
     mortal = Counting(matrix)

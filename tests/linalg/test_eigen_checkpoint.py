@@ -52,7 +52,7 @@ def interrupted(matrix, settings, path, seed, choose):
     while True:
         A, source = Killable(matrix, stop_at=choose.randint(1, 12)), seeded(seed)
         try:
-            pairs = top_eigenpairs(A, checkpoint=path, generator=source, **settings)
+            pairs = top_eigenpairs(A, resume=path, generator=source, **settings)
             return pairs, source, passes + A.passes, stops
         except StoppedError:
             passes, stops = passes + A.passes - 1, stops + 1
@@ -87,7 +87,7 @@ def test_stopped_by_its_progress_it_goes_on(tmp_path):
 
     for _ in range(100):
         try:
-            pairs = top_eigenpairs(A, 4, start=normal(116), progress=stop, checkpoint=path)
+            pairs = top_eigenpairs(A, 4, start=normal(116), progress=stop, resume=path)
             break
         except StoppedError:
             continue
@@ -111,7 +111,7 @@ class Logged(Killable):
 
 
 def logged_run(path, log):
-    return top_eigenpairs(Logged(log), 4, tol=1e-8, basis_size=16, checkpoint=path, generator=seeded(5))
+    return top_eigenpairs(Logged(log), 4, tol=1e-8, basis_size=16, resume=path, generator=seeded(5))
 
 
 CHILD = """
@@ -147,7 +147,7 @@ def test_killed_outright_it_goes_on_with_the_same_bits(tmp_path):
 
 def stopped(path, **settings):
     with pytest.raises(StoppedError):
-        top_eigenpairs(Killable(symmetric(VALUES), stop_at=9), checkpoint=path, **{"k": 4, **settings})
+        top_eigenpairs(Killable(symmetric(VALUES), stop_at=9), resume=path, **{"k": 4, **settings})
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_other_settings_are_refused(settings, message, tmp_path):
     path = tmp_path / "run.npz"
     stopped(path)
     with pytest.raises(ValueError, match=message):
-        top_eigenpairs(Killable(symmetric(VALUES)), checkpoint=path, **{"k": 4, **settings})
+        top_eigenpairs(Killable(symmetric(VALUES)), resume=path, **{"k": 4, **settings})
     assert path.exists()
 
 
@@ -175,10 +175,10 @@ def test_another_operator_is_refused(tmp_path):
     stopped(path)
     kept = path.read_bytes()
     with pytest.raises(ValueError, match="is of other work, with operator 'Killable'"):
-        top_eigenpairs(MatrixOperator(symmetric(VALUES)), 4, checkpoint=path)
+        top_eigenpairs(MatrixOperator(symmetric(VALUES)), 4, resume=path)
     for other in (symmetric(VALUES, seed=1), 1.01 * symmetric(VALUES), -symmetric(VALUES)):
-        with pytest.raises(ValueError, match="the checkpoint is of another operator; choose another path or delete it"):
-            top_eigenpairs(Killable(other), 4, checkpoint=path)
+        with pytest.raises(ValueError, match="the file of resume= is of another operator; choose another path or"):
+            top_eigenpairs(Killable(other), 4, resume=path)
     assert path.read_bytes() == kept
 
 
@@ -186,5 +186,5 @@ def test_noise_of_the_products_is_no_other_operator(tmp_path):
     path = tmp_path / "run.npz"
     stopped(path)
     noisy = symmetric(VALUES) + 1e-6 * (normal(116, 116) + normal(116, 116).T) / 20
-    pairs = top_eigenpairs(Killable(noisy), 4, checkpoint=path)
+    pairs = top_eigenpairs(Killable(noisy), 4, resume=path)
     assert pairs.converged.all()

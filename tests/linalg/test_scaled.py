@@ -222,9 +222,9 @@ class Killable(Times):
 
 
 RESUMABLE = {
-    "trace": lambda A, path: trace(A, matvecs=190, checkpoint=path).value,
-    "density": lambda A, path: spectral_density(A, probes=6, steps=10, outliers=1, checkpoint=path).nodes,
-    "eigenpairs": lambda A, path: top_eigenpairs(A, 5, tol=1e-6, checkpoint=path).values,
+    "trace": lambda A, path: trace(A, matvecs=190, resume=path).value,
+    "density": lambda A, path: spectral_density(A, probes=6, steps=10, outliers=1, resume=path).nodes,
+    "eigenpairs": lambda A, path: top_eigenpairs(A, 5, tol=1e-6, resume=path).values,
 }
 
 
@@ -274,7 +274,7 @@ def test_operators_made_of_another_like_as_many_columns():
         lambda A, path: diagonal(A),
         lambda A, path: frobenius_norm(A),
         lambda A, path: spectral_density(A, steps=6),
-        lambda A, path: spectral_density(A, steps=6, probes=16, check=0, checkpoint=path),
+        lambda A, path: spectral_density(A, steps=6, probes=16, check=0, resume=path),
         lambda A, path: absolute_trace(A, steps=6, outliers=0),
         lambda A, path: A.dense(),
     ],

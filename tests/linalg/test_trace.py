@@ -195,7 +195,7 @@ class Mortal(Counting):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(method, rtol, tmp_path):
     matrix, path = symmetric(torch.linspace(0.5, 1.5, 200)), tmp_path / "trace.npz"
-    settings = {"method": method, "matvecs": 120, "rtol": rtol, "checkpoint": path}
+    settings = {"method": method, "matvecs": 120, "rtol": rtol, "resume": path}
     generators = seeded(3), seeded(3), seeded(3)
     whole = trace(MatrixOperator(matrix), generator=generators[0], **settings)
     assert not path.exists()
@@ -213,10 +213,10 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(method, rtol, tmp_p
 def test_a_checkpoint_of_other_work_is_refused(tmp_path):
     matrix, path = symmetric(torch.linspace(0.5, 1.5, 200)), tmp_path / "trace.npz"
     with pytest.raises(KilledError):
-        trace(Mortal(matrix, 90), matvecs=120, checkpoint=path)
+        trace(Mortal(matrix, 90), matvecs=120, resume=path)
     for other in ({"method": "hutchinson"}, {"matvecs": 130}, {"rtol": 0.1}, {"generator": seeded(1)}):
         with pytest.raises(ValueError, match="is of other work"):
-            trace(MatrixOperator(matrix), **{"matvecs": 120, "checkpoint": path, **other})
+            trace(MatrixOperator(matrix), **{"matvecs": 120, "resume": path, **other})
 
 
 def test_the_tolerance_is_checked():

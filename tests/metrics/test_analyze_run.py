@@ -47,40 +47,40 @@ def test_a_killed_analysis_goes_on_and_ends_with_the_same_numbers(tmp_path, at):
     whole = analyze(problem(), SOME, progress=False)
     path = tmp_path / "kept.jsonl"
     with pytest.raises(KeyboardInterrupt):
-        analyze(problem(Interrupted(at)), SOME, checkpoint=path)
+        analyze(problem(Interrupted(at)), SOME, resume=path)
     with path.open("a") as file:
         file.write('["lambda_max", {"val')  # cut short
-    assert values(analyze(problem(), SOME, checkpoint=path)) == values(whole)
+    assert values(analyze(problem(), SOME, resume=path)) == values(whole)
     assert all(json.loads(line) for line in path.read_text().splitlines())
 
 
 def test_what_is_kept_is_not_done_again(tmp_path):
     path, counted = tmp_path / "kept.jsonl", Interrupted()
-    first = analyze(problem(), SOME, checkpoint=path)
-    again = analyze(problem(counted), [*SOME, "gradient_norm"], checkpoint=path)
+    first = analyze(problem(), SOME, resume=path)
+    again = analyze(problem(counted), [*SOME, "gradient_norm"], resume=path)
     assert counted.calls == 2 * 3  # two batches: the journal's loss, and two gradients
     assert {name: again[name].gradient_times for name in SOME} == {name: first[name].gradient_times for name in SOME}
     assert again.shared["leading eigenpairs"] == first.shared["leading eigenpairs"]
     assert again["lambda_max"].details == first["lambda_max"].details
     assert again["lambda_max"].value.dtype == torch.float64
     nothing = Interrupted()
-    analyze(problem(nothing), SOME, checkpoint=path)
+    analyze(problem(nothing), SOME, resume=path)
     assert nothing.calls == 2
 
 
 def test_a_journal_of_other_work_is_refused_in_one_line(tmp_path):
     path = tmp_path / "kept.jsonl"
-    analyze(problem(), ["gradient_norm"], checkpoint=path)
+    analyze(problem(), ["gradient_norm"], resume=path)
     with pytest.raises(ValueError, match=r"kept.jsonl was written with other weights; delete it or name another$"):
-        analyze(problem(seed=1), ["gradient_norm"], checkpoint=path)
+        analyze(problem(seed=1), ["gradient_norm"], resume=path)
     with pytest.raises(ValueError, match="other data;"):
-        analyze(problem().with_data(problem().data[:1]), ["gradient_norm"], checkpoint=path)
+        analyze(problem().with_data(problem().data[:1]), ["gradient_norm"], resume=path)
     with pytest.raises(ValueError, match="other settings;"):
-        analyze(problem(), ["gradient_norm"], settings={"trace": {"matvecs": 8}}, checkpoint=path)
+        analyze(problem(), ["gradient_norm"], settings={"trace": {"matvecs": 8}}, resume=path)
     with pytest.raises(ValueError, match="other seed;"):
-        analyze(problem(), ["gradient_norm"], generator=torch.Generator().manual_seed(1), checkpoint=path)
+        analyze(problem(), ["gradient_norm"], generator=torch.Generator().manual_seed(1), resume=path)
     with pytest.raises(ValueError, match="other data or criterion;"):
-        analyze(problem(lambda z, t: 2 * F.cross_entropy(z, t)), ["gradient_norm"], checkpoint=path)
+        analyze(problem(lambda z, t: 2 * F.cross_entropy(z, t)), ["gradient_norm"], resume=path)
 
 
 def test_a_budget_takes_the_cheapest_and_names_what_it_leaves_out(monkeypatch):
@@ -149,7 +149,7 @@ def test_whatever_one_metric_raises_the_others_are_there(monkeypatch, tmp_path, 
     failing = measured(about=0.0)(failing)
     monkeypatch.setitem(METRICS, "failing", failing)
     asked, file = ["failing", *SOME], tmp_path / "kept.jsonl"
-    found = analyze(problem(), asked, checkpoint=file, progress=False)
+    found = analyze(problem(), asked, resume=file, progress=False)
     alone = analyze(problem(), SOME, progress=False)
     assert list(found) == SOME
     assert all(torch.equal(found[name].value, alone[name].value) for name in SOME)
@@ -157,7 +157,7 @@ def test_whatever_one_metric_raises_the_others_are_there(monkeypatch, tmp_path, 
     assert found.left_out["failing"].startswith(said)
     assert "\n" not in found.left_out["failing"]
     assert f"left out failing: {said}" in str(found)
-    again = analyze(problem(), asked, checkpoint=file, progress=False)  # tried again, the others are kept
+    again = analyze(problem(), asked, resume=file, progress=False)  # tried again, the others are kept
     assert all(again[name].seconds == found[name].seconds for name in SOME)
     with pytest.raises(type(error)):
         analyze(problem(), ["failing"], progress=False)

@@ -229,7 +229,7 @@ def test_workers_count_alike() -> None:
 
 def test_a_checkpoint_counted_otherwise_is_refused(tmp_path) -> None:
     problem, file = scores(random_scores(4, 7, 5), TOKENS, shift_by_hand), tmp_path / "walk.jsonl"
-    settings = {"checkpoint": file, "progress": False}
+    settings = {"resume": file, "progress": False}
     slice_1d(problem, torch.ones(2), (0.0, 1.0, 2), accuracy=next_token, **settings)
     with pytest.raises(ValueError, match="accuracy"):
         slice_1d(problem, torch.ones(2), (0.0, 1.0, 2), accuracy=share, **settings)

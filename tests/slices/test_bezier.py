@@ -148,10 +148,10 @@ def test_a_killed_training_goes_on_to_the_same_bend(tmp_path, monkeypatch):
     whole = train_path(shuffled(case), other, **settings, generator=seeded(2))
     file, calls = tmp_path / "bend.npz", []
     with pytest.raises(KilledError):
-        train_path(shuffled(case, calls, 10), other, **settings, generator=seeded(2), checkpoint=file)
+        train_path(shuffled(case, calls, 10), other, **settings, generator=seeded(2), resume=file)
     calls.clear()
     torch.randn(3)  # the global state has no part in it
-    again = train_path(shuffled(case, calls), other, **settings, generator=seeded(2), checkpoint=file)
+    again = train_path(shuffled(case, calls), other, **settings, generator=seeded(2), resume=file)
     assert torch.equal(again.bend, whole.bend)
     assert len(calls) == 3 * 4 + 1  # a look at the model; two whole epochs were not done again
     assert not file.exists()

@@ -234,10 +234,10 @@ def test_a_killed_walk_goes_on_where_it_stopped(tmp_path):
     path = tmp_path / "deep" / "walk.jsonl"
     dying, _ = counting(problem, limit=6)
     with pytest.raises(KilledError):
-        slice_2d(dying, d1, d2, *grid, checkpoint=path)
+        slice_2d(dying, d1, d2, *grid, resume=path)
     assert len(path.read_text().splitlines()) == 1 + 5  # settings; one of the six passes was the centre's
     going_on, calls = counting(problem)
-    resumed = slice_2d(going_on, d1, d2, *grid, checkpoint=path)
+    resumed = slice_2d(going_on, d1, d2, *grid, resume=path)
     assert calls[0] == (1 + 12 - 5) * len(problem.data)
     whole = slice_2d(counting(problem)[0], d1, d2, *grid)
     assert torch.equal(resumed.loss["train"], whole.loss["train"])
@@ -256,7 +256,7 @@ def test_points_that_are_nan_are_done(tmp_path):
     broken = Problem(problem.model, nan, problem.data, weight=lambda _, t: len(t))
     d1, d2 = random_directions(problem)
     for _ in range(2):
-        surface = slice_2d(broken, d1, d2, (-1.0, 1.0, 2), (-1.0, 1.0, 2), checkpoint=tmp_path / "walk.jsonl")
+        surface = slice_2d(broken, d1, d2, (-1.0, 1.0, 2), (-1.0, 1.0, 2), resume=tmp_path / "walk.jsonl")
     assert surface.loss["train"].isnan().all()
     assert passes[0] == (1 + 4 + 1) * len(problem.data)
 
@@ -282,11 +282,11 @@ def test_a_checkpoint_of_another_walk_is_refused(tmp_path, change, named):
     problem, _ = classifier()
     d1, d2 = random_directions(problem)
     path = tmp_path / "walk.jsonl"
-    slice_2d(problem, d1, d2, (-1.0, 1.0, 2), (-1.0, 1.0, 2), checkpoint=path)
+    slice_2d(problem, d1, d2, (-1.0, 1.0, 2), (-1.0, 1.0, 2), resume=path)
     before = path.read_bytes()
     other, a, b, y = change(problem, d1, d2)
     with pytest.raises(ValueError, match=named) as error:
-        slice_2d(other, a, b, (-1.0, 1.0, 2), y, checkpoint=path)
+        slice_2d(other, a, b, (-1.0, 1.0, 2), y, resume=path)
     assert "\n" not in str(error.value)
     assert path.read_bytes() == before
 
@@ -297,7 +297,7 @@ def test_a_broken_checkpoint_is_named(tmp_path, content):
     path = tmp_path / "walk.jsonl"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"walk.jsonl is not readable: .*; delete it"):
-        slice_2d(problem, *random_directions(problem), checkpoint=path)
+        slice_2d(problem, *random_directions(problem), resume=path)
 
 
 # ---------------------------------------------------------------- validation

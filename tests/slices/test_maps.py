@@ -153,8 +153,8 @@ def test_an_interrupted_map_goes_on_where_it_was_and_ends_with_the_same_bits(mad
     expected = made(whole, d1, d2, x, y)
     first, second = resumable(after=whole.criterion.calls // 2), resumable()
     with pytest.raises(KeyboardInterrupt):
-        made(first, d1, d2, x, y, checkpoint=tmp_path / "map.npz")
-    found = made(second, d1, d2, x, y, checkpoint=tmp_path / "map.npz")
+        made(first, d1, d2, x, y, resume=tmp_path / "map.npz")
+    found = made(second, d1, d2, x, y, resume=tmp_path / "map.npz")
     assert torch.equal(found.values, expected.values)
     assert torch.equal(found.errors, expected.errors)
     a_point = whole.criterion.calls / 6
@@ -165,13 +165,13 @@ def test_a_checkpoint_of_other_work_is_refused(tmp_path):
     path, problem = tmp_path / "map.npz", resumable()
     d1, d2 = ls.random_directions(problem)
     axes = (-1.0, 1.0, 2), (-1.0, 1.0, 1)
-    ls.convexity_map(problem, d1, d2, *axes, checkpoint=path)
+    ls.convexity_map(problem, d1, d2, *axes, resume=path)
     with pytest.raises(ValueError, match="other data"):
-        ls.convexity_map(resumable(shift=1.0), d1, d2, *axes, checkpoint=path)
+        ls.convexity_map(resumable(shift=1.0), d1, d2, *axes, resume=path)
     for other, named in (
-        (lambda: ls.convexity_map(problem, d2, d1, *axes, checkpoint=path), "other d1, d2;"),
-        (lambda: ls.convexity_map(problem, d1, d2, *axes, tol=0.1, checkpoint=path), "other tol;"),
-        (lambda: ls.gradient_norm_map(problem, d1, d2, *axes, checkpoint=path), "other what"),
+        (lambda: ls.convexity_map(problem, d2, d1, *axes, resume=path), "other d1, d2;"),
+        (lambda: ls.convexity_map(problem, d1, d2, *axes, tol=0.1, resume=path), "other tol;"),
+        (lambda: ls.gradient_norm_map(problem, d1, d2, *axes, resume=path), "other what"),
     ):
         with pytest.raises(ValueError, match=named):
             other()

@@ -38,15 +38,15 @@ def trained(criterion=nn.functional.cross_entropy) -> tuple[Problem, tuple]:
 
 
 def test_workers_equal_one_process_to_the_bit_and_a_killed_one_is_named_and_loses_nothing(tmp_path):
-    marker, checkpoint = tmp_path / "marker", tmp_path / "walk.jsonl"
+    marker, file = tmp_path / "marker", tmp_path / "walk.jsonl"
     marker.touch()
     problem, (d1, d2) = trained(Killing(str(marker), "signal"))
     with pytest.raises(RuntimeError, match=r"worker [01] \(process \d+\) was killed by signal 9 at point \d+; with"):
-        slice_2d(problem, d1, d2, **GRID, checkpoint=checkpoint, workers=2)
-    kept = len(checkpoint.read_text().splitlines()) - 1
-    assert 4 <= kept <= 11
-    shared = slice_2d(problem, d1, d2, **GRID, checkpoint=checkpoint, workers=2)
-    assert len(checkpoint.read_text().splitlines()) == 1 + 12
+        slice_2d(problem, d1, d2, **GRID, resume=file, workers=2)
+    points = len(file.read_text().splitlines()) - 1
+    assert 4 <= points <= 11
+    shared = slice_2d(problem, d1, d2, **GRID, resume=file, workers=2)
+    assert len(file.read_text().splitlines()) == 1 + 12
     serial = slice_2d(problem, d1, d2, **GRID)
     assert torch.equal(shared.loss["train"], serial.loss["train"])
     assert torch.equal(shared.accuracy["train"], serial.accuracy["train"])

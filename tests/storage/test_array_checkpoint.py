@@ -79,7 +79,7 @@ def test_a_truncated_or_pickled_file_is_one_clear_line(tmp_path):
 
 
 def test_the_name_must_end_in_npz(tmp_path):
-    with pytest.raises(ValueError, match=r"checkpoint must end in .npz, got .*work.pt"):
+    with pytest.raises(ValueError, match=r"resume must end in .npz, got .*work.pt"):
         Journal(tmp_path / "work.pt", {})
 
 

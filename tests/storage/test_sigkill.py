@@ -43,17 +43,17 @@ def logged(folder: str) -> Problem:
     return Problem(model, Logged(Path(folder) / "log"), data)
 
 
-def walk(folder: str, checkpoint: str | None = "walk.jsonl"):
+def walk(folder: str, resume: str | None = "walk.jsonl"):
     torch.set_num_threads(1)
-    path = checkpoint and Path(folder) / checkpoint
-    return slice_2d(logged(folder), normal(15, seed=2), normal(15, seed=3), **GRID, checkpoint=path, progress=False)
+    path = resume and Path(folder) / resume
+    return slice_2d(logged(folder), normal(15, seed=2), normal(15, seed=3), **GRID, resume=path, progress=False)
 
 
-def measure(folder: str, checkpoint: str | None = "kept.jsonl"):
+def measure(folder: str, resume: str | None = "kept.jsonl"):
     torch.set_num_threads(1)
-    path = checkpoint and Path(folder) / checkpoint
+    path = resume and Path(folder) / resume
     names = ["lambda_max", "average_gap", "surrogate_gap", "worst_case_gap"]
-    return analyze(logged(folder), names, checkpoint=path, progress=False)
+    return analyze(logged(folder), names, resume=path, progress=False)
 
 
 def lines(path: Path) -> list[str]:
@@ -78,7 +78,7 @@ def test_a_walk_killed_twenty_times_equals_one_never_killed_and_repeats_only_wha
         assert len(lines(log)) - before - 1 - done in (0, 1)  # one of the losses was the centre's
     resumed = walk(str(tmp_path))
     counts = Counter(lines(log))
-    whole = walk(str(tmp_path), checkpoint=None)
+    whole = walk(str(tmp_path), resume=None)
     assert torch.equal(resumed.loss["train"], whole.loss["train"])
     assert torch.equal(resumed.accuracy["train"], whole.accuracy["train"])
     points = [float(loss).hex() for loss in whole.loss["train"].flatten()]
@@ -102,7 +102,7 @@ def test_an_analysis_killed_at_many_moments_keeps_what_was_done(tmp_path):
         process.join()
         assert process.exitcode == -9
         assert len(lines(record)) >= before + more
-    resumed, whole = measure(str(tmp_path)), measure(str(tmp_path), checkpoint=None)
+    resumed, whole = measure(str(tmp_path)), measure(str(tmp_path), resume=None)
     assert [found.value for found in resumed.values()] == [found.value for found in whole.values()]
     kept = Counter(json.loads(line)[0] for line in lines(record)[1:])
     assert all(kept[name] == 1 for name in whole)  # none was done twice

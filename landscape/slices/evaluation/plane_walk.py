@@ -23,7 +23,7 @@ def walk_plane(
     count: int,
     settings: Mapping[str, Any],
     *,
-    checkpoint: str | Path | None,
+    resume: str | Path | None,
     progress: bool | None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """at(w + x d1 + y d2), `count` numbers, at all points: (count, ny, nx), and the details of a map.
@@ -34,10 +34,10 @@ def walk_plane(
     (d1, d2), (xs, ys) = directions, axes
     plane, started = Plane(problem.vector(), {"d1": d1, "d2": d2}), monotonic()
     journal = None
-    if checkpoint is not None:
+    if resume is not None:
         ranges = {"x": xs.tolist(), "y": ys.tolist(), "batch_norm": problem.batch_norm}
         journal = WalkJournal(
-            Path(checkpoint), {**settings, **ranges, **plane.settings()}, _loss(problem, plane.w).cpu().double()[None]
+            Path(resume), {**settings, **ranges, **plane.settings()}, _loss(problem, plane.w).cpu().double()[None]
         )
     done = journal.read() if journal is not None else {}
     points = [(x, y) for y in ys.tolist() for x in xs.tolist()]

@@ -23,7 +23,7 @@ from landscape.slices.evaluation.workers import by_workers
 class Manner:
     """How to walk: see `slice_2d` for each of them."""
 
-    checkpoint: str | Path | None = None
+    resume: str | Path | None = None
     workers: int = 1
     group: ProcessGroup | None = None
     progress: bool | None = None
@@ -38,7 +38,7 @@ def walked(section: Section, points: Points, shape: Sequence[int], settings: Map
         points: coordinates.
         shape: of the points in the result.
         settings: what decides the numbers besides the section, as JSON holds it.
-        how: processes, checkpoint, progress.
+        how: processes, resume, progress.
     """
     integer_in("workers", how.workers, 1)
     sharded = section.problem.process_group
@@ -80,8 +80,8 @@ def _values(
     group = how.group if how.group is not None else section.problem.process_group
     first = group is None or distributed.get_rank(group) == 0
     journal = None
-    if how.checkpoint is not None and first:
-        journal = WalkJournal(Path(how.checkpoint), _settings(section) | dict(settings), centre[0])
+    if how.resume is not None and first:
+        journal = WalkJournal(Path(how.resume), _settings(section) | dict(settings), centre[0])
     values, done = _start(journal, (len(points), *centre.shape), section.device, group)
     todo = (~done).nonzero().flatten().tolist()
     side_by_side = how.workers if how.group is None else distributed.get_world_size(group)

@@ -23,7 +23,7 @@ class WalkJournal:
         try:
             return {int(index): torch.tensor(row, dtype=torch.float64, device="cpu") for index, row in points}
         except (ValueError, TypeError) as error:
-            raise ValueError(f"checkpoint {path} is not readable: {error}; delete it to start again") from error
+            raise ValueError(f"resume file {path} is not readable: {error}; delete it to start again") from error
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[int, Tensor], None]]:

@@ -42,7 +42,7 @@ def by_workers(section: Section, points: Points, todo: Sequence[int], workers: i
                     yield index, torch.tensor(answer, dtype=torch.float64, device="cpu")  # type: ignore[misc]
                 worker.take(queue)
     if failures:
-        raise RuntimeError(f"{failures[0]}; with checkpoint= the same call goes on from the points done")
+        raise RuntimeError(f"{failures[0]}; with resume= the same call goes on from the points done")
 
 
 @dataclass(eq=False)

@@ -51,7 +51,7 @@ def train_path(
     lr: float = 0.05,
     momentum: float = 0.9,
     generator: torch.Generator | None = None,
-    checkpoint: str | Path | None = None,
+    resume: str | Path | None = None,
     progress: bool | None = None,
 ) -> BezierPath:
     """Train the bend of a curve between two networks, which stay as they are.
@@ -64,13 +64,13 @@ def train_path(
         lr: of SGD; constant over the first half, then falling linearly to 1 %. As high as the ends were trained with.
         momentum: in [0, 1).
         generator: of t, and of the order where the data shuffles; default seed 0.
-        checkpoint: an .npz file from which the same call goes on; removed at the end.
+        resume: an .npz file from which the same call goes on; removed at the end.
         progress: show a bar; default where the output is a terminal.
     Returns:
         BezierPath from the problem's network to `end`.
     Raises:
         ValueError: if an argument is out of range, `end` does not fit, the loss becomes NaN or infinite, or the
-            checkpoint is of other work.
+            state in resume= is of other work.
     Source: Garipov et al. 2018, section 3, arXiv:1802.10026.
     """
     one_of("kind", kind, KINDS)
@@ -88,7 +88,7 @@ def train_path(
         **{"start": fingerprint(path.start), "end": fingerprint(path.end)},
         "generator": fingerprint(source.get_state()),
     }
-    journal = Journal(checkpoint, settings)
+    journal = Journal(resume, settings)
     stored = journal.load()
     if stored is not None:
         source.set_state(stored.pop("generator"))

@@ -36,7 +36,7 @@ def interpolate(
     batch_norm: str | None = None,
     subset: int | None = None,
     generator: torch.Generator | None = None,
-    checkpoint: str | Path | None = None,
+    resume: str | Path | None = None,
     workers: int = 1,
     group: ProcessGroup | None = None,
     accuracy: Accuracy | None = None,
@@ -73,7 +73,7 @@ def interpolate(
     else:
         policy, segment = batch_norm, segment if batch_norm != "eval" else replace(segment, buffers={})
     line = section(problem.with_batch_norm(policy), segment, data, subset, generator, accuracy)
-    manner = Manner(checkpoint, workers, group, progress, {"batch_norm": batch_norm, **(details or {})})
+    manner = Manner(resume, workers, group, progress, {"batch_norm": batch_norm, **(details or {})})
     return Slice1D(xs, **walked(line, [(value,) for value in xs.tolist()], (len(xs),), {"x": xs.tolist()}, manner))
 
 
