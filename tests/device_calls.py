@@ -27,7 +27,7 @@ def problem_calls() -> dict[str, Call]:
         "loss elsewhere": lambda at: at.problem.loss(at.v),
         "loss_and_gradient": lambda at: at.problem.loss_and_gradient(),
         "outputs": lambda at: at.problem.outputs(),
-        "pairs": lambda at: at.problem.pairs(),
+        "batches_with_units": lambda at: at.problem.batches_with_units(),
         "with_data": lambda at: at.problem.with_data(at.data[1:]).gradient(),
         "restricted_to": lambda at: at.problem.restricted_to(["4.weight"]).gradient(),
         "batch statistics": lambda at: at.problem.with_batch_norm("batch").loss(),

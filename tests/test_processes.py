@@ -124,7 +124,7 @@ def failures(rank, group):
         "product": message_of(lambda: hessian(wrong).matvec(H.w)),
         "kept": message_of(lambda: H @ H.w),
         "weights": message_of(lambda: moved.with_processes(group)),
-        "pairs": message_of(fine.pairs),
+        "batches_with_units": message_of(fine.batches_with_units),
         "empty": message_of(case.problem(data=[]).with_processes(group).loss),
         "shape": message_of(lambda: fine.mean(lambda batch: batch.w)),
         "afterwards": bool(before.isfinite().all()) and float(case.problem().with_processes(group).loss()),
@@ -234,7 +234,7 @@ def test_a_failure_in_one_process_is_raised_in_all_and_none_waits(found):
     ("key", "message"),
     [
         ("weights", "the processes' weights must be equal"),
-        ("pairs", r"pairs are those of one process.*with_processes\(None\)"),
+        ("batches_with_units", r"batches_with_units are those of one process.*with_processes\(None\)"),
         ("empty", "data must hold at least one batch of positive weight"),
         ("shape", r"shape must be that of the term, \(51,\), got \(\); pass shape="),
     ],

@@ -104,7 +104,7 @@ class _Peer:
 
     def __init__(self, package: Any, problem: Problem) -> None:
         require(problem.batch_norm == "eval", f"PyHessian knows batch_norm='eval' only, got {problem.batch_norm!r}")
-        batches = problem.pairs()
+        batches = problem.batches_with_units()
         for index, (inputs, _, units) in enumerate(batches):
             require(
                 isinstance(inputs, Tensor) and len(inputs) == units,

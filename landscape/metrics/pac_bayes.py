@@ -50,7 +50,7 @@ def pac_bayes_sam(
     """
     positive("rho", rho)
     require(0 < delta < 1, f"delta must be in (0, 1), got {delta!r}")
-    n = round(sum(units for _, _, units in problem.pairs())) if n is None else n
+    n = round(sum(units for _, _, units in problem.batches_with_units())) if n is None else n
     integer_in("n", n, 2)
     loss, g = origin or problem.loss_and_gradient()
     gap = worst_case_gap or gap_within(problem, rho=rho, steps=steps, origin=(loss, g), generator=generator)

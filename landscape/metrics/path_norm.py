@@ -41,7 +41,7 @@ def path_norm(problem: Problem, *, generator: torch.Generator | None = None) -> 
             _fold(name, module)
         for p in squared.parameters():  # a tied one once
             p.square_()
-        inputs = first_samples(problem, 1).pairs()[0][0]
+        inputs = first_samples(problem, 1).batches_with_units()[0][0]
         require(
             isinstance(inputs, Tensor) and inputs.is_floating_point(),
             f"the path norm needs inputs in one tensor of numbers, got {type(inputs).__name__}",

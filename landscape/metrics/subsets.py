@@ -10,7 +10,7 @@ from landscape.problem.batches import join, rows
 def subsets(problem: Problem, m: int) -> Iterator[tuple[Any, Any]]:
     """The data in consecutive subsets of m samples; the last may be smaller."""
     left: list[tuple[Any, Any]] = []  # what the batches so far left over, fewer than m samples
-    for inputs, targets, _ in problem.pairs():
+    for inputs, targets, _ in problem.batches_with_units():
         left.append((inputs, targets))
         held = sum(len(pair[1]) for pair in left)
         if held >= m:
@@ -27,7 +27,7 @@ def first_batches(problem: Problem, n: int) -> list[tuple[Any, Any]]:
     """The first batches, as many as are needed to hold n samples; all where there are fewer."""
     found: list[tuple[Any, Any]] = []
     held = 0
-    for inputs, targets, _ in problem.pairs():
+    for inputs, targets, _ in problem.batches_with_units():
         if held < n:
             found.append((inputs, targets))
             held += len(targets)

@@ -174,7 +174,7 @@ def _ascend(problem: Problem, region: Ball, e: Tensor, loss: Tensor, steps: int)
 
 def _divergence(problem: Problem, e: Tensor) -> dict[str, float]:
     """Mean KL(p(w) ‖ p(w + e)) of the predictions, for class targets (n,) and outputs (n, C)."""
-    targets = problem.pairs()[0][1]
+    targets = problem.batches_with_units()[0][1]
     if not isinstance(targets, Tensor) or targets.is_floating_point() or targets.ndim != 1:
         return {}
     before, after = (problem.outputs(w).log_softmax(-1) for w in (problem.vector(), problem.vector() + e))

@@ -246,9 +246,9 @@ class Problem:
             self.mean(collect, w)
         return torch.cat(pieces)
 
-    def pairs(self) -> list[tuple[Any, Any, float]]:
+    def batches_with_units(self) -> list[tuple[Any, Any, float]]:
         """All batches as (inputs, targets, units) on the parameters' device, in the order of the data."""
-        self._require_alone("pairs")
+        self._require_alone("batches_with_units")
         with derivatives_on():
             return [item[1:] for item in self._read(self.device)]
 

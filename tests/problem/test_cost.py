@@ -34,7 +34,7 @@ def test_passes():
     assert spent(problem, problem.loss) == pytest.approx(1 / 3)
     assert spent(problem, problem.outputs) == pytest.approx(1 / 3)
     assert spent(problem, problem.gradient) == pytest.approx(1)
-    assert spent(problem, problem.pairs) == 0
+    assert spent(problem, problem.batches_with_units) == 0
 
 
 @pytest.mark.parametrize(
