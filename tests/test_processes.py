@@ -213,11 +213,11 @@ def test_rows_dealt_out_do_what_whole_rows_do(found, kept):
             torch.testing.assert_close(mine, whole, rtol=1e-12, atol=1e-14)
 
 
-def test_a_basis_dealt_out_may_leave_a_process_nothing_and_keeps_no_checkpoint(found):
+def test_a_basis_dealt_out_may_leave_a_process_nothing_and_keeps_no_state(found):
     for rank in range(2):
         assert found[rank]["dealt out"]["one entry"].tolist() == [1.0]
         assert found[rank]["dealt out"]["checkpoint"] == (
-            "checkpoint must be None where a basis_group keeps the basis, got a.npz; leave one of them out"
+            "resume must be None where a basis_group keeps the basis, got a.npz; leave one of them out"
         )
 
 
