@@ -65,9 +65,7 @@ def plot_density(
     probes = len(density.nodes)
     ax.plot(x, mean, color=shade, linewidth=1.2, label=label or f"mean of {probes} probe{'s' * (probes > 1)}")
     if probes > 1:
-        factor = np.exp(2 * stderr / np.maximum(mean, np.finfo(float).tiny))
-        named = BAND if BAND not in ax.get_legend_handles_labels()[1] else None
-        ax.fill_between(x, mean / factor, mean * factor, color=shade, alpha=0.25, linewidth=0, label=named)
+        _band(ax, x, mean, stderr, shade)
     low, high = _limits(mean)
     if len(density.outliers):
         height = float(density.weights[0, -1]) / (sigma * sqrt(2 * pi))
@@ -83,6 +81,12 @@ def plot_density(
     ax.set(xlabel="eigenvalue", ylabel="density")
     legend_above(ax)
     return ax
+
+
+def _band(ax: Axes, x: Any, mean: Any, stderr: Any, shade: str) -> None:
+    factor = np.exp(2 * stderr / np.maximum(mean, np.finfo(float).tiny))
+    named = BAND if BAND not in ax.get_legend_handles_labels()[1] else None
+    ax.fill_between(x, mean / factor, mean * factor, color=shade, alpha=0.25, linewidth=0, label=named)
 
 
 def _bulk(density: SpectralDensity) -> SpectralDensity:

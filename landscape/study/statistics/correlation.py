@@ -92,10 +92,7 @@ def correlate(
         require(missing == 0, f"every row must have the column {column!r}, {missing} of {len(table)} have not")
     integer_in("resamples", resamples, 1)
     rows = [row for row in table if np.isfinite(float(row[target]))]
-    metrics = np.array([[_finite(row[name]) for row in rows] for name in metric_columns])
-    for name, values in zip(metric_columns, metrics, strict=True):
-        count = int(np.isfinite(values).sum())
-        require(count >= 3, f"{name}: at least 3 networks must have finite numbers, got {count}")
+    metrics = np.array([_metric(rows, name) for name in metric_columns])
     clusters = codes(rows, cluster)
     sample = _Sample(
         _column(rows, target),
@@ -106,16 +103,23 @@ def correlate(
     alone, corrected = permutation_p(metrics, sample.y, permutations(clusters, resamples, seed))
     changed = [index for index, axis in enumerate(axes) if not cluster or axis in cluster]
     held = _column(rows, given) if given else np.full(len(rows), NONE)
-    found = {}
-    for index, name in enumerate(metric_columns):
-        found[name] = Correlation(
+    return {
+        name: Correlation(
             **_trusted(metrics[index], sample),
             **_explained(metrics[index], sample, changed, test_samples),
             **_given(metrics[index], held, sample),
             p=float(alone[index]),
             p_corrected=float(corrected[index]),
         )
-    return found
+        for index, name in enumerate(metric_columns)
+    }
+
+
+def _metric(rows: Rows, name: str) -> Array:
+    values = np.array([_finite(row[name]) for row in rows])
+    count = int(np.isfinite(values).sum())
+    require(count >= 3, f"{name}: at least 3 networks must have finite numbers, got {count}")
+    return values
 
 
 def _trusted(x: Array, sample: _Sample) -> dict[str, Any]:
