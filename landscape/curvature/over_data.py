@@ -18,7 +18,7 @@ from landscape.cost import GRADIENT, charge
 from landscape.curvature.columns import columns_at_once
 from landscape.curvature.kept_graphs import Kept
 from landscape.curvature.methods import Choice, ColumnsError, Manner, Method
-from landscape.curvature.micro_batches import pieces, require_separable
+from landscape.curvature.micro_batches import pieces, require_same_in_pieces
 from landscape.curvature.verification import Compare
 from landscape.distributed import WeightedSum, sums_over
 from landscape.isolation import derivatives_on, random_state, random_state_kept
@@ -236,7 +236,7 @@ class OperatorOverData(CurvatureOperator):
         size, weight = self.retreat.micro_batch, self.problem.weight
         assert size is not None
         if not self._separable:
-            require_separable(batch, size, weight)
+            require_same_in_pieces(batch, size, weight)
             self._separable = True
         total = WeightedSum()
         for piece in pieces(batch, size, weight):
