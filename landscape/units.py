@@ -17,8 +17,9 @@ from torch.nn import functional as F
 from landscape.batches import target_count
 from landscape.checks import require
 
-OVER_CLASSES = {nn.CrossEntropyLoss: F.cross_entropy, nn.NLLLoss: F.nll_loss}
-OVER_ENTRIES = OVER_CLASSES | {
+Criteria = dict[type[nn.Module], Callable[..., Tensor]]  # the same one as a module and as a function
+OVER_CLASSES: Criteria = {nn.CrossEntropyLoss: F.cross_entropy, nn.NLLLoss: F.nll_loss}
+OVER_ENTRIES: Criteria = OVER_CLASSES | {
     nn.MSELoss: F.mse_loss,
     nn.L1Loss: F.l1_loss,
     nn.SmoothL1Loss: F.smooth_l1_loss,
@@ -97,7 +98,7 @@ def default_units(criterion: Any) -> Callable[[Any, Any], float]:
     """(inputs, targets) to units, for this criterion."""
     function, settings = (criterion.func, criterion.keywords) if isinstance(criterion, partial) else (criterion, {})
     over_entries, over_classes = function in OVER_ENTRIES.values(), function in OVER_CLASSES.values()
-    if isinstance(criterion, tuple(OVER_ENTRIES)):
+    if isinstance(criterion, nn.Module) and isinstance(criterion, tuple(OVER_ENTRIES)):
         over_entries, over_classes = _forward_of_torch(criterion), isinstance(criterion, tuple(OVER_CLASSES))
         settings = vars(criterion) | criterion._buffers
     if over_entries and settings.get("reduction") == "batchmean":  # of the Kullback-Leibler divergence
