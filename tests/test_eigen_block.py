@@ -1,12 +1,10 @@
 import pytest
 import torch
 from cases import Counting, normal, seeded, symmetric
-from test_eigen import DEGENERATE, SPECTRA, check, wanted
+from spectra import DEGENERATE, SPECTRA, TRIPLE, check, wanted
 
 from landscape.linalg import top_eigenpairs
 from landscape.operator import CurvatureOperator, MatrixOperator
-
-TRIPLE = torch.cat([torch.tensor([5.0, 5.0, 5.0, 4.0, 3.0, 3.0, 2.0]), torch.linspace(-1, 1, 193)])
 
 
 class Diagonal(CurvatureOperator):

@@ -1,8 +1,7 @@
 import pytest
 import torch
 from cases import Counting, seeded, symmetric
-from test_eigen import SPECTRA, wanted
-from test_eigen_block import TRIPLE
+from spectra import SPECTRA, TRIPLE, wanted
 
 from landscape.linalg import top_eigenpairs
 from landscape.linalg.basis import Basis

@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 from cases import everything, make, normal, same
-from test_trajectory_pca import recorded
+from snapshots import recorded
 from torch.nn import functional as F
 
 from landscape.results import Trajectory
