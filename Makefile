@@ -38,6 +38,7 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --no-namespace-packages analysis_scripts/benchmarks analysis_scripts/examples  # each a folder of files run by their path
 	$(BIN)/lint-imports
 
 clean:

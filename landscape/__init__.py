@@ -7,9 +7,8 @@ pairs = ls.top_eigenpairs(ls.hessian(problem), k=10)
 """
 
 from landscape import metrics
-from landscape.analysis import analyze
-from landscape.block_spectra import block_spectra
 from landscape.curvature import fisher, ggn, hessian, hessian_blocks
+from landscape.curvature.block_spectra import block_spectra
 from landscape.linalg import (
     absolute_trace,
     diagonal,
@@ -20,23 +19,10 @@ from landscape.linalg import (
     top_eigenpairs,
     trace,
 )
+from landscape.linalg.operator import CurvatureOperator, MatrixOperator
 from landscape.metrics import METRICS
-from landscape.operator import CurvatureOperator, MatrixOperator
+from landscape.metrics.analyze import analyze
 from landscape.problem import Problem
-from landscape.results import (
-    BezierPath,
-    BlockSpectra,
-    EigenPairs,
-    Estimate,
-    Map2D,
-    Persistence,
-    Slice1D,
-    Slice2D,
-    SliceBand,
-    SpectralDensity,
-    Trajectory,
-)
-from landscape.results.record import own_version
 from landscape.slices import (
     Recorder,
     adam_directions,
@@ -60,6 +46,20 @@ from landscape.slices import (
     straight_path,
     train_path,
 )
+from landscape.storage.results import (
+    BezierPath,
+    BlockSpectra,
+    EigenPairs,
+    Estimate,
+    Map2D,
+    Persistence,
+    Slice1D,
+    Slice2D,
+    SliceBand,
+    SpectralDensity,
+    Trajectory,
+)
+from landscape.storage.results.record import own_version
 from landscape.study import Correlation, NestedSelection, correlate, nested_selection
 from landscape.training import (
     AdaHessian,

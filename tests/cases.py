@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
-from landscape.operator import CurvatureOperator, MatrixOperator
+from landscape.linalg.operator import CurvatureOperator, MatrixOperator
 from landscape.problem import Problem
 
 SPLIT = (60, 4)

@@ -22,7 +22,7 @@ from landscape.training.rules import (
     ssam_f,
     wsam,
 )
-from landscape.training.step import SharpnessAware
+from landscape.training.sharpness_aware.step import SharpnessAware
 
 SGD = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
 BASES = {torch.optim.SGD: SGD, torch.optim.AdamW: {"lr": 0.01, "weight_decay": 0.1}}

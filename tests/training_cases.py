@@ -2,7 +2,8 @@
 
 import torch
 
-from landscape.training import TrainConfig, load_checkpoint, loop, read_log, train
+from landscape.training import TrainConfig, load_checkpoint, read_log, train
+from landscape.training.trainer import loop
 
 SMALL = {
     "model": "mlp",

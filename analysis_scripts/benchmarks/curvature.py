@@ -27,7 +27,7 @@ from products import PRODUCTS, costs, doubling, lanczos_share
 from setting import Config, Setting, trained
 from tqdm import tqdm
 
-from landscape.results import read_json, versions, write_json
+from landscape.storage.results import read_json, versions, write_json
 
 QUICK: dict[str, Any] = {
     "width": 2,

@@ -31,7 +31,7 @@ from setting import Config, Setting  # noqa: E402
 from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
 
 import landscape as ls  # noqa: E402
-from landscape.results import versions, write_json  # noqa: E402
+from landscape.storage.results import versions, write_json  # noqa: E402
 
 EVERY = 12  # call of the device subset is tried in a small run
 MOST = {"eigenvalues": 400, "trace": 100, "density": 100}  # products that are reckoned with

@@ -26,7 +26,7 @@ from measure import seconds, timed
 from sections import SECTIONS, Section
 from setting import Config
 
-from landscape.results import versions, write_json
+from landscape.storage.results import versions, write_json
 
 QUICK: dict[str, Any] = {"width": 2, "epochs": 1, "images": 60, "batch_size": 60, "k": 2}
 SLOWER = 1.03  # than before, at most

@@ -10,7 +10,7 @@ from setting import Config, Setting, perceptron, resnet20, trained
 from torch import Tensor
 
 import landscape as ls
-from landscape.operator import CurvatureOperator
+from landscape.linalg.operator import CurvatureOperator
 
 Call = Callable[[], Any]
 

@@ -25,7 +25,7 @@ import landscape as ls
 from landscape.data import digits
 from landscape.plots import save_figure
 from landscape.plots.style import BLUE, GREY, RED, SMALL
-from landscape.results import versions, write_json
+from landscape.storage.results import versions, write_json
 
 NAMES = {
     "ours": "landscape",

@@ -25,7 +25,7 @@ import landscape as ls
 from landscape.models import build
 from landscape.plots import save_figure
 from landscape.plots.style import BLUE, GREY, SMALL
-from landscape.results import versions, write_json
+from landscape.storage.results import versions, write_json
 
 PERIOD, PRODUCTS = 100, 5  # of Eigen-SAM: steps between two eigenvectors, products for one
 

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 
 from landscape.checks import integer_in, one_of, require
-from landscape.cost import GRADIENT, HESSIAN
 from landscape.curvature.double_backward import require_derivative
 from landscape.curvature.hessian import hessian
 from landscape.curvature.methods import Manner, Method, Product
 from landscape.curvature.over_data import Matrix, OperatorOverData
 from landscape.curvature.verification import Comparison, compare_gradients
-from landscape.isolation import derivatives_on
-from landscape.operator import CurvatureOperator
-from landscape.placement import ONE_AT_A_TIME
+from landscape.linalg.operator import CurvatureOperator
 from landscape.problem import Problem
-from landscape.program import Batch
+from landscape.problem.batch import Batch
+from landscape.problem.cost import GRADIENT, HESSIAN
+from landscape.problem.placement import ONE_AT_A_TIME
+from landscape.side_effects import derivatives_on
 from landscape.vectors import Block, Layout
 
 Grouping = str | Mapping[str, str | Sequence[str]]

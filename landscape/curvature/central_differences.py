@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from landscape.curvature.methods import Manner, Product
-from landscape.program import Batch
+from landscape.problem.batch import Batch
 from landscape.vectors import Block, Vector
 
 STEPS = 6  # candidates, each a quarter of the one before

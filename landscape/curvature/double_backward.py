@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from landscape.bilinear import BilinearLayers
+from landscape.autograd.fast_layers import BilinearLayers
 from landscape.checks import require
 from landscape.curvature.methods import Manner, Product, in_columns
-from landscape.placement import graph_nodes
-from landscape.program import Batch
+from landscape.problem.batch import Batch
+from landscape.problem.placement import graph_nodes
 from landscape.vectors import Layout, Vector
 
 LARGE = 2**22  # entries from which a vector is put together piece by piece, so that it is not held twice

@@ -19,10 +19,10 @@ from torch.nn import functional as F
 from landscape.checks import integer_in, one_of, require
 from landscape.curvature.ggn import OutputProduct, criterion_curvature, gauss_newton
 from landscape.curvature.over_data import OperatorOverData
-from landscape.isolation import random_source
 from landscape.problem import Problem
-from landscape.program import Batch, Criterion, criterion_loss, gradient_of
-from landscape.traits import BatchError
+from landscape.problem.batch import Batch, Criterion, criterion_loss, gradient_of
+from landscape.problem.traits import BatchError
+from landscape.side_effects import random_source
 
 Residual = Callable[[Tensor, Any, dict[str, Any], torch.Generator], OutputProduct]
 

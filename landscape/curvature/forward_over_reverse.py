@@ -12,7 +12,7 @@ from torch.autograd import forward_ad
 
 from landscape.checks import require
 from landscape.curvature.methods import Manner, Product, in_columns
-from landscape.program import Batch, gradient_of
+from landscape.problem.batch import Batch, gradient_of
 from landscape.vectors import Block, Vector
 
 

@@ -15,17 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from landscape.batches import to_precision
-from landscape.bilinear import BilinearLayers
-from landscape.cost import GAUSS_NEWTON, GRADIENT
+from landscape.autograd.fast_layers import BilinearLayers
 from landscape.curvature.central_differences import Differences, in_full
 from landscape.curvature.double_backward import joined, open_edges, require_derivative
 from landscape.curvature.methods import Manner, Method, Product, in_columns
 from landscape.curvature.over_data import Matrix, OperatorOverData
 from landscape.curvature.verification import compare_outputs
 from landscape.problem import Problem
-from landscape.program import Batch, gradient_of
-from landscape.traits import BatchError
+from landscape.problem.batch import Batch, gradient_of
+from landscape.problem.batches import to_precision
+from landscape.problem.cost import GAUSS_NEWTON, GRADIENT
+from landscape.problem.traits import BatchError
 from landscape.vectors import Block, Vector
 
 OutputProduct = Callable[[Tensor], Tensor]

@@ -8,7 +8,6 @@ from functools import partial
 
 from torch import Tensor
 
-from landscape.cost import DIFFERENCES, FORWARD_OVER_REVERSE, GRADIENT, HESSIAN
 from landscape.curvature.central_differences import Differences, central_differences
 from landscape.curvature.double_backward import double_backward
 from landscape.curvature.forward_over_reverse import forward_over_reverse
@@ -16,7 +15,8 @@ from landscape.curvature.methods import Method
 from landscape.curvature.over_data import Matrix, OperatorOverData
 from landscape.curvature.verification import compare_gradients
 from landscape.problem import Problem
-from landscape.program import Batch
+from landscape.problem.batch import Batch
+from landscape.problem.cost import DIFFERENCES, FORWARD_OVER_REVERSE, GRADIENT, HESSIAN
 
 MODES = ("auto", "double_backward", "forward_over_reverse", "central_differences")
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from landscape.batches import nbytes, storage_bytes
 from landscape.curvature.methods import Product
-from landscape.placement import graph_nodes
-from landscape.program import Batch
+from landscape.problem.batch import Batch
+from landscape.problem.batches import nbytes, storage_bytes
+from landscape.problem.placement import graph_nodes
 
 DOUBLE_BACKWARD = 3  # a graph of first and second order in units of what the forward pass saves, measured 2.5-3
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from landscape.checks import one_of
-from landscape.cost import note_verification
 from landscape.curvature.verification import Compare, Comparison, cause, verified
-from landscape.program import Batch
-from landscape.traits import BatchError
+from landscape.problem.batch import Batch
+from landscape.problem.cost import note_verification
+from landscape.problem.traits import BatchError
 from landscape.vectors import Block, Vector
 
 Product = Callable[[Block], Block]

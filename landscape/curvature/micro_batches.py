@@ -10,8 +10,8 @@ from dataclasses import replace
 import torch
 
 from landscape.checks import require
-from landscape.program import Batch
-from landscape.separable import require_separable
+from landscape.problem.batch import Batch
+from landscape.problem.separable import require_separable
 
 Weight = Callable[[object, object], "float | torch.Tensor"]
 

@@ -12,20 +12,20 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from landscape.allocator import free_bytes
+from landscape.autograd.allocator import free_bytes
+from landscape.autograd.precision import full_precision
 from landscape.checks import integer_in, not_negative, require, vector_like
-from landscape.cost import GRADIENT, charge
 from landscape.curvature.columns import columns_at_once
 from landscape.curvature.kept_graphs import Kept
 from landscape.curvature.methods import Choice, ColumnsError, Manner, Method
 from landscape.curvature.micro_batches import pieces, require_same_in_pieces
 from landscape.curvature.verification import Compare
-from landscape.distributed import WeightedSum, sums_over
-from landscape.isolation import derivatives_on, random_state, random_state_kept
-from landscape.operator import CurvatureOperator
-from landscape.precision import full_precision
+from landscape.linalg.operator import CurvatureOperator
 from landscape.problem import Problem
-from landscape.program import Batch
+from landscape.problem.batch import Batch
+from landscape.problem.cost import GRADIENT, charge
+from landscape.processes import WeightedSum, sums_over
+from landscape.side_effects import derivatives_on, random_state, random_state_kept
 from landscape.vectors import Block
 
 GRAPHS, BATCHES = 1 / 4, 1 / 8  # shares of the memory that is free at the first product

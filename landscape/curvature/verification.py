@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from landscape.batches import tensors_of
-from landscape.placement import graph_nodes
-from landscape.program import Batch, gradient_of
+from landscape.problem.batch import Batch, gradient_of
+from landscape.problem.batches import tensors_of
+from landscape.problem.placement import graph_nodes
 from landscape.vectors import Vector
 
 SHARE = 8  # of a batch's rows, one in so many is compared

@@ -17,14 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from landscape.autograd.differentiable import differentiable
 from landscape.checks import integer_in, positive, require
 from landscape.curvature import hessian
-from landscape.differentiable import differentiable
-from landscape.isolation import derivatives_on, random_source, random_state_kept
 from landscape.linalg import top_eigenpairs, trace
 from landscape.problem import Problem
-from landscape.program import Forward
-from landscape.results import Result
+from landscape.problem.batch import Forward
+from landscape.side_effects import derivatives_on, random_source, random_state_kept
+from landscape.storage.results import Result
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from landscape.checks import require, vector_like
 from landscape.problem import Problem
-from landscape.results import Slice1D, Slice2D
+from landscape.storage.atomic import replacing
+from landscape.storage.results import Slice1D, Slice2D
 from landscape.vectors import Vector, flatten
-from landscape.whole_files import replacing
 
 ABSENT = -1.0
 DIRECTIONS = ("xdirection", "ydirection")

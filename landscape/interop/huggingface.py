@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from transformers import Trainer
 
 from landscape.checks import require
-from landscape.isolation import random_state
+from landscape.side_effects import random_state
 from landscape.training.rules import Rule
-from landscape.training.step import SharpnessAware
+from landscape.training.sharpness_aware.step import SharpnessAware
 
 
 class SharpnessAwareTrainer(Trainer):  # type: ignore[misc]  # untyped where transformers is not there

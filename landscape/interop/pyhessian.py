@@ -16,7 +16,7 @@ from landscape import curvature, linalg
 from landscape.checks import integer_in, positive, require
 from landscape.interop.cross_check import CrossCheck, cross_check
 from landscape.problem import Problem
-from landscape.program import Criterion
+from landscape.problem.batch import Criterion
 
 __all__ = ["CrossCheck", "cross_check", "hessian"]
 

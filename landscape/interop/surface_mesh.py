@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape.checks import one_of, require
-from landscape.results import Slice2D
+from landscape.storage.results import Slice2D
 
 Array = NDArray[Any]
 

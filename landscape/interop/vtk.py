@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from landscape.checks import require
 from landscape.interop.surface_mesh import corners, finite_cells, heights
-from landscape.results import Slice2D
-from landscape.whole_files import replacing
+from landscape.storage.atomic import replacing
+from landscape.storage.results import Slice2D
 
 Array = NDArray[Any]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from landscape.operator import CurvatureOperator
+from landscape.linalg.operator import CurvatureOperator
 
 WIDENED = 8  # rows of a lower precision turned into the operator's at once
 ROTATED_BYTES = 2**26  # of the columns that `rotate` holds twice

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from landscape.linalg.eigen import top_eigenpairs
-from landscape.operator import CurvatureOperator, DerivedOperator
-from landscape.results import EigenPairs
+from landscape.linalg.operator import CurvatureOperator, DerivedOperator
+from landscape.storage.results import EigenPairs
 from landscape.vectors import Block
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import torch
 
 from landscape.checks import integer_in, one_of, require
-from landscape.isolation import random_source
-from landscape.journal import fingerprint
 from landscape.linalg.moments import checked_moments
-from landscape.linalg.probe_journal import ProbeJournal
+from landscape.linalg.operator import CurvatureOperator
+from landscape.linalg.probe_checkpoint import ProbeJournal
 from landscape.linalg.quadrature import Quadrature, quadrature
 from landscape.linalg.scaled import Scaled, times_power
-from landscape.operator import CurvatureOperator
-from landscape.results import EigenPairs, SpectralDensity
+from landscape.side_effects import random_source
+from landscape.storage.array_checkpoint import fingerprint
+from landscape.storage.results import EigenPairs, SpectralDensity
 
 SQUARES = 900  # binary orders of magnitude that a square in float64 may have on either side of 1
 

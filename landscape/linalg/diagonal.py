@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from landscape.checks import integer_in
-from landscape.isolation import random_source
+from landscape.linalg.operator import CurvatureOperator
 from landscape.linalg.probes import rademacher
 from landscape.linalg.scaled import Scaled
 from landscape.linalg.sketch import Sketch, sketch
 from landscape.linalg.xtrace import combined_error
-from landscape.operator import CurvatureOperator
-from landscape.results import Estimate, standard_error
+from landscape.side_effects import random_source
+from landscape.storage.results import Estimate, standard_error
 
 
 def diagonal(operator: CurvatureOperator, *, matvecs: int = 60, generator: torch.Generator | None = None) -> Estimate:

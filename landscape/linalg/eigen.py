@@ -16,16 +16,16 @@ import torch
 from torch import Tensor
 
 from landscape.checks import integer_in, one_of, positive, require
-from landscape.distributed import ProcessGroup
-from landscape.isolation import random_source
-from landscape.journal import Journal, fingerprint
 from landscape.linalg.krylov import Krylov, Ritz
 from landscape.linalg.lanczos import orthogonalise
+from landscape.linalg.operator import CurvatureOperator
 from landscape.linalg.probes import gaussian
 from landscape.linalg.scaled import Scaled, times_power
 from landscape.linalg.starts import checked_starts, together
-from landscape.operator import CurvatureOperator
-from landscape.results import EigenPairs
+from landscape.processes import ProcessGroup
+from landscape.side_effects import random_source
+from landscape.storage.array_checkpoint import Journal, fingerprint
+from landscape.storage.results import EigenPairs
 
 WINDOW = 10  # products that what a caller's start leads to must outlast
 WIDEST = 4  # columns of a block that is chosen here: a wider one takes more products than it saves a column

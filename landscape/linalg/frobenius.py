@@ -8,13 +8,13 @@ Source: Epperly, Tropp and Webber 2024, arXiv:2301.07825; error by the delta met
 import torch
 
 from landscape.checks import integer_in
-from landscape.isolation import random_source
+from landscape.linalg.operator import CurvatureOperator
 from landscape.linalg.probes import sphere
 from landscape.linalg.scaled import Scaled
 from landscape.linalg.sketch import sketch
 from landscape.linalg.xtrace import xtrace
-from landscape.operator import CurvatureOperator
-from landscape.results import Estimate
+from landscape.side_effects import random_source
+from landscape.storage.results import Estimate
 
 
 def frobenius_norm(

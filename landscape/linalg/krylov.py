@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from landscape.checks import require
-from landscape.distributed import ProcessGroup
 from landscape.linalg.basis import Basis
 from landscape.linalg.lanczos import breakdown_level
+from landscape.linalg.operator import CurvatureOperator
 from landscape.linalg.probes import gaussian
 from landscape.linalg.scaled import require_finite
 from landscape.linalg.sharded_basis import ShardedBasis
-from landscape.operator import CurvatureOperator
+from landscape.processes import ProcessGroup
 
 OTHER_OPERATOR = 1e-3  # of the scale: products that differ from the symmetric entries by more are of another operator
 

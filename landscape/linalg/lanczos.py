@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from landscape.linalg.operator import CurvatureOperator
 from landscape.linalg.scaled import require_finite
-from landscape.operator import CurvatureOperator
 from landscape.vectors import Block
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from landscape.isolation import derivatives_on
-from landscape.operator import CurvatureOperator
+from landscape.linalg.operator import CurvatureOperator
+from landscape.side_effects import derivatives_on
 from landscape.vectors import Block
 
 Task = tuple[int, Callable[[CurvatureOperator], Any]]  # which block, and what to do with it

@@ -5,12 +5,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from landscape.linalg.operator import CurvatureOperator
 from landscape.linalg.probes import sphere
 from landscape.linalg.sketch import sketch
 from landscape.linalg.xtrace import xtrace
-from landscape.operator import CurvatureOperator
-from landscape.results import SpectralDensity
-from landscape.results.student import calibrated_error
+from landscape.storage.results import SpectralDensity
+from landscape.storage.results.student import calibrated_error
 
 LEAST = 4  # products that XTrace needs
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from landscape.linalg.lanczos import lanczos
+from landscape.linalg.operator import CurvatureOperator
 from landscape.linalg.probes import gaussian
-from landscape.operator import CurvatureOperator
 from landscape.vectors import Block
 
 CLEAR = 1.0  # widths of a gap, in standard deviations of the rest

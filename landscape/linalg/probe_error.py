@@ -7,7 +7,7 @@ that is known to some per cent where the spread of three probes may be ten times
 
 from torch import Tensor
 
-from landscape.results import SpectralDensity
+from landscape.storage.results import SpectralDensity
 
 
 def probe_error(density: SpectralDensity, values: Tensor, size: int) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from landscape.operator import CurvatureOperator
+from landscape.linalg.operator import CurvatureOperator
 from landscape.vectors import Block
 
 

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from landscape.linalg.deflation import Deflated, converged, outlying
 from landscape.linalg.lanczos import lanczos
+from landscape.linalg.operator import CurvatureOperator
 from landscape.linalg.outliers import standing_clear
-from landscape.linalg.probe_journal import ProbeJournal
+from landscape.linalg.probe_checkpoint import ProbeJournal
 from landscape.linalg.probes import gaussian
 from landscape.linalg.scaled import Scaled
-from landscape.operator import CurvatureOperator
-from landscape.results import EigenPairs
+from landscape.storage.results import EigenPairs
 from landscape.vectors import Block
 
 BASIS_BYTES = 2**31  # Lanczos bases held at once; probes beyond it run one group after another

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from landscape.checks import require
-from landscape.operator import CurvatureOperator, DerivedOperator
-from landscape.results import Estimate
+from landscape.linalg.operator import CurvatureOperator, DerivedOperator
+from landscape.storage.results import Estimate
 
 
 class Scaled(DerivedOperator):

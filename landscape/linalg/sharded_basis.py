@@ -7,9 +7,9 @@ numbers; rows, and what is left of a vector, are put together from the ranks' en
 import torch
 from torch import Tensor
 
-from landscape.distributed import ProcessGroup, added, gathered, span_of
 from landscape.linalg.basis import Basis
-from landscape.operator import CurvatureOperator
+from landscape.linalg.operator import CurvatureOperator
+from landscape.processes import ProcessGroup, added, gathered, span_of
 
 
 class ShardedBasis(Basis):

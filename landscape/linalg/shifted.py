@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from landscape.operator import CurvatureOperator, DerivedOperator
+from landscape.linalg.operator import CurvatureOperator, DerivedOperator
 
 
 class Shifted(DerivedOperator):

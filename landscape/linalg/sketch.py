@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from landscape.linalg.lanczos import breakdown_level
-from landscape.operator import CurvatureOperator
+from landscape.linalg.operator import CurvatureOperator
 from landscape.vectors import Block
 
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from landscape.checks import integer_in, not_negative, positive, vector_like
 from landscape.linalg.lanczos import orthogonalise
+from landscape.linalg.operator import CurvatureOperator
 from landscape.linalg.scaled import Scaled, times_power
 from landscape.linalg.shifted import Shifted
-from landscape.operator import CurvatureOperator
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,12 +11,12 @@ residual long before λmin shows. So the second end is believed only after ten f
 import torch
 
 from landscape.checks import positive
-from landscape.isolation import random_source
 from landscape.linalg.eigen import top_eigenpairs
+from landscape.linalg.operator import CurvatureOperator
 from landscape.linalg.probes import gaussian
 from landscape.linalg.shifted import Shifted
-from landscape.operator import CurvatureOperator
-from landscape.results import EigenPairs
+from landscape.side_effects import random_source
+from landscape.storage.results import EigenPairs
 
 
 def spectrum_ends(

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from landscape.checks import require, vector_like
-from landscape.operator import CurvatureOperator
+from landscape.linalg.operator import CurvatureOperator
 
 
 def checked_starts(start: Tensor | None, operator: CurvatureOperator) -> Tensor | None:

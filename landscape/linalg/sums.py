@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from landscape.checks import integer_in, positive, require
-from landscape.isolation import random_source
-from landscape.linalg.probe_journal import ProbeJournal
+from landscape.linalg.operator import CurvatureOperator
+from landscape.linalg.probe_checkpoint import ProbeJournal
 from landscape.linalg.quadrature import Quadrature, quadrature
 from landscape.linalg.scaled import Scaled, times_power
-from landscape.operator import CurvatureOperator
-from landscape.results import Estimate
-from landscape.results.student import calibrated_error
+from landscape.side_effects import random_source
+from landscape.storage.results import Estimate
+from landscape.storage.results.student import calibrated_error
 
 
 def log_determinant(

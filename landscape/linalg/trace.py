@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 from landscape.checks import integer_in, one_of, positive
-from landscape.isolation import random_source
-from landscape.linalg.probe_journal import ProbeJournal
+from landscape.linalg.operator import CurvatureOperator
+from landscape.linalg.probe_checkpoint import ProbeJournal
 from landscape.linalg.probes import rademacher, sphere
 from landscape.linalg.scaled import Scaled
 from landscape.linalg.sketch import Sketch, sketch
 from landscape.linalg.xtrace import xtrace
-from landscape.operator import CurvatureOperator
-from landscape.results import Estimate
-from landscape.results.student import calibrated_error
+from landscape.side_effects import random_source
+from landscape.storage.results import Estimate
+from landscape.storage.results.student import calibrated_error
 
 State = dict[str, Tensor]  # what an estimator has so far
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from landscape.linalg.sketch import Sketch
-from landscape.results import Estimate, standard_error
-from landscape.results.student import widening
+from landscape.storage.results import Estimate, standard_error
+from landscape.storage.results.student import widening
 
 
 def xtrace(found: Sketch, *, squared: bool = False) -> Estimate:

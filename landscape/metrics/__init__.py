@@ -42,7 +42,7 @@ from landscape.metrics.spectral import (
     whole_density,
 )
 from landscape.metrics.worst_case import surrogate_gap, worst_case_gap
-from landscape.results import Estimate
+from landscape.storage.results import Estimate
 
 # the setting of Andriushchenko et al. 2023 but for fewer steps: 1,024 points in subsets of 128, normalised logits
 adaptive_worst_case = partial(m_sharpness, m=128, points=1024, geometry="adaptive", normalize_logits=True, steps=10)

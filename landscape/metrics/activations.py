@@ -16,12 +16,12 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from landscape.checks import require
-from landscape.cost import FORWARD
 from landscape.metrics.hooks import running
 from landscape.metrics.measured import measured
 from landscape.metrics.worst_case import exact
 from landscape.problem import Problem
-from landscape.results import Estimate
+from landscape.problem.cost import FORWARD
+from landscape.storage.results import Estimate
 
 RECTIFIERS = {
     *(F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_),

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from landscape.checks import integer_in, one_of
-from landscape.cost import GAUSS_NEWTON, GRADIENT, HESSIAN
 from landscape.curvature import ggn, hessian
-from landscape.isolation import random_source
 from landscape.linalg import diagonal
 from landscape.metrics.measured import measured
 from landscape.metrics.worst_case import exact
 from landscape.problem import Problem
-from landscape.results import Estimate
-from landscape.results.student import widening
+from landscape.problem.cost import GAUSS_NEWTON, GRADIENT, HESSIAN
+from landscape.side_effects import random_source
+from landscape.storage.results import Estimate
+from landscape.storage.results.student import widening
 
 PRODUCT = {"hessian": HESSIAN, "ggn": GAUSS_NEWTON}  # its cost
 GROUPS = 4  # independent diagonals, for the jackknife of the square root

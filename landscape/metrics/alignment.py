@@ -8,12 +8,12 @@ import torch
 from torch.nn import functional as F
 
 from landscape.checks import positive
-from landscape.cost import GRADIENT
 from landscape.metrics.measured import measured
 from landscape.metrics.spectral import leading_pairs, pairs_cost
 from landscape.metrics.worst_case import Origin, exact
 from landscape.problem import Problem
-from landscape.results import EigenPairs, Estimate
+from landscape.problem.cost import GRADIENT
+from landscape.storage.results import EigenPairs, Estimate
 from landscape.vectors import unit
 
 

@@ -7,13 +7,13 @@ Source: Andriushchenko et al. 2023, arXiv:2302.07011, section 2 (adaptive T = |w
 import torch
 
 from landscape.checks import integer_in, not_negative, one_of, positive
-from landscape.cost import FORWARD
-from landscape.isolation import random_source
 from landscape.metrics.logits import with_normalized_logits
 from landscape.metrics.measured import measured
 from landscape.problem import Problem
-from landscape.results import Estimate
-from landscape.results.student import calibrated_error
+from landscape.problem.cost import FORWARD
+from landscape.side_effects import random_source
+from landscape.storage.results import Estimate
+from landscape.storage.results.student import calibrated_error
 from landscape.vectors import normal_like
 
 

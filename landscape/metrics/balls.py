@@ -17,8 +17,8 @@ from torch import Tensor
 from landscape.checks import norm_order, not_negative, one_of, positive, require
 from landscape.curvature import fisher
 from landscape.linalg import trace
+from landscape.linalg.operator import CurvatureOperator
 from landscape.linalg.solve import solve
-from landscape.operator import CurvatureOperator
 from landscape.problem import Problem
 from landscape.vectors import Vector, filter_norms, normal_like, steepest
 

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import torch
 
 from landscape.checks import integer_in, positive, require
-from landscape.cost import FORWARD
-from landscape.isolation import random_source
 from landscape.metrics.measured import measured
 from landscape.metrics.worst_case import Origin
 from landscape.problem import Problem
-from landscape.results import Estimate
-from landscape.results.student import calibrated_error
+from landscape.problem.cost import FORWARD
+from landscape.side_effects import random_source
+from landscape.storage.results import Estimate
+from landscape.storage.results.student import calibrated_error
 from landscape.vectors import normal_like, unit
 
 

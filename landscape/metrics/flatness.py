@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from landscape.checks import integer_in, one_of, require
-from landscape.cost import GAUSS_NEWTON, GRADIENT, HESSIAN
 from landscape.curvature import fisher, hessian
-from landscape.isolation import random_source
 from landscape.metrics.measured import measured
 from landscape.metrics.worst_case import exact
 from landscape.problem import Problem
-from landscape.results import Estimate
-from landscape.results.student import calibrated_error
+from landscape.problem.cost import GAUSS_NEWTON, GRADIENT, HESSIAN
+from landscape.side_effects import random_source
+from landscape.storage.results import Estimate
+from landscape.storage.results.student import calibrated_error
 from landscape.vectors import flatten, normal_like
 
 

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from landscape.checks import integer_in, one_of, positive
-from landscape.isolation import random_source
 from landscape.metrics.balls import Ball
 from landscape.metrics.invariant_pairs import Pair, attention_pairs, pairs_by_name
 from landscape.metrics.measured import measured
 from landscape.metrics.worst_case import Origin, exact, largest_rise
 from landscape.problem import Problem
-from landscape.results import Estimate
+from landscape.side_effects import random_source
+from landscape.storage.results import Estimate
 from landscape.vectors import Vector, normal_like, unit
 
 

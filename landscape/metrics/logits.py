@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from landscape.batches import shapes
 from landscape.checks import require
-from landscape.class_targets import ClassTargets
 from landscape.metrics.subsets import first_batches
 from landscape.problem import Problem
-from landscape.program import Batch
+from landscape.problem.batch import Batch
+from landscape.problem.batches import shapes
+from landscape.problem.class_targets import ClassTargets
 
 
 def with_normalized_logits(problem: Problem) -> Problem:

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 
 from landscape.checks import integer_in, require
-from landscape.cost import FORWARD, GRADIENT
 from landscape.metrics.logits import with_normalized_logits
 from landscape.metrics.measured import measured
 from landscape.metrics.subsets import first_batches, subsets
 from landscape.metrics.worst_case import exact, worst_case_gap
 from landscape.problem import Problem
-from landscape.results import Estimate
-from landscape.separable import require_separable
+from landscape.problem.cost import FORWARD, GRADIENT
+from landscape.problem.separable import require_separable
+from landscape.storage.results import Estimate
 
 
 def _expected_cost(own: Mapping[str, Any]) -> float:

@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from landscape.batches import shapes
 from landscape.checks import require
-from landscape.class_targets import ClassTargets
-from landscape.cost import FORWARD
 from landscape.metrics.measured import measured
 from landscape.metrics.norms import spectral_norms
 from landscape.metrics.worst_case import exact
 from landscape.problem import Problem
-from landscape.program import Batch
-from landscape.results import Estimate
+from landscape.problem.batch import Batch
+from landscape.problem.batches import shapes
+from landscape.problem.class_targets import ClassTargets
+from landscape.problem.cost import FORWARD
+from landscape.storage.results import Estimate
 
 
 @measured(about=FORWARD)

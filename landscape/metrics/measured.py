@@ -8,10 +8,10 @@ from math import isnan
 from time import perf_counter
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from landscape.cost import billed
-from landscape.isolation import derivatives_on
 from landscape.problem import Problem
-from landscape.results import Estimate
+from landscape.problem.cost import billed
+from landscape.side_effects import derivatives_on
+from landscape.storage.results import Estimate
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -11,16 +11,16 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from landscape.batch_norm import inference_flags
 from landscape.checks import one_of, require, vector_like
-from landscape.isolation import derivatives_on
 from landscape.linalg import top_eigenpairs
+from landscape.linalg.operator import CurvatureOperator
 from landscape.metrics.hooks import first_inputs
 from landscape.metrics.measured import measured
 from landscape.metrics.worst_case import exact
-from landscape.operator import CurvatureOperator
 from landscape.problem import Problem
-from landscape.results import Estimate
+from landscape.problem.batch_norm import inference_flags
+from landscape.side_effects import derivatives_on
+from landscape.storage.results import Estimate
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from landscape.checks import integer_in, require
-from landscape.cost import GAUSS_NEWTON, GRADIENT
-from landscape.isolation import derivatives_on
 from landscape.metrics.measured import measured
 from landscape.metrics.subsets import first_samples
 from landscape.metrics.worst_case import exact
 from landscape.problem import Problem
-from landscape.program import Batch, gradient_of
-from landscape.results import Estimate
+from landscape.problem.batch import Batch, gradient_of
+from landscape.problem.cost import GAUSS_NEWTON, GRADIENT
+from landscape.side_effects import derivatives_on
+from landscape.storage.results import Estimate
 
 LARGEST = 4096  # outputs in all
 CLASSES = 10  # of a sample, where only the cost is wanted

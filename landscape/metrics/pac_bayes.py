@@ -12,7 +12,7 @@ from landscape.metrics.measured import measured
 from landscape.metrics.worst_case import Origin, exact
 from landscape.metrics.worst_case import worst_case_gap as gap_within
 from landscape.problem import Problem
-from landscape.results import Estimate
+from landscape.storage.results import Estimate
 
 
 @measured(about=lambda own: 0.0 if own["worst_case_gap"] else own["steps"])

@@ -17,7 +17,7 @@ from landscape.metrics.measured import measured
 from landscape.metrics.subsets import first_samples
 from landscape.metrics.worst_case import exact
 from landscape.problem import Problem
-from landscape.results import Estimate
+from landscape.storage.results import Estimate
 
 
 @measured(about=0.0)

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from landscape.checks import integer_in, one_of, positive
-from landscape.cost import HESSIAN
 from landscape.curvature import hessian, hessian_blocks
-from landscape.isolation import random_source
 from landscape.linalg.probe_error import probe_error
 from landscape.metrics.measured import measured
 from landscape.metrics.spectral import quadrature_or_exact
 from landscape.problem import Problem
-from landscape.results import Estimate, SpectralDensity
+from landscape.problem.cost import HESSIAN
+from landscape.side_effects import random_source
+from landscape.storage.results import Estimate, SpectralDensity
 
 
 @measured(about=lambda own: 0.0 if own["density"] else HESSIAN * own["probes"] * own["steps"])

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from landscape.cost import GRADIENT, HESSIAN
 from landscape.metrics.spectral import PAIRS_COST, PROBES, STEPS, leading_pairs, whole_density
 from landscape.metrics.worst_case import Origin
 from landscape.problem import Problem
-from landscape.results import EigenPairs, SpectralDensity
+from landscape.problem.cost import GRADIENT, HESSIAN
+from landscape.storage.results import EigenPairs, SpectralDensity
 
 
 @dataclass(frozen=True)

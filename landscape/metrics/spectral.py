@@ -3,7 +3,7 @@
 lambda_max and lambda_max / lambda_5 come from the leading eigenpairs; the Frobenius norm and the number of eigenvalues
 above a threshold from the spectral density, which the Rényi sharpness shares; the trace has products of its
 own.
-By layer: `landscape.block_spectra`.
+By layer: `landscape.curvature.block_spectra`.
 Source: Keskar et al. 2017, arXiv:1609.04836; Jastrzebski et al. 2020, arXiv:2002.09572 (the ratio); Foret et al. 2021.
 """
 
@@ -13,17 +13,17 @@ from typing import Any
 import torch
 
 from landscape.checks import integer_in, positive
-from landscape.cost import GAUSS_NEWTON, GRADIENT, HESSIAN
 from landscape.curvature import ggn, hessian
-from landscape.isolation import random_source
 from landscape.linalg import spectral_density, top_eigenpairs
 from landscape.linalg import trace as operator_trace
+from landscape.linalg.operator import CurvatureOperator
 from landscape.linalg.probe_error import probe_error
 from landscape.metrics.measured import measured
 from landscape.metrics.worst_case import Origin, exact
-from landscape.operator import CurvatureOperator
 from landscape.problem import Problem
-from landscape.results import EigenPairs, Estimate, SpectralDensity
+from landscape.problem.cost import GAUSS_NEWTON, GRADIENT, HESSIAN
+from landscape.side_effects import random_source
+from landscape.storage.results import EigenPairs, Estimate, SpectralDensity
 
 PAIRS_COST = 25 * HESSIAN  # of `leading_pairs`, about
 PROBES, STEPS = 3, 14  # of `whole_density`

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from landscape.batches import join, rows
 from landscape.problem import Problem
+from landscape.problem.batches import join, rows
 
 
 def subsets(problem: Problem, m: int) -> Iterator[tuple[Any, Any]]:

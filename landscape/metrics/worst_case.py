@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from landscape.checks import integer_in, positive
-from landscape.cost import FORWARD, GAUSS_NEWTON, GRADIENT
 from landscape.curvature import fisher
-from landscape.isolation import random_source
 from landscape.metrics.balls import DAMPING_PRODUCTS, Ball, FisherBall, ball
 from landscape.metrics.logits import with_normalized_logits
 from landscape.metrics.measured import measured
 from landscape.problem import Problem
-from landscape.results import Estimate
+from landscape.problem.cost import FORWARD, GAUSS_NEWTON, GRADIENT
+from landscape.side_effects import random_source
+from landscape.storage.results import Estimate
 from landscape.vectors import unit
 
 Origin = tuple[Tensor, Tensor]  # loss () and gradient (P,) at the model's own weights

@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 from landscape.checks import one_of
-from landscape.isolation import random_state_kept
 from landscape.models.mixer import mixer
 from landscape.models.mlp import mlp
 from landscape.models.resnet import resnet
 from landscape.models.vgg import vgg
 from landscape.models.vit import vit
 from landscape.models.wrn import wrn
+from landscape.side_effects import random_state_kept
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": mlp,

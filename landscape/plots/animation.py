@@ -11,8 +11,8 @@ from landscape.checks import integer_in, one_of, require
 from landscape.plots.planes import plot_slice_2d
 from landscape.plots.style import STYLE
 from landscape.plots.trajectory import draw_markers
-from landscape.results import Slice2D, Trajectory
-from landscape.whole_files import replacing
+from landscape.storage.atomic import replacing
+from landscape.storage.results import Slice2D, Trajectory
 
 
 def animate_trajectory(

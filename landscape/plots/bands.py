@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from landscape.checks import one_of
 from landscape.plots.style import BLUE, RED, axes_or_new, legend_above, line_style, or_gap, spans_decades
-from landscape.results import SliceBand
+from landscape.storage.results import SliceBand
 
 Array = NDArray[Any]
 

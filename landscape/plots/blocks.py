@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 
 from landscape.checks import one_of, require
 from landscape.plots.style import BLUE, GREY, RED, SMALL, axes_or_new, spans_decades
-from landscape.results import BlockSpectra
+from landscape.storage.results import BlockSpectra
 
 LABELS = {"eigenvalue": "leading eigenvalue", "trace": "trace", "mean": "trace / parameters"}
 DECADES = 1.5  # positive values over more than so many are drawn on a logarithmic axis

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from landscape.plots.style import GREY, SMALL, words
-from landscape.results import Slice1D, Slice2D, SliceBand
+from landscape.storage.results import Slice1D, Slice2D, SliceBand
 
 NORMALIZED = {
     "filter": "filter-normalised directions",

@@ -14,8 +14,8 @@ from landscape.checks import require
 from landscape.plots.captions import caption
 from landscape.plots.planes import axis_labels, own_loss, plane_loss
 from landscape.plots.scale import number, scale_of
-from landscape.results import Slice2D
-from landscape.whole_files import replacing
+from landscape.storage.atomic import replacing
+from landscape.storage.results import Slice2D
 
 SHADES = 33  # colours that the scale is given by
 HOVER = "x = %{x:.4g}<br>y = %{y:.4g}<br>loss = %{customdata:.6g}<extra></extra>"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from landscape.checks import require
 from landscape.plots.style import HATCH, axes_or_new, legend_above, match_fonts, spans_decades
-from landscape.results import Map2D
+from landscape.storage.results import Map2D
 
 
 def plot_map(map2d: Map2D, ax: Axes | None = None, *, vmin: float | None = None, vmax: float | None = None) -> Axes:

@@ -21,7 +21,7 @@ from landscape.checks import one_of, require
 from landscape.plots.contours import color_bar, draw_lines, fill_contours
 from landscape.plots.scale import number, scale_of
 from landscape.plots.style import HATCH, LOOKS, SMALL, STAR, STYLE, axes_or_new, legend_above
-from landscape.results import Slice2D
+from landscape.storage.results import Slice2D
 
 Array = NDArray[Any]
 

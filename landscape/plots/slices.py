@@ -27,7 +27,7 @@ from landscape.plots.style import (
     or_gap,
     spans_decades,
 )
-from landscape.results import Slice1D
+from landscape.storage.results import Slice1D
 
 Array = NDArray[Any]
 

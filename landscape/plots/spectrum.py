@@ -12,7 +12,7 @@ from torch import Tensor
 
 from landscape.checks import one_of, positive
 from landscape.plots.style import BLUE, GREY, axes_or_new, legend_above
-from landscape.results import SpectralDensity
+from landscape.storage.results import SpectralDensity
 
 Array = NDArray[Any]
 

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from landscape.checks import one_of
-from landscape.results import Result
-from landscape.whole_files import replacing
+from landscape.storage.atomic import replacing
+from landscape.storage.results import Result
 
 BLUE, RED, GREY = "#0072B2", "#D55E00", "#595959"
 RULES = {  # one colour and one marker per training rule, the same in every figure

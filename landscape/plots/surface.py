@@ -21,7 +21,7 @@ from landscape.plots.contours import color_bar
 from landscape.plots.planes import axis_labels, network_label, own_loss, plane_loss
 from landscape.plots.scale import Scale, number, scale_of
 from landscape.plots.style import HATCH, STAR, axes_or_new, legend_above
-from landscape.results import Slice2D
+from landscape.storage.results import Slice2D
 
 Array = NDArray[Any]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from landscape.checks import integer_in, require
 from landscape.plots.style import BLUE, GREY, RED, axes_or_new, legend_above, spans_decades
-from landscape.results import Persistence
+from landscape.storage.results import Persistence
 
 
 def plot_persistence(persistence: Persistence, ax: Axes | None = None) -> Axes:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from landscape.checks import one_of
 from landscape.plots.planes import plot_slice_2d
 from landscape.plots.style import SMALL
-from landscape.results import Slice2D, Trajectory
+from landscape.storage.results import Slice2D, Trajectory
 
 MARKERS = 80  # at most so many in a figure; the line has all points
 

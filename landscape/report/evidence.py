@@ -9,7 +9,7 @@ import numpy as np
 
 from landscape.checks import require
 from landscape.study import Correlation, NestedSelection, correlate, level_with, nested_selection
-from landscape.study.zoo import StudyConfig, broken, costs, metrics_of, table
+from landscape.study.study_runner import StudyConfig, broken, costs, metrics_of, table
 
 TARGET, IN_ERROR = "generalization_gap", "accuracy_gap"
 SURE = 0.05  # of a corrected p

@@ -28,8 +28,8 @@ from landscape.plots import (
 from landscape.plots.style import SMALL, STYLE, look, words
 from landscape.report.evidence import Evidence
 from landscape.report.panels import panels, share_limits, without_legends
-from landscape.results import Slice1D, Slice2D
-from landscape.study.member import DENSITY, LINE, PLANE, load_density
+from landscape.storage.results import Slice1D, Slice2D
+from landscape.study.network_record import DENSITY, LINE, PLANE, load_density
 from landscape.training import read_log
 
 LOG = "log.jsonl"

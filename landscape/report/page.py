@@ -18,7 +18,7 @@ from landscape.metrics import METRICS
 from landscape.plots.style import words
 from landscape.report.evidence import Evidence, Rows
 from landscape.report.figures import FigureFile
-from landscape.whole_files import replacing
+from landscape.storage.atomic import replacing
 
 OUTCOMES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "generalization_gap")
 

@@ -9,9 +9,9 @@ from landscape.report.evidence import IN_ERROR, TARGET, Evidence, gather
 from landscape.report.figures import study_figures
 from landscape.report.page import Page, write_page, write_table
 from landscape.report.summary import findings, limits
-from landscape.results import read_json, write_json
-from landscape.study.member import METRICS_FILE, Analysis
-from landscape.study.zoo import StudyConfig, seconds
+from landscape.storage.results import read_json, write_json
+from landscape.study.network_record import METRICS_FILE, Analysis
+from landscape.study.study_runner import StudyConfig, seconds
 
 
 def report_study(config: StudyConfig, out: Path, title: str) -> Path:

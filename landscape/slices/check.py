@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from landscape.batch_norm import batch_norm_layers
-from landscape.batches import to_device
 from landscape.checks import require, vector_like
-from landscape.isolation import random_state_kept, training_flags_kept
 from landscape.problem import Problem
-from landscape.results import Slice2D
+from landscape.problem.batch_norm import batch_norm_layers
+from landscape.problem.batches import to_device
+from landscape.side_effects import random_state_kept, training_flags_kept
 from landscape.slices.findings import Finding, angle, finite, growth, lengths, lowest, nearest_to_zero, ruggedness
+from landscape.storage.results import Slice2D
 
 STDERRS = 5.0  # a loss on a subset may be so far from that on all the data
 OTHER_DATA, OTHER_WEIGHTS = 1.3, 3.0  # size of batch-norm inputs by stored statistics, at the star and at the edge

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from landscape.results import Slice2D
+from landscape.storage.results import Slice2D
 
 GROWTH = 2.0  # a border where the loss is not even doubled shows no basin
 STEP = 0.5  # of the typical rise within one step of the star: the basin falls between the points

@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from landscape.checks import require
-from landscape.distributed import ProcessGroup
 from landscape.problem import Problem
-from landscape.results import Slice1D, Slice2D, SliceBand
-from landscape.slices.accuracy import Accuracy
-from landscape.slices.axis import Range, axis
-from landscape.slices.plane import Plane
-from landscape.slices.reach import reach
-from landscape.slices.section import section
-from landscape.slices.walk import Manner, walked
+from landscape.processes import ProcessGroup
+from landscape.slices.evaluation.accuracy import Accuracy
+from landscape.slices.evaluation.axis import Range, axis
+from landscape.slices.evaluation.evaluator import section
+from landscape.slices.evaluation.find_range import reach
+from landscape.slices.evaluation.plane import Plane
+from landscape.slices.evaluation.walk import Manner, walked
+from landscape.storage.results import Slice1D, Slice2D, SliceBand
 
 
 def slice_1d(

@@ -14,9 +14,9 @@ from landscape.checks import integer_in, positive
 from landscape.curvature import hessian
 from landscape.linalg import spectrum_ends
 from landscape.problem import Problem
-from landscape.results import Map2D
-from landscape.slices.axis import Range, axis
-from landscape.slices.plane_walk import walk_plane
+from landscape.slices.evaluation.axis import Range, axis
+from landscape.slices.evaluation.plane_walk import walk_plane
+from landscape.storage.results import Map2D
 from landscape.vectors import Vector
 
 PARTS = ("lambda_min", "lambda_max", "residual_min", "residual_max", "matvecs")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.checks import one_of, require
-from landscape.results import Map2D, Persistence, Slice2D
+from landscape.storage.results import Map2D, Persistence, Slice2D
 
 Array = NDArray[Any]
 NOWHERE = (-1, -1)

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from landscape.checks import require
-from landscape.settings_file import read_settings
-from landscape.study.member import Analysis
+from landscape.storage.settings import read_settings
+from landscape.study.network_record import Analysis
 from landscape.study.own_checkpoint import read_checkpoints
-from landscape.study.zoo import StudyConfig, grid
+from landscape.study.study_runner import StudyConfig, grid
 
 KEYS = ("analysis", "axes", "base", "families", "per_optimizer", "workers")
 OF_A_GRID = ("axes", "base", "per_optimizer")

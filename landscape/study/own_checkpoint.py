@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from landscape.checks import require
-from landscape.own_problem import load_problem
 from landscape.problem import Problem
+from landscape.problem.plugin import load_problem
 
 NEEDED = ("path", "factory", "train_loss", "test_loss")
 KNOWN = ("train_accuracy", "test_accuracy", "test_samples")  # where the user has them

@@ -8,8 +8,8 @@ from typing import Any
 
 from landscape.data import load
 from landscape.problem import Problem
-from landscape.results import read_json
-from landscape.study.member import Splits, splits, training_problem
+from landscape.storage.results import read_json
+from landscape.study.network_record import Splits, splits, training_problem
 from landscape.training import TrainConfig, train
 
 OUTCOMES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")

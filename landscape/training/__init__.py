@@ -1,14 +1,14 @@
 """The bundled trainer: rules, the step around them, the loop, and checkpoints."""
 
 from landscape.training import objectives, rules
-from landscape.training.adahessian import AdaHessian
-from landscape.training.checkpoint import load_checkpoint, save_checkpoint
-from landscape.training.config import TrainConfig
-from landscape.training.lookahead import lookahead
-from landscape.training.loop import train
-from landscape.training.run_folder import read_log
-from landscape.training.step import SharpnessAware
-from landscape.training.tracking import Tracker
+from landscape.training.optimizers.adahessian import AdaHessian
+from landscape.training.optimizers.lookahead import lookahead
+from landscape.training.sharpness_aware.step import SharpnessAware
+from landscape.training.tracker import Tracker
+from landscape.training.trainer.checkpoint import load_checkpoint, save_checkpoint
+from landscape.training.trainer.config import TrainConfig
+from landscape.training.trainer.loop import train
+from landscape.training.trainer.run_folder import read_log
 
 __all__ = [
     "AdaHessian",

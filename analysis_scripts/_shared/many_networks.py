@@ -1,0 +1,99 @@
+"""Train many networks side by side and measure each: what is finished is kept, so that a killed script goes on.
+
+A network that diverges is no error here: it is kept as {"failed": message}.
+"""
+
+import json
+import re
+from collections.abc import Callable, Hashable, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from tqdm import tqdm
+
+import landscape as ls
+from landscape.checks import require
+from landscape.data import Images, load
+from landscape.storage.results import read_json, write_json
+
+K = TypeVar("K", bound=Hashable)
+Measure = Callable[[Path], dict[str, Any]]
+KEPT = "measured.json"
+SETTING: dict[str, Any] = {  # of all these scripts; the learning rate is the best for SGD in rule_table.py
+    "model": "mlp",  # 0.7 s a training; with normalisation, for SAM-ON
+    "model_settings": {"hidden": [64, 64], "norm": "batch"},
+    "lr": 0.02,
+    "epochs": 30,
+}
+RADII: dict[str, dict[str, float]] = {  # rule to its settings, the radii as rule_table.py tuned them
+    "sgd": {},
+    "sam": {"rho": 0.5},
+    "asam": {"rho": 5.0},
+    "fisher_sam": {"rho": 0.5},
+    "eigen_sam": {"rho": 0.5, "period": 50},
+}
+NAMES = {"sgd": "SGD", "sam": "SAM", "asam": "ASAM", "fisher_sam": "Fisher SAM", "eigen_sam": "Eigen-SAM"}
+
+
+def measured(
+    members: Mapping[K, ls.TrainConfig], measure: Measure, workers: int = 2, *, progress: bool | None = None
+) -> dict[K, dict[str, Any]]:
+    """Train every network and measure it.
+
+    Args:
+        members: name to training run.
+        measure: run folder to numbers that JSON can hold; a function of a module, or a `partial` of one with keywords.
+            What it gave is not computed again, unless the keywords are others.
+        workers: processes, of one thread each; 1 stays in this process.
+        progress: show a bar; None shows it on a terminal only.
+    Returns:
+        Name to what `measure` gave, in the order of the members.
+    Raises:
+        ValueError: if a run folder holds another run.
+    """
+    hidden = None if progress is None else not progress
+    with tqdm(total=len(members), unit="network", disable=hidden) as bar:
+        if workers == 1:
+            for member in members.values():
+                _one(member, measure)
+                bar.update()
+        else:
+            with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+                for job in as_completed([pool.submit(_one, member, measure) for member in members.values()]):
+                    job.result()
+                    bar.update()
+    return {name: read_json(Path(member.folder) / KEPT)["found"] for name, member in members.items()}
+
+
+def none_failed(found: Mapping[K, dict[str, Any]]) -> Mapping[K, dict[str, Any]]:
+    """What `measured` gave, for scripts that need every network. Raises ValueError naming the first that diverged."""
+    for name, own in found.items():
+        require("failed" not in own, f"{name}: {own.get('failed')}")
+    return found
+
+
+def data_of(config: Mapping[str, Any]) -> Images:
+    """What a network was trained and tested on, from the config in its metadata."""
+    return load(config["dataset"], config["data_path"], label_noise=config["label_noise"], seed=config["seed"])
+
+
+def slug(name: str) -> str:
+    """A name as part of a folder's."""
+    return re.sub(r"\W+", "-", name.replace("∞", "inf").replace("ρ", "rho")).strip("-").lower()
+
+
+def _one(member: ls.TrainConfig, measure: Measure) -> None:
+    kept = Path(member.folder) / KEPT
+    asked = json.loads(json.dumps(getattr(measure, "keywords", {})))
+    if kept.exists() and read_json(kept)["asked"] == asked:
+        return
+    try:
+        found = measure(ls.train(member))
+    except ValueError as error:
+        if "the loss is" not in str(error):
+            raise
+        found = {"failed": str(error)}
+    write_json(kept, {"asked": asked, "found": found})

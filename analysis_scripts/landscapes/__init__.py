@@ -1,0 +1,1 @@
+"""What slices and maps of the loss can show."""

@@ -1,0 +1,292 @@
+"""What landscapes can show of small residual networks on digits: one figure a question, and a moving picture.
+
+surfaces: SGD against SAM on one scale.  eigenvectors: the plane of the sharpest directions.  three_models: the plane
+through three networks.  trajectory, training.gif: a training run over its principal components.  connectivity: two
+networks joined by a straight line and by a Bezier curve with a trained bend, batch norm recomputed.
+
+    python -m analysis_scripts.landscapes.landscape_gallery
+
+Networks are trained into runs/ and kept; the data of every figure lies beside it as npz and json.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch.nn import functional as F
+
+import landscape as ls
+from landscape.data import Images, digits
+from landscape.models import build
+from landscape.plots import (
+    animate_trajectory,
+    plot_map,
+    plot_persistence,
+    plot_slice_2d,
+    plot_slices_2d,
+    plot_trajectory,
+    save_figure,
+)
+from landscape.plots.style import BLUE, RED, STYLE, legend_above, line_style
+from landscape.slices import Directions
+from landscape.storage.results import BezierPath, Slice1D, Slice2D, Trajectory, versions, write_json
+
+Axis = tuple[float, float, int]
+RULES: dict[str, dict[str, float]] = {"sgd": {}, "sam": {"rho": 0.2}, "asam": {"rho": 1.0}}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is trained and drawn; every figure follows from it."""
+
+    width: int = 8
+    label_noise: float = 0.2  # but for the trajectory and the connected pair, whose labels are clean
+    epochs: int = 40
+    lr: float = 0.1
+    points: int = 31  # along each axis of a plane
+    map_points: int = 9  # along each axis of the convexity map
+    pair_epochs: int = 20
+    bend_epochs: int = 40
+    run_epochs: int = 15
+    every: int = 2  # steps between snapshots of that run
+    folder: str = "figures/landscape_gallery"
+    runs: str = "runs/landscape_gallery"
+
+
+def main(config: Config) -> None:
+    """Train, compute and draw everything."""
+    folder = Path(config.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context(STYLE):
+        found = {**rules(config, folder), **run(config, folder), **pair(config, folder)}
+    write_json(folder / "gallery.json", {"config": asdict(config), "versions": versions(), **found})
+
+
+def rules(config: Config, folder: Path) -> dict[str, Any]:
+    """Networks of three rules from one start: each by itself, by its sharpest directions, and all in one plane."""
+    problems = {rule: trained(config, rule) for rule in RULES}
+    sgd = problems["sgd"]
+    wide = (-1.0, 1.0, config.points)
+    surfaces = {
+        rule: plane(config, folder, f"surface_{rule}", problems[rule], ls.random_directions(problems[rule]), wide, wide)
+        for rule in ("sgd", "sam")
+    }
+    save_figure(compared(surfaces, [rule.upper() for rule in surfaces]), folder / "surfaces", ["png"])
+    convexity(config, folder, {rule: problems[rule] for rule in surfaces})
+
+    sharp = {rule: ls.hessian_directions(problems[rule]) for rule in ("sgd", "sam")}
+    near = (-1.5, 1.5, config.points)
+    eigen = {
+        rule: plane(config, folder, f"eigenvectors_{rule}", problems[rule], sharp[rule], near, near) for rule in sharp
+    }
+    names = []
+    for rule, own in sharp.items():
+        one, two = own.details["eigenvalues"]
+        names.append(f"λ1 = {one:.3g}, λ2 = {two:.3g}\n{rule.upper()}")
+    save_figure(compared(eigen, names), folder / "eigenvectors", ["png"])
+
+    directions, places = ls.plane_through(sgd, problems["sam"].model, problems["asam"].model)
+    x, y = (around(places[:, axis], config.points) for axis in (0, 1))
+    surface = plane(config, folder, "three_models", sgd, directions, x, y)
+    loss = surface.loss["train"]
+    ax = plot_slice_2d(surface, levels=levels(float(loss.min()), float(loss.max())))
+    mark(ax, places.tolist(), ["SGD", "SAM", "ASAM"])
+    save_figure(figure_of(ax), folder / "three_models", ["png"])
+    found = ls.persistence(surface)
+    save_figure(figure_of(plot_persistence(found)), folder / "basins", ["png"])
+    return {
+        "eigenvalues": {rule: own.details["eigenvalues"] for rule, own in sharp.items()},
+        "basins": {"loss_at_minimum": found.birth.tolist(), "loss_at_saddle": found.death.tolist()},
+    }
+
+
+def convexity(config: Config, folder: Path, problems: Mapping[str, ls.Problem]) -> None:
+    """|λmin / λmax| on the planes of the surfaces, side by side on one scale."""
+    wide = (-1.0, 1.0, config.map_points)
+    maps = {}
+    for rule, problem in problems.items():
+        d1, d2 = ls.random_directions(problem)
+        kept = Path(config.runs) / f"convexity_{rule}.jsonl"
+        maps[rule] = ls.convexity_map(problem, d1, d2, wide, wide, tol=0.01, checkpoint=kept)
+        maps[rule].save(folder / f"convexity_{rule}")
+    values, errors = (torch.stack([getattr(own, what) for own in maps.values()]) for what in ("values", "errors"))
+    low, high = float(errors[errors.isfinite()].max()), float(values[values.isfinite()].max())
+    figure = Figure(figsize=(4.2 * len(maps), 3.5), layout="compressed")
+    for ax, (rule, own) in zip(figure.subplots(1, len(maps)), maps.items(), strict=True):
+        plot_map(own, ax, vmin=low, vmax=high)
+        ax.set_title(rule.upper(), pad=18)
+    save_figure(figure, folder / "convexity", ["png"])
+
+
+def run(config: Config, folder: Path) -> dict[str, Any]:
+    """One run of plain SGD over its principal components."""
+    problem, snapshots = recorded(config)
+    (d1, d2), explained = ls.pca_directions(problem, snapshots)
+    trajectory = ls.project_trajectory(problem, snapshots, d1, d2)
+    trajectory.save(folder / "trajectory")
+    x, y = (around(trajectory.coordinates[:, axis], config.points) for axis in (0, 1))
+    surface = plane(config, folder, "trajectory_plane", problem, Directions([d1, d2]), x, y)
+    ax = plot_trajectory(surface, trajectory)
+    save_figure(figure_of(ax), folder / "trajectory", ["png"])
+    animate_trajectory(surface, trajectory, folder / "training.gif", frames=50)
+    return {"explained": explained.tolist(), "off_plane": furthest(trajectory)}
+
+
+def pair(config: Config, folder: Path) -> dict[str, Any]:
+    """Two networks with batch norm from different seeds, joined by a line and by a curve."""
+    first, second = (
+        trained(config, "sgd", seed=seed, norm="batch", label_noise=0.0, epochs=config.pair_epochs) for seed in (0, 1)
+    )
+    bent = Path(config.runs) / "bend.npz"
+    if not bent.exists():
+        ls.train_path(first, second.model, epochs=config.bend_epochs, lr=config.lr).save(bent)
+    curve = BezierPath.load(bent)
+    paths = {"straight": ls.straight_path(first, second.model), "bezier": curve}
+    data = {"train": first.data, "test": test_batches(digits())}
+    lines = {name: ls.path_losses(first, path, config.points, data) for name, path in paths.items()}
+    for name, line in lines.items():
+        line.save(folder / f"connectivity_{name}")
+    recomputed = first.with_batch_norm("recompute")
+    directions, places = ls.plane_through(recomputed, second.model, curve.bend)
+    x, y = (around(places[:, axis], config.points) for axis in (0, 1))
+    surface = plane(config, folder, "connectivity_plane", recomputed, directions, x, y)
+    save_figure(connected(lines, surface, places.tolist(), curve), folder / "connectivity", ["png"])
+    return {"barriers": {name: asdict(ls.barrier(line)) for name, line in lines.items()}}
+
+
+def trained(
+    config: Config,
+    rule: str,
+    *,
+    seed: int = 0,
+    norm: str = "none",
+    label_noise: float | None = None,
+    epochs: int | None = None,
+) -> ls.Problem:
+    """The training loss of a network of `ls.train`; a finished run is only read."""
+    noise = config.label_noise if label_noise is None else label_noise
+    folder = ls.train(
+        ls.TrainConfig(
+            folder=Path(config.runs) / f"{rule}-{norm}-{seed}",
+            label_noise=noise,
+            model_settings={"width": config.width, "norm": norm},
+            optimizer=rule,
+            rule_settings=RULES[rule],
+            lr=config.lr,
+            epochs=epochs or config.epochs,
+            seed=seed,
+        )
+    )
+    return ls.Problem(ls.load_checkpoint(folder)[0], F.cross_entropy, train_batches(digits(noise, seed)))
+
+
+def recorded(config: Config) -> tuple[ls.Problem, ls.Recorder]:
+    """A loop of one's own with a Recorder in it."""
+    data = digits()
+    model = build("resnet", {"width": config.width}, seed=0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=0.9, weight_decay=5e-4)
+    recorder = ls.Recorder(model, Path(config.runs) / "snapshots", every=config.every, start=0)
+    order = torch.Generator().manual_seed(0)
+    for _ in range(config.run_epochs):
+        for index in torch.randperm(len(data.train_targets), generator=order).split(128):
+            optimizer.zero_grad()
+            F.cross_entropy(model(data.train_inputs[index]), data.train_targets[index]).backward()
+            optimizer.step()
+            recorder.step()
+    recorder.record()
+    return ls.Problem(model.eval(), F.cross_entropy, train_batches(data)), recorder
+
+
+def train_batches(data: Images) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """In batches as small as training a path wants them."""
+    return list(zip(data.train_inputs.split(200), data.train_targets.split(200), strict=True))
+
+
+def test_batches(data: Images) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """All at once."""
+    return [(data.test_inputs, data.test_targets)]
+
+
+def plane(
+    config: Config, folder: Path, name: str, problem: ls.Problem, directions: Directions, x: Axis, y: Axis
+) -> Slice2D:
+    """The training loss on a plane, saved; an interrupted one goes on."""
+    kept = Path(config.runs) / f"{name}.jsonl"
+    d1, d2 = directions
+    found = ls.slice_2d(problem, d1, d2, x, y, checkpoint=kept)
+    found.save(folder / name, directions=directions.details)
+    return found
+
+
+def around(places: torch.Tensor, points: int, margin: float = 0.25) -> Axis:
+    """An axis that holds all places and some room."""
+    low, high = float(places.min()), float(places.max())
+    room = margin * (high - low)
+    return low - room, high + room, points
+
+
+def compared(planes: Mapping[str, Slice2D], names: Sequence[str]) -> Figure:
+    """Planes side by side on one scale of colours."""
+    losses = torch.stack([own.loss["train"] for own in planes.values()])
+    finite = losses[losses.isfinite()]
+    return plot_slices_2d(list(planes.values()), names, levels=levels(float(finite.min()), float(finite.max())))
+
+
+def levels(low: float, high: float) -> list[float]:
+    """Round numbers between `low` and `high`, closer than the plots' own, and the two ends."""
+    within = (1, 1.5, 2, 3, 5, 7) if high > 15 * low else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)
+    steps = [step * 10.0**power for power in range(-6, 6) for step in within]
+    room = (high / low) ** 0.05
+    return [low, *(step for step in steps if room * low < step < high / room), high]
+
+
+def connected(lines: Mapping[str, Slice1D], surface: Slice2D, places: list[list[float]], curve: BezierPath) -> Figure:
+    """The loss along both ways, and the ways in the plane of the curve."""
+    figure = Figure(figsize=(8.6, 3.9), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for (name, line), colour in zip(lines.items(), (RED, BLUE), strict=True):
+        for split, loss in line.loss.items():
+            height = ls.barrier(line, split).height
+            label = f"{name}, {split}: barrier {height:.3g}"
+            left.plot(line.x, loss, color=colour, linestyle=line_style(split), label=label)
+    left.set(xlabel="t, from one network to the other", ylabel="loss", yscale="log", xlim=(0, 1))
+    legend_above(left, columns=2)
+    plot_slice_2d(surface, "train", right)
+    ts = torch.linspace(0, 1, 101, dtype=torch.float64).tolist()
+    way = torch.tensor([curve.weights(t) for t in ts]) @ torch.tensor([places[0], places[2], places[1]])
+    for points, colour in ((way, BLUE), (torch.tensor(places[:2]), RED)):
+        right.plot(*points.T, color="white", linewidth=4)
+        right.plot(*points.T, color=colour, linewidth=2)
+    mark(right, places, ["seed 0", "seed 1", "bend"])
+    return figure
+
+
+def mark(ax: Axes, places: list[list[float]], names: list[str]) -> None:
+    """Name points of a plane."""
+    for (x, y), name in zip(places, names, strict=True):
+        ax.plot([x], [y], marker="o", ms=5, mfc="white", mec="black", ls="", zorder=4)
+        box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
+        ax.annotate(
+            name, (x, y), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=8, bbox=box, zorder=6
+        )
+
+
+def furthest(trajectory: Trajectory) -> float:
+    """The run's largest distance from the plane."""
+    return float(trajectory.off_plane.max())
+
+
+def figure_of(ax: Axes) -> Figure:
+    """The whole figure that axes belong to."""
+    figure = ax.figure
+    assert isinstance(figure, Figure)
+    return figure
+
+
+if __name__ == "__main__":
+    main(Config())

@@ -1,0 +1,1 @@
+"""What sharpness measures see, and what follows the generalisation gap."""

@@ -1,0 +1,177 @@
+"""How networks of four rules bear corrupted weights: along the gradient (adversarial) and in random directions.
+
+Loss and accuracy at w + e over |e|, on training images (with the wrong labels that were trained on) and clean test
+images. Adversarial: e along the training loss's gradient, one line a network. Random: e uniform on the sphere, several
+draws a network. Bands hold 90 % of the lines of all seeds and draws.
+
+    python -m analysis_scripts.sharpness.corruption
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import matplotlib
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from torch.nn import functional as F
+
+import landscape as ls
+from analysis_scripts._shared.many_networks import NAMES, RADII, SETTING, data_of, measured
+from landscape.plots import add_caption, save_figure
+from landscape.plots.style import SMALL, STYLE, line_style, look
+from landscape.storage.results import SliceBand, versions, write_json
+from landscape.vectors import unit
+
+KINDS = ("adversarial", "random")
+Bands = dict[str, dict[str, SliceBand]]  # rule, kind
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is trained and corrupted."""
+
+    rules: tuple[str, ...] = ("sgd", "sam", "asam", "fisher_sam")
+    seeds: tuple[int, ...] = (0, 1, 2, 3)
+    draws: int = 8
+    points: int = 16
+    adversarial: float = 1.0  # largest |e|
+    random: float = 8.0
+    setting: dict[str, Any] = field(default_factory=lambda: {**SETTING, "label_noise": 0.4})
+    workers: int = 2
+    folder: str = "figures/corruption"
+    runs: str = "runs/corruption"
+
+
+def main(config: Config) -> Bands:
+    """Train, corrupt, and write the figure with its numbers."""
+    folder = Path(config.folder)
+    cut = partial(
+        lines,
+        draws=config.draws,
+        points=config.points,
+        reach={"adversarial": config.adversarial, "random": config.random},
+    )
+    members = {
+        (rule, seed): ls.TrainConfig(
+            **config.setting,
+            folder=Path(config.runs) / f"{rule}-{seed}",
+            optimizer=rule,
+            rule_settings=RADII[rule],
+            seed=seed,
+        )
+        for rule in config.rules
+        for seed in config.seeds
+    }
+    found = measured(members, cut, config.workers)
+    bands = {
+        rule: {
+            kind: joined([SliceBand.load(Path(members[rule, seed].folder) / kind) for seed in config.seeds])
+            for kind in KINDS
+        }
+        for rule in config.rules
+    }
+    for rule, own in bands.items():
+        for kind, band in own.items():
+            band.save(folder / f"{rule}_{kind}")
+    norms = {rule: [found[rule, seed]["norm"] for seed in config.seeds] for rule in config.rules}
+    text = sentence(bands, norms)
+    content = {"config": asdict(config), "versions": versions(), "sentence": text, "weight_norms": norms}
+    write_json(folder / "corruption.json", content)
+    with matplotlib.rc_context(STYLE):
+        figure = draw(bands)
+        add_caption(figure, text)
+        save_figure(figure, folder / "corruption", ["png"])
+    return bands
+
+
+def lines(folder: Path, draws: int, points: int, reach: Mapping[str, float]) -> dict[str, Any]:
+    """Slices of one network into its folder, along its gradient and along random unit vectors."""
+    model, metadata = ls.load_checkpoint(folder)
+    data = data_of(metadata["config"])
+    splits = {"train": [(data.train_inputs, data.train_targets)], "test": [(data.test_inputs, data.test_targets)]}
+    problem = ls.Problem(model, F.cross_entropy, splits["train"])
+    source = torch.Generator().manual_seed(metadata["config"]["seed"])
+    directions = {
+        "adversarial": [unit(problem.gradient())],
+        "random": [unit(torch.randn(problem.size, generator=source)) for _ in range(draws)],
+    }
+    for kind, own in directions.items():
+        ls.slice_1d(problem, own, (0.0, reach[kind], points), splits, progress=False).save(folder / kind)
+    return {"norm": float(problem.vector().norm()), "gradient": float(problem.gradient().norm())}
+
+
+def joined(bands: Sequence[SliceBand]) -> SliceBand:
+    """The lines of several networks as one band."""
+    splits = list(bands[0].loss)
+    loss, accuracy = (
+        {split: torch.cat([getattr(band, what)[split] for band in bands]) for split in splits}
+        for what in ("loss", "accuracy")
+    )
+    return SliceBand(bands[0].x, loss, accuracy)
+
+
+def endured(band: SliceBand, split: str = "test", drop: float = 0.1) -> float:
+    """|e| at which the mean accuracy over all lines has fallen by `drop`, between points by a straight line; the
+    largest |e| if it never has."""
+    fallen = band.accuracy[split].double().mean(0)
+    below = fallen <= fallen[0] - drop
+    if not below.any():
+        return float(band.x[-1])
+    i = int(below.int().argmax())
+    share = (fallen[i - 1] - (fallen[0] - drop)) / (fallen[i - 1] - fallen[i])
+    return float(band.x[i - 1] + share * (band.x[i] - band.x[i - 1]))
+
+
+def said(band: SliceBand) -> str:
+    """What a network endures, in words."""
+    length = endured(band)
+    return f"{length:.2f}" if length < float(band.x[-1]) else f"more than {length:.2g}"
+
+
+def sentence(bands: Bands, norms: Mapping[str, Sequence[float]]) -> str:
+    """The |e| that costs ten points of test accuracy, rule by rule, and how long the weights are themselves."""
+    parts = []
+    for kind in KINDS:
+        lengths = ", ".join(f"{NAMES[rule]} {said(own[kind])}" for rule, own in bands.items())
+        parts.append(f"{kind}: {lengths}")
+    own = ", ".join(f"{NAMES[rule]} {mean(lengths):.1f}" for rule, lengths in norms.items())
+    costs = "; ".join(parts)
+    return f"The |e| that costs ten points of test accuracy is, {costs}. Mean |w|: {own}. Shaded: 90 % of test lines."
+
+
+def draw(bands: Bands) -> Figure:
+    """Loss and accuracy over |e|, adversarial and random; a colour a rule, train solid, test dashed."""
+    figure = Figure(figsize=(8.4, 5.6), layout="compressed")
+    axes, looks = figure.subplots(2, 2, sharex="col"), look(list(bands))
+    for column, kind in enumerate(KINDS):
+        for row, what in enumerate(("loss", "accuracy")):
+            for index, (rule, own) in enumerate(bands.items()):
+                for split in own[kind].loss:  # the first lines are the widest, so that equal ones are seen
+                    curve(axes[row, column], own[kind], split, what, looks[rule][0], 2.5 - 0.5 * index)
+            axes[row, column].set(ylabel=what if what == "loss" else "accuracy (%)")
+        axes[0, column].set(title=f"{kind} corruption")
+        axes[1, column].set(xlabel="|e|", xlim=(0, float(next(iter(bands.values()))[kind].x[-1])))
+    handles = [Line2D([], [], color=looks[rule][0], label=NAMES[rule]) for rule in bands]
+    handles += [Line2D([], [], color="black", linestyle=line_style(split), label=split) for split in ("train", "test")]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=SMALL, frameon=False)
+    return figure
+
+
+def curve(ax: Axes, band: SliceBand, split: str, what: str, color: str, width: float) -> None:
+    """The mean over all lines; the band of the test set's only, so that the figure stays readable."""
+    scale, x = 1 if what == "loss" else 100, band.x.numpy()
+    middle = scale * band.mean(split, what=what).numpy()
+    ax.plot(x, middle, color=color, linestyle=line_style(split), linewidth=width)
+    if split == "test":
+        low, high = (scale * edge.numpy() for edge in band.band(split, what=what))
+        ax.fill_between(x, low, high, color=color, alpha=0.12, linewidth=0)
+
+
+if __name__ == "__main__":
+    main(Config())

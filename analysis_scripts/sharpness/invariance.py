@@ -1,0 +1,229 @@
+"""Which measures see that a network was merely written down differently? W1 c and W2 / c around a ReLU.
+
+The function, and with it the generalisation gap, is the same for every c > 0; a measure that moves with c can be given
+any value. Rows: the cases whose answer is known beforehand, and every entry of METRICS at its own settings. A value
+counts as moved if it changes by more than 10 %, as invariant if it agrees to 1e-6, in float64.
+
+    python -m analysis_scripts.sharpness.invariance
+
+Writes invariance.json (values, settings, versions), invariance.md (the table) and the figure.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import landscape as ls
+from landscape.metrics import METRICS
+from landscape.plots import save_figure
+from landscape.plots.style import BLUE, GREY, RED, SMALL, STYLE, legend_above
+from landscape.storage.results import read_json, versions, write_json
+
+Measure = Callable[[ls.Problem], ls.Estimate]
+MOVED, EQUAL = 0.1, 1e-6  # relative changes
+FLOOR = 1e-16  # where no change at all is drawn
+
+
+@dataclass(frozen=True)
+class Config:
+    """The network, its data and the factors."""
+
+    inputs: int = 5
+    hidden: int = 8
+    classes: int = 3
+    samples: int = 200
+    steps: int = 200  # of gradient descent
+    lr: float = 0.5
+    factors: tuple[float, ...] = (0.2, 5.0)
+    metrics: tuple[str, ...] | None = None  # of METRICS; None for all
+    folder: str = "figures/invariance"
+
+
+def network(config: Config, c: float) -> ls.Problem:
+    """The trained network with W1 c and W2 / c."""
+    model, x, y = trained(config)
+    rescaled = copy.deepcopy(model)
+    first, second = rescaled.parameters()
+    with torch.no_grad():
+        first.mul_(c)
+        second.div_(c)
+    return ls.Problem(rescaled, F.cross_entropy, [(x, y)])
+
+
+@cache
+def trained(config: Config) -> tuple[nn.Sequential, Tensor, Tensor]:
+    """Network, inputs and targets."""
+    source = torch.Generator().manual_seed(0)
+    shapes = ((config.hidden, config.inputs), (config.classes, config.hidden), (config.samples, config.inputs))
+    first, second, x = (torch.randn(shape, generator=source, dtype=torch.float64) for shape in shapes)
+    y = torch.randint(config.classes, (config.samples,), generator=source)  # labels without a pattern: no zero loss
+    model = nn.Sequential(
+        nn.Linear(config.inputs, config.hidden, bias=False),
+        nn.ReLU(),
+        nn.Linear(config.hidden, config.classes, bias=False),
+    ).double()
+    problem = ls.Problem(model, F.cross_entropy, [(x, y)])
+    w = torch.cat([0.5 * first.flatten(), 0.5 * second.flatten()])
+    for _ in range(config.steps):
+        w = w - config.lr * problem.gradient(w)
+    with torch.no_grad():
+        for p, piece in zip(model.parameters(), problem.layout.unflatten(w), strict=True):
+            p.copy_(piece)
+    return model, x, y
+
+
+def known() -> dict[str, tuple[str, Measure]]:
+    """Cases that theory answers: name to what it expects, and the measure."""
+    gap, average, m = ls.metrics.worst_case_gap, ls.metrics.average_gap, ls.metrics
+
+    def exact_trace(problem: ls.Problem) -> ls.Estimate:
+        return m.trace(problem, matvecs=problem.size)
+
+    def exact_adam(problem: ls.Problem, adaptive: bool) -> ls.Estimate:
+        return m.adam_sharpness(problem, adaptive=adaptive, matvecs=4 * problem.size)
+
+    return {
+        "tr H": ("moves", exact_trace),
+        "λmax": ("moves", m.lambda_max),
+        "tr diag(H)^½": ("moves", partial(exact_adam, adaptive=False)),
+        "Euclidean gap": ("moves", partial(gap, steps=1)),
+        "average gap": ("moves", average),
+        "adaptive gap, η = 0": ("stays", partial(gap, geometry="adaptive", rho=0.2, steps=1)),
+        "adaptive gap, filter-wise": ("stays", partial(gap, geometry="adaptive_filter", rho=0.2, steps=1)),
+        "adaptive average": ("stays", partial(average, geometry="adaptive", rho=0.2)),
+        "wᵀFw": ("stays", m.fisher_rao),
+        "exact-Fisher gap, first order": ("stays", partial(gap, geometry="fisher", rho=1e-7, steps=1)),
+        "Rényi by layer": ("stays", partial(m.renyi, by="layer")),
+        "Σ |w| Hᵢᵢ^½": ("stays", partial(exact_adam, adaptive=True)),
+        "relative flatness": ("stays", m.relative_flatness),
+        "path norm": ("stays", m.path_norm),
+        "normalised margin": ("stays", partial(m.margin, normalized=True)),
+        "adaptive gap, η = 0.3": ("exception", partial(gap, geometry="adaptive", eta=0.3, steps=1)),
+        "Fisher SAM's 1/(1 + ηf)": ("exception", partial(gap, geometry="fisher_diagonal", eta=1.0, steps=1)),
+        "Rényi, whole network": ("exception", m.renyi),
+        "exact-Fisher gap, ρ = 0.05": ("exception", partial(gap, geometry="fisher", rho=0.05, steps=1)),
+    }
+
+
+STAY = {  # of METRICS, by theory
+    "worst_case_gap_adaptive",
+    "worst_case_gap_adaptive_filter",
+    "worst_case_gap_normalized_l2",
+    "worst_case_gap_normalized_linf",
+    "average_gap_adaptive",
+    "fisher_rao",
+    "relative_flatness",
+    "geodesic",  # without attention the element-wise adaptive ball
+    "frobenius_norms",
+    "spectral_norms",
+}
+EXCEPTIONS = {
+    "worst_case_gap_fisher",  # a finite step: what the damping does in flat directions is not invariant
+    "worst_case_gap_fisher_diagonal",
+    "renyi",
+    "renyi_half",
+    "renyi_three_halves",
+    "pac_bayes_sam",  # |w| enters by its logarithm only
+}
+
+
+def listed(names: tuple[str, ...] | None) -> dict[str, tuple[str, Measure]]:
+    """The entries of METRICS as rows."""
+
+    def expected(name: str) -> str:
+        return "stays" if name in STAY else "exception" if name in EXCEPTIONS else "moves"
+
+    return {name: (expected(name), METRICS[name]) for name in (METRICS if names is None else names)}
+
+
+def change(values: list[Tensor]) -> float:
+    """The largest relative change against the first, over factors and entries."""
+    first, *others = values
+    return max(float(((other - first) / first).abs().max()) for other in others)
+
+
+def holds(expected: str, relative: float) -> bool:
+    """Whether the row is as expected: an exception is one as soon as it is not invariant."""
+    return {"moves": relative > MOVED, "stays": relative <= EQUAL, "exception": relative > EQUAL}[expected]
+
+
+def rows(config: Config) -> Iterator[dict[str, Any]]:
+    """One row a measure: group, name, expected, values at c = 1 and the factors, change, holds."""
+    problems = [network(config, c) for c in (1.0, *config.factors)]
+    for group, measures in (("known beforehand", known()), ("METRICS", listed(config.metrics))):
+        for name, (expected, measure) in measures.items():
+            values = [measure(problem).value for problem in problems]
+            relative = change(values)
+            numbers = [value.tolist() for value in values]
+            yield {
+                **{"group": group, "name": name, "expected": expected, "values": numbers},
+                **{"change": relative, "holds": holds(expected, relative)},
+            }
+
+
+def main(config: Config) -> list[dict[str, Any]]:
+    """The table; a finished one with the same settings is read again."""
+    folder = Path(config.folder)
+    path = folder / "invariance.json"
+    settings = asdict(replace(config, metrics=tuple(METRICS) if config.metrics is None else config.metrics))
+    settings = {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
+    if path.exists() and (found := read_json(path))["config"] == settings:
+        table: list[dict[str, Any]] = found["rows"]
+    else:
+        table = list(rows(config))
+        folder.mkdir(parents=True, exist_ok=True)
+        content = {"config": settings, "versions": versions(), "finding": finding(table), "rows": table}
+        write_json(path, content)
+    (folder / "invariance.md").write_text(markdown(table))
+    with matplotlib.rc_context(STYLE):
+        save_figure(draw(table), folder / "invariance", ["png"])
+    return table
+
+
+def finding(table: list[dict[str, Any]]) -> str:
+    """What agrees with theory and what does not, in one sentence."""
+    failing = [f"{row['name']} (changed by {row['change']:.1%})" for row in table if not row["holds"]]
+    said = f"{len(table) - len(failing)} of {len(table)} measures behave as theory says"
+    return f"{said}; not so: {', '.join(failing)}." if failing else f"{said}."
+
+
+def markdown(table: list[dict[str, Any]]) -> str:
+    """The table, changes with two digits."""
+    lines = ["| measure | expected | largest change | as expected |", "|---|---|---|---|"]
+    for row in table:
+        shown = f"{row['change']:.1e}" if row["change"] < MOVED else f"{row['change']:.0%}"
+        lines.append(f"| {row['name']} | {row['expected']} | {shown} | {'yes' if row['holds'] else '**no**'} |")
+    return "\n".join([*lines, "", finding(table), ""])
+
+
+def draw(table: list[dict[str, Any]]) -> Figure:
+    """One row a measure: its largest relative change, on a logarithmic axis, with what theory expects as a colour."""
+    figure = Figure(figsize=(6.4, 0.9 + 0.17 * len(table)), layout="compressed")
+    ax = figure.add_subplot()
+    looks = {"moves": (RED, "v"), "stays": (BLUE, "o"), "exception": (GREY, "D")}
+    words = {"moves": "moves", "stays": "must not move", "exception": "documented as not invariant"}
+    for expected, (color, marker) in looks.items():
+        own = [(max(row["change"], FLOOR), y) for y, row in enumerate(table) if row["expected"] == expected]
+        ax.plot(*zip(*own, strict=True), ls="", marker=marker, color=color, ms=4, label=words[expected])
+    ax.axvspan(EQUAL, MOVED, color="0.93", linewidth=0)
+    first = sum(row["group"] == table[0]["group"] for row in table)
+    ax.axhline(first - 0.5, color="0.6", linewidth=0.7)
+    for y, text in ((0, "known beforehand"), (first, "METRICS, at their own settings")):
+        ax.annotate(text, (1e-11, y), fontsize=SMALL, color=GREY, va="center")
+    ax.set_yticks(range(len(table)), [row["name"].replace("_", " ") for row in table], fontsize=SMALL)
+    ax.set(xscale="log", ylim=(len(table) - 0.4, -0.6), xlabel="largest relative change over all c")
+    legend_above(ax, columns=3)
+    return figure
+
+
+if __name__ == "__main__":
+    main(Config())

@@ -1,0 +1,1 @@
+"""Small functions whose minima and paths are known in closed form."""

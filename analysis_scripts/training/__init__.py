@@ -1,0 +1,1 @@
+"""What training rules do, step by step and at the end."""

@@ -1,0 +1,172 @@
+"""All rules and objectives on digits with wrong labels, at the same budget in gradients and in epochs.
+
+Test error with a 95 % interval over seeds, generalisation gap, λmax of the final network, share of wrong labels fitted,
+time a step. Each rule has one setting tuned beforehand (rule_tuning.py). The budget in gradients is two for each step
+of the budget in epochs: SGD trains twice as long there, SAM as long, a rule of four gradients half as long.
+
+    python -m analysis_scripts.training.rule_table
+
+Networks are trained into runs/ and kept; csv, json, markdown and figure go to figures/rule_table.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from statistics import mean, median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import matplotlib
+from torch.nn import functional as F
+
+import landscape as ls
+from analysis_scripts._shared.many_networks import SETTING, data_of, measured, slug
+from analysis_scripts._shared.over_seeds import difference, interval
+from analysis_scripts.training.rule_figure import draw
+from analysis_scripts.training.rule_report import markdown, sentence, write_csv
+from analysis_scripts.training.rule_tuning import tune
+from analysis_scripts.training.rule_variants import VARIANTS
+from landscape.plots import add_caption, save_figure
+from landscape.plots.style import STYLE
+from landscape.storage.results import read_json, versions, write_json
+from landscape.training import read_log
+
+STEPS = 10  # of an epoch: 1,200 images in batches of 128
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is trained; every number of the table follows from it."""
+
+    variants: tuple[str, ...] = tuple(VARIANTS)  # the first is what the others are compared with
+    setting: dict[str, Any] = field(default_factory=lambda: {**SETTING, "label_noise": 0.4})
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    tuning_seeds: tuple[int, ...] = (100, 101)
+    held_out: int = (
+        304  # training images for tuning; leaves 7 full batches, none so small that its statistics are noise
+    )
+    samples: int = 300  # training images of λmax, the first ones
+    timed_epochs: int = 10  # of which the second half counts
+    workers: int = 2
+    folder: str = "figures/rule_table"
+    runs: str = "runs/rule_table"
+
+
+def main(config: Config) -> list[Row]:
+    """Tune, train, time, and write the table."""
+    folder, runs = Path(config.folder), Path(config.runs)
+    folder.mkdir(parents=True, exist_ok=True)
+    tuned = tune(config.variants, config.setting, config.tuning_seeds, runs / "tuning", config.held_out, config.workers)
+    found = measured(members(config, tuned), partial(measure, samples=config.samples), config.workers)
+    times = step_times(config, tuned, runs / "times.json")
+    rows = [row(config, name, tuned[name], times[name], found) for name in config.variants]
+    rows.sort(key=lambda own: own["gradients"]["error"][0])
+    said = sentence(rows, config.variants[0])
+    write_csv(folder / "rule_table.csv", rows)
+    (folder / "rule_table.md").write_text(markdown(rows, said))
+    content = {"config": asdict(config), "versions": versions(), "sentence": said, "rows": rows}
+    write_json(folder / "rule_table.json", content)
+    with matplotlib.rc_context(STYLE):
+        figure = draw(rows, config.variants[0])
+        add_caption(figure, said)
+        save_figure(figure, folder / "rule_table", ["png"])
+    return rows
+
+
+def budgets(config: Config, name: str) -> dict[str, int]:
+    """Epochs that a variant trains at either budget."""
+    epochs = config.setting["epochs"]
+    return {"gradients": VARIANTS[name].epochs(2 * epochs), "epochs": epochs}
+
+
+def members(config: Config, tuned: Mapping[str, Row]) -> dict[tuple[str, int, int], ls.TrainConfig]:
+    """(variant, epochs, seed) to training run; where both budgets are the same, one run serves both."""
+    return {
+        (name, epochs, seed): ls.TrainConfig(
+            **{
+                **config.setting,
+                **VARIANTS[name].training(tuned[name]["value"], tuned[name]["lr"], STEPS),
+                "epochs": epochs,
+            },
+            folder=Path(config.runs) / f"{slug(name)}-{epochs}-{seed}",
+            seed=seed,
+        )
+        for name in config.variants
+        for epochs in budgets(config, name).values()
+        for seed in config.seeds
+    }
+
+
+def measure(folder: Path, samples: int) -> Row:
+    """Error and gap of the final network, the best epoch's error, λmax, and the share of wrong labels given back."""
+    model, metadata = ls.load_checkpoint(folder)
+    data = data_of(metadata["config"])
+    problem = ls.Problem(model, F.cross_entropy, (data.train_inputs[:samples], data.train_targets[:samples]))
+    pairs = ls.top_eigenpairs(ls.hessian(problem), 1, which="LA", tol=1e-2)
+    given = model(data.train_inputs[data.flipped]).argmax(1)
+    return {
+        "error": 1 - metadata["test_accuracy"],
+        "best": 1 - max(line["test_accuracy"] for line in read_log(folder)),
+        "gap": metadata["test_loss"] - metadata["train_loss"],
+        "lambda_max": float(pairs.values[0]),
+        "residual": float(pairs.residuals[0]),
+        "fitted": float((given == data.train_targets[data.flipped]).float().mean()),
+    }
+
+
+def step_times(config: Config, tuned: Mapping[str, Row], kept: Path, repeats: int = 3) -> dict[str, float]:
+    """Milliseconds a step of each variant: the quickest of three short trainings, in turns, over their second half.
+
+    So what happens every few epochs is in it, and so is an epoch's pass over the test set, a tenth a step.
+    """
+    if kept.exists():
+        return read_json(kept)
+    times: dict[str, list[float]] = {name: [] for name in config.variants}
+    for _ in range(repeats):
+        for name, own in tuned.items():
+            settings = {**config.setting, **VARIANTS[name].training(own["value"], own["lr"], STEPS)}
+            settings["epochs"] = config.timed_epochs
+            with TemporaryDirectory() as folder:
+                ls.train(ls.TrainConfig(**settings, folder=folder, progress=False))
+                late = read_log(folder)[config.timed_epochs // 2 :]
+            times[name].append(1000 * mean(line["seconds"] for line in late) / STEPS)
+    quickest = {name: min(own) for name, own in times.items()}
+    write_json(kept, quickest)
+    return quickest
+
+
+def row(config: Config, name: str, tuned: Row, milliseconds: float, found: Mapping[tuple[str, int, int], Row]) -> Row:
+    """A line of the table: what was trained, and what came out at either budget."""
+    own = VARIANTS[name]
+    result: Row = {"name": name, "optimizer": own.optimizer, "objective": own.objective, "passes": own.passes}
+    result |= {"value": tuned["value"], "lr": tuned["lr"], "tuning": tuned["errors"], "ms_a_step": milliseconds}
+    for budget, epochs in budgets(config, name).items():
+        runs = [found[name, epochs, seed] for seed in config.seeds]
+        base = config.variants[0]
+        others = [found[base, budgets(config, base)[budget], seed] for seed in config.seeds]
+        whole = [(run, other) for run, other in zip(runs, others, strict=True) if "failed" not in run | other]
+        errors = [run["error"] for run, _ in whole]
+        result[budget] = {
+            "epochs": epochs,
+            "diverged": len(runs) - len(whole),
+            "errors": errors,
+            "error": interval(errors),
+            "minus_first": difference(errors, [other["error"] for _, other in whole]),
+            "gap": interval([run["gap"] for run, _ in whole]),
+            "lambda_max": [median(run["lambda_max"] for run, _ in whole), *ends(run["lambda_max"] for run, _ in whole)],
+            "best": mean(run["best"] for run, _ in whole),
+            "fitted": mean(run["fitted"] for run, _ in whole),
+        }
+    return result
+
+
+def ends(values: Any) -> tuple[float, float]:
+    """Smallest and largest."""
+    kept = list(values)
+    return min(kept), max(kept)
+
+
+if __name__ == "__main__":
+    main(Config())

@@ -1,0 +1,251 @@
+"""SAM against its second- and third-order stochastic differential equations, on a small network.
+
+A step of SAM on batch γ is w ← w − lr d, d = ∇L_γ(w + ρĝ), ĝ = g/|g|, g = ∇L_γ(w). In powers of ρ
+    d = g + ρ H_γ ĝ + ½ ρ² ∇³L_γ[ĝ, ĝ] + O(ρ³) = ∇_w [f(0) + ρ f'(0) + ½ ρ² f''(0)] + O(ρ³),  f(s) = L_γ(w + su),
+with u = ĝ held fixed under ∇_w. As Hĝ = ∇|g|, the mean of the first two terms is ∇(L + ρ E|g|): the drift of the
+second-order SDE (Compagnoni et al. 2023, arXiv:2301.08203); with the third term it is that of the third-order one (Luo
+et al. 2024, arXiv:2501.12666). Time is t = step · lr, and a step's variance lr² Σ over lr makes
+    dw = −E d dt + √lr Σ^½ dB,  Σ = Cov d;
+here Σ is the covariance of the truncated d itself, so it has the papers' terms up to ρ (and some beyond).
+
+The images are dealt once into M batches; each step takes one of them at random. So E and Σ are exact sums over M.
+
+    python -m analysis_scripts.training.sam_sde
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torch.func import functional_call, grad, jvp, vmap
+from torch.nn import functional as F
+
+import landscape as ls
+from analysis_scripts._shared.kept import Arrays, kept
+from landscape.curvature.forward_over_reverse import dual_rules_loaded
+from landscape.data import digits
+from landscape.plots import add_caption, plot_seeds, save_figure
+from landscape.plots.style import BLUE, RED, STYLE
+from landscape.side_effects import random_state_kept
+from landscape.storage.results import read_json, write_json
+from landscape.vectors import Vector, flatten, layout_of
+
+QUANTITIES = {"loss": "training loss", "gradient_norm": "gradient norm", "lambda_max": "λmax"}
+KINDS: dict[str, tuple[str, dict[str, str]]] = {
+    "sam": ("SAM", {"color": "#000000"}),
+    "second": ("second-order SDE", {"color": BLUE}),
+    "third": ("third-order SDE", {"color": RED, "linestyle": "--"}),  # at rho = 0 it lies on the second-order one
+}
+ORDERS = {"second": 1, "third": 2}  # the highest power of rho in the drift
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is simulated; every number of the figure follows from it."""
+
+    images: int = 256
+    batches: int = 16  # M
+    hidden: int = 12
+    lr: float = 0.1
+    steps: int = 600
+    every: int = 60  # steps between measurements
+    substeps: int = 2  # Euler-Maruyama steps in the time of one step of SAM
+    rhos: tuple[float, ...] = (0.0, 0.2, 0.5, 0.8)
+    seeds: int = 5
+    folder: str = "figures/sam_sde"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The network and its data, dealt into M batches."""
+
+    model: nn.Module
+    inputs: Tensor  # (M, n, pixels)
+    targets: Tensor  # (M, n)
+
+    def problem(self) -> ls.Problem:
+        """The loss on all of them."""
+        return ls.Problem(self.model, F.cross_entropy, (self.inputs.flatten(0, 1), self.targets.flatten()))
+
+    def loss(self, w: Vector, x: Tensor, y: Tensor) -> Tensor:
+        """On one batch, as a function that torch.func can differentiate."""
+        layout = layout_of(self.model)
+        named = dict(zip(layout.names, layout.unflatten(w), strict=True))
+        return F.cross_entropy(functional_call(self.model, named, (x,)), y)
+
+
+def setting(config: Config, seed: int) -> Setting:
+    """Digits of 4 x 4 pixels and a tanh network (the third derivative of ReLU is not a function), in float64."""
+    data = digits()
+    inputs = F.avg_pool2d(data.train_inputs[: config.images].double(), 2).flatten(1)
+    with random_state_kept():
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Linear(16, config.hidden), nn.Tanh(), nn.Linear(config.hidden, 10)).double()
+    shape = (config.batches, config.images // config.batches)
+    return Setting(model, inputs.view(*shape, 16), data.train_targets[: config.images].view(shape))
+
+
+def directions(own: Setting, w: Tensor, rho: Tensor, order: int) -> Tensor:
+    """SAM's gradient on each batch up to rho^order, order 1 or 2, at each of R points w with its rho: (R, M, P)."""
+
+    def one(w: Vector, rho: Tensor, x: Tensor, y: Tensor) -> Vector:
+        g = grad(own.loss)(w, x, y)
+        u = g / g.norm()
+
+        def slope(w: Vector) -> Tensor:
+            return jvp(lambda v: own.loss(v, x, y), (w,), (u,))[1]  # f'(0)
+
+        def taylor(w: Vector) -> Tensor:
+            first, second = (slope(w), 0.0) if order == 1 else jvp(slope, (w,), (u,))[:2]
+            return own.loss(w, x, y) + rho * first + rho**2 / 2 * second
+
+        return grad(taylor)(w)
+
+    batches = vmap(one, in_dims=(None, None, 0, 0))
+    with dual_rules_loaded():
+        return vmap(batches, in_dims=(0, 0, None, None))(w, rho, own.inputs, own.targets)
+
+
+def noise(d: Tensor, z: Tensor) -> Tensor:
+    """Σ^½ z in law, for standard normal z (R, M): M^(-½) Σ_j z_j (d_j − mean d) has the covariance Σ exactly."""
+    centred = d - d.mean(1, keepdim=True)
+    return torch.einsum("rm,rmp->rp", z, centred) / d.shape[1] ** 0.5
+
+
+def euler_maruyama(
+    own: Setting, w: Tensor, rho: Tensor, order: int, config: Config, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """The R points (R, P) of the SDE after each time of one step of SAM."""
+    dt = config.lr / config.substeps
+    for _ in range(config.steps):
+        for _ in range(config.substeps):
+            d = directions(own, w, rho, order)
+            z = torch.randn(d.shape[:2], generator=generator, dtype=d.dtype)
+            w = w - dt * d.mean(1) - (config.lr * dt) ** 0.5 * noise(d, z)
+        yield w
+
+
+def discrete(own: Setting, rho: float, config: Config, generator: torch.Generator) -> Iterator[Vector]:
+    """SAM's weights after each step."""
+    base = torch.optim.SGD(own.model.parameters(), lr=config.lr)
+    optimizer = ls.SharpnessAware(base, ls.rules.sam(rho=rho), model=own.model)
+    for batch in torch.randint(config.batches, (config.steps,), generator=generator).tolist():
+
+        def closure(batch: int = batch) -> Tensor:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(own.model(own.inputs[batch]), own.targets[batch])
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        yield flatten(list(own.model.parameters()))
+
+
+def measured(problem: ls.Problem, w: Vector, start: Vector | None) -> tuple[list[float], Vector]:
+    """Loss, |∇L| and λmax on all images, and the eigenvector to start from next time."""
+    loss, g = problem.loss_and_gradient(w)
+    pairs = ls.top_eigenpairs(ls.hessian(problem, w), 1, which="LA", tol=1e-3, start=start)
+    return [float(loss), float(g.norm()), float(pairs.values[0])], pairs.vectors[:, 0]
+
+
+def followed(problem: ls.Problem, w: Vector, walk: Iterator[Vector], every: int) -> list[list[float]]:
+    """Rows of `measured` at the start and after every so many steps of a walk."""
+    row, v = measured(problem, w, None)
+    rows = [row]
+    for step, here in enumerate(walk, 1):
+        if step % every == 0:
+            row, v = measured(problem, here, v)
+            rows.append(row)
+    return rows
+
+
+def simulate(config: Config) -> Arrays:
+    """Per kind, rho and quantity the curves over time, (seeds, times)."""
+    starts = [flatten(list(setting(config, seed).model.parameters())) for seed in range(config.seeds)]
+    own = setting(config, 0)
+    problem = own.problem()
+    pairs = list(product(config.rhos, range(config.seeds)))
+    runs = {}
+    for index, (rho, seed) in enumerate(pairs):
+        source = torch.Generator().manual_seed(index)
+        fresh = setting(config, seed)
+        runs["sam", rho, seed] = followed(problem, starts[seed], discrete(fresh, rho, config, source), config.every)
+    w = torch.stack([starts[seed] for _, seed in pairs])
+    rhos = torch.tensor([rho for rho, _ in pairs], dtype=w.dtype)
+    for kind, order in ORDERS.items():
+        source = torch.Generator().manual_seed(1000)  # the same noise for both
+        walk = list(euler_maruyama(own, w, rhos, order, config, source))
+        for index, (rho, seed) in enumerate(pairs):
+            runs[kind, rho, seed] = followed(problem, w[index], (points[index] for points in walk), config.every)
+    return {
+        f"{kind}/{rho}/{name}": np.array([[row[i] for row in runs[kind, rho, seed]] for seed in range(config.seeds)])
+        for kind, rho in product(KINDS, config.rhos)
+        for i, name in enumerate(QUANTITIES)
+    }
+
+
+def departure(curves: Arrays, kind: str, rho: float, name: str) -> float:
+    """Mean over time of |SDE / SAM − 1|, each the mean over seeds."""
+    sde, sam = (curves[f"{which}/{rho}/{name}"].mean(0) for which in (kind, "sam"))
+    return float(np.abs(sde / sam - 1)[1:].mean())
+
+
+def main(config: Config) -> dict[str, dict[str, dict[str, float]]]:
+    """Curves, their departures from SAM by quantity, kind and rho, and the figure."""
+    folder = Path(config.folder)
+    curves = kept(folder / "curves", config, lambda: simulate(config))
+    table = {
+        name: {kind: {str(rho): departure(curves, kind, rho, name) for rho in config.rhos} for kind in ORDERS}
+        for name in QUANTITIES
+    }
+    manifest, text = read_json(folder / "curves.json"), sentence(table, config)
+    write_json(folder / "curves.json", {**manifest, "departure": table, "sentence": text})
+    with matplotlib.rc_context(STYLE):
+        save_figure(draw(curves, config, text), folder / "curves", ["png"])
+    return table
+
+
+def sentence(table: Mapping[str, Mapping[str, Mapping[str, float]]], config: Config) -> str:
+    """What the departures say of the papers' claim, in one sentence."""
+    pairs = list(product(QUANTITIES, (str(rho) for rho in config.rhos if rho > 0)))
+    nearer = sum(table[name]["third"][rho] < table[name]["second"][rho] for name, rho in pairs)
+    noise = table["gradient_norm"]["third"][str(min(config.rhos))]
+    losses = "; ".join(
+        f"ρ = {rho:g}: {table['loss']['second'][str(rho)]:.1%} and {table['loss']['third'][str(rho)]:.1%}"
+        for rho in config.rhos
+    )
+    return (
+        f"The third-order SDE is nearer to SAM than the second-order one in {nearer} of {len(pairs)} comparisons "
+        "(quantity and ρ > 0); the second- and third-order mean training loss depart from SAM's, averaged over time, "
+        f"by {losses}; at ρ = 0 both are SGD's, and step size and seeds alone make this, {noise:.1%} for the gradient "
+        "norm."
+    )
+
+
+def draw(curves: Arrays, config: Config, text: str) -> Figure:
+    """One column a rho, one row a quantity."""
+    figure = Figure(figsize=(2.3 * len(config.rhos), 6.3), layout="constrained")
+    axes = figure.subplots(len(QUANTITIES), len(config.rhos), sharex=True, sharey="row", squeeze=False)
+    for (row, (name, label)), (column, rho) in product(enumerate(QUANTITIES.items()), enumerate(config.rhos)):
+        ax = axes[row, column]
+        for kind, (title, line) in KINDS.items():
+            values = curves[f"{kind}/{rho}/{name}"]
+            times = config.lr * config.every * np.arange(values.shape[1])
+            plot_seeds(times, values, ax, label=title, **line)
+        ax.set(ylabel=label if column == 0 else "", xlabel="time = step · lr" if row == 2 else "")
+        if row == 0:
+            ax.set_title(f"ρ = {rho:g}" + (" (SGD)" if rho == 0 else ""))
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+    add_caption(figure, text)
+    return figure
+
+
+if __name__ == "__main__":
+    main(Config())

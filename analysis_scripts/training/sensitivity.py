@@ -1,0 +1,157 @@
+"""How flat is the test accuracy over a rule's two settings: (γ, η) of Fisher SAM, (ρ, α) of Eigen-SAM.
+
+Both papers show maps with a broad region of nearly equal accuracy. Digits with 40 % wrong labels, mean over seeds; the
+spread between seeds says which differences of the map mean something.
+
+    python -m analysis_scripts.training.sensitivity
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from numpy.typing import NDArray
+
+import landscape as ls
+from analysis_scripts._shared.many_networks import NAMES, SETTING, measured
+from landscape.plots import add_caption, save_figure
+from landscape.plots.style import SMALL, STYLE
+from landscape.storage.results import read_json, versions, write_json
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Map:
+    """Two settings of a rule and the values they take."""
+
+    rows: tuple[str, str, tuple[float, ...]]  # setting, letter, values
+    columns: tuple[str, str, tuple[float, ...]]
+    others: dict[str, Any] = field(default_factory=dict)
+
+
+RADII = (0.1, 0.2, 0.5, 1.0)
+MAPS = {
+    "fisher_sam": Map(("eta", "η", (0, 1, 1e3, 1e6)), ("rho", "γ", RADII)),
+    "eigen_sam": Map(("alpha", "α", (0, 0.1, 0.5, 1.0)), ("rho", "ρ", RADII), {"period": 50}),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is trained."""
+
+    maps: dict[str, Map] = field(default_factory=lambda: dict(MAPS))
+    seeds: tuple[int, ...] = (0, 1)
+    setting: dict[str, Any] = field(default_factory=lambda: {**SETTING, "label_noise": 0.4})
+    workers: int = 2
+    folder: str = "figures/sensitivity"
+    runs: str = "runs/sensitivity"
+
+
+def main(config: Config) -> dict[str, Array]:
+    """Train, and write the maps with their numbers."""
+    found = measured(members(config), accuracy, config.workers)
+    maps = {
+        rule: np.array(
+            [
+                [[found[rule, y, x, seed].get("accuracy", np.nan) for x in own.columns[2]] for y in own.rows[2]]
+                for seed in config.seeds
+            ]
+        )
+        for rule, own in config.maps.items()
+    }  # (seeds, rows, columns)
+    said = sentence(maps)
+    folder = Path(config.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"config": asdict(config), "versions": versions(), "sentence": said}
+    write_json(folder / "sensitivity.json", content | {"accuracy": {rule: own.tolist() for rule, own in maps.items()}})
+    with matplotlib.rc_context(STYLE):
+        figure = draw(config.maps, maps)
+        add_caption(figure, said)
+        save_figure(figure, folder / "sensitivity", ["png"])
+    return maps
+
+
+def members(config: Config) -> dict[tuple[str, float, float, int], ls.TrainConfig]:
+    """(rule, row, column, seed) to training run."""
+    return {
+        (rule, y, x, seed): ls.TrainConfig(
+            **config.setting,
+            folder=Path(config.runs) / f"{rule}-{y:g}-{x:g}-{seed}",
+            optimizer=rule,
+            rule_settings={own.rows[0]: y, own.columns[0]: x, **own.others},
+            eigen_samples=128,
+            seed=seed,
+        )
+        for rule, own in config.maps.items()
+        for y in own.rows[2]
+        for x in own.columns[2]
+        for seed in config.seeds
+    }
+
+
+def accuracy(folder: Path) -> dict[str, Any]:
+    """Of the final network on clean test images."""
+    return {"accuracy": read_json(folder / "model.json")["test_accuracy"]}
+
+
+def noise(values: Array) -> float:
+    """Standard deviation of a cell's mean over seeds, pooled over the map: (seeds, rows, columns)."""
+    return float(np.sqrt(np.nanmean(values.var(0, ddof=1)) / len(values)))
+
+
+def flat_share(values: Array, within: float = 2.0) -> float:
+    """Share of the cells whose mean is within so many standard deviations of a difference, √2 noise, of the best."""
+    mean = values.mean(0)
+    return float(np.mean(mean >= np.nanmax(mean) - within * np.sqrt(2) * noise(values)))
+
+
+def sentence(maps: Mapping[str, Array]) -> str:
+    """How broad the best region is, along which setting the accuracy changes."""
+    parts = []
+    for rule, values in maps.items():
+        mean = values.mean(0)
+        rows, columns = (np.ptp(np.nanmean(mean, axis)) for axis in (1, 0))
+        own = MAPS[rule]
+        parts.append(
+            f"{NAMES[rule]}: {100 * np.nanmin(mean):.1f} to {100 * np.nanmax(mean):.1f} %, "
+            f"{100 * flat_share(values):.0f} % of the cells within the seeds' spread of the best; averages move "
+            f"{100 * columns:.1f} points with {own.columns[1]} and {100 * rows:.1f} with {own.rows[1]}"
+        )
+    return "; ".join(parts) + ". The lowest rows are SAM. The papers show broad flat regions."
+
+
+def draw(settings: Mapping[str, Map], maps: Mapping[str, Array]) -> Figure:
+    """The maps on one scale of colours, each cell with its mean."""
+    figure = Figure(figsize=(4.2 * len(maps), 3.4), layout="compressed")
+    axes = figure.subplots(1, len(maps), squeeze=False)[0]
+    means = {rule: 100 * values.mean(0) for rule, values in maps.items()}
+    low, high = (end(np.stack(list(means.values()))) for end in (np.nanmin, np.nanmax))
+    for ax, (rule, mean) in zip(axes, means.items(), strict=True):
+        image = cells(ax, settings[rule], mean, float(low), float(high))
+        ax.set_title(f"{NAMES[rule]}: a cell's mean ± {100 * noise(maps[rule]):.1f}")
+    figure.colorbar(image, ax=axes, label="test accuracy (%)")
+    return figure
+
+
+def cells(ax: Axes, own: Map, mean: Array, low: float, high: float) -> AxesImage:
+    """One map, the values of both settings at its sides."""
+    image = ax.imshow(mean, origin="lower", cmap="viridis", vmin=low, vmax=high, aspect="auto")
+    for (j, i), value in np.ndenumerate(mean):
+        dark = value < (low + high) / 2
+        ax.text(i, j, f"{value:.1f}", ha="center", va="center", fontsize=SMALL, color="white" if dark else "black")
+    ax.set(xlabel=own.columns[1], ylabel=own.rows[1])
+    ax.set_xticks(range(len(own.columns[2])), [f"{x:g}" for x in own.columns[2]])
+    ax.set_yticks(range(len(own.rows[2])), [f"{y:g}" for y in own.rows[2]])
+    return image
+
+
+if __name__ == "__main__":
+    main(Config())

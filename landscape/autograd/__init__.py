@@ -1,0 +1,1 @@
+"""What torch needs so that a network is differentiated twice, rightly and cheaply."""

@@ -1,0 +1,5 @@
+"""Convolutions and linear layers with the cheapest second derivatives."""
+
+from landscape.autograd.fast_layers.layers import BilinearLayers
+
+__all__ = ["BilinearLayers"]

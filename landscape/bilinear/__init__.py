@@ -1,5 +1,0 @@
-"""Convolutions and linear layers with the cheapest second derivatives."""
-
-from landscape.bilinear.layers import BilinearLayers
-
-__all__ = ["BilinearLayers"]

@@ -1,0 +1,71 @@
+"""landscape study | report | demo: many networks, their table, figures and page."""
+
+from pathlib import Path
+from time import perf_counter
+
+import click
+
+from landscape.cli.demo import demo_study
+from landscape.report import report_study
+from landscape.report.study import writable
+from landscape.study.config_file import read_study
+from landscape.study.study_runner import StudyConfig, broken, run_study
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+QUESTION = "which measure follows the generalisation gap?"
+
+_settings = click.option(
+    "--settings", type=FILE, default=None, help="Beside a table: analysis, families and workers as JSON or YAML."
+)
+
+
+@click.command("study")
+@click.argument("config", type=FILE)
+@click.option("--runs", type=FOLDER, required=True, help="Where checkpoints and results are kept.")
+@click.option("--out", type=FOLDER, required=True, help="Where table, figures and page go.")
+@_settings
+def study_command(config: Path, runs: Path, out: Path, settings: Path | None) -> None:
+    """Train and analyse a grid of networks, or analyse your own checkpoints, and write the page.
+
+    CONFIG is a grid in JSON or YAML: {"base": {...}, "axes": {"optimizer": [...], "lr": [...],
+    "model_settings.width": [...], "label_noise": [...], "seed": [...]}, "per_optimizer": {...}, "analysis":
+    {"metrics": [...], "settings": {...}, ...}, "families": {"renyi order": [...]}, "workers": 2}.
+
+    Or it is a table, .csv, with the columns path, factory, train_loss, test_loss and one for each hyper-parameter:
+    factory is FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION and turns the path into a landscape.Problem, the training
+    loss of that network.
+
+    The same command goes on where it was interrupted. A network that fails is named on the page; the others go on.
+    """
+    make_study(read_study(config, runs, settings), out, f"Study {config.stem}: {QUESTION}")
+
+
+@click.command("report")
+@click.argument("config", type=FILE)
+@click.option("--runs", type=FOLDER, required=True)
+@click.option("--out", type=FOLDER, required=True)
+@_settings
+def report_command(config: Path, runs: Path, out: Path, settings: Path | None) -> None:
+    """Write table, figures and page of a study that has run, from its saved results."""
+    click.echo(f"{report_study(read_study(config, runs, settings), out, f'Study {config.stem}: {QUESTION}')}")
+
+
+@click.command("demo")
+@click.option("--runs", type=FOLDER, default=Path("runs/demo"), show_default=True)
+@click.option("--out", type=FOLDER, default=Path("figures/demo"), show_default=True)
+@click.option("--workers", type=int, default=2, show_default=True, help="Processes of one thread each.")
+def demo_command(runs: Path, out: Path, workers: int) -> None:
+    """Six training rules on noisy digits: train, analyse, and a page that sets sharpness against the gap."""
+    make_study(demo_study(runs, workers=workers), out, "Does sharpness follow the generalisation gap?")
+
+
+def make_study(config: StudyConfig, out: Path, title: str) -> None:
+    """Run the study and write its page."""
+    writable(out)
+    began = perf_counter()
+    run_study(config, progress=True)
+    page = report_study(config, out, title)
+    failed = broken(config)
+    left = f"; {len(failed)} failed and are named there" if failed else ""
+    click.echo(f"{len(config.members)} networks in {perf_counter() - began:.0f} s; open {page}{left}")

@@ -1,0 +1,55 @@
+"""The journal of an analysis: a line for every metric and every piece of shared work, see `line_journal.py`."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from landscape.problem import Problem
+from landscape.storage.array_checkpoint import fingerprint
+from landscape.storage.event_log import LineJournal
+from landscape.storage.results import Estimate
+from landscape.storage.results.measurements import Spent
+
+Keep = Callable[[str, Estimate | Spent], None]
+
+
+@contextmanager
+def resumed(
+    path: str | Path | None, problem: Problem, settings: Mapping[str, Mapping[str, Any]], seed: int
+) -> Iterator[tuple[dict[str, Estimate], dict[str, Spent], Keep]]:
+    """What an earlier run has kept, metrics and shared work, and a function that keeps more.
+
+    Raises:
+        ValueError: if the file is unreadable, or of another network, data, seed or settings.
+    """
+    if path is None:
+        yield {}, {}, lambda _name, _found: None
+        return
+    weights, own = fingerprint(problem.vector()), json.dumps(settings, sort_keys=True, default=repr)
+    fixed = {"weights": weights, "data": str(problem.extent), "batch_norm": problem.batch_norm}
+    journal = LineJournal(Path(path), {**fixed, "settings": own, "seed": seed}, problem.loss().double().cpu()[None])
+    try:
+        entries = {name: _read(found) for name, found in journal.read()}
+    except TypeError as error:
+        raise ValueError(f"checkpoint {path} is not readable: {error}; delete it to start again") from error
+    estimates = {name: found for name, found in entries.items() if isinstance(found, Estimate)}
+    spent = {name: found for name, found in entries.items() if isinstance(found, Spent)}
+    with journal.opened() as keep:
+        yield estimates, spent, lambda name, found: keep([name, _written(found)])
+
+
+def _written(found: Estimate | Spent) -> dict[str, Any]:
+    content = {item.name: getattr(found, item.name) for item in fields(found)}
+    return {name: value.tolist() if isinstance(value, torch.Tensor) else value for name, value in content.items()}
+
+
+def _read(content: Mapping[str, Any]) -> Estimate | Spent:
+    if "value" not in content:
+        return Spent(**content)
+    tensors = {name: torch.tensor(content[name], dtype=torch.float64, device="cpu") for name in ("value", "stderr")}
+    return Estimate(**{**content, **tensors})

@@ -1,0 +1,163 @@
+"""`analyze`: the metrics that are asked for, cheapest first, within a budget, from where a killed run stopped."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from landscape.checks import positive, require
+from landscape.metrics import METRICS
+from landscape.metrics.analysis_log import Keep, resumed
+from landscape.metrics.measured import priced
+from landscape.metrics.shared import SHARED
+from landscape.metrics.shared_computation import Work
+from landscape.problem import Problem
+from landscape.problem.cost import FORWARD
+from landscape.side_effects import random_source
+from landscape.storage.results import Measurements
+from landscape.storage.results.measurements import Spent
+
+Bar = Any  # tqdm's
+LONG = 0.5  # seconds
+FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"  # percent of the gradient-times
+
+
+def analyze(
+    problem: Problem,
+    metrics: Sequence[str] | None = None,
+    *,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    generator: torch.Generator | None = None,
+    budget: float | None = None,
+    checkpoint: str | Path | None = None,
+    progress: bool | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Measurements:
+    """Compute metrics of one network, cheapest first.
+
+    Each metric draws from its own random numbers, seeded from the generator and its name, so that its value does not
+    depend on which others are asked for.
+
+    Args:
+        problem: the scalar function.
+        metrics: names from `METRICS`; default all that apply to this problem.
+        settings: metric to keyword arguments that replace its defaults, for instance {"m_sharpness": {"m": 128}}.
+        generator: default seed 0.
+        budget: seconds; a metric that is expected to end later is left out. What has begun is ended.
+        checkpoint: a text file that keeps each metric when it is done: a killed run, called again, goes on from there
+            and ends with the same numbers, also with other metrics.
+        progress: show a bar with the time left, and what `say` is told; default only on a terminal.
+        say: is told before it begins what it will cost; default on the bar.
+    Returns:
+        Name to Estimate, the metrics asked for, in their order, with the cost of each; `str`, `rows`, `to_csv` and
+        `to_json` make a table. `shared` holds the cost of shared work, `left_out` why a metric is not there: whatever
+        one raises, running out of memory too, the others go on.
+    Raises:
+        ValueError: if a metric is unknown or none is named, the budget is not positive, or the checkpoint is of other
+            work; if the loss is not finite.
+        Exception: of the first metric, where not one could be computed.
+    """
+    names, settings = list(METRICS if metrics is None else metrics), settings or {}
+    unknown = [name for name in [*names, *settings] if name not in METRICS]
+    require(metrics is None or len(names) > 0, f"metrics must name at least one of {', '.join(METRICS)}; got none")
+    require(not unknown, f"metrics must be among {', '.join(METRICS)}; got {', '.join(unknown)}")
+    if budget is not None:
+        positive("budget", budget)
+    ends = None if budget is None else monotonic() + budget
+    source = random_source(generator)
+    seed = int(torch.randint(2**62, (), generator=source, device=source.device))
+    with resumed(checkpoint, problem, settings, seed) as (kept, shared, keep):
+        work = Work(problem, settings, seed, _noted(shared, keep))
+        work.done.update({name: kept[name] for name in names if name in kept})
+        missing = [name for name in names if name not in work.done]
+        pace = _pace(work, shared) if missing else 0.0
+        with _bar(work, missing, progress) as bar:
+            if missing:
+                (say or _on(bar))(_statement(work, missing, pace))
+            left_out, errors = _measure(work, missing, keep, bar, pace, ends)
+    if errors and len(left_out) == len(names):
+        raise errors[0]
+    found = {name: work.estimate(name) for name in names if name not in left_out}
+    return Measurements(found, {what: cost for what, cost in shared.items() if what not in found}, left_out)
+
+
+def _noted(shared: dict[str, Spent], keep: Keep) -> Callable[[str, Spent], None]:
+    def note(what: str, spent: Spent) -> None:
+        shared[what] = spent
+        keep(what, spent)
+
+    return note
+
+
+def _pace(work: Work, shared: Mapping[str, Spent]) -> float:
+    """Seconds of one gradient; a short one is timed again, because the first has to load things."""
+    try:
+        work.shared("origin")
+    except ValueError:  # the loss or its gradient is not finite: there is nothing to measure
+        raise
+    except Exception:  # there is no gradient, which the metrics that need one will say
+        return priced(work.problem, work.problem.loss).seconds / FORWARD
+    first = shared[SHARED["origin"].what]
+    if first.seconds > LONG:
+        return first.seconds
+    again = priced(work.problem, work.problem.loss_and_gradient)
+    work.note("timing a gradient", Spent(again.gradient_times, again.seconds))
+    return min(first.seconds, again.seconds)
+
+
+def _measure(
+    work: Work, names: Sequence[str], keep: Keep, bar: Bar, pace: float, ends: float | None
+) -> tuple[dict[str, str], list[Exception]]:
+    """Do the work, cheapest first. Returns the metrics left out, with the reason, and what some of them raised."""
+    left_out: dict[str, str] = {}
+    errors: list[Exception] = []
+    waiting = list(names)
+    while waiting:
+        name = min(waiting, key=work.expected)
+        waiting.remove(name)
+        cost = work.expected(name)
+        bar.set_description(name)
+        if ends is not None and monotonic() + pace * cost > ends:
+            left = max(ends - monotonic(), 0.0)
+            left_out[name] = f"about {cost:.0f} gradient-times, {pace * cost:.2g} s; {left:.2g} s were left"
+            continue
+        try:
+            found = work.estimate(name)
+        except Exception as error:  # of any kind: what is done already shall not be lost
+            left_out[name] = _in_one_line(error)
+            errors.append(error)
+        else:
+            keep(name, found)
+        bar.update(cost)
+    return left_out, errors
+
+
+def _in_one_line(error: Exception) -> str:
+    """The first line of what it says; its kind too, unless it is a refusal in words of ours."""
+    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    if isinstance(error, ValueError) and said:
+        return said
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def _statement(work: Work, names: Sequence[str], pace: float) -> str:
+    """What the work will cost, by metric in the order in which they will be done, about."""
+    costs = work.expected_together(names)
+    total = sum(costs.values())
+    parts = ", ".join(f"{name} {cost:.0f}" for name, cost in costs.items())
+    return f"about {total:.0f} gradient-times of {pace:.2g} s, {total * pace:.0f} s in all: {parts}"
+
+
+def _bar(work: Work, names: Sequence[str], progress: bool | None) -> Bar:
+    total = sum(work.expected_together(names).values())
+    hidden = None if progress is None else not progress
+    return tqdm(total=total, unit="gradient", disable=hidden, bar_format=FORMAT)
+
+
+def _on(bar: Bar) -> Callable[[str], None]:
+    """What `say` is by default: above the bar, or nothing where there is none."""
+    return lambda text: None if bar.disable else bar.write(text, file=sys.stderr)

@@ -1,0 +1,64 @@
+"""The line, plane or bundle of lines that directions span through a network's weights."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from landscape.checks import require, vector_like
+from landscape.storage.array_checkpoint import fingerprint
+from landscape.vectors import Vector
+
+Buffers = dict[str, Tensor]
+
+
+@runtime_checkable
+class Place(Protocol):
+    """A set of networks, each with coordinates. The one at coordinates 0 is the problem's own."""
+
+    @property
+    def axes(self) -> int:
+        """How many coordinates a point has."""
+
+    def at(self, point: Sequence[float]) -> tuple[Vector, Buffers]:
+        """The weights there, and the buffers that replace the model's own."""
+
+    def settings(self) -> dict[str, str]:
+        """What tells this set from another, for a journal."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """Points w + Σ_i a_i d_i.
+
+    Args:
+        w: (P,), the point with coordinates 0.
+        directions: name to d_i, (P,).
+    Raises:
+        ValueError: if a direction does not fit w, is zero or not finite.
+    """
+
+    w: Vector
+    directions: Mapping[str, Tensor]
+
+    def __post_init__(self) -> None:
+        for name, direction in self.directions.items():
+            vector_like(name, direction, self.w)
+            norm = float(direction.norm())
+            require(0 < norm < torch.inf, f"{name} must be finite and not zero, got norm {norm}")
+
+    @property
+    def axes(self) -> int:
+        return len(self.directions)
+
+    def at(self, point: Sequence[float]) -> tuple[Vector, Buffers]:
+        w = self.w
+        for step, direction in zip(point, self.directions.values(), strict=True):
+            w = w + step * direction if step else w  # so that the centre is w to the bit
+        return w, {}
+
+    def settings(self) -> dict[str, str]:
+        named = {"weights": self.w, **self.directions}
+        return {name: fingerprint(vector) for name, vector in named.items()}

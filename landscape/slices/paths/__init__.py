@@ -1,0 +1,1 @@
+"""Paths between networks, and the path of a training."""

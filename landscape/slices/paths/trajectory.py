@@ -1,0 +1,75 @@
+"""A training run projected on a plane: where it was, how far off the plane, and what its loss was there.
+
+x, y solve the normal equations of min |w_t − w − x d1 − y d2|, so that the directions need not be orthogonal. The loss
+of a snapshot is not the plane's at (x, y) but the network's own, with the buffers it had then.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from landscape.checks import vector_like
+from landscape.problem import Problem
+from landscape.slices.directions.direction_set import orthogonalised
+from landscape.slices.evaluation.splits import evaluated, splits_of
+from landscape.slices.paths.recorder import Recorder, Snapshots
+from landscape.storage.results import Trajectory
+
+
+def project_trajectory(
+    problem: Problem,
+    snapshots: Recorder | str | Path,
+    d1: Tensor,
+    d2: Tensor,
+    data: Mapping[str, Iterable[Any]] | None = None,
+    *,
+    progress: bool | None = None,
+) -> Trajectory:
+    """Where a training run was on the plane w + x d1 + y d2, with the true losses.
+
+    Args:
+        problem: its network is the origin w. Under batch_norm="eval" a snapshot has the statistics it was recorded
+            with.
+        snapshots: a `Recorder`, or its folder. One at a time is in memory.
+        d1: (P,), as of `pca_directions`.
+        d2: (P,); not along d1.
+        data: split name to data as `Problem` takes it; default the problem's own under "train". An empty mapping spares
+            the losses.
+        progress: show a bar with the time left; default where the output is a terminal.
+    Returns:
+        Trajectory. A loss that is NaN or infinite stays so.
+    Raises:
+        ValueError: if the snapshots or directions do not fit, or the directions are parallel.
+    """
+    kept = Snapshots(snapshots, problem.layout)
+    w = problem.vector()
+    for name, direction in (("d1", d1), ("d2", d2)):
+        vector_like(name, direction, w)
+    plane = torch.stack([d1, d2]).double()
+    axes = torch.stack(orthogonalised(plane))
+    axes = axes / axes.norm(dim=1, keepdim=True)
+    change = torch.linalg.inv(plane @ axes.T)  # (2, 2): from coordinates along the axes to those along d1, d2
+    splits = {} if data is not None and len(data) == 0 else splits_of(problem, data)
+    rows, along = [], []
+    for step in tqdm(kept.steps, unit="snapshot", disable=None if progress is None else not progress):
+        weights, buffers = kept.at(step)
+        moved = weights.to(w.device).double() - w.double()
+        inside = axes @ moved
+        along.append(inside @ change)
+        rest = moved - inside @ axes
+        own = {name: buffer.to(w.device) for name, buffer in buffers.items()} | problem.statistics(weights.to(w))
+        losses = evaluated(splits, weights.to(w), own)[0].tolist()
+        rows.append([*inside.square().tolist(), float(rest.norm()), float(moved.norm()), *losses])
+    table = torch.tensor(rows, dtype=torch.float64, device="cpu")
+    return Trajectory(
+        steps=torch.tensor(kept.steps, device="cpu"),
+        coordinates=torch.stack(along).cpu(),
+        off_plane=table[:, 2].clone(),
+        distance=table[:, 3].clone(),
+        loss={name: table[:, 4 + index].clone() for index, name in enumerate(splits)},
+        explained=table[:, :2].sum(0) / table[:, 3].square().sum(),
+    )

@@ -1,0 +1,129 @@
+"""Frozen results about an operator: a number with its error, eigenpairs, spectra of blocks, a density."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import pi, sqrt
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from landscape.storage.results.record import Result
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate(Result):
+    """A number with its standard error.
+
+    `stderr` is the error of computing the number on the given data: Monte Carlo error over random probes, the
+    residual bound of an eigenvalue, 0 where the computation is exact. It is not the sampling error of the data.
+    What it cost is known of metrics: `gradient_times` as `cost.py` counts them, without the work that was handed in.
+    """
+
+    value: Tensor  # () or (n,), float64
+    stderr: Tensor  # like value
+    matvecs: int = 0  # products with a curvature operator
+    details: Mapping[str, float] = field(default_factory=dict)
+    gradient_times: float | None = None
+    seconds: float | None = None
+    data: str = ""  # on how much: "1,200 units in 2 batches"
+
+
+@dataclass(frozen=True, eq=False)
+class EigenPairs(Result):
+    """Eigenpairs of a symmetric operator: an eigenvalue lies within `residuals[i]` of `values[i]`."""
+
+    values: Tensor  # (k,)
+    vectors: Tensor  # (P, k), orthonormal
+    residuals: Tensor  # (k,), |H v - lambda v|
+    converged: Tensor  # (k,), bool
+    matvecs: int
+
+
+@dataclass(frozen=True, eq=False)
+class BlockSpectra(Result):
+    """Leading eigenvalues and trace of each of L diagonal blocks; NaN where a block has fewer than k eigenvalues."""
+
+    names: Sequence[str]  # L
+    sizes: Tensor  # (L,), parameters
+    values: Tensor  # (L, k), in the order that was asked for
+    residuals: Tensor  # (L, k), as in EigenPairs
+    converged: Tensor  # (L, k), bool
+    trace: Tensor  # (L,)
+    trace_stderr: Tensor  # (L,)
+    matvecs: Tensor  # (L,), products with each block
+    passes: int  # products with all blocks together, at most so many passes over the data
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a block: block, parameters, lambda_1, residual_1, ..., trace, trace_stderr, matvecs."""
+        return [self._row(index, name) for index, name in enumerate(self.names)]
+
+    def to_csv(self, path: str | Path) -> Path:
+        """Write `rows` as a table with a header; returns the path."""
+        rows, target = self.rows(), Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("w", newline="") as file:
+            table = csv.DictWriter(file, list(rows[0]))
+            table.writeheader()
+            table.writerows(rows)
+        return target
+
+    def _row(self, index: int, name: str) -> dict[str, Any]:
+        pairs = zip(self.values[index].tolist(), self.residuals[index].tolist(), strict=True)
+        leading = {
+            f"{key}_{i}": number
+            for i, pair in enumerate(pairs, start=1)
+            for key, number in zip(("lambda", "residual"), pair, strict=True)
+        }
+        return {
+            "block": name,
+            "parameters": int(self.sizes[index]),
+            **leading,
+            "trace": float(self.trace[index]),
+            "trace_stderr": float(self.trace_stderr[index]),
+            "matvecs": int(self.matvecs[index]),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class SpectralDensity(Result):
+    """Spectral density by stochastic Lanczos quadrature, one row per probe, so that a band can be drawn."""
+
+    nodes: Tensor  # (probes, steps + k), Ritz values, then the k outliers
+    weights: Tensor  # (probes, steps + k), rows sum to 1; 0 after a breakdown, 1 / P for an outlier
+    matvecs: int = 0
+    outliers: Tensor = field(
+        default_factory=lambda: torch.empty(0, dtype=torch.float64, device="cpu")
+    )  # (k,), found one by one
+    moments: Mapping[str, float] = field(default_factory=dict)  # mean, second, and what they should be; see the makers
+
+    def evaluate(self, grid: Tensor, bandwidth: float) -> tuple[Tensor, Tensor]:
+        """Density smoothed by a Gaussian.
+
+        Args:
+            grid: (n,), where to evaluate, in units of eigenvalues.
+            bandwidth: the Gaussian's standard deviation, positive.
+        Returns:
+            Mean over probes and its standard error, (n,) each; the error is NaN for a single probe.
+        Raises:
+            ValueError: if the bandwidth is not positive.
+        """
+        if not bandwidth > 0:
+            raise ValueError(f"bandwidth must be positive, got {bandwidth!r}")
+        nodes, weights = self.nodes.double(), self.weights.double()
+        curves = torch.stack(
+            [(_gaussian(grid.double()[:, None] - n, bandwidth) * w).sum(1) for n, w in zip(nodes, weights, strict=True)]
+        )
+        return curves.mean(0), standard_error(curves)
+
+
+def standard_error(samples: Tensor) -> Tensor:
+    """Standard error of the mean over axis 0; NaN for a single sample."""
+    count = samples.shape[0]
+    return samples.std(0) / sqrt(count) if count > 1 else torch.full_like(samples[0], float("nan"))
+
+
+def _gaussian(x: Tensor, sigma: float) -> Tensor:
+    return torch.exp(-0.5 * (x / sigma) ** 2) / (sigma * sqrt(2 * pi))

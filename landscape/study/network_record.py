@@ -1,0 +1,241 @@
+"""What a study keeps of each network, beside its checkpoint in the run folder: metrics, density and slices.
+
+Every file is written in one rename and kept: a study that was killed goes on with what is missing.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from math import isfinite
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch.nn import functional as F
+
+from landscape.checks import integer_in, positive, require
+from landscape.curvature import hessian
+from landscape.data import Images, load
+from landscape.linalg import spectral_density
+from landscape.metrics.analyze import analyze
+from landscape.metrics.measured import priced
+from landscape.problem import Problem
+from landscape.slices import random_directions, slice_1d, slice_2d
+from landscape.storage.results import Slice1D, Slice2D, SliceBand, SpectralDensity, read_json, versions, write_json
+from landscape.training import load_checkpoint
+from landscape.training.trainer.bootstrap import relabelled
+
+METRICS_FILE, DENSITY, LINE, PLANE = "metrics.json", "density.npz", "slice_1d.npz", "slice_2d.npz"
+SLICED = ("batch_size", "line_points", "plane_points", "reach")  # of Analysis, no part of the metrics
+
+Splits = Mapping[str, list[tuple[torch.Tensor, torch.Tensor]]]
+
+
+@runtime_checkable
+class Member(Protocol):
+    """A network of a study: the bundled trainer makes it, or the user's own code."""
+
+    @property
+    def folder(self) -> str | Path:
+        """Where what is found of it is kept."""
+
+    @property
+    def chosen(self) -> Mapping[str, Any]:
+        """Hyper-parameter column to its value."""
+
+    def prepare(self) -> None:
+        """Train it, or see that it is there."""
+
+    def problem(self, samples: int | None, batch_size: int) -> Problem:
+        """Its training loss."""
+
+    def splits(self, batch_size: int) -> Splits | None:
+        """The data of its slices; None leaves them out."""
+
+    def columns(self) -> dict[str, Any]:
+        """What the table says of it beside metrics: `chosen`, train_loss, test_loss, ..."""
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides its numbers, as JSON holds it."""
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What is computed of a network, on its own training loss (with the labels it was trained on).
+
+    Attributes:
+        metrics: names from `METRICS`; None for all.
+        settings: metric to arguments that replace its defaults.
+        samples: training images the metrics use, the first ones; None for all.
+        batch_size: images a batch; changes no number but the speed.
+        probes, steps: of the spectral density, which Rényi sharpness shares; 0 probes leave it out.
+        line_points, plane_points: of the 1D slice and of each axis of the 2D slice; 0 leaves it out.
+        reach: the slices run from −reach to reach, in units of filter norms.
+        seed: of directions and probes, the same for all networks.
+    """
+
+    metrics: Sequence[str] | None = None
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    samples: int | None = None
+    batch_size: int = 600
+    probes: int = 4
+    steps: int = 32
+    line_points: int = 51
+    plane_points: int = 21
+    reach: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(
+            self.metrics is None or len(self.metrics) > 0,
+            "metrics must name at least one, got none; leave them out for all",
+        )
+        if self.samples is not None:
+            integer_in("samples", self.samples, 1)
+        for name, low in {"batch_size": 1, "probes": 0, "steps": 1, "line_points": 0, "plane_points": 0}.items():
+            integer_in(name, getattr(self, name), low)
+        positive("reach", self.reach)
+
+
+def training_problem(folder: str | Path, samples: int | None = None, batch_size: int = 600) -> Problem:
+    """The training loss of a bundled checkpoint as a function of its weights.
+
+    Args:
+        folder: of a run of `train`.
+        samples: the first so many training images; default all.
+        batch_size: images a batch.
+    Raises:
+        ValueError: if there is no readable checkpoint, or samples is below 1.
+    """
+    if samples is not None:
+        integer_in("samples", samples, 1)
+    model, metadata = load_checkpoint(folder)
+    data = _data(folder, metadata)
+    return Problem(model, F.cross_entropy, _batches(data.train_inputs, data.train_targets, samples, batch_size))
+
+
+def splits(folder: str | Path, batch_size: int = 600) -> dict[str, list[tuple[torch.Tensor, torch.Tensor]]]:
+    """Training and test data of a bundled checkpoint, in batches."""
+    data = _data(folder, load_checkpoint(folder)[1])
+    return {
+        "train": _batches(data.train_inputs, data.train_targets, None, batch_size),
+        "test": _batches(data.test_inputs, data.test_targets, None, batch_size),
+    }
+
+
+def prepare(member: Member) -> None:
+    """Train it, or see that it is there. Raises ValueError if its losses are not finite."""
+    member.prepare()
+    found = member.columns()
+    for key in ("train_loss", "test_loss"):
+        require(isfinite(found[key]), f"{key} must be finite, got {found[key]}")
+
+
+def measure(member: Member, analysis: Analysis) -> None:
+    """Density and metrics of one network into its folder."""
+    folder, asked = Path(member.folder), _asked(member, analysis)
+    done = folder / METRICS_FILE
+    if done.exists() and read_json(done).get("asked") == asked:
+        return
+    began = perf_counter()
+    problem = member.problem(analysis.samples, analysis.batch_size)
+    generator = torch.Generator().manual_seed(analysis.seed)
+    settings = {name: dict(values) for name, values in analysis.settings.items()}
+    shared: dict[str, float] = {}
+    if analysis.probes:
+        density = priced(problem, lambda: _density(problem, analysis, generator))
+        density.answer.save(folder / DENSITY, seed=analysis.seed)
+        shared["spectral density that is kept"] = density.gradient_times
+        if analysis.metrics is None or "renyi" in analysis.metrics:
+            settings["renyi"] = {"density": density.answer, **settings.get("renyi", {})}
+    estimates = analyze(problem, analysis.metrics, settings=settings, generator=generator, progress=False)
+    found = {
+        name: {
+            "value": float(estimate.value),
+            "stderr": float(estimate.stderr),
+            "matvecs": estimate.matvecs,
+            "gradient_times": estimate.gradient_times,
+            "details": dict(estimate.details),
+        }
+        for name, estimate in estimates.items()
+    }
+    shared |= {what: cost.gradient_times for what, cost in estimates.shared.items()}
+    facts = {"parameters": problem.size, "seconds": perf_counter() - began, "versions": versions()}
+    kept = {"asked": asked, "estimates": found, "shared": shared, "left_out": estimates.left_out}
+    write_json(done, {**kept, **facts})
+
+
+def cut(member: Member, analysis: Analysis) -> None:
+    """1D and 2D slices of one network into its folder, on all its splits, along the same two directions."""
+    folder = Path(member.folder)
+    kinds = {"line": analysis.line_points, "plane": analysis.plane_points}
+    files = {"line": folder / LINE, "plane": folder / PLANE}
+    missing = [kind for kind, points in kinds.items() if points and not _has(files[kind], analysis, points)]
+    data = member.splits(analysis.batch_size) if missing else None
+    if data is None:
+        return
+    problem = member.problem(None, analysis.batch_size)
+    d1, d2 = random_directions(problem, generator=torch.Generator().manual_seed(analysis.seed))
+    for kind in missing:
+        span = (-analysis.reach, analysis.reach, kinds[kind])
+        if kind == "line":
+            found: Slice1D | SliceBand | Slice2D = slice_1d(problem, d1, span, data, progress=False)
+        else:
+            found = slice_2d(problem, d1, d2, span, span, data, progress=False)
+        found.save(files[kind], **_cut_with(analysis, kinds[kind]))
+
+
+def row(name: str, member: Member) -> dict[str, Any]:
+    """The network's line in the table: what it was trained with, its losses, and every metric with its stderr."""
+    found = member.columns()
+    gaps = {"generalization_gap": found["test_loss"] - found["train_loss"]}
+    if {"train_accuracy", "test_accuracy"} <= found.keys():
+        gaps["accuracy_gap"] = found["train_accuracy"] - found["test_accuracy"]
+    measured: dict[str, float] = {}
+    for metric, estimate in read_json(Path(member.folder) / METRICS_FILE)["estimates"].items():
+        measured |= {metric: estimate["value"], f"{metric}_stderr": estimate["stderr"]}
+    return {"name": name, **found, **gaps, **measured}
+
+
+def load_density(folder: Path) -> SpectralDensity:
+    """The Hessian's spectral density that `measure` kept."""
+    return SpectralDensity.load(folder / DENSITY)
+
+
+def _density(problem: Problem, analysis: Analysis, generator: torch.Generator) -> SpectralDensity:
+    return spectral_density(
+        hessian(problem), probes=analysis.probes, steps=analysis.steps, check=0, generator=generator
+    )
+
+
+def _asked(member: Member, analysis: Analysis) -> dict[str, Any]:
+    """All that decides the metrics, as JSON holds it."""
+    measured = {key: value for key, value in asdict(analysis).items() if key not in SLICED}
+    return dict(json.loads(json.dumps({**measured, "network": member.settings()})))
+
+
+def _has(path: Path, analysis: Analysis, points: int) -> bool:
+    """Whether the slice is there and was made with these settings."""
+    asked = _cut_with(analysis, points)
+    manifest = path.with_suffix(".json")
+    return path.exists() and asked.items() <= read_json(manifest).items()
+
+
+def _cut_with(analysis: Analysis, points: int) -> dict[str, Any]:
+    return {"seed": analysis.seed, "reach": analysis.reach, "points": points}
+
+
+def _data(folder: str | Path, metadata: Mapping[str, Any]) -> Images:
+    """The data set with the labels that the network was trained on."""
+    config, teacher = metadata["config"], metadata.get("teacher")
+    path = config.get("data_path", "")  # older checkpoints are all of embedded data
+    data = load(config["dataset"], path, label_noise=config["label_noise"], seed=config["seed"])
+    return relabelled(data, Path(folder) / teacher) if teacher else data
+
+
+def _batches(
+    inputs: torch.Tensor, targets: torch.Tensor, samples: int | None, batch_size: int
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    x, y = inputs[:samples], targets[:samples]
+    return list(zip(x.split(batch_size), y.split(batch_size), strict=True))

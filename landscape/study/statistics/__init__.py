@@ -1,0 +1,1 @@
+"""Rank statistics over networks: correlation, intervals, tests, and what chance gives."""

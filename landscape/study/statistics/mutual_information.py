@@ -1,0 +1,58 @@
+"""How much of the gap's order a metric tells beyond any two hyper-parameters: Jiang's conditional mutual information K.
+
+K = min over |S| ≤ 2 of I(V_μ; V_g | U_S) / H(V_g | U_S), V the sign of the difference between two networks in metric or
+in gap, U_S the values that both networks have in the hyper-parameters S.
+Source: Jiang et al. 2020, "Fantastic generalization measures", arXiv:1912.02178, section 2.2.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscape.study.statistics.kendall import Array, Signs
+from landscape.study.statistics.resampling import Codes
+
+
+def conditional_information(s: Signs, t: Signs, axes: Sequence[Codes], largest: int = 2) -> float:
+    """K of a metric, in [0, 1]: 0 where it tells nothing, 1 where the order by metric is that by gap, or its reverse.
+
+    The plug-in estimate over all ordered pairs. It is biased upwards where few pairs share the values of S, so that
+    the minimum is mostly at a small S; a set S that leaves nothing of the gap's order open is passed over.
+
+    Args:
+        s, t: signs of the differences in metric and gap, (n, n).
+        axes: of each hyper-parameter, the number of the value that each network has, (n,).
+        largest: size of S at most.
+    Returns:
+        K; NaN where the gap is constant.
+    """
+    pairs = ~np.eye(len(s), dtype=bool)
+    outcome = (3 * (s + 1) + (t + 1)).astype(np.int64)[pairs]
+    sets = [subset for size in range(largest + 1) for subset in combinations(axes, size)]
+    shares = [_share(outcome, _values(subset, pairs)) for subset in sets]
+    known = [share for share in shares if np.isfinite(share)]
+    return min(known) if known else float("nan")
+
+
+def _values(subset: Sequence[Codes], pairs: NDArray[np.bool_]) -> Codes:
+    """The number of the values that a pair of networks has in S, for every pair."""
+    first: Codes = np.zeros(len(pairs), dtype=np.int64)
+    for axis in subset:
+        first = np.unique(first * (axis.max() + 1) + axis, return_inverse=True)[1]
+    return (first[:, None] * (first.max() + 1) + first[None, :])[pairs]
+
+
+def _share(outcome: Codes, values: Codes) -> float:
+    """I(V_μ; V_g | U) / H(V_g | U) of the pairs' frequencies; NaN where H is 0."""
+    cells = np.bincount(9 * values + outcome, minlength=9 * (int(values.max()) + 1)).reshape(-1, 3, 3)
+    joint, metric, gap, value = (_entropy(cells.sum(sums)) for sums in ((), 2, 1, (1, 2)))
+    left = gap - value  # H(V_g | U)
+    told = metric + gap - joint - value
+    return max(0.0, told / left) if left > 1e-12 else float("nan")
+
+
+def _entropy(counts: NDArray[np.int64]) -> float:
+    p: Array = counts[counts > 0] / counts.sum()
+    return float(-(p * np.log(p)).sum())

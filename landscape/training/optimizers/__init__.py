@@ -1,0 +1,1 @@
+"""Optimisers beside torch's: AdaHessian and Lookahead."""

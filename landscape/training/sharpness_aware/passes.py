@@ -1,0 +1,69 @@
+"""The passes that a step makes of one closure."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+from landscape.side_effects import buffers_kept, random_state, random_state_kept
+from landscape.training.sharpness_aware.gradients import Gradients
+from landscape.training.sharpness_aware.perturbation import Excursion, Halfway
+from landscape.vectors import Vector, displaced
+
+Closure = Callable[[], Any]
+
+
+class Passes:
+    """Pass 1 is the closure's own; the others see its random numbers and have no effect on random state and buffers.
+
+    Args:
+        closure: as `SharpnessAware.step` has it.
+        model: owns the buffers.
+        gradients: where a pass leaves its gradient.
+        around: entered for each pass.
+    """
+
+    def __init__(
+        self,
+        closure: Closure,
+        model: nn.Module,
+        gradients: Gradients,
+        around: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        self._closure, self._model, self._gradients, self._around = closure, model, gradients, around
+        self._casts = _autocast(gradients.parameters[0].device.type)
+        self.loss: Any = None  # what the closure returned in pass 1
+
+    def explored(self, excursion: Excursion, keep: bool = False) -> tuple[Halfway, Vector]:
+        """What pass 1 gives, and g_adv (P,)."""
+        with excursion.away(self._first(), self.at, keep) as halfway:
+            return halfway, self._again() if halfway.moved else halfway.g
+
+    def at(self, e: Vector) -> Vector:
+        """The gradient at w + e, (P,)."""
+        with buffers_kept(self._model), displaced(self._gradients.parameters, e):
+            return self._again()
+
+    def _first(self) -> Vector:
+        self._rewind = random_state()
+        with self._around():
+            self.loss = self._closure()
+        return self._read()
+
+    def _again(self) -> Vector:
+        with random_state_kept(), self._around(), self._casts:
+            self._rewind()
+            self._closure()
+        return self._read()
+
+    def _read(self) -> Vector:
+        g = self._gradients.read()
+        self._gradients.clear()  # also where the closure forgets it: a pass must not add to the one before
+        return g
+
+
+def _autocast(device: str) -> torch.autocast:
+    """As it is now: rules, which ask for some of the passes, work without."""
+    return torch.autocast(device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))

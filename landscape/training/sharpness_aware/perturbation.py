@@ -1,0 +1,126 @@
+"""From w to the w + e of a rule, and back bit for bit."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from landscape.checks import vector_like
+from landscape.side_effects import buffers_kept, random_state_kept
+from landscape.training.rules import Context, Rule, State
+from landscape.training.sharpness_aware.gradients import Gradients, finite
+from landscape.vectors import Layout, Vector, displaced, flatten, unit
+
+Gradient = Callable[[Vector], Vector]  # e to the gradient at w + e
+
+
+@dataclass(frozen=True)
+class Halfway:
+    """What a step knows between pass 1 and pass 2.
+
+    Attributes:
+        g: gradient of pass 1, (P,); empty where d follows from pass 2 alone, so that its memory is free for that pass.
+        state: the rule's next one.
+        moved: whether there is a pass 2.
+        plain: e is zero: the base steps along g.
+    """
+
+    g: Vector
+    state: State
+    moved: bool
+    plain: bool
+
+
+@dataclass(frozen=True)
+class Excursion:
+    """A rule at one step.
+
+    Attributes:
+        rule, state: the rule and its state before the step.
+        model: owns the buffers.
+        gradients: of the parameters, which are at w.
+        layout: of (P,).
+        lr: the present learning rate.
+    """
+
+    rule: Rule
+    state: State
+    model: nn.Module
+    gradients: Gradients
+    layout: Layout
+    lr: float
+
+    @contextmanager
+    def away(self, g: Vector, at: Gradient, keep: bool = False) -> Iterator[Halfway]:
+        """At w + e for the length of the block, where there is a pass 2; buffers are put back in any case."""
+        e, state = self.perturbed(g, at)
+        shift = e if e is not None and e.any() else None
+        forgotten = shift is not None and self.rule.forgets_g and not keep
+        halfway = Halfway(
+            g=g.new_empty(0) if forgotten else g,
+            state=state,
+            moved=shift is not None,
+            plain=e is not None and shift is None,
+        )
+        way = nullcontext() if shift is None else displaced(self.gradients.parameters, shift)
+        with buffers_kept(self.model), way:
+            del g, e, shift  # their memory is free for the pass
+            yield halfway
+
+    def perturbed(self, g: Vector, at: Gradient) -> tuple[Vector | None, State]:
+        """The rule's e and next state. A g that is not finite leads nowhere: the step will be skipped."""
+        if not finite(g):
+            return None, self.state
+        w = flatten(self.gradients.parameters)
+        with random_state_kept(), _no_casts(g):
+            e, state = self.rule.perturb(w, g, self.state, *self._extra(at))
+        if e is not None:
+            vector_like(f"e of rule {self.rule.name!r}", e, w)
+        return e, state
+
+    def descended(self, halfway: Halfway, g_adv: Vector, at: Gradient) -> tuple[Vector, State]:
+        """The direction of the step, (P,), and the rule's next state."""
+        if halfway.plain:
+            return g_adv, halfway.state
+        with _no_casts(g_adv):
+            if self.rule.context:
+                with random_state_kept():
+                    d, state = self.rule.descend(halfway.g, g_adv, halfway.state, self._context(at))
+            else:
+                d, state = self.rule.descend(halfway.g, g_adv), halfway.state
+        vector_like(f"d of rule {self.rule.name!r}", d, g_adv)
+        return d, state
+
+    def _extra(self, at: Gradient) -> tuple[Any, ...]:
+        """What `perturb` wants besides w, g and the state."""
+        if self.rule.context:
+            return (self._context(at),)
+        return (self.layout,) if self.rule.layout else ()
+
+    def _context(self, at: Gradient) -> Context:
+        return Context(self.layout, self.lr, at, partial(_product, at))
+
+
+def no_more_passes(_e: Vector) -> Vector:
+    """In place of `Passes.at` where the passes are the user's."""
+    raise ValueError("this rule needs more than two passes, which first_step and second_step lack; use step(closure)")
+
+
+def _no_casts(v: Vector) -> torch.autocast:
+    """A rule's inner products in full, also where the user's autocast block is around the whole step."""
+    return torch.autocast(v.device.type, enabled=False)
+
+
+def _product(at: Gradient, v: Vector) -> Vector:
+    """H v at w, (P,), by a central difference of two gradients.
+
+    |v| (∇L(w + hu) − ∇L(w − hu)) / 2h + O(h²), u = v/|v|, h = eps^(1/3): two passes, where double backward takes the
+    time of two to three and a graph that the closure, whose backward has freed it, does not leave; and passes serve
+    accumulation, mixed precision and attention kernels. Weights in float16 or bfloat16 round such small moves away.
+    """
+    u, h = unit(v), torch.finfo(v.dtype).eps ** (1 / 3)
+    return v.norm() * (at(h * u) - at(-h * u)) / (2 * h)

@@ -1,0 +1,1 @@
+"""The bundled trainer: what a run is, the loop, and its folder."""

@@ -1,0 +1,32 @@
+"""Loss and accuracy of a classifier."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from landscape.side_effects import training_flags_kept
+
+
+def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor, batch_size: int = 512) -> tuple[float, float]:
+    """Mean cross entropy and accuracy over all samples, in eval mode."""
+    total, right = 0.0, 0.0
+    for outputs, y in zip(predict(model, inputs, batch_size), targets.split(batch_size), strict=True):
+        total += F.cross_entropy(outputs, y, reduction="sum").item()
+        right += count_right(outputs, y)
+    return total / len(targets), right / len(targets)
+
+
+@torch.no_grad()
+def predict(model: nn.Module, inputs: Tensor, batch_size: int = 512) -> list[Tensor]:
+    """The outputs in eval mode, batch by batch."""
+    with training_flags_kept(model):
+        model.eval()
+        return [model(x) for x in inputs.split(batch_size)]
+
+
+def count_right(outputs: Tensor, targets: Tensor) -> float:
+    """Right predictions; of targets that are probabilities, their sum over the predicted classes."""
+    predicted = outputs.argmax(1)
+    if targets.ndim == 1:
+        return (predicted == targets).sum().item()
+    return targets.gather(1, predicted[:, None]).sum().item()

@@ -1,0 +1,47 @@
+"""The optimiser that a config describes: its base, the rule around it, and what the trainer finds for the rule."""
+
+import torch
+from torch import Tensor, nn
+
+from landscape.curvature import hessian
+from landscape.data import Images
+from landscape.linalg import top_eigenpairs
+from landscape.problem import Problem
+from landscape.training.sharpness_aware.step import SharpnessAware
+from landscape.training.trainer.config import TrainConfig
+from landscape.training.trainer.diagnostics import LastPerturbation
+
+
+def make_optimizer(
+    config: TrainConfig, model: nn.Module, data: Images, last: LastPerturbation | None = None
+) -> torch.optim.Optimizer:
+    """An optimiser of the model's parameters.
+
+    Args:
+        config: says which.
+        model: the network.
+        data: of which the first images give Eigen-SAM its eigenvector and SSAM-F its squared gradients.
+        last: is to remember the rule's e, where it has one.
+    """
+    base = config.base(model.parameters())
+    subset = (data.train_inputs[: config.eigen_samples], data.train_targets[: config.eigen_samples])
+    criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
+
+    def top() -> Tensor:
+        state = optimizer.rule_state  # the last eigenvector is in the saved state, so a resumed run starts from it too
+        H = hessian(Problem(model, criterion, subset), mode="double_backward")  # the fastest would hang on the clock
+        start = state["v"] if state else None
+        pairs = top_eigenpairs(H, 1, which="LA", max_matvecs=config.eigen_products, start=start)
+        return pairs.vectors[:, 0]
+
+    def fisher() -> Tensor:
+        singles = zip(*(part.split(1) for part in subset), strict=True)
+        return sum(
+            (Problem(model, criterion, single).gradient() ** 2 for single in singles), torch.zeros((), device="cpu")
+        )
+
+    rule = config.rule({"top": top, "fisher": fisher})
+    if rule is None:
+        return base
+    optimizer = SharpnessAware(base, last.of(rule) if last else rule, model=model)
+    return optimizer

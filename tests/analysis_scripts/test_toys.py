@@ -1,0 +1,147 @@
+"""The toy reproductions: their functions against closed forms, and each script once with a tiny config."""
+
+import json
+from math import sqrt
+
+import numpy as np
+import pytest
+import torch
+from torch.autograd.functional import hessian
+
+EXACT = {"rtol": 1e-12, "atol": 1e-12}
+
+
+def tensor(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("kind", "power", "decay", "lr", "expected"),
+    [
+        ("exact", 1.0, 0.0, 0.3, [1.0, 0.7, 0.49, 0.343]),
+        ("empirical", 0.5, 0.0, 0.4, [1.0, 0.6, 0.2, -0.2]),  # θ − α sign θ
+        ("empirical", 1.0, 1.0, 0.25, [1.0, 3 / 4, 7 / 12, 7 / 12 - 1 / 7]),  # θ − α_k / θ
+    ],
+)
+def test_steps_of_the_natural_gradient(kind, power, decay, lr, expected):
+    from analysis_scripts.toys.natural_gradient_toy import Config, Run, descend, gaussian
+
+    path = descend(gaussian(1.0), Run("", kind, power, decay, ("", "")), Config(lr=lr, steps=3))
+    torch.testing.assert_close(path, tensor(*expected), **EXACT)
+
+
+def test_natural_gradient_toy(tmp_path):
+    from analysis_scripts.toys.natural_gradient_toy import Config, main
+
+    found = main(Config(start=0.4, steps=20, thetas=(0.5, 2.0), draws=5, folder=str(tmp_path)))
+    assert max(found[f"error_of_{what}"] for what in ("exact", "empirical", "rate")) < 1e-12
+    tails = found["largest_in_second_half"]
+    assert tails["F, fixed α"] == pytest.approx(0.4 * 0.7**10)
+    assert tails["F̄, p = ½, fixed α"] == pytest.approx(0.2)  # 0.1, -0.2, 0.1, ...
+    assert found["exponents"] == pytest.approx({"F̄, p = ½, α / √k": -0.5, "F̄, p = ½, α / k": -1.0}, abs=0.1)
+    assert json.loads((tmp_path / "natural_gradient.json").read_text())["sentence"].startswith("Agrees")
+    assert {path.suffix for path in tmp_path.iterdir()} >= {".json", ".npz", ".png"}
+
+
+def test_the_fisher_ellipse_is_that_of_the_divergence():
+    from analysis_scripts.toys.fisher_sam_toy import divergence, exact_fisher_sam
+
+    w, g = tensor(-3.0, 7.0), tensor(0.2, -0.5)
+    F = hessian(lambda other: divergence(w[0], w[1], other[0], other[1]), w)
+    e, _ = exact_fisher_sam(0.3).perturb(w, g, None)
+    x = torch.linalg.solve(F, g)
+    torch.testing.assert_close(e, 0.3 * x / (g @ x).sqrt(), **EXACT)
+    torch.testing.assert_close(F, torch.diag(tensor(1 / 49, 2 / 49)), **EXACT)
+
+
+def test_fisher_sam_toy(tmp_path):
+    from analysis_scripts.toys.fisher_sam_toy import COMPONENTS, Config, main, mixture
+
+    m, s, a, _ = COMPONENTS.T.tolist()
+    apart = mixture(m[0], s[0]).loss()  # its own component's divergence is 0 there, the other's far away
+    assert apart == pytest.approx(-torch.log(tensor(a[0])).item(), abs=0.05)
+    grid = {"mu": (-40.0, 40.0, 9), "sigmas": (10.0, 40.0, 7)}
+    found = main(
+        Config(starts=(25.0, -17.0), sigma=20.0, sam=(0.0,), fisher_sam=(0.2,), steps=60, folder=str(tmp_path), **grid)
+    )
+    flat, sharp = found["minima"]["flat"], found["minima"]["sharp"]
+    for own in (flat, sharp):
+        assert own["gradient_norm"] < 1e-12
+        assert min(own["eigenvalues"]) > 0
+    assert max(flat["eigenvalues"]) < min(sharp["eigenvalues"])
+    assert sharp["loss"] < flat["loss"]
+    assert found["ends"]["SAM, ρ = 0, momentum 0.9"] == ["flat", "sharp"]  # plain descent into the valley it starts in
+    assert {path.name for path in tmp_path.iterdir()} >= {
+        "landscape.npz",
+        "runs.npz",
+        "fisher_sam.json",
+        "fisher_sam.png",
+    }
+
+
+def test_the_iteration_from_which_on_a_run_stays_inside():
+    from analysis_scripts.toys.adahessian_toy import first_stay
+
+    path = tensor(2.0, 0.1, -2.0, 0.1, -0.1)
+    found = first_stay(torch.stack([path, path.flip(0), torch.zeros(5, dtype=torch.float64)], 1), 1.0)
+    assert found.tolist() == [3.0, float("inf"), 0.0]
+
+
+def test_adahessian_toy(tmp_path):
+    from analysis_scripts.toys.adahessian_toy import Config, main
+
+    found = main(Config(starts=2, steps=100, lrs=(1.0,), folder=str(tmp_path)))
+    with_average, without = (found["rippled"][f"lr 1, β₂ {beta2}"] for beta2 in ("0.999", "0"))
+    assert abs(with_average["end_from_start"]) < 0.01 < abs(without["end_from_start"])
+    assert found["quadratic"]["AdaHessian"] < 1e-12 < found["quadratic"]["gradient descent"]
+    assert {path.suffix for path in tmp_path.iterdir()} >= {".json", ".npz", ".png"}
+
+
+@pytest.mark.parametrize("t", [0.7, 1.5])
+def test_both_sharpnesses_of_both_solutions_have_closed_forms(t):
+    from analysis_scripts.toys.adam_implicit_bias import measured
+
+    dense = measured(t, torch.stack([tensor(1.0, 1.0, 0.0), tensor(0.0, 0.0, 0.0)]))
+    assert dense == pytest.approx({"loss": 0, "trace": 8, "adam_sharpness": 4, "sparse": 0})
+    sparse = measured(t, torch.stack([tensor(0.0, 0.0, 1 / sqrt(t)), tensor(0.0, 0.0, 0.0)]))
+    assert sparse == pytest.approx({"loss": 0, "trace": 8 * t, "adam_sharpness": 2 * sqrt(2 * t), "sparse": 1})
+
+
+def test_adam_implicit_bias(tmp_path, monkeypatch):
+    from analysis_scripts.toys import adam_implicit_bias as script
+
+    settings = {"ts": (0.7, 1.5), "starts": (0.3, 0.8), "seeds": 2, "steps": 0, "cooling": 100}
+    config = script.Config(**settings, folder=str(tmp_path))
+    found = script.main(config)
+    for own in found["by_t"].values():  # it starts on a minimum, and without noise stays there
+        assert max(own["loss"]["mean"]) < 1e-8
+        assert own["sparse"]["mean"] == pytest.approx([0.55, 0.55], abs=1e-3)
+    monkeypatch.setattr(script, "train", lambda *_: pytest.fail("finished networks are trained again"))
+    assert script.main(config) == found
+    assert {path.suffix for path in tmp_path.iterdir()} >= {".json", ".npz", ".png"}
+
+
+def test_all_three_sharpnesses_are_blind_to_the_symmetry_of_diagonal_networks():
+    from analysis_scripts.sharpness.geodesic_vs_adaptive import Config, sharpness
+
+    config = Config(inputs=5, samples=3, nonzero=2, ascent=3)
+    u, v, c = tensor(1.0, -0.8, 0.3, 0.5, 0.9), tensor(0.7, 0.6, -0.5, 0.4, 1.1), tensor(3.0, 0.5, -2.0, 1.5, 0.7)
+    before, after = sharpness(config, u, v, 0.01), sharpness(config, c * u, v / c, 0.01)
+    assert before == pytest.approx(after, rel=1e-9)
+    assert min(before.values()) > 0
+
+
+def test_geodesic_vs_adaptive(tmp_path, monkeypatch):
+    from analysis_scripts.sharpness import geodesic_vs_adaptive as script
+
+    sizes = {"networks": 8, "inputs": 4, "samples": 3, "nonzero": 1, "batch": 3, "ascent": 2, "others": ()}
+    config = script.Config(**sizes, lr=(0.05, 0.1), init=(0.1, 0.5), loss=1e-3, steps=1000, folder=str(tmp_path))
+    found = script.main(config)
+    assert found["not_fitted"] == 0
+    with np.load(tmp_path / "networks.npz") as networks:
+        x, y, _ = script.regression(config)
+        product = torch.from_numpy(networks["u"] * networks["v"])
+        torch.testing.assert_close(torch.from_numpy(networks["loss"]), (product @ x.T - y).square().mean(1), **EXACT)
+    assert set(found["tau_low_high"]["all"]) == {"adaptive, ρ = 0.1", "inv, ρ = 0.1", "mix, ρ = 0.1", "init", "lr"}
+    monkeypatch.setattr(script, "train", lambda *_: pytest.fail("finished networks are trained again"))
+    assert script.main(config)["sentence"] == found["sentence"]

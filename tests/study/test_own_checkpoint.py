@@ -1,0 +1,116 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from landscape.cli import main
+from landscape.problem import Problem
+from landscape.study.network_record import Analysis
+from landscape.study.own_checkpoint import read_checkpoints
+from landscape.study.study_runner import StudyConfig, run_study
+
+# what a user writes: the network with the checkpoint's weights, the criterion, the training data
+FACTORY = """
+import torch
+import landscape as ls
+
+def make_problem(path):
+    model = torch.nn.Linear(3, 2)
+    model.load_state_dict(torch.load(path, weights_only=True))
+    torch.manual_seed(0)
+    data = torch.randn(16, 3), torch.arange(16) % 2
+    return ls.Problem(model, torch.nn.functional.cross_entropy, data)
+"""
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Networks whose gap is a known function of their weights' size, two seeds of each, and one that is not there."""
+    (tmp_path / "mine.py").write_text(FACTORY)
+    lines = ["path,factory,lr,seed,train_loss,test_loss,train_accuracy,test_accuracy"]
+    for index in range(8):
+        torch.manual_seed(index)
+        model = torch.nn.Linear(3, 2)
+        with torch.no_grad():
+            model.weight.mul_(1 + index)
+        torch.save(model.state_dict(), tmp_path / f"net{index}.pt")
+        chosen, outcome = f"{0.1 * (1 + index // 2):.1f},{index % 2}", f"0.1,{1 + index},1,0.{9 - index}"
+        lines.append(f"net{index}.pt,mine.py:make_problem,{chosen},{outcome}")
+    lines.append("gone.pt,mine.py:make_problem,0.1,2,0.1,0.2,1,1")
+    path = tmp_path / "mine.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_a_row_gives_its_problem_and_its_hyper_parameters(table: Path, tmp_path: Path) -> None:
+    members = read_checkpoints(table, tmp_path / "runs")
+    assert list(members) == [*(f"net{index}" for index in range(8)), "gone"]
+    third = members["net3"]
+    assert third.chosen == {"lr": 0.2, "seed": 1}
+    outcome = {"train_loss": 0.1, "test_loss": 4.0, "train_accuracy": 1.0, "test_accuracy": 0.6}
+    assert third.columns() == {"lr": 0.2, "seed": 1, **outcome}
+    problem = third.problem(None, 600)
+    assert isinstance(problem, Problem)
+    weights = torch.load(tmp_path / "net3.pt", weights_only=True)
+    assert torch.equal(problem.vector(), torch.cat([weights["weight"].flatten(), weights["bias"]]))
+    with pytest.raises(ValueError, match="the factory chooses its data"):
+        third.problem(10, 600)
+
+
+@pytest.mark.usefixtures("png_only")
+def test_the_command_takes_the_table(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = tmp_path / "settings.json"
+    settings.write_text('{"analysis": {"metrics": ["gradient_norm", "lambda_max"], "probes": 0}, "workers": 1}')
+    arguments = ["study", table, "--runs", tmp_path / "runs", "--out", tmp_path / "out", "--settings", settings]
+    monkeypatch.setattr(sys, "argv", ["landscape", *map(str, arguments)])
+    main()
+    assert "9 networks" in (told := capsys.readouterr().out)
+    assert "1 failed and are named there" in told
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert f"Network gone failed and is in no number here: train: checkpoint {tmp_path / 'gone.pt'} does not" in page
+    assert page.count("<img ") == 4  # tau, scatter, psi, ranks
+    assert "of the gap in error. Chance: 0.5" in page  # nothing is weighted: the size of the test set is not known
+    rows = (tmp_path / "out" / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 9
+    kept = json.loads((tmp_path / "runs" / "net3" / "metrics.json").read_text())
+    problem = read_checkpoints(table, tmp_path / "runs")["net3"].problem(None, 600)
+    assert kept["estimates"]["gradient_norm"]["value"] == pytest.approx(float(problem.gradient().norm()), rel=1e-6)
+
+
+def test_a_factory_that_was_mended_is_tried_again_and_its_old_numbers_are_not_kept(table: Path, tmp_path: Path) -> None:
+    table.write_text("\n".join(table.read_text().splitlines()[:4]))
+    analysis = Analysis(["gradient_norm"], probes=0)
+
+    def norms() -> list[float]:
+        config = StudyConfig(read_checkpoints(table, tmp_path / "runs"), analysis, workers=1)
+        return [row["gradient_norm"] for row in run_study(config, progress=False)]
+
+    factory = tmp_path / "mine.py"
+    factory.write_text(FACTORY.replace("torch.arange(16) % 2", "torch.arange(9) % 2"))
+    with pytest.raises(ValueError, match="no network of the study came through; the first: measure: "):
+        norms()
+    factory.write_text(FACTORY)
+    first = norms()
+    factory.write_text(FACTORY.replace("cross_entropy, data", "cross_entropy, data, parameters=['bias']"))
+    assert all(after < before for before, after in zip(first, norms(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,lr\na.pt,1", "must have the columns path, factory, train_loss, test_loss; missing factory"),
+        ("path,factory,train_loss,test_loss\na,f.py:f,1,x", "line 2: test_loss must be a number, got 'x'"),
+        ("path,factory,train_loss,test_loss\na,f.py:f,1,", "line 2: train_loss and test_loss must be numbers"),
+        ("path,factory,train_loss,test_loss\na,f.py:f,1", "line 2: needs 4 columns"),
+        ("path,factory,train_loss,test_loss\na,f.py:f,1,2\nb/a,f.py:f,1,2", "line 3: the name 'a' occurs twice"),
+        ("path,factory,train_loss,test_loss", "must hold at least one row"),
+    ],
+)
+def test_a_bad_table_is_named(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_checkpoints(tmp_path / "table.csv", tmp_path)
