@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from landscape.checks import require
-from landscape.module_attributes import ModuleAttributes
+from landscape.problem.module_attributes import ModuleAttributes
 from landscape.problem.traits import OwnWeightsWatched, Traits
 from landscape.vectors import Layout
 

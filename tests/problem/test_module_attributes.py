@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from landscape.curvature import ggn, hessian
-from landscape.module_attributes import ModuleAttributes
 from landscape.problem import Problem
+from landscape.problem.module_attributes import ModuleAttributes
 
 SIZES = (6, 5, 3)
 DATA = [(normal(n, 4, seed=n), torch.randint(3, (n,), generator=seeded(n))) for n in SIZES]
