@@ -233,6 +233,10 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+class Record(list[Any]):
+    """What a module notes of its forward passes: a plain list of the module's own would be put back."""
+
+
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(*shape, generator=seeded(seed), dtype=torch.float64).to(dtype)
 

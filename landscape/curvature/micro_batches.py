@@ -11,7 +11,7 @@ import torch
 
 from landscape.checks import require
 from landscape.problem.batch import Batch
-from landscape.problem.traits import BatchError
+from landscape.problem.separable import require_separable
 
 Weight = Callable[[object, object], "float | torch.Tensor"]
 
@@ -37,28 +37,18 @@ def pieces(batch: Batch, size: int | None, weight: Weight) -> Iterator[Batch]:
     yield from (replace(part, units=own) for part, own in zip(parts, units, strict=True) if own > 0)
 
 
-def require_separable(batch: Batch, size: int, weight: Weight) -> None:
+def require_same_in_pieces(batch: Batch, size: int, weight: Weight) -> None:
     """Compare the loss of a batch, or of as much as fits in memory, with that of its pieces.
 
     Raises:
         ValueError: if they differ by more than rounding.
         OutOfMemoryError: if not even a single row fits.
     """
-    with torch.no_grad():
-        try:
-            whole = float(batch.loss(batch.w))
-        except torch.OutOfMemoryError:
-            if size == 1:
-                raise
-            batch, size = next(pieces(batch, size, weight)), (size + 1) // 2
-            whole = float(batch.loss(batch.w))
-        parts = list(pieces(batch, size, weight))
-        losses = [part.units * float(part.loss(part.w)) for part in parts]
-    mean = sum(losses) / batch.units
-    size_of = max(abs(whole), sum(abs(loss) for loss in losses) / batch.units)
-    if abs(whole - mean) > torch.finfo(batch.precision).eps ** 0.5 * size_of:
-        raise BatchError(
-            f"batch {batch.index}: the loss of {len(batch)} rows is {whole:.6g}, the mean over pieces of {size} is "
-            f"{mean:.6g}: it couples the samples of a batch or draws random numbers; leave micro_batch= out, or take "
-            "batches that fit in memory"
-        )
+    what = f"batch {batch.index}: micro_batch={size}, asked for or taken for want of memory,"
+    try:
+        require_separable([batch], pieces(batch, size, weight), what)
+    except torch.OutOfMemoryError:
+        if size == 1:
+            raise
+        part = next(pieces(batch, size, weight))
+        require_separable([part], pieces(part, (size + 1) // 2, weight), what)

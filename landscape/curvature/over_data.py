@@ -18,7 +18,7 @@ from landscape.checks import integer_in, not_negative, require, vector_like
 from landscape.curvature.columns import columns_at_once
 from landscape.curvature.kept_graphs import Kept
 from landscape.curvature.methods import Choice, ColumnsError, Manner, Method
-from landscape.curvature.micro_batches import pieces, require_separable
+from landscape.curvature.micro_batches import pieces, require_same_in_pieces
 from landscape.curvature.verification import Compare
 from landscape.linalg.operator import CurvatureOperator
 from landscape.problem import Problem
@@ -236,7 +236,7 @@ class OperatorOverData(CurvatureOperator):
         size, weight = self.retreat.micro_batch, self.problem.weight
         assert size is not None
         if not self._separable:
-            require_separable(batch, size, weight)
+            require_same_in_pieces(batch, size, weight)
             self._separable = True
         total = WeightedSum()
         for piece in pieces(batch, size, weight):

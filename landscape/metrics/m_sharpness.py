@@ -91,7 +91,10 @@ def _check_regrouped(problem: Problem, m: int) -> None:
     whole = first_batches(problem, m)
     pieces = list(subsets(problem.with_data(whole), m))
     if [len(targets) for _, targets in pieces] != [len(targets) for _, targets in whole]:
-        require_separable(problem, whole, pieces, f"m={m}")
+        with problem.with_data(whole + pieces).batches() as batches:
+            read = list(batches)
+            first = len([batch for batch in read if batch.index < len(whole)])
+            require_separable(read[:first], read[first:], f"m={m}")
 
 
 @measured(about=lambda own: (GRADIENT + FORWARD) * len(own["m"]))

@@ -217,7 +217,7 @@ class Batch:
             if not any(words in str(error) for words in NO_DERIVATIVE):
                 raise
             traits.needs_derivatives = True
-        traits.changes_attributes = place.changed_attributes()
+        place.note_attributes()
         same = (_equal(copy, piece.detach()) for copy, piece in zip(copies, pieces, strict=True))
         traits.writes_weights = not all(same)
         if traits.writes_weights:

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from landscape.checks import require
+from landscape.problem.module_attributes import ModuleAttributes
 from landscape.problem.traits import OwnWeightsWatched, Traits
 from landscape.vectors import Layout
 
 ONE_AT_A_TIME = RLock()  # a pass
-_OF_EVERY_MODULE = frozenset(vars(nn.Module()))  # attributes that hold parameters, hooks and the like
 
 Slot = tuple[MutableMapping[str, Any], str]  # a module's own parameters or buffers, and the name there
 
@@ -55,13 +55,8 @@ class Placement:
     ) -> None:
         self.traits, self.given = traits, dtype
         modules = modules_of(model)
-        self._attributes = [(m.__dict__, dict(m.__dict__)) for m in modules.values()]
-        self._containers = [
-            (value, _content(value))
-            for now, _ in self._attributes
-            for name, value in now.items()
-            if type(value) in (dict, set) and name not in _OF_EVERY_MODULE  # a list may be a record
-        ]
+        with_tensors = traits.writes_tensors or not traits.known
+        self._attributes = ModuleAttributes(list(modules.values()), with_tensors=with_tensors)
         self._own: list[tuple[MutableMapping[str, Any], dict[str, Any]]] = []
         slots: dict[int, tuple[str, Tensor, list[Slot]]] = {}
         self._buffers: list[_Buffer] = []
@@ -121,15 +116,12 @@ class Placement:
         for buffer in self._buffers:
             buffer.renew()
         if self.traits.changes_attributes:
-            self._restore_attributes()
+            self._attributes.renew(copies=self.traits.writes_tensors)
 
-    def changed_attributes(self) -> bool:
-        """Whether the last evaluation has left another attribute at a module."""
-        filled = any(_content(value) != before for value, before in self._containers)
-        return filled or any(
-            len(now) != len(before) or any(now[name] is not value for name, value in before.items())
-            for now, before in self._attributes
-        )
+    def note_attributes(self) -> None:
+        """Learn whether the last evaluation has left something else in the attributes of a module."""
+        self.traits.writes_tensors = self._attributes.written()
+        self.traits.changes_attributes = self.traits.writes_tensors or self._attributes.changed()
 
     def watched(self) -> OwnWeightsWatched:
         """A mode in which the model's own weights may not be used: they are held elsewhere, in a list or a closure."""
@@ -150,7 +142,7 @@ class Placement:
             else:  # of a scripted module
                 for name, tensor in own.items():
                     kept[name] = tensor
-        self._restore_attributes()
+        self._attributes.restore()
 
     def _put_others(self, dtype: torch.dtype | None) -> None:
         for tensor, places in self._others:
@@ -159,16 +151,6 @@ class Placement:
                 kept[name] = placed.clone() if placed.is_inference() else placed
         for buffer in self._buffers:
             buffer.place(dtype)
-
-    def _restore_attributes(self) -> None:
-        for now, before in self._attributes:
-            if len(now) != len(before):
-                for name in [name for name in now if name not in before]:
-                    del now[name]
-            now.update(before)
-        for value, content in self._containers:
-            if _content(value) != content:
-                _refill(value, content)
 
 
 @dataclass(eq=False)
@@ -231,33 +213,6 @@ class _FollowedWrites(TorchFunctionMode):
 def _in_place(func: Callable[..., Any]) -> bool:
     name = getattr(func, "__name__", "")
     return (name.endswith("_") and not name.endswith("__")) or name in ("__setitem__", "__imul__", "__idiv__")
-
-
-def _content(value: Any) -> list[Any]:
-    """What a container holds, by identity: a tensor cannot be compared with another one."""
-    return [_Same(part) for part in (value.items() if isinstance(value, dict) else value)]
-
-
-class _Same:
-    """A part of a container; equal to itself alone."""
-
-    def __init__(self, part: Any) -> None:
-        self.part = part
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, _Same):
-            return False
-        one, two = self.part, other.part
-        if isinstance(one, tuple) and isinstance(two, tuple) and len(one) == len(two):
-            return all(a is b for a, b in zip(one, two, strict=True))
-        return one is two
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-def _refill(value: Any, before: Sequence[Any]) -> None:
-    value.clear()
-    value.update([same.part for same in before])
 
 
 def _in_precision(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -18,13 +18,13 @@ from landscape.autograd.differentiable import differentiable
 from landscape.checks import integer_in, not_negative, one_of, require, vector_like
 from landscape.problem.batch import Batch, Criterion, Forward, Network, gradient_of
 from landscape.problem.batch_norm import POLICIES, as_buffers, inference_flags, moments_recorded, packed, unpacked
-from landscape.problem.batches import batches_of, call_model, split_item, target_count, to_device, to_precision
+from landscape.problem.batches import batches_of, call_model, split_item, to_device, to_precision
 from landscape.problem.cost import FORWARD, GRADIENT, Extent, charge
 from landscape.problem.parameters import Selection, selected
 from landscape.problem.placement import ONE_AT_A_TIME, Placement, modules_of, put_in_place
 from landscape.problem.random_draws import read_apart
 from landscape.problem.traits import Traits
-from landscape.problem.units import CrossEntropyUnits, default_units, require_mean
+from landscape.problem.units import DefaultUnits, default_units, renewed, require_mean
 from landscape.processes import ProcessGroup, Sums, agree, summed, sums_over
 from landscape.side_effects import derivatives_on, random_state_apart
 from landscape.storage.results import Estimate
@@ -46,7 +46,8 @@ class Problem:
         data: an iterable of (inputs, targets) that can be read again (DataLoader, list), or one such pair of tensors.
         forward: (model, inputs) to outputs; default model(inputs), see `split`.
         weight: (inputs, targets) to the units in the batch; default len(targets), less what cross entropy ignores, and
-            by its class weights where it has some. A batch of weight 0 is skipped.
+            by its class weights where it has some. Where samples of one batch have more entries than those of another,
+            entries count if the criterion is one of torch's means over them. A batch of weight 0 is skipped.
         parameters: None for all that require grad, a list of names, or a predicate on (name, parameter). The order is
             that of `named_parameters()`, a tied parameter counts once.
         batch_norm: "eval" uses the stored statistics, "batch" each batch's own, "recompute" those of the whole data set
@@ -121,15 +122,12 @@ class Problem:
     @property
     def counts_samples(self) -> bool:
         """Whether each sample that counts at all is one unit: the default."""
-        return self.weight is target_count or (
-            isinstance(self.weight, CrossEntropyUnits) and self.weight.class_weight is None
-        )
+        return isinstance(self.weight, DefaultUnits) and self.weight.class_weight is None
 
     def sample_units(self, targets: Tensor) -> Tensor:
         """Units of each sample, (B,) float64, where `counts_samples`."""
-        if isinstance(self.weight, CrossEntropyUnits) and not targets.is_floating_point():
-            return self.weight.of_each(targets)
-        return torch.ones(len(targets), dtype=torch.float64, device=targets.device)
+        assert isinstance(self.weight, DefaultUnits)
+        return self.weight.of_each(targets)
 
     def vector(self) -> Tensor:
         """A copy of the model's own weights, (P,)."""
@@ -142,6 +140,7 @@ class Problem:
         """The same network, criterion and parameters on other data."""
         other = copy(self)
         other.data, other._extent, other._items = batches_of(data), Extent(), None
+        other.weight = renewed(self.weight, by_entries=self.process_group is not None)
         return other
 
     def with_batches_kept(self) -> "Problem":
@@ -163,6 +162,7 @@ class Problem:
         """
         other = copy(self)
         other.process_group, other._extent = process_group, Extent()
+        other.weight = renewed(self.weight, by_entries=process_group is not None)
         if process_group is not None:
             w = self.vector()
             same = agree(torch.stack([w.sum(), w.norm()]), process_group)
@@ -191,7 +191,7 @@ class Problem:
     def with_draws(self, draws: int) -> "Problem":
         """The same function with other random numbers inside."""
         other = copy(self)
-        other.draws = draws
+        other.draws, other.weight = draws, renewed(self.weight, by_entries=self.process_group is not None)
         return other
 
     def over_draws(self, n: int, quantity: Callable[["Problem"], Any] | None = None) -> Estimate:

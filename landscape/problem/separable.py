@@ -5,50 +5,41 @@ draws random numbers, or where the mean runs over something else than the proble
 targets).
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable
 
 import torch
-from torch import Tensor
 
-from landscape.checks import require
-from landscape.problem import Problem
 from landscape.problem.batch import Batch
+from landscape.problem.traits import BatchError
+from landscape.processes import WeightedSum
 
-Pair = tuple[Any, Any]  # inputs and targets
 
-
-def require_separable(
-    problem: Problem, whole: Sequence[Pair], pieces: Sequence[Pair], what: str, w: Tensor | None = None
-) -> None:
+def require_separable(whole: Iterable[Batch], pieces: Iterable[Batch], what: str) -> None:
     """Compare the mean loss over `whole` with that over `pieces`, each weighted by its units; two forward passes.
 
     Args:
-        problem: the scalar function, of one process.
-        whole: batches.
-        pieces: the same samples, cut or joined otherwise.
+        whole: batches of a pass over the data.
+        pieces: the same samples in the same pass, cut or joined otherwise.
         what: that needs both to be the same, to begin the message.
-        w: (P,), where; default the model's own weights.
     Raises:
         ValueError: if they differ by more than √eps of the mean size of the losses.
     """
-    (one, size), (two, other) = (_mean_and_size(problem.with_data(list(pairs)), w) for pairs in (whole, pieces))
-    tolerance = float(torch.finfo(problem.vector().dtype).eps ** 0.5)
-    require(
-        abs(one - two) <= tolerance * max(size, other),
-        f"{what} needs a loss that is the mean over single samples, got {one:.6g} of a batch and {two:.6g} of the same "
-        "samples regrouped: the loss couples the samples of a batch (contrastive, batch statistics), draws random "
-        "numbers, or is a mean over other units (pass weight=)",
-    )
+    (one, size, eps), (two, other, _) = _mean_and_size(whole), _mean_and_size(pieces)
+    if abs(one - two) > eps**0.5 * max(size, other):
+        raise BatchError(
+            f"{what} needs a loss that is the mean over single samples, got {one:.6g} of a batch and {two:.6g} of the "
+            "same samples regrouped: the loss couples the samples of a batch (contrastive, batch statistics), draws "
+            "random numbers, or is a mean over other units (pass weight=)"
+        )
 
 
-def _mean_and_size(problem: Problem, w: Tensor | None) -> tuple[float, float]:
-    """Means of the batches' losses and of their absolute values."""
-
-    def term(batch: Batch) -> Tensor:
-        loss = batch.loss(batch.w)
-        return torch.stack([loss, loss.abs()])
-
+def _mean_and_size(batches: Iterable[Batch]) -> tuple[float, float, float]:
+    """Means of the batches' losses and of their absolute values, and eps of their precision."""
+    sums, eps = WeightedSum(), 0.0
     with torch.no_grad():
-        mean, size = problem.mean(term, w, shape=(2,)).tolist()
-    return mean, size
+        for batch in batches:
+            loss = batch.loss(batch.w)
+            sums.add(torch.stack([loss, loss.abs()]), batch.units)
+            eps = torch.finfo(batch.precision).eps
+    mean, size = sums.mean().tolist()
+    return mean, size, eps

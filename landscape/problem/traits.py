@@ -26,6 +26,7 @@ class Traits:
 
     known: bool = False  # there has been a first evaluation
     changes_attributes: bool = False  # of modules
+    writes_tensors: bool = False  # that are such attributes, in place
     writes_weights: bool = False  # in place, as models that rescale themselves do
     needs_derivatives: bool = False  # also where only the loss is asked for
     differentiates_inside: bool = False  # by its input or its weights

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from cases import normal, seeded
+from cases import Record, normal, seeded
 from torch import nn
 from torch.nn import functional as F
 
@@ -23,7 +23,7 @@ class Watched(nn.Module):
     def __init__(self):
         super().__init__()
         self.layer, self.head = nn.Linear(4, 5), nn.Linear(5, 3)
-        self.forwards, self.backwards = [], []
+        self.forwards, self.backwards = Record(), Record()
 
     def __call__(self, x):
         self.forwards.append(frames_since("__matmul__"))

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from cases import normal, same, seeded
+from cases import Record, normal, same, seeded
 from torch import nn
 from torch.nn import functional as F
 
@@ -30,10 +30,6 @@ CALLS = {
 
 
 # --- buffers
-
-
-class Record(list):
-    """What is kept of a forward pass: a plain list of the module's own would be put back."""
 
 
 class Buffered(nn.Module):

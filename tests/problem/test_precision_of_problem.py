@@ -1,4 +1,5 @@
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch.nn import functional as F
 
 from landscape.curvature import fisher, ggn, hessian
 from landscape.curvature.blocks import direct_sum, layers
+from landscape.linalg import top_eigenpairs, trace
 from landscape.problem import Problem
 from landscape.slices import slice_1d, slice_2d
 
@@ -162,3 +164,21 @@ def test_complex_parameters_are_right_or_refused():
 
     with pytest.raises(ValueError, match="complex"):
         Problem(Rotated(), F.cross_entropy, batches(torch.float64)).gradient()
+
+
+def test_the_default_dtype_changes_nothing():
+    problem, _ = problems("tied", torch.float32, torch.float32)
+    v = problem.vector().cos()
+
+    def numbers():
+        found = [problem.loss(), problem.gradient(), trace(hessian(problem), matvecs=12, generator=seeded(0)).value]
+        found += [kind(problem) @ v for kind in (hessian, ggn, fisher, partial(fisher, kind="empirical"))]
+        return [*found, top_eigenpairs(hessian(problem), k=2, generator=seeded(0)).values]
+
+    before, own = numbers(), torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        now = numbers()
+    finally:
+        torch.set_default_dtype(own)
+    assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(now, before, strict=True))

@@ -3,7 +3,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from cases import normal, seeded
+from cases import Record, normal, seeded
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, TensorDataset
@@ -29,7 +29,7 @@ class Noted(nn.Module):
     def __init__(self, source):
         super().__init__()
         self.first, self.head = nn.Linear(4, 5), nn.Linear(5, 2)
-        self.source, self.drawn = source, []
+        self.source, self.drawn = source, Record()
 
     def forward(self, x):
         self.drawn.append(float(random_of(self.source)) if self.source else 0.0)

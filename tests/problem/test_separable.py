@@ -4,6 +4,8 @@ from cases import make
 from torch import nn
 from torch.nn import functional as F
 
+from landscape.curvature import hessian
+from landscape.curvature.micro_batches import require_same_in_pieces
 from landscape.metrics import m_sharpness
 from landscape.problem import Problem
 from landscape.problem.separable import require_separable
@@ -73,8 +75,47 @@ def test_means_over_samples_go_through(criterion, targets, settings) -> None:
 
 def test_the_comparison_is_made_at_w() -> None:
     """A batch of one sample and its opposite: the losses of both parts agree with the whole's at w = 0 alone."""
-    own = Problem(nn.Linear(1, 1, bias=False).double(), lambda z, y: z.mean() ** 2, (X[:2, :1], Y[:2]))
-    parts = [(x, y) for x, y in zip(X[:2, :1].split(1), Y[:2].split(1), strict=True)]
-    require_separable(own, [(X[:2, :1], Y[:2])], parts, "this", w=torch.zeros(1).double())
+    x, y = X[:2, :1], Y[:2]
+    own = Problem(
+        nn.Linear(1, 1, bias=False).double(), lambda z, y: z.mean() ** 2, [(x, y), (x[:1], y[:1]), (x[1:], y[1:])]
+    )
+
+    def compare(w: torch.Tensor) -> None:
+        with own.batches(w) as batches:
+            whole, *parts = batches
+            require_separable([whole], parts, "this")
+
+    compare(torch.zeros(1).double())
     with pytest.raises(ValueError, match="this needs"):
-        require_separable(own, [(X[:2, :1], Y[:2])], parts, "this", w=torch.ones(1).double())
+        compare(torch.ones(1).double())
+
+
+@pytest.mark.parametrize("name", COUPLED)
+def test_a_batch_is_not_run_in_pieces_where_its_loss_is_another_one(name: str) -> None:
+    criterion, targets, settings = COUPLED[name]
+    own = problem(criterion, targets, size=24, **settings)
+    with pytest.raises(
+        ValueError, match=r"^batch 0: micro_batch=7.* needs a loss that is the mean over single samples"
+    ):
+        hessian(own, micro_batch=7, verify=False) @ own.vector()
+
+
+def test_out_of_memory_half_of_the_rows_are_compared() -> None:
+    """The whole batch does not fit; pieces of 6 are held against pieces of 3."""
+    rows = []
+
+    def forward(model, x):
+        rows.append(len(x))
+        if len(x) > 6:
+            raise torch.OutOfMemoryError("no room")
+        return model(x)
+
+    own = problem(infonce, size=24, forward=forward)
+    with own.batches() as batches, pytest.raises(ValueError, match="the loss couples the samples"):
+        require_same_in_pieces(next(batches), 6, own.weight)
+    assert rows == [24, 6, 3, 3]
+    fine = problem(F.cross_entropy, size=24, forward=forward)
+    with fine.batches() as batches:
+        require_same_in_pieces(next(batches), 6, fine.weight)
+    with own.batches() as batches, pytest.raises(torch.OutOfMemoryError):
+        require_same_in_pieces(next(batches), 1, own.weight)  # no smaller pieces are left

@@ -151,3 +151,131 @@ def test_the_empirical_fisher_weighs_samples_by_their_units():
         g = torch.cat([s.flatten() for s in torch.autograd.grad(loss, list(problem.model.parameters()))])
         expected += units[i] / units.sum() * g * (g @ v)
     torch.testing.assert_close(fisher(problem, "empirical") @ v, expected, rtol=1e-10, atol=1e-14)
+
+
+LENGTHS = ((3, 6), (2, 2), (4, 1))  # sequences and tokens in each: 26 tokens in 9 sequences
+
+
+def unpadded(*trailing, classes=3):
+    """Batches of sequences (B, T, 4) with targets (B, T), or (B, T, *trailing) of no classes."""
+    found = []
+    for i, (n, length) in enumerate(LENGTHS):
+        t = torch.randint(classes, (n, length), generator=seeded(i)) if not trailing else normal(n, length, *trailing)
+        found.append((normal(n, length, 4, seed=i), t))
+    return found
+
+
+def one_mean(problem, data):
+    """Of all tokens at once."""
+    x, t = (torch.cat([part.flatten(0, 1) for part in column])[None] for column in zip(*data, strict=True))
+    return problem.criterion(problem.forward(problem.model, x), t).detach()
+
+
+def channels_first(m, x):
+    return m(x).transpose(1, 2)
+
+
+@pytest.mark.parametrize("name", CLASS_CRITERIA)
+def test_unpadded_sequences_count_by_their_tokens(name):
+    data = unpadded()
+    problem = Problem(network(), CLASS_CRITERIA[name], data, forward=channels_first)
+    x, t = (torch.cat([part.flatten(0, 1) for part in column])[None] for column in zip(*data, strict=True))
+    assert_pooled(problem, x, t)
+    by_sequences = Problem(network(), CLASS_CRITERIA[name], data, forward=channels_first, weight=lambda _, t: len(t))
+    assert abs(by_sequences.loss() - problem.loss()) > 1e-3
+
+
+def test_images_of_unequal_sizes_count_by_their_pixels():
+    data = [
+        (normal(n, h, w, 4, seed=h), torch.randint(3, (n, h, w), generator=seeded(h)))
+        for n, h, w in [(2, 3, 5), (3, 2, 1)]
+    ]
+    problem = Problem(network(), nn.CrossEntropyLoss(), data, forward=lambda m, x: m(x).movedim(-1, 1))
+    flat = [(x.flatten(1, 2), t.flatten(1)) for x, t in data]
+    expected = one_mean(Problem(network(), nn.CrossEntropyLoss(), flat, forward=channels_first), flat)
+    torch.testing.assert_close(problem.loss(), expected, rtol=1e-12, atol=0)
+
+
+def sigmoid(m, x):
+    return m(x).sigmoid()
+
+
+OVER_ENTRIES = {
+    "mse": (nn.MSELoss(), None),
+    "mse function": (F.mse_loss, None),
+    "l1": (partial(F.l1_loss, reduction="mean"), None),
+    "smooth l1": (nn.SmoothL1Loss(), None),
+    "huber": (F.huber_loss, None),
+    "bce": (nn.BCELoss(), sigmoid),
+    "bce with logits": (nn.BCEWithLogitsLoss(pos_weight=WEIGHTS), None),
+    "bce function": (F.binary_cross_entropy_with_logits, None),
+    "poisson": (nn.PoissonNLLLoss(), None),
+    "soft targets": (nn.CrossEntropyLoss(), lambda m, x: m(x).movedim(-1, 1)),
+}
+
+
+@pytest.mark.parametrize("name", OVER_ENTRIES)
+def test_means_over_all_entries_count_entries(name):
+    criterion, forward = OVER_ENTRIES[name]
+    data = [(x, t.softmax(-1)) for x, t in unpadded(3)]
+    if name == "soft targets":
+        data = [(x, t.movedim(-1, 1)) for x, t in data]
+    problem = Problem(network(), criterion, data, forward=forward)
+    losses = [criterion(problem.forward(problem.model, x), t).detach() for x, t in data]
+    tokens = [n * length for n, length in LENGTHS]
+    expected = sum(n * loss for n, loss in zip(tokens, losses, strict=True)) / sum(tokens)
+    torch.testing.assert_close(problem.loss(), expected, rtol=1e-12, atol=0)
+    if forward is None:
+        torch.testing.assert_close(one_mean(problem, data), expected, rtol=1e-12, atol=0)
+
+
+class Shifted(nn.CrossEntropyLoss):
+    def forward(self, z, t):
+        return super().forward(z[:, :, 1:], t[:, :-1])
+
+
+UNKNOWN = {
+    "scaled": lambda z, t: 2 * F.cross_entropy(z, t),
+    "own forward": Shifted(),
+    "mean over the batch": lambda z, t: F.cross_entropy(z, t, reduction="none").sum() / len(t),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_where_the_mean_is_not_known_samples_of_unequal_sizes_are_refused(name):
+    data = unpadded()[:2]
+    problem = Problem(network(), UNKNOWN[name], data, forward=channels_first)
+    with pytest.raises(ValueError, match=r"^it is not known .* has 6 targets and one of another 2; pass weight="):
+        problem.loss()
+    alike = problem.with_data([data[1], data[1]])
+    torch.testing.assert_close(alike.loss(), problem.with_data(data[1]).loss())
+    told = Problem(network(), UNKNOWN[name], data, weight=lambda _, t: t.numel(), forward=channels_first)
+    assert torch.isfinite(told.loss())
+
+
+def test_a_divergence_by_batches_counts_samples():
+    data = [(x, t.softmax(-1)) for x, t in unpadded(3)]
+    criterion = nn.KLDivLoss(reduction="batchmean")
+    problem = Problem(network(), criterion, data, forward=lambda m, x: m(x).log_softmax(-1))
+    losses = [criterion(problem.forward(problem.model, x), t).detach() for x, t in data]
+    expected = (3 * losses[0] + 2 * losses[1] + 4 * losses[2]) / 9
+    torch.testing.assert_close(problem.loss(), expected, rtol=1e-12, atol=0)
+
+
+def test_samples_of_one_size_count_as_samples_wherever_the_data_comes_from():
+    data = unpadded()
+    problem = Problem(network(), nn.CrossEntropyLoss(), data, forward=channels_first)
+    assert problem.extent.units == pytest.approx(3 + 2 * 2 / 6 + 4 * 1 / 6)
+    assert problem.with_data(data[1]).extent.units == 2
+    assert problem.with_data(data[:1] * 2).extent.units == 6
+    assert problem.extent.units == pytest.approx(3 + 2 * 2 / 6 + 4 * 1 / 6)
+
+
+def test_processes_whose_first_batches_differ_count_by_entries():
+    (_, long), (_, short), _ = unpadded()
+    shards = [default_units(nn.CrossEntropyLoss()).anew(by_entries=True) for _ in range(2)]
+    assert [shards[0](None, long), shards[1](None, short)] == [18, 4]
+    unknown = default_units(UNKNOWN["scaled"]).anew(by_entries=True)
+    assert unknown(None, long) == 3
+    with pytest.raises(ValueError, match="it is not known"):
+        unknown(None, short)
