@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import torch
 
 from landscape.problem.batch import Batch
+from landscape.problem.cost import FORWARD, charge
 from landscape.problem.traits import BatchError
 from landscape.processes import WeightedSum
 
@@ -40,6 +41,7 @@ def _mean_and_size(batches: Iterable[Batch]) -> tuple[float, float, float]:
         for batch in batches:
             loss = batch.loss(batch.w)
             sums.add(torch.stack([loss, loss.abs()]), batch.units)
+            charge(batch.units * FORWARD)
             eps = torch.finfo(batch.precision).eps
     mean, size = sums.mean().tolist()
     return mean, size, eps
