@@ -95,8 +95,8 @@ def _empirical(problem: Problem, batch: Batch, outputs: Tensor) -> OutputProduct
 
 def _units(problem: Problem, batch: Batch) -> Tensor:
     """Units in each sample, (B,)."""
-    if problem.counts_samples:
-        return problem.sample_units(batch.targets)
+    if problem.reader.counts_samples:
+        return problem.reader.sample_units(batch.targets)
     singles = (batch.rows(i, i + 1, 0.0) for i in range(len(batch.targets)))
     units = [float(problem.weight(single.inputs, single.targets)) for single in singles]
     return torch.tensor(units, dtype=torch.float64, device=batch.targets.device)

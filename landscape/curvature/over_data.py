@@ -146,7 +146,7 @@ class OperatorOverData(CurvatureOperator):
         self.retreat = Retreat(chunk or 0, micro_batch)
         self.report = Report()
         self._memory = memory
-        self._rewind = random_state(*problem.generators)  # shuffled data gives the same batches at every product
+        self._rewind = random_state(*problem.reader.generators)  # shuffled data gives the same batches at every product
         self._buffers: dict[str, Tensor] | None = None  # the constants with what the batch-norm policy puts in place
         self._kept: Kept | None = None
         self._separable = micro_batch is None
@@ -191,7 +191,7 @@ class OperatorOverData(CurvatureOperator):
         problem, kept = self.problem, self._prepared()
         with (
             derivatives_on(),
-            random_state_kept(*problem.generators),
+            random_state_kept(*problem.reader.generators),
             full_precision(self.tf32),
             sums_over(problem.process_group, block.shape, block.device) as sums,
         ):

@@ -100,7 +100,7 @@ def _plain_loss(problem: Problem) -> float:
     """Mean loss as anybody would compute it."""
     model, device = problem.model, problem.vector().device
     total = units = 0.0
-    with torch.no_grad(), random_state_kept(*problem.generators), training_flags_kept(model):
+    with torch.no_grad(), random_state_kept(*problem.reader.generators), training_flags_kept(model):
         model.eval()
         for batch in problem.data:
             inputs, targets = (to_device(part, device) for part in batch)

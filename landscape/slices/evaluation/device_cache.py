@@ -44,7 +44,7 @@ def held(problem: Problem) -> Problem:
     except _TooLargeError:
         return problem
     kept = problem.with_data(pairs).with_batches_kept()
-    if not problem.counts_samples or problem.batch_norm != "eval":
+    if not problem.reader.counts_samples or problem.batch_norm != "eval":
         return kept
     together = _put_together(pairs)
     fewer = problem.with_data(together).with_batches_kept()

@@ -158,7 +158,7 @@ def _epoch(
         return loss
 
     order = int(torch.randint(2**31, (), generator=source, device=source.device))
-    with derivatives_on(), random_state_kept(*problem.generators):
-        for shuffler in (torch.default_generator, *problem.generators):
+    with derivatives_on(), random_state_kept(*problem.reader.generators):
+        for shuffler in (torch.default_generator, *problem.reader.generators):
             shuffler.manual_seed(order)
         return float(problem.mean(step))

@@ -1,0 +1,212 @@
+"""Passes over the data of a problem: batch after batch at one w, and the model as it was afterwards."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from landscape.autograd.allocator import keep_freed_memory
+from landscape.autograd.differentiable import differentiable
+from landscape.checks import vector_like
+from landscape.problem.batch import Batch, Criterion, Forward, Network
+from landscape.problem.batch_norm import as_buffers, inference_flags, moments_recorded, packed, unpacked
+from landscape.problem.cost import FORWARD, Extent, charge
+from landscape.problem.data_reader import DataReader, Item, Weight
+from landscape.problem.placement import ONE_AT_A_TIME, Placement, modules_of, put_in_place
+from landscape.problem.traits import Traits
+from landscape.processes import ProcessGroup, Sums, summed, sums_over
+from landscape.side_effects import random_state_apart
+from landscape.vectors import Layout, flatten
+
+
+class Passes:
+    """What `Problem` is, and how it goes over its data; `Problem` sets the attributes."""
+
+    model: nn.Module
+    criterion: Criterion
+    forward: Forward
+    batch_norm: str
+    layout: Layout
+    reader: DataReader
+    process_group: ProcessGroup | None
+    _traits: Traits
+    _like: tuple[Any, ...]  # shape, dtype and device of w, once one has been checked
+
+    @property
+    def size(self) -> int:
+        """P, the length of w."""
+        return self.layout.size
+
+    @property
+    def device(self) -> torch.device:
+        """Of the parameters, and of w."""
+        with ONE_AT_A_TIME:
+            return dict(self.model.named_parameters())[self.layout.names[0]].device
+
+    @property
+    def data(self) -> Iterable[Any]:
+        """What the batches come from."""
+        return self.reader.data
+
+    @property
+    def weight(self) -> Weight:
+        """(inputs, targets) to the units in the batch."""
+        return self.reader.weight
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The precision asked for; None: the model's own."""
+        return self.reader.dtype
+
+    @property
+    def extent(self) -> Extent:
+        """Units and batches that this process's data holds: counted by the first pass, or by reading the data once."""
+        return self.reader.extent(self.device)
+
+    def vector(self) -> Tensor:
+        """A copy of the model's own weights, (P,)."""
+        with ONE_AT_A_TIME:  # in another thread's pass other weights are in place
+            own = dict(self.model.named_parameters())
+            w = flatten([own[name] for name in self.layout.names])
+        return w if self.dtype is None else w.to(self.dtype)
+
+    @contextmanager
+    def batches(
+        self,
+        w: Tensor | None = None,
+        *,
+        second_order: bool = False,
+        buffers: Mapping[str, Tensor] | None = None,
+        kept: Iterable[Item] | None = None,
+    ) -> Iterator[Iterator[Batch]]:
+        """One pass over the data at w: `with problem.batches(w) as batches: for batch in batches: ...`
+
+        The model holds w until the block ends, through every backward inside, and is then as it was, bit for bit.
+        Another thread's pass waits for it; one of the same thread inside the block finds w where it asks for the
+        model's own weights.
+
+        Args:
+            w: (P,), default the model's own weights.
+            second_order: second derivatives are taken, see `differentiable.py`.
+            buffers: what replaces the model's own, by name: `statistics(w)`, to spare its pass over the data, or
+                `constants()`.
+            kept: index, inputs, targets and units of the batches of an earlier pass, in place of reading the data.
+        """
+        w = self._own_or_checked(w)
+        buffers = self.statistics(w) if buffers is None else buffers
+        with self._batches_at(w, second_order, buffers, kept) as batches:
+            yield batches
+
+    @contextmanager
+    def _batches_at(
+        self,
+        w: Tensor,
+        second_order: bool,
+        buffers: Mapping[str, Tensor],
+        kept: Iterable[Item] | None = None,
+    ) -> Iterator[Iterator[Batch]]:
+        seen = Extent()
+        with self._pass(buffers, second_order) as placement:
+            yield self._batches(w.detach(), placement, seen, kept)
+        if seen.complete:
+            self.reader.note(seen)
+
+    def mean(
+        self,
+        term: Callable[[Batch], Tensor],
+        w: Tensor | None = None,
+        *,
+        second_order: bool = False,
+        buffers: Mapping[str, Tensor] | None = None,
+        shape: Sequence[int] = (),
+        cost: float = FORWARD,
+    ) -> Tensor:
+        """Σ_b u_b term(b) / Σ_b u_b in one pass over the data, summed in float64: what every number here is made of.
+
+        Args:
+            term: a function of a `Batch`; its tensor has the same shape for all batches.
+            w, second_order, buffers: as `batches` has them.
+            shape: of the term's tensor; only asked for with several processes, of which one may hold no data.
+            cost: of the term in gradients of its batch, see `cost.py`.
+        Raises:
+            ValueError: if the data is empty, a batch is no (inputs, targets), or the criterion fails.
+        """
+        w = self._own_or_checked(w)
+        buffers = self.statistics(w) if buffers is None else buffers
+        with (
+            sums_over(self.process_group, shape, w.device) as sums,
+            self._batches_at(w, second_order, buffers) as batches,
+        ):
+            for batch in batches:
+                sums.add(term(batch), batch.units)
+                charge(batch.units * cost)
+        return sums.mean().to(w.dtype)
+
+    def statistics(self, w: Tensor, buffers: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """The batch-norm buffers that replace the model's own at w: none, unless the policy is "recompute"."""
+        if self.batch_norm != "recompute":
+            return {}
+
+        def local() -> Sums:
+            units = 0.0
+            with (
+                torch.no_grad(),
+                moments_recorded(self.model) as moments,
+                self._pass(buffers or {}, batch_statistics=True) as placement,
+            ):
+                for batch in self._batches(w, placement, Extent(), None):
+                    batch.evaluate(batch.w)
+                    units += batch.units
+                    charge(batch.units * FORWARD)
+            return packed(self.model, moments), units
+
+        shape = packed(self.model, {}).shape
+        total, _ = summed(local, shape, w.device, self.process_group)
+        return as_buffers(self.model, unpacked(self.model, total.cpu()), self.dtype)
+
+    def constants(self) -> dict[str, Tensor]:
+        """Copies of what the loss depends on besides w: the model's other parameters and its buffers, by name."""
+        with ONE_AT_A_TIME:
+            named = chain(self.model.named_parameters(), self.model.named_buffers())
+            return {name: tensor.detach().clone() for name, tensor in named if name not in self.layout.names}
+
+    @contextmanager
+    def _pass(
+        self, others: Mapping[str, Tensor], second_order: bool = False, batch_statistics: bool | None = None
+    ) -> Iterator[Placement]:
+        """Everything a pass over the data changes and puts back."""
+        if batch_statistics is None:
+            batch_statistics = self.batch_norm == "batch"
+        keep_freed_memory()
+        with ExitStack() as stack:
+            stack.enter_context(ONE_AT_A_TIME)
+            stack.enter_context(random_state_apart(*self.reader.generators))
+            modules = list(modules_of(self.model).values())
+            stack.enter_context(inference_flags(modules, batch_statistics=batch_statistics))
+            stack.enter_context(differentiable(self.model, modules, twice=second_order))
+            yield stack.enter_context(put_in_place(self.model, self.layout, others, self.dtype, self._traits))
+
+    def _batches(
+        self,
+        w: Tensor,
+        placement: Placement,
+        seen: Extent,
+        kept: Iterable[Item] | None,
+    ) -> Iterator[Batch]:
+        network = Network(self.model, self.forward, self.criterion, self.reader.draws)
+        for index, inputs, targets, units in self.reader.read(w.device) if kept is None else kept:
+            yield Batch(network, placement, self.layout, index, inputs, targets, units, w, self.dtype)
+            seen.add(units)
+        seen.complete = True
+
+    def _own_or_checked(self, w: Tensor | None) -> Tensor:
+        if w is None:
+            return self.vector()
+        if not isinstance(w, Tensor) or (w.shape, w.dtype, w.device) != self._like:
+            own = self.vector()
+            vector_like("w", w, own)
+            self._like = own.shape, own.dtype, own.device
+        return w.detach()
