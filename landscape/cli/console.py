@@ -169,11 +169,11 @@ def slice_command(
     if check and (out / f"{stem}.npz").exists():
         found = Slice2D.load(out / stem)
     else:
-        journal = out / f"{stem}.walk.jsonl"
+        log = out / f"{stem}.walk.jsonl"
         shared = {key: settings[key] for key in ("subset", "workers")}
-        found = slice_2d(problem, d1, d2, span, span, data, resume=journal, details=made, **shared)
+        found = slice_2d(problem, d1, d2, span, span, data, resume=log, details=made, **shared)
         found.save(out / stem, run=str(run or own))
-        journal.unlink()
+        log.unlink()
     for path in _draw(found, out / stem, settings["style"], settings["surface"], settings["html"]):
         click.echo(f"{path}")
     if check:

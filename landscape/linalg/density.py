@@ -14,7 +14,7 @@ import torch
 from landscape.checks import integer_in, one_of, require
 from landscape.linalg.moments import checked_moments
 from landscape.linalg.operator import CurvatureOperator
-from landscape.linalg.probe_checkpoint import ProbeJournal
+from landscape.linalg.probe_checkpoint import ProbeCheckpoint
 from landscape.linalg.quadrature import Quadrature, quadrature
 from landscape.linalg.scaled import Scaled, times_power
 from landscape.side_effects import random_source
@@ -82,10 +82,10 @@ def spectral_density(
     known = fingerprint(outliers.vectors) if isinstance(outliers, EigenPairs) else outliers
     settings = {"what": "density", "probes": probes, "steps": steps, "outliers": known, "limit": limit}
     scaled = Scaled(operator)
-    journal = ProbeJournal(resume, scaled, source, settings)
-    runs = quadrature(scaled, probes, steps, outliers, limit, journal)
+    checkpoint = ProbeCheckpoint(resume, scaled, source, settings)
+    runs = quadrature(scaled, probes, steps, outliers, limit, checkpoint)
     found = _restored(scaled, checked_moments(scaled, _density(runs, size, steps), check, source))
-    journal.close()
+    checkpoint.close()
     return found
 
 

@@ -1,4 +1,4 @@
-"""The journal of work on random probes: the generator's state is kept beside the arrays, so that it draws on."""
+"""The checkpoint of work on random probes: the generator's state is kept beside the arrays, so that it draws on."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from landscape.linalg.scaled import Scaled
-from landscape.storage.array_checkpoint import Journal, fingerprint
+from landscape.storage.array_checkpoint import ArrayCheckpoint, fingerprint
 
 
-class ProbeJournal:
+class ProbeCheckpoint:
     """State of one estimate; without a path it keeps nothing.
 
     Args:
@@ -31,11 +31,11 @@ class ProbeJournal:
     ) -> None:
         begin = fingerprint(source.get_state())
         whose = {"size": operator.shape[0], "dtype": str(operator.dtype), "generator": begin}
-        self.journal, self.source, self.operator = Journal(path, {**settings, **whose}), source, operator
+        self.checkpoint, self.source, self.operator = ArrayCheckpoint(path, {**settings, **whose}), source, operator
 
     def load(self) -> dict[str, Tensor]:
         """What was last saved, on the operator's device; empty at the start."""
-        found = self.journal.load()
+        found = self.checkpoint.load()
         if found is None:
             return {}
         self.source.set_state(found.pop("generator"))
@@ -44,8 +44,8 @@ class ProbeJournal:
 
     def save(self, state: Mapping[str, Tensor]) -> None:
         """Replace the file."""
-        self.journal.save({**state, **self.operator.state(), "generator": self.source.get_state()})
+        self.checkpoint.save({**state, **self.operator.state(), "generator": self.source.get_state()})
 
     def close(self) -> None:
         """Remove the file: the work is done."""
-        self.journal.close()
+        self.checkpoint.close()

@@ -24,11 +24,11 @@ SHARE = 20.0  # a write that took t seconds is not followed by another within SH
 BFLOAT16 = ":bfloat16"  # NumPy has no such type: its bits are kept as int16 under a name with this at the end
 
 
-class Journal:
+class ArrayCheckpoint:
     """State of one piece of work in one file; without a path it keeps nothing.
 
     Args:
-        path: the file, ending in .npz; None switches the journal off.
+        path: the file, ending in .npz; None switches the checkpoint off.
         settings: what decides the numbers, as JSON holds it; a file with other settings is refused.
     """
 

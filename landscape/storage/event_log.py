@@ -19,7 +19,7 @@ from landscape.checks import require
 SAME_LOSS = 1e-3  # relative; the order of a sum may change between runs, the data may not
 
 
-class LineJournal:
+class EventLog:
     """State of one piece of work after another.
 
     Args:

@@ -33,7 +33,7 @@ Splits = Mapping[str, list[tuple[torch.Tensor, torch.Tensor]]]
 
 
 @runtime_checkable
-class Member(Protocol):
+class NetworkRecord(Protocol):
     """A network of a study: the bundled trainer makes it, or the user's own code."""
 
     @property
@@ -124,22 +124,22 @@ def splits(folder: str | Path, batch_size: int = 600) -> dict[str, list[tuple[to
     }
 
 
-def prepare(member: Member) -> None:
+def prepare(network: NetworkRecord) -> None:
     """Train it, or see that it is there. Raises ValueError if its losses are not finite."""
-    member.prepare()
-    found = member.columns()
+    network.prepare()
+    found = network.columns()
     for key in ("train_loss", "test_loss"):
         require(isfinite(found[key]), f"{key} must be finite, got {found[key]}")
 
 
-def measure(member: Member, analysis: Analysis) -> None:
+def measure(network: NetworkRecord, analysis: Analysis) -> None:
     """Density and metrics of one network into its folder."""
-    folder, asked = Path(member.folder), _asked(member, analysis)
+    folder, asked = Path(network.folder), _asked(network, analysis)
     done = folder / METRICS_FILE
     if done.exists() and read_json(done).get("asked") == asked:
         return
     began = perf_counter()
-    problem = member.problem(analysis.samples, analysis.batch_size)
+    problem = network.problem(analysis.samples, analysis.batch_size)
     generator = torch.Generator().manual_seed(analysis.seed)
     settings = {name: dict(values) for name, values in analysis.settings.items()}
     shared: dict[str, float] = {}
@@ -166,16 +166,16 @@ def measure(member: Member, analysis: Analysis) -> None:
     write_json(done, {**kept, **facts})
 
 
-def cut(member: Member, analysis: Analysis) -> None:
+def cut(network: NetworkRecord, analysis: Analysis) -> None:
     """1D and 2D slices of one network into its folder, on all its splits, along the same two directions."""
-    folder = Path(member.folder)
+    folder = Path(network.folder)
     kinds = {"line": analysis.line_points, "plane": analysis.plane_points}
     files = {"line": folder / LINE, "plane": folder / PLANE}
     missing = [kind for kind, points in kinds.items() if points and not _has(files[kind], analysis, points)]
-    data = member.splits(analysis.batch_size) if missing else None
+    data = network.splits(analysis.batch_size) if missing else None
     if data is None:
         return
-    problem = member.problem(None, analysis.batch_size)
+    problem = network.problem(None, analysis.batch_size)
     d1, d2 = random_directions(problem, generator=torch.Generator().manual_seed(analysis.seed))
     for kind in missing:
         span = (-analysis.reach, analysis.reach, kinds[kind])
@@ -186,14 +186,14 @@ def cut(member: Member, analysis: Analysis) -> None:
         found.save(files[kind], **_cut_with(analysis, kinds[kind]))
 
 
-def row(name: str, member: Member) -> dict[str, Any]:
+def row(name: str, network: NetworkRecord) -> dict[str, Any]:
     """The network's line in the table: what it was trained with, its losses, and every metric with its stderr."""
-    found = member.columns()
+    found = network.columns()
     gaps = {"generalization_gap": found["test_loss"] - found["train_loss"]}
     if {"train_accuracy", "test_accuracy"} <= found.keys():
         gaps["accuracy_gap"] = found["train_accuracy"] - found["test_accuracy"]
     measured: dict[str, float] = {}
-    for metric, estimate in read_json(Path(member.folder) / METRICS_FILE)["estimates"].items():
+    for metric, estimate in read_json(Path(network.folder) / METRICS_FILE)["estimates"].items():
         measured |= {metric: estimate["value"], f"{metric}_stderr": estimate["stderr"]}
     return {"name": name, **found, **gaps, **measured}
 
@@ -209,10 +209,10 @@ def _density(problem: Problem, analysis: Analysis, generator: torch.Generator) -
     )
 
 
-def _asked(member: Member, analysis: Analysis) -> dict[str, Any]:
+def _asked(network: NetworkRecord, analysis: Analysis) -> dict[str, Any]:
     """All that decides the metrics, as JSON holds it."""
     measured = {key: value for key, value in asdict(analysis).items() if key not in SLICED}
-    return dict(json.loads(json.dumps({**measured, "network": member.settings()})))
+    return dict(json.loads(json.dumps({**measured, "network": network.settings()})))
 
 
 def _has(path: Path, analysis: Analysis, points: int) -> bool:

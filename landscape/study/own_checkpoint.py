@@ -75,16 +75,16 @@ def read_checkpoints(table: str | Path, folder: str | Path) -> dict[str, OwnChec
     require(len(rows) > 0, f"{table} must hold at least one row")
     missing = [column for column in NEEDED if column not in rows[0]]
     require(not missing, f"{table} must have the columns {', '.join(NEEDED)}; missing {', '.join(missing)}")
-    members = {}
+    networks = {}
     for line, row in enumerate(rows, start=2):
         require(None not in row and None not in row.values(), f"{table}, line {line}: needs {len(rows[0])} columns")
         name = row.get("name") or Path(row["path"]).stem
-        require(name not in members, f"{table}, line {line}: the name {name!r} occurs twice; add a column 'name'")
-        members[name] = _member(row, Path(table).parent, Path(folder) / name, f"{table}, line {line}")
-    return members
+        require(name not in networks, f"{table}, line {line}: the name {name!r} occurs twice; add a column 'name'")
+        networks[name] = _network(row, Path(table).parent, Path(folder) / name, f"{table}, line {line}")
+    return networks
 
 
-def _member(row: Mapping[str, str], base: Path, folder: Path, where: str) -> OwnCheckpoint:
+def _network(row: Mapping[str, str], base: Path, folder: Path, where: str) -> OwnCheckpoint:
     outcome = {}
     for column in ("train_loss", "test_loss", *KNOWN):
         if row.get(column):

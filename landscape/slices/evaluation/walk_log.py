@@ -1,4 +1,4 @@
-"""The record of a walk over many points: a line of JSON a point, see `line_journal.py`."""
+"""The record of a walk over many points: a line of JSON a point, see `storage/event_log.py`."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from landscape.storage.event_log import LineJournal
+from landscape.storage.event_log import EventLog
 
 
-class WalkJournal:
-    """State of one walk; the arguments are those of `LineJournal`."""
+class WalkLog:
+    """State of one walk; the arguments are those of `EventLog`."""
 
     def __init__(self, path: Path, settings: Mapping[str, Any], losses: Tensor) -> None:
-        self.lines = LineJournal(path, settings, losses)
+        self.lines = EventLog(path, settings, losses)
 
     def read(self) -> dict[int, Tensor]:
         """The points done, by index. Raises ValueError if the file is unreadable or belongs to another walk."""
@@ -33,10 +33,10 @@ class WalkJournal:
 
 
 @contextmanager
-def kept(journal: WalkJournal | None) -> Iterator[Callable[[int, Tensor], None]]:
-    """What keeps the values of a point: nothing does where there is no journal."""
-    if journal is None:
+def kept(log: WalkLog | None) -> Iterator[Callable[[int, Tensor], None]]:
+    """What keeps the values of a point: nothing does where there is no log."""
+    if log is None:
         yield lambda _index, _row: None
     else:
-        with journal.opened() as keep:
+        with log.opened() as keep:
             yield keep
