@@ -72,7 +72,7 @@ def quadrature(
         checkpoint.save(state)
     steps = state["diagonal"].shape[1]
     fitting = max(1, BASIS_BYTES // (steps * size * torch.finfo(operator.dtype).bits // 8))
-    group = fitting if checkpoint.checkpoint.path is None else min(fitting, max(KEPT, operator.columns))
+    group = fitting if checkpoint.path is None else min(fitting, max(KEPT, operator.columns))
     for first in range(len(state["lengths"]), probes, group):
         state |= _run(operator, state, first, group)
         checkpoint.save(state)

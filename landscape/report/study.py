@@ -105,7 +105,7 @@ def _facts(config: StudyConfig, evidence: Evidence, versions: dict[str, str]) ->
             dict.fromkeys(
                 _shown(own["optimizer"], own["rule_settings"])
                 for own in (network.settings() for network in config.members.values())
-                if "optimizer" in own
+                if {"optimizer", "rule_settings"} <= own.keys()
             )
         ),
         "seed of the analysis": str(analysis.seed),

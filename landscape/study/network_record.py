@@ -3,7 +3,6 @@
 Every file is written in one rename and kept: a study that was killed goes on with what is missing.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import isfinite
@@ -22,7 +21,9 @@ from landscape.metrics.analyze import analyze
 from landscape.metrics.measured import priced
 from landscape.problem import Problem
 from landscape.slices import random_directions, slice_1d, slice_2d
-from landscape.storage.results import Slice1D, Slice2D, SliceBand, SpectralDensity, read_json, versions, write_json
+from landscape.storage.manifest import read_json, read_manifest, read_or_none, whole, write_json
+from landscape.storage.results import Slice1D, Slice2D, SliceBand, SpectralDensity, versions
+from landscape.storage.settings import as_json, differing
 from landscape.training import load_checkpoint
 from landscape.training.trainer.bootstrap import relabelled
 
@@ -136,7 +137,8 @@ def measure(network: NetworkRecord, analysis: Analysis) -> None:
     """Density and metrics of one network into its folder."""
     folder, asked = Path(network.folder), _asked(network, analysis)
     done = folder / METRICS_FILE
-    if done.exists() and read_json(done).get("asked") == asked:
+    kept = read_or_none(done)
+    if kept and not differing(kept.get("asked", {}), asked) and (not analysis.probes or whole(folder / DENSITY)):
         return
     began = perf_counter()
     problem = network.problem(analysis.samples, analysis.batch_size)
@@ -162,8 +164,8 @@ def measure(network: NetworkRecord, analysis: Analysis) -> None:
     }
     shared |= {what: cost.gradient_times for what, cost in estimates.shared.items()}
     facts = {"parameters": problem.size, "seconds": perf_counter() - began, "versions": versions()}
-    kept = {"asked": asked, "estimates": found, "shared": shared, "left_out": estimates.left_out}
-    write_json(done, {**kept, **facts})
+    content = {"asked": asked, "estimates": found, "shared": shared, "left_out": estimates.left_out}
+    write_json(done, {**content, **facts})
 
 
 def cut(network: NetworkRecord, analysis: Analysis) -> None:
@@ -212,14 +214,16 @@ def _density(problem: Problem, analysis: Analysis, generator: torch.Generator) -
 def _asked(network: NetworkRecord, analysis: Analysis) -> dict[str, Any]:
     """All that decides the metrics, as JSON holds it."""
     measured = {key: value for key, value in asdict(analysis).items() if key not in SLICED}
-    return dict(json.loads(json.dumps({**measured, "network": network.settings()})))
+    return as_json({**measured, "network": network.settings()})
 
 
 def _has(path: Path, analysis: Analysis, points: int) -> bool:
     """Whether the slice is there and was made with these settings."""
     asked = _cut_with(analysis, points)
-    manifest = path.with_suffix(".json")
-    return path.exists() and asked.items() <= read_json(manifest).items()
+    if not whole(path):
+        return False
+    found = read_manifest(path)
+    return not differing({key: found.get(key) for key in asked}, asked)
 
 
 def _cut_with(analysis: Analysis, points: int) -> dict[str, Any]:

@@ -21,12 +21,14 @@ from tqdm import tqdm
 
 from landscape.checks import integer_in, require
 from landscape.metrics import METRICS
-from landscape.storage.results import read_json, write_json
+from landscape.storage.atomic import locked_folder
+from landscape.storage.manifest import read_json, read_or_none, write_json
 from landscape.study.network_record import METRICS_FILE, Analysis, NetworkRecord, cut, measure, prepare, row
 from landscape.study.trained import Trained
 from landscape.training import TrainConfig
 
 BROKEN = "broken.json"
+COMPUTED = ("name", "generalization_gap", "accuracy_gap", "train_loss", "test_loss")  # columns beside the metrics
 SEED = "seed"  # the axis along which networks are repetitions of one another
 
 STAGES: dict[str, Callable[[NetworkRecord, Analysis], None]] = {
@@ -50,6 +52,11 @@ class StudyConfig:
         require(len(self.members) > 0, "members must hold at least one network, got none")
         empty = [name for name, family in self.families.items() if not family]
         require(not empty, f"families must hold at least one metric each, got none in {', '.join(empty)}")
+        names = {column for network in self.members.values() for column in network.chosen}
+        taken = sorted(name for name in names if name in COMPUTED or name.removesuffix("_stderr") in METRICS)
+        require(
+            not taken, f"hyper-parameters must not be named as what is computed, got {', '.join(taken)}; rename them"
+        )
         unknown = {name for family in self.families.values() for name in family} - METRICS.keys()
         require(not unknown, f"families must be of {', '.join(METRICS)}; got {', '.join(sorted(unknown))}")
 
@@ -98,6 +105,7 @@ def grid(
             settings[name] = {**settings.get(name, {}), entry: value} if entry else value
         label = "-".join(_label(key, value) for key, value in chosen.items())
         columns = {_column(key, axes): _plain(value) for key, value in chosen.items()}
+        require(label not in networks, f"axes: two combinations have the name {label}; leave out what is twice")
         networks[label] = Trained(TrainConfig(folder=Path(folder) / label, **settings), columns)
     return networks
 
@@ -212,23 +220,40 @@ def _done(config: StudyConfig, stage: str, pool: ProcessPoolExecutor | None) -> 
 
 
 def _guarded(stage: str, network: NetworkRecord, analysis: Analysis) -> None:
-    """One stage of one network; what it raises is kept beside it. A disk that cannot be written stops the study."""
-    if _failure(network, analysis):
-        return
-    try:
-        STAGES[stage](network, analysis)
-    except Exception as error:
-        Path(network.folder).mkdir(parents=True, exist_ok=True)
-        reason = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
-        content = {"stage": stage, "error": " ".join(reason.split()), "of": _of(network, analysis)}
-        write_json(Path(network.folder) / BROKEN, content)
+    """One stage of one network, in its folder alone: another study waits, and finds it done.
+
+    What it raises is kept beside it, and tried again where the cause could pass. A disk that cannot be written stops
+    the study.
+    """
+    folder = Path(network.folder)
+    with locked_folder(folder, wait=True):
+        failure = _failure(network, analysis)
+        if failure and not failure.get("could_pass"):
+            return
+        for name in STAGES:  # what is done already costs nothing
+            try:
+                if failure or name == stage:
+                    STAGES[name](network, analysis)
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
+                content = {"stage": name, "error": " ".join(reason.split()), "could_pass": _could_pass(error)}
+                write_json(folder / BROKEN, {**content, "of": _of(network, analysis)})
+                return
+            if name == stage:
+                (folder / BROKEN).unlink(missing_ok=True)
+                return
+
+
+def _could_pass(error: BaseException | None) -> bool:
+    """Whether the disk or the memory is to blame, which may have room the next time."""
+    memory = isinstance(error, RuntimeError) and "out of memory" in str(error)
+    return error is not None and (memory or isinstance(error, OSError | MemoryError) or _could_pass(error.__cause__))
 
 
 def _failure(network: NetworkRecord, analysis: Analysis) -> dict[str, Any] | None:
     """What is written down of a failure at these settings."""
-    path = Path(network.folder) / BROKEN
-    found = read_json(path) if path.exists() else None
-    return found if found and found["of"] == _of(network, analysis) else None
+    found = read_or_none(Path(network.folder) / BROKEN)
+    return found if found and found.get("of") == _of(network, analysis) else None
 
 
 def _of(network: NetworkRecord, analysis: Analysis) -> str:

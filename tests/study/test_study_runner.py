@@ -204,7 +204,7 @@ class Slow(OwnCheckpoint):
 
     def prepare(self) -> None:
         sleep(0.2)
-        self.folder.mkdir()
+        self.folder.mkdir(exist_ok=True)
 
 
 def test_an_interrupt_does_not_wait_for_all_that_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,14 +33,14 @@ def walk_plane(
     """
     (d1, d2), (xs, ys) = directions, axes
     plane, started = Plane(problem.vector(), {"d1": d1, "d2": d2}), monotonic()
+    points = [(x, y) for y in ys.tolist() for x in xs.tolist()]
     log = None
     if resume is not None:
         ranges = {"x": xs.tolist(), "y": ys.tolist(), "batch_norm": problem.batch_norm}
-        log = WalkLog(
-            Path(resume), {**settings, **ranges, **plane.settings()}, _loss(problem, plane.w).cpu().double()[None]
-        )
-    done = log.read() if log is not None else {}
-    points = [(x, y) for y in ys.tolist() for x in xs.tolist()]
+        own = {**settings, **ranges, **plane.settings()}
+        losses = _loss(problem, plane.w).cpu().double()[None]
+        log = WalkLog(Path(resume), own, losses, (len(points), count))
+    done = log.rows() if log is not None else {}
     values = torch.full((len(points), count), torch.nan, dtype=torch.float64, device="cpu")
     hidden = None if progress is None else not progress
     with kept(log) as keep, tqdm(total=len(points), initial=len(done), unit="point", disable=hidden) as bar:

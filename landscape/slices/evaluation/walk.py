@@ -81,7 +81,7 @@ def _values(
     first = group is None or distributed.get_rank(group) == 0
     log = None
     if how.resume is not None and first:
-        log = WalkLog(Path(how.resume), _settings(section) | dict(settings), centre[0])
+        log = WalkLog(Path(how.resume), _settings(section) | dict(settings), centre[0], (len(points), *centre.shape))
     values, done = _start(log, (len(points), *centre.shape), section.device, group)
     todo = (~done).nonzero().flatten().tolist()
     side_by_side = how.workers if how.group is None else distributed.get_world_size(group)
@@ -114,7 +114,7 @@ def _start(
 
     def own() -> tuple[Tensor, float]:
         block = torch.zeros(*shape, 2, dtype=torch.float64, device="cpu")
-        for index, row in (log.read() if log is not None else {}).items():
+        for index, row in (log.rows() if log is not None else {}).items():
             block[index] = torch.stack([row, torch.ones_like(row)], dim=-1)
         return block, 1.0
 
