@@ -51,7 +51,8 @@ def spectral_density(
         check: products for an independent estimate of the first two moments; 0 leaves them out.
         generator: for the probes; default seed 0.
         resume: a file ending in .npz that keeps the outliers and every two probes: a killed run, called again with
-            the same arguments, goes on from there and ends with the same numbers. Removed at the end.
+            the same arguments, goes on from there and ends with the same numbers, those without resume= up to
+            rounding. Removed at the end.
     Returns:
         SpectralDensity: nodes and weights (probes, steps + k), each row's weights summing to 1; k outliers come last,
         and as `outliers`.

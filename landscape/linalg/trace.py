@@ -48,7 +48,8 @@ def trace(
         rtol: go on in rounds, of 32 products in all, 48, 72, ..., until stderr <= rtol |value|.
         generator: for the test vectors; default seed 0.
         resume: a file ending in .npz that keeps every whole round: a killed run, called again with the same
-            arguments, goes on from there and ends with the same numbers. Removed at the end.
+            arguments, goes on from there and ends with the same numbers. Removed at the end. The probes are drawn in
+            rounds: another estimate, with an error of the same size, than without resume=.
     Returns:
         Estimate of tr(A); exact up to rounding where the rank is below matvecs / 2 (xtrace) or matvecs / 3 (hutch++).
         details with rtol: rtol, and reached, 1 or 0.

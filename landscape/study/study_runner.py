@@ -230,18 +230,15 @@ def _guarded(stage: str, network: NetworkRecord, analysis: Analysis) -> None:
         failure = _failure(network, analysis)
         if failure and not failure.get("could_pass"):
             return
-        for name in STAGES:  # what is done already costs nothing
-            try:
-                if failure or name == stage:
-                    STAGES[name](network, analysis)
-            except Exception as error:
-                reason = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
-                content = {"stage": name, "error": " ".join(reason.split()), "could_pass": _could_pass(error)}
-                write_json(folder / BROKEN, {**content, "of": _of(network, analysis)})
-                return
-            if name == stage:
-                (folder / BROKEN).unlink(missing_ok=True)
-                return
+        stages = list(STAGES)
+        try:
+            for name in stages[: stages.index(stage) + 1] if failure else [stage]:  # what is done costs nothing
+                STAGES[name](network, analysis)
+            (folder / BROKEN).unlink(missing_ok=True)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
+            content = {"stage": name, "error": " ".join(reason.split()), "could_pass": _could_pass(error)}
+            write_json(folder / BROKEN, {**content, "of": _of(network, analysis)})
 
 
 def _could_pass(error: BaseException | None) -> bool:
