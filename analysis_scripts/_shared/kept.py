@@ -1,8 +1,8 @@
 """Arrays that a script has computed before, for the same config, are read and not computed again."""
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscape.storage.atomic import replacing
-from landscape.storage.results import read_json, versions, write_json
+from landscape.storage.manifest import read_manifest, whole, write_with_manifest
+from landscape.storage.results import versions
+from landscape.storage.settings import as_json, differing
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -25,16 +26,12 @@ def kept(path: Path, config: Any, compute: Callable[[], Arrays]) -> Arrays:
         config: a dataclass that decides the arrays.
         compute: gives the arrays by name.
     """
-    settings = json.loads(json.dumps(asdict(config)))
-    data, manifest = (path.with_name(path.name + suffix) for suffix in (".npz", ".json"))
-    if data.exists() and manifest.exists() and read_json(manifest).get("config") == settings:
+    settings, data = as_json(asdict(config)), path.with_name(f"{path.name}.npz")
+    if whole(data) and not differing(read_manifest(data).get("config", {}), settings):
         with np.load(data, allow_pickle=False) as arrays:
             return dict(arrays)
     found = compute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(data) as partial:
-        np.savez_compressed(partial, **found)  # type: ignore[arg-type]
-    write_json(manifest, {"config": settings, "versions": versions()})
+    write_with_manifest(data, partial(np.savez_compressed, **found), {"config": settings, "versions": versions()})
     return found
 
 

@@ -3,7 +3,6 @@
 A network that diverges is no error here: it is kept as {"failed": message}.
 """
 
-import json
 import re
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -18,6 +17,7 @@ import landscape as ls
 from landscape.checks import require
 from landscape.data import Images, load
 from landscape.storage.results import read_json, write_json
+from landscape.storage.settings import differing
 
 K = TypeVar("K", bound=Hashable)
 Measure = Callable[[Path], dict[str, Any]]
@@ -87,8 +87,8 @@ def slug(name: str) -> str:
 
 def _one(member: ls.TrainConfig, measure: Measure) -> None:
     kept = Path(member.folder) / KEPT
-    asked = json.loads(json.dumps(getattr(measure, "keywords", {})))
-    if kept.exists() and read_json(kept)["asked"] == asked:
+    asked = getattr(measure, "keywords", {})
+    if kept.exists() and not differing(read_json(kept)["asked"], asked):
         return
     try:
         found = measure(ls.train(member))

@@ -37,7 +37,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command; a ValueError is one line on standard error and exit status 2."""
+    """Run the command; what the user can mend is one line on standard error and exit status 2."""
     try:
         cli(standalone_mode=False)
     except click.exceptions.Exit as stop:
@@ -51,6 +51,17 @@ def main() -> None:
     except ValueError as error:
         click.echo(f"landscape: {error}", err=True)
         sys.exit(2)
+    except (OSError, RuntimeError, MemoryError) as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        click.echo(f"landscape: {said}; {_hint(error)}; the same command goes on from what is kept", err=True)
+        sys.exit(2)
+
+
+def _hint(error: BaseException) -> str:
+    """What to try."""
+    if isinstance(error, OSError):
+        return "make room, or see to the rights"
+    return "try fewer data or --workers where memory is short"
 
 
 cli.add_command(train_command)
@@ -169,11 +180,11 @@ def slice_command(
     if check and (out / f"{stem}.npz").exists():
         found = Slice2D.load(out / stem)
     else:
-        journal = out / f"{stem}.walk.jsonl"
+        log = out / f"{stem}.walk.jsonl"
         shared = {key: settings[key] for key in ("subset", "workers")}
-        found = slice_2d(problem, d1, d2, span, span, data, resume=journal, details=made, **shared)
+        found = slice_2d(problem, d1, d2, span, span, data, resume=log, details=made, **shared)
         found.save(out / stem, run=str(run or own))
-        journal.unlink()
+        log.unlink()
     for path in _draw(found, out / stem, settings["style"], settings["surface"], settings["html"]):
         click.echo(f"{path}")
     if check:

@@ -44,5 +44,5 @@ SETTINGS = {  # budgets that keep the demonstration within minutes; every ± on 
 def demo_study(runs: Path, *, workers: int = 2) -> StudyConfig:
     """The demonstration as a study in the folder `runs`."""
     base = {"label_noise": 0.2, "model": "resnet", "model_settings": {"width": 8}, "lr": 0.1, "epochs": 50}
-    members = grid(runs, base, {"optimizer": RULES, "seed": (0, 1)}, RULES)
-    return StudyConfig(members, Analysis(METRICS, SETTINGS, steps=20, plane_points=17), workers=workers)
+    networks = grid(runs, base, {"optimizer": RULES, "seed": (0, 1)}, RULES)
+    return StudyConfig(networks, Analysis(METRICS, SETTINGS, steps=20, plane_points=17), workers=workers)

@@ -9,6 +9,7 @@ Source: Li et al. 2018, arXiv:1712.09913, and the files of its code.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from landscape.storage.results import Slice1D, Slice2D
 from landscape.vectors import Vector, flatten
 
 ABSENT = -1.0
+MOST_COMPRESSED = 1032  # bytes that deflate makes of one, at most: what claims more is not read
 DIRECTIONS = ("xdirection", "ydirection")
 
 
@@ -105,8 +107,8 @@ def read_directions(problem: Problem, path: str | Path) -> tuple[Vector, ...]:
     arrays = _read(Path(path))
     own, found = problem.vector(), []
     for name in DIRECTIONS:
-        count = sum(key.startswith(f"{name}/") for key in arrays)
-        pieces = [_tensor(arrays[f"{name}/{index}"]) for index in range(count)]
+        keys = takewhile(arrays.__contains__, (f"{name}/{index}" for index in count()))
+        pieces = [_tensor(arrays[key]) for key in keys]
         if pieces:
             shapes, expected = [tuple(p.shape) for p in pieces], [tuple(shape) for shape in problem.layout.shapes]
             require(shapes == expected, f"{path}: {name} must have the parameters' shapes {expected}, got {shapes}")
@@ -116,8 +118,8 @@ def read_directions(problem: Problem, path: str | Path) -> tuple[Vector, ...]:
 
 
 def _shaped(path: str | Path, name: str, array: Any, shape: tuple[int, ...]) -> Tensor:
-    count = int(np.prod(shape))
-    require(array.size == count, f"{path}: {name} must have {count} numbers for the grid {shape}, got {array.size}")
+    size = int(np.prod(shape))
+    require(array.size == size, f"{path}: {name} must have {size} numbers for the grid {shape}, got {array.size}")
     return _tensor(array).reshape(shape)
 
 
@@ -135,7 +137,6 @@ def _h5py() -> Any:
 
 def _written(path: Path, content: Mapping[str, Any]) -> Path:
     h5py = _h5py()
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial, h5py.File(partial, "w") as file:
         for name, value in content.items():
             file[name] = value
@@ -148,7 +149,9 @@ def _read(path: Path) -> dict[str, Any]:
     arrays: dict[str, Any] = {}
 
     def keep(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and item.shape != ():
+        if isinstance(item, h5py.Dataset):
+            claimed = f"{path}: {name} claims {item.nbytes} bytes, more than the file can hold"
+            require(item.nbytes <= MOST_COMPRESSED * path.stat().st_size, claimed)
             arrays[name] = item[()]
 
     try:

@@ -66,7 +66,6 @@ def write_stl(
     across, up = np.meshgrid(*(unit * (axis - axis[0]) for axis in axes))
     top = np.stack([across.ravel(), up.ravel(), base + lift * (z.ravel() - used.min())], axis=1)
     triangles = _solid(top, quads)
-    target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as partial:
         partial.write_bytes(_binary(triangles, f"landscape, {scale} {split} loss"))
     return target

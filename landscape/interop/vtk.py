@@ -51,7 +51,6 @@ def write_vtk(surface: Slice2D, path: str | Path, *, split: str = "train", scale
         for name, values in of_split.items():
             content += [f"SCALARS {name.replace(' ', '_')}_{what} double 1\nLOOKUP_TABLE default\n"]
             content += [values.cpu().double().numpy().ravel()[used], "\n"]
-    target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as partial:
         partial.write_bytes(b"".join(_bytes(part) for part in content))
     return target

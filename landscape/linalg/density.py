@@ -14,7 +14,7 @@ import torch
 from landscape.checks import integer_in, one_of, require
 from landscape.linalg.moments import checked_moments
 from landscape.linalg.operator import CurvatureOperator
-from landscape.linalg.probe_checkpoint import ProbeJournal
+from landscape.linalg.probe_checkpoint import ProbeCheckpoint
 from landscape.linalg.quadrature import Quadrature, quadrature
 from landscape.linalg.scaled import Scaled, times_power
 from landscape.side_effects import random_source
@@ -51,7 +51,8 @@ def spectral_density(
         check: products for an independent estimate of the first two moments; 0 leaves them out.
         generator: for the probes; default seed 0.
         resume: a file ending in .npz that keeps the outliers and every two probes: a killed run, called again with
-            the same arguments, goes on from there and ends with the same numbers. Removed at the end.
+            the same arguments, goes on from there and ends with the same numbers, those without resume= up to
+            rounding. Removed at the end.
     Returns:
         SpectralDensity: nodes and weights (probes, steps + k), each row's weights summing to 1; k outliers come last,
         and as `outliers`.
@@ -82,10 +83,10 @@ def spectral_density(
     known = fingerprint(outliers.vectors) if isinstance(outliers, EigenPairs) else outliers
     settings = {"what": "density", "probes": probes, "steps": steps, "outliers": known, "limit": limit}
     scaled = Scaled(operator)
-    journal = ProbeJournal(resume, scaled, source, settings)
-    runs = quadrature(scaled, probes, steps, outliers, limit, journal)
+    checkpoint = ProbeCheckpoint(resume, scaled, source, settings)
+    runs = quadrature(scaled, probes, steps, outliers, limit, checkpoint)
     found = _restored(scaled, checked_moments(scaled, _density(runs, size, steps), check, source))
-    journal.close()
+    checkpoint.close()
     return found
 
 

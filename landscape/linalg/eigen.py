@@ -24,7 +24,7 @@ from landscape.linalg.scaled import Scaled, times_power
 from landscape.linalg.starts import checked_starts, together
 from landscape.processes import ProcessGroup
 from landscape.side_effects import random_source
-from landscape.storage.array_checkpoint import Journal, fingerprint
+from landscape.storage.array_checkpoint import ArrayCheckpoint, fingerprint
 from landscape.storage.results import EigenPairs
 
 WINDOW = 10  # products that what a caller's start leads to must outlast
@@ -117,20 +117,20 @@ def top_eigenpairs(
         **{"block_size": width, "basis_size": capacity, "basis_dtype": str(kept)},
         **{"start": None if starts is None else fingerprint(starts), "generator": fingerprint(source.get_state())},
     }
-    journal = Journal(resume, settings)
+    checkpoint = ArrayCheckpoint(resume, settings)
     rows, scaled = min(size, capacity), Scaled(operator)
     krylov = Krylov(scaled, rows, width, source, device=basis_device, dtype=kept, group=basis_group)
     window, narrow = 0 if starts is None else WINDOW, block_size is None
     search = _Search(krylov, scaled, (k, which, tol, limit), width, narrow=narrow, window=window)
-    stored = journal.load()
+    stored = checkpoint.load()
     if stored is not None:
         search.load(stored)
     elif starts is not None:
         krylov.begin(together(starts, width, min(tol, 0.01), source))
     else:
         krylov.begin_random(width)
-    pairs = search.run(journal, progress)
-    journal.close()
+    pairs = search.run(checkpoint, progress)
+    checkpoint.close()
     return pairs
 
 
@@ -157,7 +157,7 @@ class _Search:
         self.check_at = self.k
         self.narrow, self.next = narrow, width  # whether the last blocks are smaller, and how wide the next one is
 
-    def run(self, journal: Journal, progress: Callable[[EigenProgress], object] | None) -> EigenPairs:
+    def run(self, checkpoint: ArrayCheckpoint, progress: Callable[[EigenProgress], object] | None) -> EigenPairs:
         """Products until the wanted pairs are settled or the budget is spent."""
         krylov = self.krylov
         while True:
@@ -166,14 +166,14 @@ class _Search:
                 ritz = krylov.ritz(self.which)
                 converged = ritz.residuals <= self.tol * _scale(ritz.values, krylov.operator)
                 if progress is not None:
-                    with journal.saved_on_error(self.state):
+                    with checkpoint.saved_on_error(self.state):
                         progress(self._told(ritz, converged))
                 settled = converged | (ritz.residuals <= 2 * ritz.floor)  # further products do not help there
                 if spent or self._done(ritz, settled):
                     return _restored(self.scaled, _pairs(krylov, ritz, self.k, self.tol))
                 self._prepare(ritz, settled)
-            journal.save_if_due(self.state)
-            with journal.saved_on_error(self.state):
+            checkpoint.save_if_due(self.state)
+            with checkpoint.saved_on_error(self.state):
                 images = krylov.products(min(self.next, self.limit - krylov.matvecs))
             krylov.absorb(images)
 

@@ -1,4 +1,4 @@
-"""The journal of work on random probes: the generator's state is kept beside the arrays, so that it draws on."""
+"""The checkpoint of work on random probes: the generator's state is kept beside the arrays, so that it draws on."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from landscape.linalg.scaled import Scaled
-from landscape.storage.array_checkpoint import Journal, fingerprint
+from landscape.storage.array_checkpoint import ArrayCheckpoint, fingerprint
 
 
-class ProbeJournal:
+class ProbeCheckpoint(ArrayCheckpoint):
     """State of one estimate; without a path it keeps nothing.
 
     Args:
@@ -23,29 +23,21 @@ class ProbeJournal:
     """
 
     def __init__(
-        self,
-        path: str | Path | None,
-        operator: Scaled,
-        source: torch.Generator,
-        settings: Mapping[str, Any],
+        self, path: str | Path | None, operator: Scaled, source: torch.Generator, settings: Mapping[str, Any]
     ) -> None:
-        begin = fingerprint(source.get_state())
-        whose = {"size": operator.shape[0], "dtype": str(operator.dtype), "generator": begin}
-        self.journal, self.source, self.operator = Journal(path, {**settings, **whose}), source, operator
+        whose = {"size": operator.shape[0], "dtype": str(operator.dtype), "generator": fingerprint(source.get_state())}
+        super().__init__(path, {**settings, **whose})
+        self.source, self.operator = source, operator
 
     def load(self) -> dict[str, Tensor]:
         """What was last saved, on the operator's device; empty at the start."""
-        found = self.journal.load()
+        found = super().load()
         if found is None:
             return {}
         self.source.set_state(found.pop("generator"))
         self.operator.load(found)
         return {name: tensor.to(self.operator.device) for name, tensor in found.items()}
 
-    def save(self, state: Mapping[str, Tensor]) -> None:
+    def save(self, arrays: Mapping[str, Tensor]) -> None:
         """Replace the file."""
-        self.journal.save({**state, **self.operator.state(), "generator": self.source.get_state()})
-
-    def close(self) -> None:
-        """Remove the file: the work is done."""
-        self.journal.close()
+        super().save({**arrays, **self.operator.state(), "generator": self.source.get_state()})

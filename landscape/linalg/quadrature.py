@@ -15,7 +15,7 @@ from landscape.linalg.deflation import Deflated, converged, outlying
 from landscape.linalg.lanczos import lanczos
 from landscape.linalg.operator import CurvatureOperator
 from landscape.linalg.outliers import standing_clear
-from landscape.linalg.probe_checkpoint import ProbeJournal
+from landscape.linalg.probe_checkpoint import ProbeCheckpoint
 from landscape.linalg.probes import gaussian
 from landscape.linalg.scaled import Scaled
 from landscape.storage.results import EigenPairs
@@ -51,16 +51,16 @@ def quadrature(
     steps: int,
     outliers: int | str | EigenPairs,
     max_matvecs: int,
-    journal: ProbeJournal,
+    checkpoint: ProbeCheckpoint,
 ) -> Quadrature:
     """Run the probes, in groups that fit in memory, or from a kept state on those that are missing.
 
     `outliers` are so many, or "auto": those that stand clear, or pairs that are known.
     """
     size = operator.shape[0]
-    state = journal.load()
+    state = checkpoint.load()
     if not state:
-        values, vectors, spent = _taken_out(operator, outliers, max_matvecs, journal.source)
+        values, vectors, spent = _taken_out(operator, outliers, max_matvecs, checkpoint.source)
         none = torch.empty(0, min(steps, size - len(values)), dtype=torch.float64, device="cpu")
         state = {
             "values": values,
@@ -68,14 +68,14 @@ def quadrature(
             "spent": torch.tensor(spent, device="cpu"),
             "lengths": none[:, 0].long(),
         }
-        state |= {"starts": gaussian(operator, probes, journal.source), "diagonal": none, "offdiagonal": none}
-        journal.save(state)
+        state |= {"starts": gaussian(operator, probes, checkpoint.source), "diagonal": none, "offdiagonal": none}
+        checkpoint.save(state)
     steps = state["diagonal"].shape[1]
     fitting = max(1, BASIS_BYTES // (steps * size * torch.finfo(operator.dtype).bits // 8))
-    group = fitting if journal.journal.path is None else min(fitting, max(KEPT, operator.columns))
+    group = fitting if checkpoint.path is None else min(fitting, max(KEPT, operator.columns))
     for first in range(len(state["lengths"]), probes, group):
         state |= _run(operator, state, first, group)
-        journal.save(state)
+        checkpoint.save(state)
     spent = int(state["spent"]) + probes * steps
     diagonal, offdiagonal, lengths, values = (
         state[name].cpu() for name in ("diagonal", "offdiagonal", "lengths", "values")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from landscape.checks import integer_in, positive, require
 from landscape.linalg.operator import CurvatureOperator
-from landscape.linalg.probe_checkpoint import ProbeJournal
+from landscape.linalg.probe_checkpoint import ProbeCheckpoint
 from landscape.linalg.quadrature import Quadrature, quadrature
 from landscape.linalg.scaled import Scaled, times_power
 from landscape.side_effects import random_source
@@ -117,8 +117,8 @@ def _runs(operator: Scaled, probes: int, steps: int, outliers: int, generator: t
         values = torch.linalg.eigvalsh(operator.dense().double()).cpu()
         none = torch.empty(0, 0, dtype=torch.float64, device="cpu")
         return Quadrature(none, none, none[:, :0].long().sum(1), values, size)
-    journal = ProbeJournal(None, operator, random_source(generator), {})
-    return quadrature(operator, probes, steps, min(outliers, size - 1), max(1, probes * steps // 4), journal)
+    checkpoint = ProbeCheckpoint(None, operator, random_source(generator), {})
+    return quadrature(operator, probes, steps, min(outliers, size - 1), max(1, probes * steps // 4), checkpoint)
 
 
 def _sum(

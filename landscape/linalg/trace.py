@@ -14,7 +14,7 @@ from torch import Tensor
 
 from landscape.checks import integer_in, one_of, positive
 from landscape.linalg.operator import CurvatureOperator
-from landscape.linalg.probe_checkpoint import ProbeJournal
+from landscape.linalg.probe_checkpoint import ProbeCheckpoint
 from landscape.linalg.probes import rademacher, sphere
 from landscape.linalg.scaled import Scaled
 from landscape.linalg.sketch import Sketch, sketch
@@ -48,7 +48,8 @@ def trace(
         rtol: go on in rounds, of 32 products in all, 48, 72, ..., until stderr <= rtol |value|.
         generator: for the test vectors; default seed 0.
         resume: a file ending in .npz that keeps every whole round: a killed run, called again with the same
-            arguments, goes on from there and ends with the same numbers. Removed at the end.
+            arguments, goes on from there and ends with the same numbers. Removed at the end. The probes are drawn in
+            rounds: another estimate, with an error of the same size, than without resume=.
     Returns:
         Estimate of tr(A); exact up to rounding where the rank is below matvecs / 2 (xtrace) or matvecs / 3 (hutch++).
         details with rtol: rtol, and reached, 1 or 0.
@@ -65,9 +66,9 @@ def trace(
     source = random_source(generator)
     settings = {"what": "trace", "method": method, "matvecs": limit, "rtol": rtol}
     scaled = Scaled(operator)
-    journal = ProbeJournal(resume, scaled, source, settings)
-    found = _in_rounds(scaled, method, _rounds(limit, size, rtol is None and resume is None), rtol, journal)
-    journal.close()
+    checkpoint = ProbeCheckpoint(resume, scaled, source, settings)
+    found = _in_rounds(scaled, method, _rounds(limit, size, rtol is None and resume is None), rtol, checkpoint)
+    checkpoint.close()
     found = scaled.estimate(found)
     if rtol is None:
         return found
@@ -85,18 +86,18 @@ def _rounds(limit: int, size: int, at_once: bool) -> list[int]:
 
 
 def _in_rounds(
-    operator: CurvatureOperator, method: str, totals: list[int], rtol: float | None, journal: ProbeJournal
+    operator: CurvatureOperator, method: str, totals: list[int], rtol: float | None, checkpoint: ProbeCheckpoint
 ) -> Estimate:
     _, grow, estimate = _METHODS[method]
-    state = journal.load()
+    state = checkpoint.load()
     done = int(state.pop("rounds", torch.tensor(0, device="cpu")))
     found = estimate(state) if done else None
     while done < len(totals) and not (found and rtol and _within(found, rtol)):
         if totals[done] == operator.shape[0]:
             return _exact(operator, found.matvecs if found and rtol else 0)
-        state = grow(operator, state, totals[done], journal.source)
+        state = grow(operator, state, totals[done], checkpoint.source)
         done += 1
-        journal.save({**state, "rounds": torch.tensor(done, device="cpu")})
+        checkpoint.save({**state, "rounds": torch.tensor(done, device="cpu")})
         found = estimate(state)
     assert found is not None  # there is at least one round
     return found

@@ -1,4 +1,4 @@
-"""The journal of an analysis: a line for every metric and every piece of shared work, see `line_journal.py`."""
+"""The log of an analysis: a line for every metric and every piece of shared work, see `storage/event_log.py`."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +11,7 @@ import torch
 
 from landscape.problem import Problem
 from landscape.storage.array_checkpoint import fingerprint
-from landscape.storage.event_log import LineJournal
+from landscape.storage.event_log import EventLog
 from landscape.storage.results import Estimate
 from landscape.storage.results.measurements import Spent
 
@@ -32,14 +32,11 @@ def resumed(
         return
     weights, own = fingerprint(problem.vector()), json.dumps(settings, sort_keys=True, default=repr)
     fixed = {"weights": weights, "data": str(problem.extent), "batch_norm": problem.batch_norm}
-    journal = LineJournal(Path(path), {**fixed, "settings": own, "seed": seed}, problem.loss().double().cpu()[None])
-    try:
-        entries = {name: _read(found) for name, found in journal.read()}
-    except TypeError as error:
-        raise ValueError(f"resume file {path} is not readable: {error}; delete it to start again") from error
+    log = EventLog(Path(path), {**fixed, "settings": own, "seed": seed}, problem.loss().double().cpu()[None])
+    entries = dict(log.read(_read))
     estimates = {name: found for name, found in entries.items() if isinstance(found, Estimate)}
     spent = {name: found for name, found in entries.items() if isinstance(found, Spent)}
-    with journal.opened() as keep:
+    with log.opened() as keep:
         yield estimates, spent, lambda name, found: keep([name, _written(found)])
 
 
@@ -48,8 +45,9 @@ def _written(found: Estimate | Spent) -> dict[str, Any]:
     return {name: value.tolist() if isinstance(value, torch.Tensor) else value for name, value in content.items()}
 
 
-def _read(content: Mapping[str, Any]) -> Estimate | Spent:
+def _read(entry: Any) -> tuple[str, Estimate | Spent]:
+    name, content = entry
     if "value" not in content:
-        return Spent(**content)
-    tensors = {name: torch.tensor(content[name], dtype=torch.float64, device="cpu") for name in ("value", "stderr")}
-    return Estimate(**{**content, **tensors})
+        return name, Spent(**content)
+    tensors = {key: torch.tensor(content[key], dtype=torch.float64, device="cpu") for key in ("value", "stderr")}
+    return name, Estimate(**{**content, **tensors})

@@ -45,7 +45,6 @@ def animate_trajectory(
     integer_in("fps", fps, 1)
     target = Path(path)
     require(target.suffix == ".gif", f"path must end in .gif, got {target.name}")
-    target.parent.mkdir(parents=True, exist_ok=True)
     count = len(trajectory.steps)
     shown = np.unique(np.linspace(0, count - 1, min(frames, count)).round().astype(int)).tolist()
     x, y = trajectory.coordinates.numpy().T

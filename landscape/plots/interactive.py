@@ -76,7 +76,6 @@ def save_interactive(slice: Slice2D, path: str | Path, split: str = "train", **s
     page = interactive_surface(slice, split, **settings).to_html(
         include_plotlyjs=True, div_id="surface", default_height="95vh"
     )
-    target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as partial:
         partial.write_text(page, encoding="utf-8")
     return target

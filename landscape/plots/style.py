@@ -73,7 +73,6 @@ def save_figure(
     for kind in formats:
         one_of("formats", kind, tuple(_METADATA))
     stem = Path(path_stem)
-    stem.parent.mkdir(parents=True, exist_ok=True)
     written = []
     with matplotlib.rc_context({"svg.hashsalt": "landscape", "pdf.fonttype": 42}):
         for kind in formats:

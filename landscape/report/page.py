@@ -1,7 +1,6 @@
 """One self-contained HTML page of a study: opens from a file, without a network."""
 
 import base64
-import csv
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from landscape.plots.style import words
 from landscape.report.evidence import Evidence, Rows
 from landscape.report.figures import FigureFile
 from landscape.storage.atomic import replacing
+from landscape.storage.manifest import write_rows
 
 OUTCOMES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "generalization_gap")
 
@@ -50,11 +50,7 @@ def write_page(page: Page, path: Path) -> Path:
 
 def write_table(rows: Rows, path: Path) -> Path:
     """Write a table as CSV in one rename, numbers with seven digits."""
-    with replacing(path) as written, written.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows({key: _short(value) for key, value in row.items()} for row in rows)
-    return path
+    return write_rows(path, [{key: _short(value) for key, value in row.items()} for row in rows])
 
 
 def methods(page: Page) -> dict[str, str]:

@@ -20,11 +20,11 @@ def report_study(config: StudyConfig, out: Path, title: str) -> Path:
     Returns:
         The page.
     Raises:
-        ValueError: if a member's results are missing, fewer than three came through, or `out` cannot be written.
+        ValueError: if a network's results are missing, fewer than three came through, or `out` cannot be written.
     """
     writable(out)
     evidence = gather(config)
-    folders = {name: Path(member.folder) for name, member in config.members.items()}
+    folders = {name: Path(network.folder) for name, network in config.members.items()}
     figures = study_figures(evidence, folders, out)
     write_table(evidence.rows, out / "metrics.csv")
     write_table(_correlation_rows(evidence), out / "correlations.csv")
@@ -73,11 +73,12 @@ def _settings(analysis: Analysis) -> dict[str, dict[str, Any]]:
 
 
 def _manifest(config: StudyConfig, evidence: Evidence, versions: dict[str, str]) -> dict[str, Any]:
-    members = {name: member.settings() for name, member in config.members.items()}
-    first = next(iter(members.values()))
-    common = {key: value for key, value in first.items() if all(own.get(key) == value for own in members.values())}
+    networks = {name: network.settings() for name, network in config.members.items()}
+    first = next(iter(networks.values()))
+    common = {key: value for key, value in first.items() if all(own.get(key) == value for own in networks.values())}
     own = {
-        name: {key: value for key, value in settings.items() if key not in common} for name, settings in members.items()
+        name: {key: value for key, value in settings.items() if key not in common}
+        for name, settings in networks.items()
     }
     return {
         "versions": versions,
@@ -103,8 +104,8 @@ def _facts(config: StudyConfig, evidence: Evidence, versions: dict[str, str]) ->
         "rules": "; ".join(
             dict.fromkeys(
                 _shown(own["optimizer"], own["rule_settings"])
-                for own in (member.settings() for member in config.members.values())
-                if "optimizer" in own
+                for own in (network.settings() for network in config.members.values())
+                if {"optimizer", "rule_settings"} <= own.keys()
             )
         ),
         "seed of the analysis": str(analysis.seed),

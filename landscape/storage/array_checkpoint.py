@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -18,47 +17,47 @@ from torch import Tensor
 
 from landscape.checks import require
 from landscape.storage.atomic import replacing
+from landscape.storage.npz import read_arrays
+from landscape.storage.settings import as_json, differing
 
 EVERY = 5.0  # seconds between writes
 SHARE = 20.0  # a write that took t seconds is not followed by another within SHARE · t: 5 % of the time at most
 BFLOAT16 = ":bfloat16"  # NumPy has no such type: its bits are kept as int16 under a name with this at the end
 
 
-class Journal:
+class ArrayCheckpoint:
     """State of one piece of work in one file; without a path it keeps nothing.
 
     Args:
-        path: the file, ending in .npz; None switches the journal off.
+        path: the file, ending in .npz; None switches the checkpoint off.
         settings: what decides the numbers, as JSON holds it; a file with other settings is refused.
     """
 
     def __init__(self, path: str | Path | None, settings: Mapping[str, Any]) -> None:
         self.path = None if path is None else Path(path)
-        self.settings = json.loads(json.dumps(settings))
+        self.settings = as_json(settings)
         self.next = monotonic() + EVERY  # when the next write is due
         require(self.path is None or self.path.suffix == ".npz", f"resume must end in .npz, got {path}")
 
     def load(self) -> dict[str, Tensor] | None:
         """What was last saved, None at the start. Raises ValueError if the file is unreadable or of other settings."""
-        if self.path is None or not self.path.exists():
+        if self.path is None or not self.path.exists() or not self.path.stat().st_size:
             return None
         try:
-            with self.path.open("rb") as stored, np.load(stored, allow_pickle=False) as file:
-                found = json.loads(str(file["settings"]))
-                arrays = dict(_tensor(name, file[name]) for name in file.files if name != "settings")
-        except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
+            arrays = read_arrays(self.path)
+            found = differing(json.loads(str(arrays.pop("settings"))), self.settings)
+            tensors = dict(_tensor(name, array) for name, array in arrays.items())
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ValueError(f"resume file {self.path} is not readable: {error}; delete it to start again") from error
-        keys = {**found, **self.settings}
-        other = ", ".join(f"{key} {found.get(key)!r}" for key in keys if found.get(key) != self.settings.get(key))
+        other = ", ".join(f"{key} {value!r}" for key, value in found.items())
         require(not other, f"resume file {self.path} is of other work, with {other}; choose another path")
-        return arrays
+        return tensors
 
     def save(self, arrays: Mapping[str, Tensor]) -> None:
         """Replace the file."""
         if self.path is None:
             return
         started = monotonic()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self.path) as partial:
             np.savez(partial, settings=np.array(json.dumps(self.settings)), **_own(arrays))
         ended = monotonic()

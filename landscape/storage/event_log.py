@@ -8,18 +8,24 @@ the settings and the losses where the work began.
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from os import SEEK_END
 from pathlib import Path
 from typing import Any
+from warnings import warn
 
 import torch
 from torch import Tensor
 
 from landscape.checks import require
+from landscape.storage.atomic import locked
+from landscape.storage.settings import as_json, differing
 
 SAME_LOSS = 1e-3  # relative; the order of a sum may change between runs, the data may not
+HEAD = b'{"settings": '  # how every log begins: what begins otherwise is a file of another kind, and stays
+BROKEN = (ValueError, TypeError, KeyError, RecursionError)  # of a line that JSON or its reader cannot read
 
 
-class LineJournal:
+class EventLog:
     """State of one piece of work after another.
 
     Args:
@@ -29,51 +35,70 @@ class LineJournal:
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any], losses: Tensor) -> None:
-        self.path, self.losses = path, losses
-        self.settings = json.loads(json.dumps(settings))
+        self.path, self.settings, self.losses = path, as_json(settings), losses
+        self.taken = 0  # bytes that `read` has understood
 
-    def read(self) -> list[Any]:
-        """What is done. Raises ValueError if the file is unreadable or belongs to other work."""
+    def read(self, entry: Callable[[Any], Any] = lambda content: content) -> list[Any]:
+        """What is done; from the first line that is none on it counts as not done, with a warning.
+
+        Args:
+            entry: what is made of a line's content; it may raise ValueError, TypeError or KeyError.
+        Raises:
+            ValueError: if the file is of another kind or belongs to other work.
+        """
         content = self.path.read_bytes() if self.path.exists() else b""
-        if not content:
-            return []
-        try:
-            head, *entries = [json.loads(line) for line in _whole(content).splitlines()]
-            settings, losses = head["settings"], torch.tensor(head["losses"], dtype=torch.float64, device="cpu")
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"resume file {self.path} is not readable: {error}; delete it to start again") from error
-        self._require_same(settings, losses)
-        return entries
+        head, *lines = content.splitlines(keepends=True) or [b""]
+        if not head.endswith(b"\n") and (HEAD.startswith(head[: len(HEAD)]) or not content.strip(b"\0")):
+            return []  # nothing, or cut short by a kill or a loss of power
+        self._require_same(head)
+        self.taken, found = len(head), []
+        for number, line in enumerate(lines, start=2):
+            if not line.endswith(b"\n"):
+                break  # it was in flight
+            try:
+                found.append(entry(json.loads(line)))
+            except BROKEN:
+                warn(f"{self.path}: line {number} is not readable; from there on it is done again", stacklevel=2)
+                break
+            self.taken += len(line)
+        return found
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[Any], None]]:
-        """A function that keeps an entry."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab", buffering=0) as file:  # a line is one call to the system: whole, or not at all
-            whole = _whole(self.path.read_bytes())
-            file.truncate(len(whole))
-            if not whole:
-                file.write(_line({"settings": self.settings, "losses": self.losses.tolist()}))
+        """A function that keeps an entry after those that `read` gave, or raises an OSError in one line.
 
-            def keep(entry: Any) -> None:
-                file.write(_line(entry))
+        Raises:
+            ValueError: if another process has the file open.
+        """
+        lock = self.path.with_name(f".{self.path.name}.lock")
+        with locked(lock, "resume file", self.path), self.path.open("ab", buffering=0) as file:
 
-            yield keep
+            def keep(content: Any) -> None:
+                before, rest = file.seek(0, SEEK_END), json.dumps(content).encode() + b"\n"
+                try:
+                    while rest:  # a full disk takes a part of it first
+                        rest = rest[file.write(rest) :]
+                except OSError as error:
+                    file.truncate(before)
+                    raise OSError(f"{self.path} cannot be written: {error.strerror}; make room, then go on") from error
 
-    def _require_same(self, settings: Mapping[str, Any], losses: Tensor) -> None:
-        keys = {**settings, **self.settings}
-        other = [key for key in keys if settings.get(key) != self.settings.get(key)]
-        if not other and not torch.allclose(losses, self.losses, rtol=SAME_LOSS, atol=0.0, equal_nan=True):
-            other = ["data or criterion"]
+            try:
+                file.truncate(self.taken)
+                if not self.taken:
+                    keep({"settings": self.settings, "losses": self.losses.tolist()})
+                yield keep
+            finally:
+                lock.unlink(missing_ok=True)
+
+    def _require_same(self, head: bytes) -> None:
+        try:
+            content = json.loads(head)
+            other = list(differing(content["settings"], self.settings))
+            losses = torch.tensor(content["losses"], dtype=torch.float64, device="cpu")
+        except BROKEN as error:
+            raise ValueError(f"resume file {self.path} is not readable: {error}; delete it to start again") from error
+        same = losses.shape == self.losses.shape and torch.allclose(losses, self.losses, SAME_LOSS, 0.0, equal_nan=True)
+        other = other or ([] if same else ["data or criterion"])
         require(
             not other, f"resume file {self.path} was written with other {', '.join(other)}; delete it or name another"
         )
-
-
-def _line(content: Any) -> bytes:
-    return json.dumps(content).encode() + b"\n"
-
-
-def _whole(content: bytes) -> bytes:
-    """The lines that were written to their end."""
-    return content[: content.rfind(b"\n") + 1]

@@ -1,12 +1,18 @@
-"""Names and values from a YAML or JSON file: nothing that runs code, every mistake in one line."""
+"""Settings: read from a YAML or JSON file, and held against others. Nothing runs code, every mistake is one line."""
 
+import json
 import re
+from collections.abc import Mapping
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from landscape.checks import require
+
+LARGEST = 2**20  # bytes of a file
+MOST = 100_000  # names and values of a file, where every alias is written out
 
 
 class _Loader(yaml.SafeLoader):
@@ -22,11 +28,40 @@ def read_settings(path: str | Path) -> dict[Any, Any]:
     """The mapping that a YAML file, or a JSON one, which is YAML too, holds.
 
     Raises:
-        ValueError: if the file is missing or broken, or holds something else.
+        ValueError: if the file is missing, broken, too large or too deep, or holds something else.
     """
     try:
-        content = yaml.load(Path(path).read_text(), _Loader)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        require(Path(path).stat().st_size <= LARGEST, f"more than {LARGEST} bytes")
+        loader = _Loader(Path(path).read_text())
+        node = loader.get_single_node()
+        require(_size(node, {}) <= MOST, f"more than {MOST} values, or an alias of itself; write them out")
+        content = None if node is None else loader.construct_document(node)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{path} must be a readable YAML file: {' '.join(str(error).split())}") from error
     require(isinstance(content, dict), f"{path} must hold names and values, got {type(content).__name__}")
     return dict(content)
+
+
+def as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a file gives them back: a tuple is a list there."""
+    return dict(json.loads(json.dumps(settings)))
+
+
+def differing(found: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in which two differ, each with what was found; empty if they are the same. NaN is NaN."""
+    found, own = as_json(found), as_json(own)
+    return {key: found.get(key) for key in {**found, **own} if not _same(found.get(key), own.get(key))}
+
+
+def _same(one: Any, other: Any) -> bool:
+    return bool(one == other) or json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+def _size(node: Any, known: dict[int, float]) -> float:
+    """Nodes below and at this one, an alias as often as it stands there; infinite where it holds itself."""
+    if id(node) not in known:
+        known[id(node)] = inf
+        parts = node.value if isinstance(node, yaml.CollectionNode) else []
+        flat = [child for part in parts for child in (part if isinstance(part, tuple) else (part,))]
+        known[id(node)] = 1 + sum(_size(child, known) for child in flat)
+    return known[id(node)]

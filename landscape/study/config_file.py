@@ -38,9 +38,9 @@ def read_study(path: Path, runs: Path, settings: Path | None = None) -> StudyCon
     except TypeError as error:
         raise ValueError(f"{source}: analysis must have the fields of Analysis: {error}") from error
     families = {name: tuple(variants) for name, variants in content.get("families", {}).items()}
-    members: Mapping[str, Any] = (
+    networks: Mapping[str, Any] = (
         read_checkpoints(path, runs)
         if own
         else grid(runs, content.get("base", {}), content.get("axes", {}), content.get("per_optimizer"))
     )
-    return StudyConfig(members, analysis, content.get("workers", 2), families)
+    return StudyConfig(networks, analysis, content.get("workers", 2), families)

@@ -3,7 +3,6 @@
 Every file is written in one rename and kept: a study that was killed goes on with what is missing.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import isfinite
@@ -22,7 +21,9 @@ from landscape.metrics.analyze import analyze
 from landscape.metrics.measured import priced
 from landscape.problem import Problem
 from landscape.slices import random_directions, slice_1d, slice_2d
-from landscape.storage.results import Slice1D, Slice2D, SliceBand, SpectralDensity, read_json, versions, write_json
+from landscape.storage.manifest import read_json, read_manifest, read_or_none, whole, write_json
+from landscape.storage.results import Slice1D, Slice2D, SliceBand, SpectralDensity, versions
+from landscape.storage.settings import as_json, differing
 from landscape.training import load_checkpoint
 from landscape.training.trainer.bootstrap import relabelled
 
@@ -33,7 +34,7 @@ Splits = Mapping[str, list[tuple[torch.Tensor, torch.Tensor]]]
 
 
 @runtime_checkable
-class Member(Protocol):
+class NetworkRecord(Protocol):
     """A network of a study: the bundled trainer makes it, or the user's own code."""
 
     @property
@@ -124,22 +125,23 @@ def splits(folder: str | Path, batch_size: int = 600) -> dict[str, list[tuple[to
     }
 
 
-def prepare(member: Member) -> None:
+def prepare(network: NetworkRecord) -> None:
     """Train it, or see that it is there. Raises ValueError if its losses are not finite."""
-    member.prepare()
-    found = member.columns()
+    network.prepare()
+    found = network.columns()
     for key in ("train_loss", "test_loss"):
         require(isfinite(found[key]), f"{key} must be finite, got {found[key]}")
 
 
-def measure(member: Member, analysis: Analysis) -> None:
+def measure(network: NetworkRecord, analysis: Analysis) -> None:
     """Density and metrics of one network into its folder."""
-    folder, asked = Path(member.folder), _asked(member, analysis)
+    folder, asked = Path(network.folder), _asked(network, analysis)
     done = folder / METRICS_FILE
-    if done.exists() and read_json(done).get("asked") == asked:
+    kept = read_or_none(done)
+    if kept and not differing(kept.get("asked", {}), asked) and (not analysis.probes or whole(folder / DENSITY)):
         return
     began = perf_counter()
-    problem = member.problem(analysis.samples, analysis.batch_size)
+    problem = network.problem(analysis.samples, analysis.batch_size)
     generator = torch.Generator().manual_seed(analysis.seed)
     settings = {name: dict(values) for name, values in analysis.settings.items()}
     shared: dict[str, float] = {}
@@ -162,20 +164,20 @@ def measure(member: Member, analysis: Analysis) -> None:
     }
     shared |= {what: cost.gradient_times for what, cost in estimates.shared.items()}
     facts = {"parameters": problem.size, "seconds": perf_counter() - began, "versions": versions()}
-    kept = {"asked": asked, "estimates": found, "shared": shared, "left_out": estimates.left_out}
-    write_json(done, {**kept, **facts})
+    content = {"asked": asked, "estimates": found, "shared": shared, "left_out": estimates.left_out}
+    write_json(done, {**content, **facts})
 
 
-def cut(member: Member, analysis: Analysis) -> None:
+def cut(network: NetworkRecord, analysis: Analysis) -> None:
     """1D and 2D slices of one network into its folder, on all its splits, along the same two directions."""
-    folder = Path(member.folder)
+    folder = Path(network.folder)
     kinds = {"line": analysis.line_points, "plane": analysis.plane_points}
     files = {"line": folder / LINE, "plane": folder / PLANE}
     missing = [kind for kind, points in kinds.items() if points and not _has(files[kind], analysis, points)]
-    data = member.splits(analysis.batch_size) if missing else None
+    data = network.splits(analysis.batch_size) if missing else None
     if data is None:
         return
-    problem = member.problem(None, analysis.batch_size)
+    problem = network.problem(None, analysis.batch_size)
     d1, d2 = random_directions(problem, generator=torch.Generator().manual_seed(analysis.seed))
     for kind in missing:
         span = (-analysis.reach, analysis.reach, kinds[kind])
@@ -186,14 +188,14 @@ def cut(member: Member, analysis: Analysis) -> None:
         found.save(files[kind], **_cut_with(analysis, kinds[kind]))
 
 
-def row(name: str, member: Member) -> dict[str, Any]:
+def row(name: str, network: NetworkRecord) -> dict[str, Any]:
     """The network's line in the table: what it was trained with, its losses, and every metric with its stderr."""
-    found = member.columns()
+    found = network.columns()
     gaps = {"generalization_gap": found["test_loss"] - found["train_loss"]}
     if {"train_accuracy", "test_accuracy"} <= found.keys():
         gaps["accuracy_gap"] = found["train_accuracy"] - found["test_accuracy"]
     measured: dict[str, float] = {}
-    for metric, estimate in read_json(Path(member.folder) / METRICS_FILE)["estimates"].items():
+    for metric, estimate in read_json(Path(network.folder) / METRICS_FILE)["estimates"].items():
         measured |= {metric: estimate["value"], f"{metric}_stderr": estimate["stderr"]}
     return {"name": name, **found, **gaps, **measured}
 
@@ -209,17 +211,19 @@ def _density(problem: Problem, analysis: Analysis, generator: torch.Generator) -
     )
 
 
-def _asked(member: Member, analysis: Analysis) -> dict[str, Any]:
+def _asked(network: NetworkRecord, analysis: Analysis) -> dict[str, Any]:
     """All that decides the metrics, as JSON holds it."""
     measured = {key: value for key, value in asdict(analysis).items() if key not in SLICED}
-    return dict(json.loads(json.dumps({**measured, "network": member.settings()})))
+    return as_json({**measured, "network": network.settings()})
 
 
 def _has(path: Path, analysis: Analysis, points: int) -> bool:
     """Whether the slice is there and was made with these settings."""
     asked = _cut_with(analysis, points)
-    manifest = path.with_suffix(".json")
-    return path.exists() and asked.items() <= read_json(manifest).items()
+    if not whole(path):
+        return False
+    found = read_manifest(path)
+    return not differing({key: found.get(key) for key in asked}, asked)
 
 
 def _cut_with(analysis: Analysis, points: int) -> dict[str, Any]:

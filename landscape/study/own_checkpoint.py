@@ -20,6 +20,7 @@ from landscape.problem import Problem
 from landscape.problem.plugin import load_problem
 
 NEEDED = ("path", "factory", "train_loss", "test_loss")
+OWN = ("written", "code")  # what `settings` adds to the columns
 KNOWN = ("train_accuracy", "test_accuracy", "test_samples")  # where the user has them
 
 
@@ -36,7 +37,6 @@ class OwnCheckpoint:
     def prepare(self) -> None:
         """See that the checkpoint is there."""
         require(Path(self.path).exists(), f"checkpoint {self.path} does not exist")
-        self.folder.mkdir(parents=True, exist_ok=True)
 
     def problem(self, samples: int | None, batch_size: int) -> Problem:  # noqa: ARG002 -- the function batches its data
         """What the user's function makes of the path."""
@@ -73,18 +73,25 @@ def read_checkpoints(table: str | Path, folder: str | Path) -> dict[str, OwnChec
     except (OSError, ValueError, csv.Error) as error:
         raise ValueError(f"{table} must be a readable CSV table: {error}") from error
     require(len(rows) > 0, f"{table} must hold at least one row")
+    taken = ", ".join(column for column in OWN if column in rows[0])
+    require(not taken, f"{table} must not have a column {taken}, which is kept of every network; rename it")
     missing = [column for column in NEEDED if column not in rows[0]]
     require(not missing, f"{table} must have the columns {', '.join(NEEDED)}; missing {', '.join(missing)}")
-    members = {}
+    networks, seen = {}, set[str]()  # on some disks A and a are one folder
     for line, row in enumerate(rows, start=2):
         require(None not in row and None not in row.values(), f"{table}, line {line}: needs {len(rows[0])} columns")
         name = row.get("name") or Path(row["path"]).stem
-        require(name not in members, f"{table}, line {line}: the name {name!r} occurs twice; add a column 'name'")
-        members[name] = _member(row, Path(table).parent, Path(folder) / name, f"{table}, line {line}")
-    return members
+        plain = Path(name).name == name and name not in ("", "..") and not {"/", "\\", "\0"} & {*name}
+        require(plain, f"{table}, line {line}: name must be that of a folder in --runs, got {name!r}")
+        require(
+            name.casefold() not in seen, f"{table}, line {line}: the name {name!r} occurs twice; add a column 'name'"
+        )
+        seen.add(name.casefold())
+        networks[name] = _network(row, Path(table).parent, Path(folder) / name, f"{table}, line {line}")
+    return networks
 
 
-def _member(row: Mapping[str, str], base: Path, folder: Path, where: str) -> OwnCheckpoint:
+def _network(row: Mapping[str, str], base: Path, folder: Path, where: str) -> OwnCheckpoint:
     outcome = {}
     for column in ("train_loss", "test_loss", *KNOWN):
         if row.get(column):

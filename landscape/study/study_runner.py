@@ -1,7 +1,7 @@
-"""A zoo of networks: train every member, analyse each, and set all in one table.
+"""A study of networks: train every network, analyse each, and set all in one table.
 
 Members run side by side in processes of one thread each. What is finished is kept, so that a killed study goes on. A
-member that fails (its loss diverged, say) is written down with the reason, and the others go on.
+network that fails (its loss diverged, say) is written down with the reason, and the others go on.
 """
 
 import re
@@ -21,16 +21,18 @@ from tqdm import tqdm
 
 from landscape.checks import integer_in, require
 from landscape.metrics import METRICS
-from landscape.storage.results import read_json, write_json
-from landscape.study.network_record import METRICS_FILE, Analysis, Member, cut, measure, prepare, row
+from landscape.storage.atomic import locked_folder
+from landscape.storage.manifest import read_json, read_or_none, write_json
+from landscape.study.network_record import METRICS_FILE, Analysis, NetworkRecord, cut, measure, prepare, row
 from landscape.study.trained import Trained
 from landscape.training import TrainConfig
 
 BROKEN = "broken.json"
+COMPUTED = ("name", "generalization_gap", "accuracy_gap", "train_loss", "test_loss")  # columns beside the metrics
 SEED = "seed"  # the axis along which networks are repetitions of one another
 
-STAGES: dict[str, Callable[[Member, Analysis], None]] = {
-    "train": lambda member, _: prepare(member),
+STAGES: dict[str, Callable[[NetworkRecord, Analysis], None]] = {
+    "train": lambda network, _: prepare(network),
     "measure": measure,
     "slice": cut,
 }
@@ -40,7 +42,7 @@ STAGES: dict[str, Callable[[Member, Analysis], None]] = {
 class StudyConfig:
     """A study: which networks, and what is computed of each."""
 
-    members: Mapping[str, Member]
+    members: Mapping[str, NetworkRecord]
     analysis: Analysis
     workers: int = 2
     families: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # metrics of which one is to be chosen
@@ -50,14 +52,19 @@ class StudyConfig:
         require(len(self.members) > 0, "members must hold at least one network, got none")
         empty = [name for name, family in self.families.items() if not family]
         require(not empty, f"families must hold at least one metric each, got none in {', '.join(empty)}")
+        names = {column for network in self.members.values() for column in network.chosen}
+        taken = sorted(name for name in names if name in COMPUTED or name.removesuffix("_stderr") in METRICS)
+        require(
+            not taken, f"hyper-parameters must not be named as what is computed, got {', '.join(taken)}; rename them"
+        )
         unknown = {name for family in self.families.values() for name in family} - METRICS.keys()
         require(not unknown, f"families must be of {', '.join(METRICS)}; got {', '.join(sorted(unknown))}")
 
     @property
     def axes(self) -> list[str]:
-        """The hyper-parameter columns in which members differ."""
+        """The hyper-parameter columns in which networks differ."""
         columns = next(iter(self.members.values())).chosen
-        return [key for key in columns if len({member.chosen[key] for member in self.members.values()}) > 1]
+        return [key for key in columns if len({network.chosen[key] for network in self.members.values()}) > 1]
 
     @property
     def cluster(self) -> list[str]:
@@ -75,7 +82,7 @@ def grid(
 
     Args:
         folder: of the study.
-        base: settings of `TrainConfig` that all members share.
+        base: settings of `TrainConfig` that all networks share.
         axes: setting to the values it takes; "model_settings.width" is the setting `width` of the model,
             "rule_settings.rho" the radius of every rule.
         per_optimizer: optimizer to settings that replace those of `base` for it (its rule's radius, say).
@@ -89,7 +96,7 @@ def grid(
     axes = {key: list(values) for key, values in axes.items()}
     empty = [key for key, values in axes.items() if not values]
     require(not empty, f"axes must hold at least one value each, got none of {', '.join(empty)}")
-    members = {}
+    networks = {}
     for values in product(*axes.values()):
         chosen = dict(zip(axes, values, strict=True))
         settings = {**base, **(per_optimizer or {}).get(chosen.get("optimizer", ""), {})}
@@ -98,15 +105,16 @@ def grid(
             settings[name] = {**settings.get(name, {}), entry: value} if entry else value
         label = "-".join(_label(key, value) for key, value in chosen.items())
         columns = {_column(key, axes): _plain(value) for key, value in chosen.items()}
-        members[label] = Trained(TrainConfig(folder=Path(folder) / label, **settings), columns)
-    return members
+        require(label not in networks, f"axes: two combinations have the name {label}; leave out what is twice")
+        networks[label] = Trained(TrainConfig(folder=Path(folder) / label, **settings), columns)
+    return networks
 
 
 def run_study(config: StudyConfig, *, progress: bool | None = None) -> list[dict[str, Any]]:
-    """Train, measure and slice every member; a row per network that came through, in the members' order.
+    """Train, measure and slice every network; a row per network that came through, in the networks' order.
 
     Raises:
-        ValueError: if no member came through, or a process was killed.
+        ValueError: if no network came through, or a process was killed.
     """
     hidden = None if progress is None else not progress
     with _pool(config.workers) as pool:
@@ -122,10 +130,10 @@ def table(config: StudyConfig) -> list[dict[str, Any]]:
     """The rows of a study that has run; every row has the same columns, NaN where a network lacks a metric.
 
     Raises:
-        ValueError: if no member came through, or a member's results are missing.
+        ValueError: if no network came through, or a network's results are missing.
     """
     failed = broken(config)
-    rows = [row(name, member) for name, member in config.members.items() if name not in failed]
+    rows = [row(name, network) for name, network in config.members.items() if name not in failed]
     reason = next(iter(failed.values()), "")
     require(len(rows) > 0, f"no network of the study came through; the first: {reason}")
     columns = dict.fromkeys(key for found in rows for key in found)
@@ -138,17 +146,17 @@ def metrics_of(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def broken(config: StudyConfig) -> dict[str, str]:
-    """Name of each member that failed, and why."""
-    found = {name: _failure(member, config.analysis) for name, member in config.members.items()}
+    """Name of each network that failed, and why."""
+    found = {name: _failure(network, config.analysis) for name, network in config.members.items()}
     return {name: f"{failure['stage']}: {failure['error']}" for name, failure in found.items() if failure}
 
 
 def seconds(config: StudyConfig) -> dict[str, float]:
     """Processor time of training, where the trainer noted it, and of the metrics."""
     spent = {"training": 0.0, "metrics": 0.0}
-    for member in config.members.values():
+    for network in config.members.values():
         for what, file in (("training", "model.json"), ("metrics", METRICS_FILE)):
-            path = Path(member.folder) / file
+            path = Path(network.folder) / file
             spent[what] += read_json(path).get("seconds", 0.0) if path.exists() else 0.0
     return {what: value for what, value in spent.items() if value}
 
@@ -156,8 +164,8 @@ def seconds(config: StudyConfig) -> dict[str, float]:
 def costs(config: StudyConfig) -> dict[str, float]:
     """Metric to its mean cost in gradient-times, over the networks that have it, and under "shared" what they share."""
     found: dict[str, list[float]] = {}
-    for member in config.members.values():
-        path = Path(member.folder) / METRICS_FILE
+    for network in config.members.values():
+        path = Path(network.folder) / METRICS_FILE
         if not path.exists():
             continue
         kept = read_json(path)
@@ -192,10 +200,10 @@ def _alone() -> None:
 
 
 def _done(config: StudyConfig, stage: str, pool: ProcessPoolExecutor | None) -> Iterator[None]:
-    """One stage of all members, a step for each when it is done."""
+    """One stage of all networks, a step for each when it is done."""
     if pool is None:
-        for member in config.members.values():
-            _guarded(stage, member, config.analysis)
+        for network in config.members.values():
+            _guarded(stage, network, config.analysis)
             yield
         return
     try:
@@ -211,29 +219,43 @@ def _done(config: StudyConfig, stage: str, pool: ProcessPoolExecutor | None) -> 
         ) from error
 
 
-def _guarded(stage: str, member: Member, analysis: Analysis) -> None:
-    """One stage of one member; what it raises is kept beside it. A disk that cannot be written stops the study."""
-    if _failure(member, analysis):
-        return
-    try:
-        STAGES[stage](member, analysis)
-    except Exception as error:
-        Path(member.folder).mkdir(parents=True, exist_ok=True)
-        reason = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
-        content = {"stage": stage, "error": " ".join(reason.split()), "of": _of(member, analysis)}
-        write_json(Path(member.folder) / BROKEN, content)
+def _guarded(stage: str, network: NetworkRecord, analysis: Analysis) -> None:
+    """One stage of one network, in its folder alone: another study waits, and finds it done.
+
+    What it raises is kept beside it, and tried again where the cause could pass. A disk that cannot be written stops
+    the study.
+    """
+    folder = Path(network.folder)
+    with locked_folder(folder, wait=True):
+        failure = _failure(network, analysis)
+        if failure and not failure.get("could_pass"):
+            return
+        stages = list(STAGES)
+        try:
+            for name in stages[: stages.index(stage) + 1] if failure else [stage]:  # what is done costs nothing
+                STAGES[name](network, analysis)
+            (folder / BROKEN).unlink(missing_ok=True)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
+            content = {"stage": name, "error": " ".join(reason.split()), "could_pass": _could_pass(error)}
+            write_json(folder / BROKEN, {**content, "of": _of(network, analysis)})
 
 
-def _failure(member: Member, analysis: Analysis) -> dict[str, Any] | None:
+def _could_pass(error: BaseException | None) -> bool:
+    """Whether the disk or the memory is to blame, which may have room the next time."""
+    memory = isinstance(error, RuntimeError) and "out of memory" in str(error)
+    return error is not None and (memory or isinstance(error, OSError | MemoryError) or _could_pass(error.__cause__))
+
+
+def _failure(network: NetworkRecord, analysis: Analysis) -> dict[str, Any] | None:
     """What is written down of a failure at these settings."""
-    path = Path(member.folder) / BROKEN
-    found = read_json(path) if path.exists() else None
-    return found if found and found["of"] == _of(member, analysis) else None
+    found = read_or_none(Path(network.folder) / BROKEN)
+    return found if found and found.get("of") == _of(network, analysis) else None
 
 
-def _of(member: Member, analysis: Analysis) -> str:
-    """The settings as text: at other settings a failed member is tried again."""
-    return f"{member.settings()} {asdict(analysis)}"
+def _of(network: NetworkRecord, analysis: Analysis) -> str:
+    """The settings as text: at other settings a failed network is tried again."""
+    return f"{network.settings()} {asdict(analysis)}"
 
 
 def _column(key: str, axes: Iterable[str]) -> str:

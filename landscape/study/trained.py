@@ -17,7 +17,7 @@ OUTCOMES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 @dataclass(frozen=True)
 class Trained:
-    """A member of a grid."""
+    """A network of a grid."""
 
     run: TrainConfig
     chosen: Mapping[str, Any] = field(default_factory=dict)  # hyper-parameter column to its value

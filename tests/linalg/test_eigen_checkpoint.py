@@ -12,7 +12,7 @@ from cases import normal, same, seeded, symmetric
 
 from landscape.linalg import top_eigenpairs
 from landscape.linalg.operator import CurvatureOperator, MatrixOperator
-from landscape.storage import array_checkpoint as journal
+from landscape.storage import array_checkpoint as checkpoint
 
 VALUES = torch.cat([torch.linspace(-1, 1, 110), torch.tensor([3.0, 3.0, 3.0, 2.0, 1.5, -4.0])])
 TWO = torch.cat([torch.full((30,), 3.0), torch.full((30,), -1.0)])
@@ -61,7 +61,7 @@ def interrupted(matrix, settings, path, seed, choose):
 @pytest.mark.parametrize("every", [0.0, 1e9])
 @pytest.mark.parametrize("name", SETTINGS)
 def test_stopped_at_random_products_it_ends_with_the_same_bits(name, every, tmp_path, monkeypatch):
-    monkeypatch.setattr(journal, "EVERY", every)
+    monkeypatch.setattr(checkpoint, "EVERY", every)
     values, settings = SETTINGS[name]
     matrix, path = symmetric(values), tmp_path / "run.npz"
     whole_operator, whole_source = Killable(matrix), seeded(5)
@@ -119,8 +119,8 @@ import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from landscape.storage import array_checkpoint as journal
-journal.EVERY = journal.SHARE = 0.0
+from landscape.storage import array_checkpoint as checkpoint
+checkpoint.EVERY = checkpoint.SHARE = 0.0
 from test_eigen_checkpoint import logged_run
 logged_run(Path(sys.argv[1]), Path(sys.argv[2]))
 """

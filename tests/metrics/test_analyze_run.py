@@ -58,7 +58,7 @@ def test_what_is_kept_is_not_done_again(tmp_path):
     path, counted = tmp_path / "kept.jsonl", Interrupted()
     first = analyze(problem(), SOME, resume=path)
     again = analyze(problem(counted), [*SOME, "gradient_norm"], resume=path)
-    assert counted.calls == 2 * 3  # two batches: the journal's loss, and two gradients
+    assert counted.calls == 2 * 3  # two batches: the log's loss, and two gradients
     assert {name: again[name].gradient_times for name in SOME} == {name: first[name].gradient_times for name in SOME}
     assert again.shared["leading eigenpairs"] == first.shared["leading eigenpairs"]
     assert again["lambda_max"].details == first["lambda_max"].details
@@ -68,7 +68,7 @@ def test_what_is_kept_is_not_done_again(tmp_path):
     assert nothing.calls == 2
 
 
-def test_a_journal_of_other_work_is_refused_in_one_line(tmp_path):
+def test_a_log_of_other_work_is_refused_in_one_line(tmp_path):
     path = tmp_path / "kept.jsonl"
     analyze(problem(), ["gradient_norm"], resume=path)
     with pytest.raises(ValueError, match=r"kept.jsonl was written with other weights; delete it or name another$"):

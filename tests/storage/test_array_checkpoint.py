@@ -6,7 +6,7 @@ import torch
 from cases import normal, same
 
 from landscape.storage import array_checkpoint as module
-from landscape.storage.array_checkpoint import Journal, fingerprint
+from landscape.storage.array_checkpoint import ArrayCheckpoint, fingerprint
 
 ARRAYS = {
     "doubles": normal(3, 4),
@@ -20,80 +20,80 @@ ARRAYS = {
 
 def test_what_is_saved_comes_back_bit_for_bit(tmp_path):
     path = tmp_path / "new" / "work.npz"
-    Journal(path, {"k": 3}).save(ARRAYS)
-    found = Journal(path, {"k": 3}).load()
+    ArrayCheckpoint(path, {"k": 3}).save(ARRAYS)
+    found = ArrayCheckpoint(path, {"k": 3}).load()
     assert found.keys() == ARRAYS.keys()
     assert all(same(found[name], value) for name, value in ARRAYS.items())
     assert [p.name for p in path.parent.iterdir()] == ["work.npz"]
 
 
 def test_nothing_saved_is_none_and_close_removes(tmp_path):
-    journal = Journal(tmp_path / "work.npz", {})
-    assert journal.load() is None
-    journal.save(ARRAYS)
-    journal.close()
-    assert journal.load() is None
-    journal.close()
+    checkpoint = ArrayCheckpoint(tmp_path / "work.npz", {})
+    assert checkpoint.load() is None
+    checkpoint.save(ARRAYS)
+    checkpoint.close()
+    assert checkpoint.load() is None
+    checkpoint.close()
 
 
 def test_without_a_path_nothing_is_kept():
-    journal = Journal(None, {})
-    journal.save(ARRAYS)
-    journal.save_if_due(pytest.fail)
-    assert journal.load() is None
-    journal.close()
+    checkpoint = ArrayCheckpoint(None, {})
+    checkpoint.save(ARRAYS)
+    checkpoint.save_if_due(pytest.fail)
+    assert checkpoint.load() is None
+    checkpoint.close()
 
 
 def test_other_settings_are_refused_by_name(tmp_path):
-    Journal(tmp_path / "work.npz", {"k": 3, "tol": 0.1, "old": 1}).save(ARRAYS)
+    ArrayCheckpoint(tmp_path / "work.npz", {"k": 3, "tol": 0.1, "old": 1}).save(ARRAYS)
     with pytest.raises(ValueError, match=r"is of other work, with tol 0.1, old 1; choose another path"):
-        Journal(tmp_path / "work.npz", {"k": 3, "tol": 0.2}).load()
-    assert Journal(tmp_path / "work.npz", {"old": 1, "tol": 0.1, "k": 3}).load() is not None
+        ArrayCheckpoint(tmp_path / "work.npz", {"k": 3, "tol": 0.2}).load()
+    assert ArrayCheckpoint(tmp_path / "work.npz", {"old": 1, "tol": 0.1, "k": 3}).load() is not None
 
 
 def test_a_setting_that_the_file_lacks_is_named_and_the_arrays_come_back(tmp_path):
-    Journal(tmp_path / "work.npz", {"k": 3, "tol": 0.1, "old": 1}).save(ARRAYS)
+    ArrayCheckpoint(tmp_path / "work.npz", {"k": 3, "tol": 0.1, "old": 1}).save(ARRAYS)
     with pytest.raises(ValueError, match=r"with tol 0\.1, old 1, new None;"):
-        Journal(tmp_path / "work.npz", {"k": 3, "tol": 0.2, "new": 2}).load()
-    stored = Journal(tmp_path / "work.npz", {"k": 3, "tol": 0.1, "old": 1}).load()
+        ArrayCheckpoint(tmp_path / "work.npz", {"k": 3, "tol": 0.2, "new": 2}).load()
+    stored = ArrayCheckpoint(tmp_path / "work.npz", {"k": 3, "tol": 0.1, "old": 1}).load()
     assert all(same(stored[name], value) for name, value in ARRAYS.items())
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half a file", b"text"])
+@pytest.mark.parametrize("content", [b"PK\x03\x04 half a file", b"text"])
 def test_a_file_that_is_none_is_one_clear_line(tmp_path, content):
     (tmp_path / "work.npz").write_bytes(content)
     with pytest.raises(ValueError, match=r"is not readable: .*; delete it to start again"):
-        Journal(tmp_path / "work.npz", {}).load()
+        ArrayCheckpoint(tmp_path / "work.npz", {}).load()
 
 
 def test_a_truncated_or_pickled_file_is_one_clear_line(tmp_path):
-    journal = Journal(tmp_path / "work.npz", {})
-    journal.save(ARRAYS)
-    whole = journal.path.read_bytes()
-    journal.path.write_bytes(whole[: len(whole) // 2])
+    checkpoint = ArrayCheckpoint(tmp_path / "work.npz", {})
+    checkpoint.save(ARRAYS)
+    whole = checkpoint.path.read_bytes()
+    checkpoint.path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="is not readable"):
-        journal.load()
-    np.savez(journal.path, settings=np.array("{}"), object=np.array([{}], dtype=object))
+        checkpoint.load()
+    np.savez(checkpoint.path, settings=np.array("{}"), object=np.array([{}], dtype=object))
     with pytest.raises(ValueError, match="is not readable"):
-        journal.load()
+        checkpoint.load()
 
 
 def test_the_name_must_end_in_npz(tmp_path):
     with pytest.raises(ValueError, match=r"resume must end in .npz, got .*work.pt"):
-        Journal(tmp_path / "work.pt", {})
+        ArrayCheckpoint(tmp_path / "work.pt", {})
 
 
 def test_writes_wait_for_their_time(tmp_path, monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(module, "monotonic", lambda: clock[0])
-    journal, written = Journal(tmp_path / "work.npz", {}), []
+    checkpoint, written = ArrayCheckpoint(tmp_path / "work.npz", {}), []
 
     def state():
         written.append(clock[0])
         return ARRAYS
 
     for _ in range(60):
-        journal.save_if_due(state)
+        checkpoint.save_if_due(state)
         clock[0] += 1.0
     assert written[0] == 105.0  # never at once
     assert all(later - earlier >= 5 for earlier, later in pairwise(written))
@@ -108,20 +108,20 @@ def test_a_slow_write_takes_five_percent_at_most(tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "monotonic", lambda: clock[0])
     monkeypatch.setattr(module.np, "savez", savez)
-    journal = Journal(tmp_path / "work.npz", {})
-    journal.save({})
-    assert journal.next == 2.0 + 20 * 2.0
+    checkpoint = ArrayCheckpoint(tmp_path / "work.npz", {})
+    checkpoint.save({})
+    assert checkpoint.next == 2.0 + 20 * 2.0
 
 
 def test_an_error_saves_and_goes_on_up(tmp_path):
-    journal = Journal(tmp_path / "work.npz", {})
-    with pytest.raises(KeyboardInterrupt), journal.saved_on_error(lambda: ARRAYS):
+    checkpoint = ArrayCheckpoint(tmp_path / "work.npz", {})
+    with pytest.raises(KeyboardInterrupt), checkpoint.saved_on_error(lambda: ARRAYS):
         raise KeyboardInterrupt
-    assert same(journal.load()["doubles"], ARRAYS["doubles"])
-    journal.close()
-    with journal.saved_on_error(lambda: ARRAYS):
+    assert same(checkpoint.load()["doubles"], ARRAYS["doubles"])
+    checkpoint.close()
+    with checkpoint.saved_on_error(lambda: ARRAYS):
         pass
-    assert journal.load() is None
+    assert checkpoint.load() is None
 
 
 def test_fingerprints_tell_bits_apart():

@@ -92,7 +92,7 @@ def test_a_walk_killed_twenty_times_equals_one_never_killed_and_repeats_only_wha
 
 def test_an_analysis_killed_at_many_moments_keeps_what_was_done(tmp_path):
     context, record = served(), tmp_path / "kept.jsonl"
-    for more in (1, 3, 4):  # lines of the journal; two begin every run
+    for more in (1, 3, 4):  # lines of the log; two begin every run
         before = len(lines(record))
         process = context.Process(target=measure, args=(str(tmp_path),))
         process.start()

@@ -45,9 +45,9 @@ def table(tmp_path: Path) -> Path:
 
 
 def test_a_row_gives_its_problem_and_its_hyper_parameters(table: Path, tmp_path: Path) -> None:
-    members = read_checkpoints(table, tmp_path / "runs")
-    assert list(members) == [*(f"net{index}" for index in range(8)), "gone"]
-    third = members["net3"]
+    networks = read_checkpoints(table, tmp_path / "runs")
+    assert list(networks) == [*(f"net{index}" for index in range(8)), "gone"]
+    third = networks["net3"]
     assert third.chosen == {"lr": 0.2, "seed": 1}
     outcome = {"train_loss": 0.1, "test_loss": 4.0, "train_accuracy": 1.0, "test_accuracy": 0.6}
     assert third.columns() == {"lr": 0.2, "seed": 1, **outcome}

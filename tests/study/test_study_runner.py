@@ -16,8 +16,7 @@ from landscape.report.evidence import gather
 from landscape.report.page import OUTCOMES
 from landscape.report.summary import limits
 from landscape.storage.results import Slice2D
-from landscape.study import correlate
-from landscape.study import study_runner as zoo
+from landscape.study import correlate, study_runner
 from landscape.study.network_record import Analysis, cut, load_density, measure, training_problem
 from landscape.study.own_checkpoint import OwnCheckpoint
 from landscape.study.study_runner import StudyConfig, broken, costs, grid, run_study, table
@@ -37,18 +36,18 @@ ANALYSIS = Analysis(
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> StudyConfig:
     folder = tmp_path_factory.mktemp("study")
-    members = grid(
+    networks = grid(
         folder, BASE, {"optimizer": ["sgd", "sam"], "seed": [0, 1]}, {"sam": {"rule_settings": {"rho": 0.1}}}
     )
-    config = StudyConfig(members, ANALYSIS, workers=1)
+    config = StudyConfig(networks, ANALYSIS, workers=1)
     run_study(config, progress=False)
     return config
 
 
 def test_a_grid_has_every_combination_with_each_optimizers_own_settings(tmp_path: Path) -> None:
-    members = grid(tmp_path, BASE, {"optimizer": ["sgd", "sam"], "lr": [0.1, 0.2]}, {"sam": {"epochs": 3}})
-    assert list(members) == ["sgd-lr0.1", "sgd-lr0.2", "sam-lr0.1", "sam-lr0.2"]
-    assert [member.run.epochs for member in members.values()] == [2, 2, 3, 3]
+    networks = grid(tmp_path, BASE, {"optimizer": ["sgd", "sam"], "lr": [0.1, 0.2]}, {"sam": {"epochs": 3}})
+    assert list(networks) == ["sgd-lr0.1", "sgd-lr0.2", "sam-lr0.1", "sam-lr0.2"]
+    assert [network.run.epochs for network in networks.values()] == [2, 2, 3, 3]
     with pytest.raises(ValueError, match="settings must be fields of TrainConfig, got learning_rate"):
         grid(tmp_path, {"learning_rate": 0.1}, {"seed": [0]})
 
@@ -89,8 +88,8 @@ def test_what_is_finished_is_not_done_again(study: StudyConfig) -> None:
 def test_a_slice_of_other_settings_is_cut_anew(study: StudyConfig, tmp_path: Path) -> None:
     folder = shutil.copytree(study.members["sgd-seed0"].folder, tmp_path / "copy")
     before = Slice2D.load(folder / "slice_2d.npz")
-    member = study.members["sgd-seed0"]
-    cut(replace(member, run=replace(member.run, folder=folder)), replace(ANALYSIS, reach=0.5, seed=1))
+    network = study.members["sgd-seed0"]
+    cut(replace(network, run=replace(network.run, folder=folder)), replace(ANALYSIS, reach=0.5, seed=1))
     after = Slice2D.load(folder / "slice_2d.npz")
     assert after.x[-1] == 0.5
     assert after.loss["train"][2, 2] == before.loss["train"][2, 2]
@@ -142,25 +141,30 @@ def test_a_folder_that_cannot_be_written_is_said_first(study: StudyConfig, tmp_p
 
 def test_an_axis_may_be_a_setting_of_the_model_or_of_the_rule(tmp_path: Path) -> None:
     axes = {"model_settings.hidden": [[8], [4, 4]], "optimizer": ["sam"], "rule_settings.rho": [0.1, 0.2]}
-    members = grid(tmp_path, BASE, axes, {"sam": {"rule_settings": {"p": 1.0}}})
-    assert list(members) == ["hidden8-sam-rho0.1", "hidden8-sam-rho0.2", "hidden4_4-sam-rho0.1", "hidden4_4-sam-rho0.2"]
-    last = members["hidden4_4-sam-rho0.2"]
+    networks = grid(tmp_path, BASE, axes, {"sam": {"rule_settings": {"p": 1.0}}})
+    assert list(networks) == [
+        "hidden8-sam-rho0.1",
+        "hidden8-sam-rho0.2",
+        "hidden4_4-sam-rho0.1",
+        "hidden4_4-sam-rho0.2",
+    ]
+    last = networks["hidden4_4-sam-rho0.2"]
     assert last.run.model_settings == {"hidden": [4, 4]}
     assert last.run.rule_settings == {"p": 1.0, "rho": 0.2}
     assert last.chosen == {"hidden": "[4, 4]", "rule": "sam", "rho": 0.2}
-    config = StudyConfig(members, ANALYSIS)
+    config = StudyConfig(networks, ANALYSIS)
     assert (config.axes, config.cluster) == (["hidden", "rho"], ["hidden", "rho"])
     assert StudyConfig(grid(tmp_path, BASE, {"lr": [0.1, 0.2], "seed": [0, 1]}), ANALYSIS).cluster == ["lr"]
 
 
 def test_a_member_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None:
-    members = grid(tmp_path / "runs", {**BASE, "epochs": 1}, {"lr": [0.05, 0.1, 0.2, 1e30], "seed": [0]})
+    networks = grid(tmp_path / "runs", {**BASE, "epochs": 1}, {"lr": [0.05, 0.1, 0.2, 1e30], "seed": [0]})
     small = Analysis(["gradient_norm"], samples=50, probes=0, line_points=0, plane_points=0)
-    config = StudyConfig(members, small, workers=1)
+    config = StudyConfig(networks, small, workers=1)
     rows = run_study(config, progress=False)
     assert [row["lr"] for row in rows] == [0.05, 0.1, 0.2]
     assert list(broken(config)) == ["lr1e+30-seed0"]
-    files = [json.loads((own.folder / "metrics.json").read_text()) for own in list(members.values())[:3]]
+    files = [json.loads((own.folder / "metrics.json").read_text()) for own in list(networks.values())[:3]]
     assert costs(config)["shared"] == sum(sum(f["shared"].values()) for f in files) / 3  # of those that came through
     reason = broken(config)["lr1e+30-seed0"]
     assert reason.startswith("train: ")
@@ -168,7 +172,7 @@ def test_a_member_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> No
     page = report_study(config, tmp_path / "out", "A study").read_text()
     assert f"Network lr1e+30-seed0 failed and is in no number here: {reason}" in page
     assert page.count("<img ") == 5  # no slices, no density: tau, scatter, psi, ranks, training
-    written = members["lr1e+30-seed0"].folder / "broken.json"
+    written = networks["lr1e+30-seed0"].folder / "broken.json"
     before = written.stat().st_mtime_ns
     assert run_study(config, progress=False) == rows  # it is not tried again
     assert written.stat().st_mtime_ns == before
@@ -180,13 +184,13 @@ def test_a_metric_that_few_networks_have_is_named_and_a_study_of_few_is_told(
     study: StudyConfig, tmp_path: Path
 ) -> None:
     copies = {}
-    for index, (name, member) in enumerate(study.members.items()):
-        folder = shutil.copytree(member.folder, tmp_path / name)
+    for index, (name, network) in enumerate(study.members.items()):
+        folder = shutil.copytree(network.folder, tmp_path / name)
         kept = json.loads((folder / "metrics.json").read_text())
         if index < 2:
             kept["estimates"]["trace"]["value"] = float("nan")
         (folder / "metrics.json").write_text(json.dumps(kept))
-        copies[name] = replace(member, run=replace(member.run, folder=folder))
+        copies[name] = replace(network, run=replace(network.run, folder=folder))
     found = gather(replace(study, members=copies))
     assert list(found.correlations) == ["lambda_max", "renyi", "m_sharpness"]
     assert "Finite on too few networks to say anything: trace." in limits(found)
@@ -196,15 +200,15 @@ def test_a_metric_that_few_networks_have_is_named_and_a_study_of_few_is_told(
 
 
 class Slow(OwnCheckpoint):
-    """A member that takes its time and leaves a mark."""
+    """A network that takes its time and leaves a mark."""
 
     def prepare(self) -> None:
         sleep(0.2)
-        self.folder.mkdir()
+        self.folder.mkdir(exist_ok=True)
 
 
 def test_an_interrupt_does_not_wait_for_all_that_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = zoo._done
+    done = study_runner._done
 
     def interrupted(*arguments: Any) -> None:
         next(done(*arguments))
@@ -212,7 +216,7 @@ def test_an_interrupt_does_not_wait_for_all_that_is_left(tmp_path: Path, monkeyp
 
     losses = {"train_loss": 0.0, "test_loss": 0.0}
     config = StudyConfig({f"{i}": Slow(tmp_path / f"{i}", "", "", {}, losses) for i in range(20)}, ANALYSIS)
-    monkeypatch.setattr(zoo, "_done", interrupted)
+    monkeypatch.setattr(study_runner, "_done", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_study(config, progress=False)
     assert 1 <= len(list(tmp_path.iterdir())) < 10  # those in the workers' hands, and in the pipe to them

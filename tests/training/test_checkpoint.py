@@ -47,7 +47,9 @@ def test_a_truncated_file_is_reported(tmp_path):
     whole = path.read_bytes()
     for length in (0, 5, 100, len(whole) - 1):
         path.write_bytes(whole[:length])
-        expect_error(tmp_path, "must be a complete safetensors file")
+        expect_error(tmp_path, "was changed or cut after it was written")
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # one bit of a weight
+    expect_error(tmp_path, "was changed or cut after it was written")
     path.write_bytes(whole)
     metadata = path.with_suffix(".json")
     metadata.write_text(metadata.read_text()[:-5])
@@ -56,6 +58,7 @@ def test_a_truncated_file_is_reported(tmp_path):
 
 def test_a_foreign_file_is_reported(tmp_path):
     path = save_checkpoint(tmp_path, trained(), METADATA)
+    path.with_suffix(".json").write_text(json.dumps(METADATA))  # as earlier versions wrote it, without a checksum
     path.write_bytes(b"PK\x03\x04 not safetensors at all, perhaps a pickle")
     expect_error(tmp_path, "must be a complete safetensors file")
     save_file({"weight": torch.ones(3)}, path)

@@ -23,7 +23,7 @@ def counting(problem: Problem, accuracy: Accuracy | None) -> Counting:
 
 
 def name_of(how: Counting) -> str | None:
-    """The user's function in a journal's settings; None where there is none."""
+    """The user's function in a log's settings; None where there is none."""
     return None if isinstance(how, ClassTargets) else getattr(how, "__qualname__", type(how).__qualname__)
 
 

@@ -26,7 +26,7 @@ class Place(Protocol):
         """The weights there, and the buffers that replace the model's own."""
 
     def settings(self) -> dict[str, str]:
-        """What tells this set from another, for a journal."""
+        """What tells this set from another, for a log."""
 
 
 @dataclass(frozen=True, eq=False)

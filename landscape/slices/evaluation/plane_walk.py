@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from landscape.problem import Problem
 from landscape.slices.evaluation.plane import Plane
-from landscape.slices.evaluation.walk_log import WalkJournal, kept
+from landscape.slices.evaluation.walk_log import WalkLog, kept
 from landscape.vectors import Vector
 
 
@@ -33,17 +33,17 @@ def walk_plane(
     """
     (d1, d2), (xs, ys) = directions, axes
     plane, started = Plane(problem.vector(), {"d1": d1, "d2": d2}), monotonic()
-    journal = None
+    points = [(x, y) for y in ys.tolist() for x in xs.tolist()]
+    log = None
     if resume is not None:
         ranges = {"x": xs.tolist(), "y": ys.tolist(), "batch_norm": problem.batch_norm}
-        journal = WalkJournal(
-            Path(resume), {**settings, **ranges, **plane.settings()}, _loss(problem, plane.w).cpu().double()[None]
-        )
-    done = journal.read() if journal is not None else {}
-    points = [(x, y) for y in ys.tolist() for x in xs.tolist()]
+        own = {**settings, **ranges, **plane.settings()}
+        losses = _loss(problem, plane.w).cpu().double()[None]
+        log = WalkLog(Path(resume), own, losses, (len(points), count))
+    done = log.rows() if log is not None else {}
     values = torch.full((len(points), count), torch.nan, dtype=torch.float64, device="cpu")
     hidden = None if progress is None else not progress
-    with kept(journal) as keep, tqdm(total=len(points), initial=len(done), unit="point", disable=hidden) as bar:
+    with kept(log) as keep, tqdm(total=len(points), initial=len(done), unit="point", disable=hidden) as bar:
         for index, point in enumerate(points):
             if index in done:
                 values[index] = done[index]

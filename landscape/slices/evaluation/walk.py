@@ -15,7 +15,7 @@ from landscape.processes import ProcessGroup, summed
 from landscape.slices.evaluation.accuracy import name_of, reasons
 from landscape.slices.evaluation.evaluator import MEASURES, Points, Section
 from landscape.slices.evaluation.ranks import by_ranks
-from landscape.slices.evaluation.walk_log import WalkJournal, kept
+from landscape.slices.evaluation.walk_log import WalkLog, kept
 from landscape.slices.evaluation.workers import by_workers
 
 
@@ -79,17 +79,17 @@ def _values(
     """MEASURES at all points, (4, points, splits), and the seconds that the points still to do were thought to take."""
     group = how.group if how.group is not None else section.problem.process_group
     first = group is None or distributed.get_rank(group) == 0
-    journal = None
+    log = None
     if how.resume is not None and first:
-        journal = WalkJournal(Path(how.resume), _settings(section) | dict(settings), centre[0])
-    values, done = _start(journal, (len(points), *centre.shape), section.device, group)
+        log = WalkLog(Path(how.resume), _settings(section) | dict(settings), centre[0], (len(points), *centre.shape))
+    values, done = _start(log, (len(points), *centre.shape), section.device, group)
     todo = (~done).nonzero().flatten().tolist()
     side_by_side = how.workers if how.group is None else distributed.get_world_size(group)
     estimate = pace * -(-len(todo) // side_by_side)
     hidden = not first or (None if how.progress is None else not how.progress)
     about = f"about {tqdm.format_interval(estimate)} for {len(todo)}"
     with (
-        kept(journal) as keep,
+        kept(log) as keep,
         tqdm(total=len(points), initial=len(points) - len(todo), desc=about, unit="point", disable=hidden) as bar,
     ):
         for index, row in _rows(section, points, todo, how):
@@ -108,13 +108,13 @@ def _rows(section: Section, points: Points, todo: Sequence[int], how: Manner) ->
 
 
 def _start(
-    journal: WalkJournal | None, shape: Sequence[int], device: torch.device, group: ProcessGroup | None
+    log: WalkLog | None, shape: Sequence[int], device: torch.device, group: ProcessGroup | None
 ) -> tuple[Tensor, Tensor]:
-    """Values (points, ...) and mask (points,) of the points done: all processes get what the journal's owner reads."""
+    """Values (points, ...) and mask (points,) of the points done: all processes get what the log's owner reads."""
 
     def own() -> tuple[Tensor, float]:
         block = torch.zeros(*shape, 2, dtype=torch.float64, device="cpu")
-        for index, row in (journal.read() if journal is not None else {}).items():
+        for index, row in (log.rows() if log is not None else {}).items():
             block[index] = torch.stack([row, torch.ones_like(row)], dim=-1)
         return block, 1.0
 

@@ -1,6 +1,6 @@
-"""The record of a walk over many points: a line of JSON a point, see `line_journal.py`."""
+"""The record of a walk over many points: a line of JSON a point, see `storage/event_log.py`."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -8,35 +8,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from landscape.storage.event_log import LineJournal
+from landscape.checks import integer_in, require
+from landscape.storage.event_log import EventLog
 
 
-class WalkJournal:
-    """State of one walk; the arguments are those of `LineJournal`."""
+class WalkLog(EventLog):
+    """State of one walk; the arguments are those of `EventLog`, and the shape (points, ...) of its values."""
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], losses: Tensor) -> None:
-        self.lines = LineJournal(path, settings, losses)
+    def __init__(self, path: Path, settings: Mapping[str, Any], losses: Tensor, shape: Sequence[int]) -> None:
+        super().__init__(path, settings, losses)
+        self.shape = tuple(shape)
 
-    def read(self) -> dict[int, Tensor]:
-        """The points done, by index. Raises ValueError if the file is unreadable or belongs to another walk."""
-        points, path = self.lines.read(), self.lines.path
-        try:
-            return {int(index): torch.tensor(row, dtype=torch.float64, device="cpu") for index, row in points}
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"resume file {path} is not readable: {error}; delete it to start again") from error
+    def rows(self) -> dict[int, Tensor]:
+        """The points done, by index. Raises ValueError if the file is of another kind or belongs to another walk."""
+        return dict(self.read(self._row))
 
-    @contextmanager
-    def opened(self) -> Iterator[Callable[[int, Tensor], None]]:
-        """A function that keeps the values of a point, by its index."""
-        with self.lines.opened() as keep:
-            yield lambda index, row: keep([index, row.tolist()])
+    def _row(self, content: Any) -> tuple[int, Tensor]:
+        index, row = content
+        integer_in("index", index, 0, self.shape[0] - 1)
+        values = torch.tensor(row, dtype=torch.float64, device="cpu")
+        require(values.shape == self.shape[1:], f"values must have the shape {self.shape[1:]}")
+        return index, values
 
 
 @contextmanager
-def kept(journal: WalkJournal | None) -> Iterator[Callable[[int, Tensor], None]]:
-    """What keeps the values of a point: nothing does where there is no journal."""
-    if journal is None:
+def kept(log: WalkLog | None) -> Iterator[Callable[[int, Tensor], None]]:
+    """What keeps the values of a point by its index: nothing does where there is no log."""
+    if log is None:
         yield lambda _index, _row: None
     else:
-        with journal.opened() as keep:
-            yield keep
+        with log.opened() as keep:
+            yield lambda index, row: keep([index, row.tolist()])

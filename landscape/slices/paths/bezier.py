@@ -23,7 +23,7 @@ from landscape.side_effects import derivatives_on, random_source, random_state_k
 from landscape.slices.directions.between_models import Weights, vector_of
 from landscape.slices.evaluation.accuracy import Accuracy, counting, reasons
 from landscape.slices.evaluation.splits import evaluated, splits_of
-from landscape.storage.array_checkpoint import Journal, fingerprint
+from landscape.storage.array_checkpoint import ArrayCheckpoint, fingerprint
 from landscape.storage.results import BezierPath, Slice1D
 
 KINDS = ("bezier", "chain")
@@ -88,8 +88,8 @@ def train_path(
         **{"start": fingerprint(path.start), "end": fingerprint(path.end)},
         "generator": fingerprint(source.get_state()),
     }
-    journal = Journal(resume, settings)
-    stored = journal.load()
+    checkpoint = ArrayCheckpoint(resume, settings)
+    stored = checkpoint.load()
     if stored is not None:
         source.set_state(stored.pop("generator"))
         for name, tensor in stored.items():
@@ -101,10 +101,10 @@ def train_path(
             rate = lr * min(1.0, max(0.01, 2 - 2 * epoch / epochs))
             loss = _epoch(problem.with_batch_norm("batch"), path, state["velocity"], rate, momentum, source)
             state["epoch"] += 1
-            journal.save_if_due(lambda: {**state, "generator": source.get_state()})
+            checkpoint.save_if_due(lambda: {**state, "generator": source.get_state()})
             bar.set_postfix(loss=f"{loss:.3g}")
             bar.update()
-    journal.close()
+    checkpoint.close()
     return path
 
 

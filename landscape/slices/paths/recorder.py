@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from landscape.checks import integer_in, require
 from landscape.problem.parameters import Selection, selected
 from landscape.storage.atomic import replacing
-from landscape.storage.results import read_json, write_json
+from landscape.storage.manifest import read_json, write_json
+from landscape.storage.settings import differing
 from landscape.vectors import Layout, flatten, layout_of
 
 MANIFEST = "recorder.json"
@@ -80,8 +81,8 @@ class Recorder:
             "0 to begin anew",
         )
         if found and self.steps > 0:
-            same = read_json(self.folder / MANIFEST) == manifest
-            require(same, f"folder {self.folder} holds snapshots of other parameters; choose another folder")
+            other = differing(read_json(self.folder / MANIFEST), manifest)
+            require(not other, f"folder {self.folder} holds snapshots of other parameters; choose another folder")
         for step, path in found.items():
             if step > self.steps or self.steps == 0:
                 path.unlink()
@@ -102,12 +103,10 @@ class Snapshots:
         folder = source.folder if isinstance(source, Recorder) else Path(source)
         self.files = _files(folder)
         require(bool(self.files), f"folder {folder} must hold snapshots of a Recorder, got none")
-        kept = read_json(folder / MANIFEST)["parameters"]
-        wanted = _manifest(layout)["parameters"]
-        differing = [name for name in {**kept, **wanted} if kept.get(name) != wanted.get(name)]
+        other = list(differing(read_json(folder / MANIFEST)["parameters"], _manifest(layout)["parameters"]))
         require(
-            not differing,
-            f"snapshots in {folder} must be of the problem's parameters, differ in {differing[:3]}; "
+            not other,
+            f"snapshots in {folder} must be of the problem's parameters, differ in {other[:3]}; "
             "give Recorder and Problem the same parameters=",
         )
 

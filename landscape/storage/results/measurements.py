@@ -1,13 +1,13 @@
 """Metrics of one network as a dict of name to Estimate, with the cost of what they shared, as a table."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
 from typing import Any
 
-from landscape.storage.results.record import versions, write_json
+from landscape.storage.manifest import write_json, write_rows
+from landscape.storage.results.record import versions
 from landscape.storage.results.spectra import Estimate
 
 SHARED = "shared: "  # begins the name of a row that is no metric
@@ -60,18 +60,11 @@ class Measurements(dict[str, Estimate]):
 
     def to_csv(self, path: str | Path) -> Path:
         """Write `rows` as a table with a header; returns the path."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("w", newline="") as file:
-            table = csv.DictWriter(file, HEADS)
-            table.writeheader()
-            table.writerows(self.rows())
-        return target
+        return write_rows(path, self.rows(), HEADS)
 
     def to_json(self, path: str | Path, **manifest: Any) -> Path:
         """Write rows, details, what was left out, versions, and `manifest`; returns the path."""
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
         details = {name: dict(estimate.details) for name, estimate in self.items()}
         write_json(
             target,

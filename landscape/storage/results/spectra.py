@@ -1,6 +1,5 @@
 """Frozen results about an operator: a number with its error, eigenpairs, spectra of blocks, a density."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import pi, sqrt
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from landscape.storage.manifest import write_rows
 from landscape.storage.results.record import Result
 
 
@@ -62,13 +62,7 @@ class BlockSpectra(Result):
 
     def to_csv(self, path: str | Path) -> Path:
         """Write `rows` as a table with a header; returns the path."""
-        rows, target = self.rows(), Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("w", newline="") as file:
-            table = csv.DictWriter(file, list(rows[0]))
-            table.writeheader()
-            table.writerows(rows)
-        return target
+        return write_rows(path, self.rows())
 
     def _row(self, index: int, name: str) -> dict[str, Any]:
         pairs = zip(self.values[index].tolist(), self.residuals[index].tolist(), strict=True)

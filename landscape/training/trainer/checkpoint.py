@@ -10,14 +10,13 @@ from torch import Tensor, nn
 
 from landscape.checks import require
 from landscape.models import build
-from landscape.storage.atomic import replacing
-from landscape.storage.results import read_json, write_json
+from landscape.storage.manifest import read_manifest, write_with_manifest
 
 NAME = "model.safetensors"
 
 
 def save_checkpoint(path: str | Path, model: nn.Module, metadata: Mapping[str, Any]) -> Path:
-    """Write weights and buffers, and the metadata beside them under the same name with .json; each in one rename.
+    """Write weights and buffers, then metadata and their checksum beside them, with .json; each in one rename.
 
     Args:
         path: a folder (the file is then model.safetensors), or a file that ends in .safetensors.
@@ -29,12 +28,8 @@ def save_checkpoint(path: str | Path, model: nn.Module, metadata: Mapping[str, A
         ValueError: if the metadata does not say how to build the model.
     """
     _recipe(metadata, "metadata")
-    target = _weights_file(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(target) as partial:
-        save_file({name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}, partial)
-    write_json(target.with_suffix(".json"), metadata)
-    return target
+    weights = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    return write_with_manifest(_weights_file(path), lambda partial: save_file(weights, partial), metadata)
 
 
 def load_checkpoint(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -45,11 +40,11 @@ def load_checkpoint(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     Returns:
         The network on the CPU, in eval mode and in the precision it was saved in, and the metadata.
     Raises:
-        ValueError: if a file is missing, truncated or of another network than the metadata says.
+        ValueError: if a file is missing, changed, cut or of another network than the metadata says.
     """
     source = _weights_file(path)
     require(source.is_file(), f"checkpoint must be a run folder or a .safetensors file, found no file {source}")
-    metadata = read_json(source.with_suffix(".json"))
+    metadata = read_manifest(source)
     name, settings = _recipe(metadata, str(source.with_suffix(".json")))
     try:
         weights = load_file(source)

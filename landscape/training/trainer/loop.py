@@ -25,6 +25,7 @@ from landscape.data import Images, load
 from landscape.models import build
 from landscape.problem import Problem
 from landscape.side_effects import random_state_kept, training_flags_kept
+from landscape.storage.atomic import locked_folder
 from landscape.storage.results import versions
 from landscape.training.sharpness_aware.step import SharpnessAware
 from landscape.training.trainer.bootstrap import TEACHER, relabelled
@@ -59,14 +60,16 @@ def train(config: TrainConfig) -> Path:
         The run folder, for `load_checkpoint`: config.json, log.jsonl, resume.pt, model.safetensors, model.json; where
         asked for, epoch-N (checkpoints, folders for `load_checkpoint`), teacher (a run folder) and diagnostics.jsonl.
     Raises:
-        ValueError: if the folder cannot be written or holds another config, the network does not fit the data, or
-            the loss becomes NaN or infinite.
+        ValueError: if the folder cannot be written, holds another config or another process is in it, the network
+            does not fit the data, or the loss becomes NaN or infinite.
+        OSError: in one line, where the disk is full; the same call goes on.
     """
     folder = Path(config.folder)
-    claim(folder, config.settings())
-    if not finished(folder):
-        with random_state_kept():
-            _Run(config, folder).go()
+    with locked_folder(folder):
+        claim(folder, config.settings())
+        if not finished(folder):
+            with random_state_kept():
+                _Run(config, folder).go()
     return folder
 
 
@@ -90,7 +93,7 @@ class _Run:
     def go(self) -> None:
         """Train to the end from where the run was saved last, and write the network."""
         config, folder = self.config, self.folder
-        self.progress, self.saved = load_progress(folder, self.parts), monotonic()
+        self.progress, self.saved = load_progress(folder, self.parts, config.epochs), monotonic()
         with self._bar() as bar:
             while self.progress.epoch < config.epochs:
                 self._epoch(bar)

@@ -1,22 +1,23 @@
 """The folder of a training run: config.json, log.jsonl (a line an epoch), resume.pt, and the finished network.
 
-Each file is written under a temporary name and renamed, or, the log, read up to the last epoch that resume.pt holds:
-a run that is killed at any moment goes on from what was saved last.
+One process at a time works in it. Each file is written under a temporary name and renamed, or, the log, read up to the
+last epoch that resume.pt holds: a run that is killed at any moment goes on from what was saved last.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from landscape.checks import require
+from landscape.checks import integer_in, require
 from landscape.storage.atomic import replacing
-from landscape.storage.results import read_json, write_json
+from landscape.storage.manifest import read_json, whole, write_json
+from landscape.storage.settings import differing
 from landscape.training.trainer.checkpoint import NAME
 
 CONFIG, LOG, RESUME, DIAGNOSTICS = "config.json", "log.jsonl", "resume.pt", "diagnostics.jsonl"
@@ -35,28 +36,24 @@ class Progress:
 
 
 def claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Make the folder and write its config. Raises ValueError if it holds another run or cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if (folder / CONFIG).exists():
-            found = read_json(folder / CONFIG)
-            changed = sorted(k for k in found.keys() | settings.keys() if found.get(k) != settings.get(k))
-            require(not changed, f"folder {folder} holds a run with other {', '.join(changed)}; choose another folder")
-        write_json(folder / CONFIG, settings)
-    except OSError as error:
-        raise ValueError(f"folder must be writable, got {folder}: {error.strerror}") from error
+    """Write the run's config into its folder. Raises ValueError if it holds another run."""
+    if (folder / CONFIG).exists() and (folder / CONFIG).stat().st_size:
+        changed = ", ".join(sorted(differing(read_json(folder / CONFIG), settings)))
+        require(not changed, f"folder {folder} holds a run with other {changed}; choose another folder")
+    write_json(folder / CONFIG, settings)
 
 
 def finished(folder: Path) -> bool:
-    """Whether the trained network is there; its metadata is the last file of a run."""
-    weights = folder / NAME
-    return weights.exists() and weights.with_suffix(".json").exists()
+    """Whether the trained network is there as it was written; its metadata is the last file of a run."""
+    return whole(folder / NAME)
 
 
 def append_log(folder: Path, line: dict[str, Any]) -> None:
     """Add an epoch's line to the log; it counts once a state of that epoch is saved."""
     with (folder / LOG).open("a") as log:
         log.write(json.dumps(line) + "\n")
+        log.flush()
+        os.fsync(log.fileno())
 
 
 def save_progress(folder: Path, progress: Progress, parts: Mapping[str, Any]) -> None:
@@ -66,13 +63,28 @@ def save_progress(folder: Path, progress: Progress, parts: Mapping[str, Any]) ->
         torch.save(state, partial)
 
 
-def load_progress(folder: Path, parts: Mapping[str, Any]) -> Progress:
-    """Put the parts where the run was saved last, or leave them at the start; log lines after it are dropped."""
-    state = _read_state(folder / RESUME)
-    progress = Progress(**state["progress"]) if state else Progress()
-    for name, part in parts.items() if state else ():
-        part.load_state_dict(state[name])
+def load_progress(folder: Path, parts: Mapping[str, Any], epochs: int) -> Progress:
+    """Put the parts where the run was saved last, or leave them at the start; log lines after it are dropped.
+
+    Raises:
+        ValueError: if the state or the log is unreadable, or of no moment of a run of so many epochs.
+    """
+    path, progress = folder / RESUME, Progress()
+    if path.exists() and path.stat().st_size:  # a loss of power may leave it empty
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            progress = Progress(**state["progress"])
+            integer_in("epoch", progress.epoch, 0, epochs)
+            integer_in("batches", progress.batches, 0)
+            for name, part in parts.items():
+                part.load_state_dict(state[name])
+        except Exception as error:  # whatever torch says of bytes that are none of its own
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(
+                f"{path} is no readable resume state: {reason}; delete it to train from the start"
+            ) from error
     kept = (folder / LOG).read_text().splitlines(keepends=True)[: progress.epoch] if progress.epoch else []
+    require(len(kept) == progress.epoch, f"{folder / LOG} lacks lines of {path}; delete both to train from the start")
     with replacing(folder / LOG) as partial:
         partial.write_text("".join(kept))
     return progress
@@ -81,14 +93,3 @@ def load_progress(folder: Path, parts: Mapping[str, Any]) -> Progress:
 def read_log(folder: str | Path, name: str = LOG) -> list[dict[str, Any]]:
     """The lines of a run's log, one an epoch; of diagnostics.jsonl, by that name, one a measurement."""
     return [json.loads(line) for line in (Path(folder) / name).read_text().splitlines()]
-
-
-def _read_state(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path} is no readable resume state: {reason}; delete it to train from the start") from error
-    return state

@@ -1,0 +1,89 @@
+"""JSON, CSV, and files that count once a manifest beside them holds what they are and the checksum of their bytes."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from landscape.checks import require
+from landscape.storage.atomic import replacing
+
+CHECKSUM = "sha256"  # in the manifest; files of earlier versions have none
+LARGEST = 2**28  # bytes of JSON that are read
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object in one rename."""
+    text = json.dumps(content, indent=1) + "\n"  # what JSON cannot hold is complained of before anything is written
+    with replacing(path) as partial:
+        partial.write_text(text)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises ValueError in one line if the file is missing or is none."""
+    try:
+        require(path.stat().st_size <= LARGEST, f"more than {LARGEST} bytes")
+        content = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} must be a readable JSON file: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a JSON object, got {type(content).__name__}")
+    return content
+
+
+def read_or_none(path: Path) -> dict[str, Any] | None:
+    """A JSON object that can be made anew: None where the file is missing, empty or cut."""
+    try:
+        return read_json(path)
+    except ValueError:
+        return None
+
+
+def write_rows(path: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> Path:
+    """Write a table with a header as CSV in one rename; the columns default to those of the first row."""
+    target = Path(path)
+    with replacing(target) as partial, partial.open("w", newline="") as file:
+        table = csv.DictWriter(file, columns or list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    return target
+
+
+def write_with_manifest(target: Path, write: Callable[[Path], Any], manifest: Mapping[str, Any]) -> Path:
+    """What `write` makes of a path, as `target`; then TARGET's name with .json: the manifest and the checksum."""
+    json.dumps(manifest)
+    with replacing(target) as partial:
+        write(partial)
+        checksum = _checksum(partial)
+    write_json(target.with_suffix(".json"), {**manifest, CHECKSUM: checksum})
+    return target
+
+
+def read_manifest(target: Path) -> dict[str, Any]:
+    """What `target` is. Raises ValueError if it has no manifest, or not the bytes that the manifest was written for."""
+    manifest = read_json(target.with_suffix(".json"))
+    try:
+        expected, found = manifest.pop(CHECKSUM, None), _checksum(target)
+    except OSError as error:
+        raise ValueError(f"{target} is not readable: {error.strerror}; make it again") from error
+    require(
+        expected in (None, found),
+        f"{target} was changed or cut after it was written (its checksum is another); make it again",
+    )
+    return manifest
+
+
+def whole(target: Path) -> bool:
+    """Whether a file is there with its manifest, and has the bytes that the manifest was written for."""
+    try:
+        read_manifest(target)
+    except ValueError:
+        return False
+    return True
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
