@@ -18,10 +18,10 @@ from landscape.problem import Problem
 from landscape.processes import ProcessGroup
 from landscape.slices.evaluation.accuracy import Accuracy
 from landscape.slices.evaluation.axis import Range, axis
-from landscape.slices.evaluation.evaluator import section
-from landscape.slices.evaluation.find_range import reach
-from landscape.slices.evaluation.plane import Plane
-from landscape.slices.evaluation.walk import Manner, walked
+from landscape.slices.evaluation.evaluator import slice_evaluator
+from landscape.slices.evaluation.find_range import find_range
+from landscape.slices.evaluation.parametrisation import Plane
+from landscape.slices.evaluation.walk import Manner, evaluate_points
 from landscape.storage.results import Slice1D, Slice2D, SliceBand
 
 
@@ -58,14 +58,14 @@ def slice_1d(
     lines = list(direction.reshape(len(direction), -1).T if isinstance(direction, Tensor) else direction)
     require(len(lines) > 0, "direction must hold at least one vector, got none")
     names = ["direction"] if one else [f"direction {k}" for k in range(len(lines))]
-    bundle = section(
+    bundle = slice_evaluator(
         problem, Plane(problem.vector(), dict(zip(names, lines, strict=True))), data, subset, generator, accuracy
     )
-    xs = axis("x", x, partial(reach, bundle, range(len(lines))))
+    xs = axis("x", x, partial(find_range, bundle, range(len(lines))))
     points = [[value if i == k else 0.0 for i in range(len(lines))] for k in range(len(lines)) for value in xs.tolist()]
     shape = (len(xs),) if one else (len(lines), len(xs))
     manner = Manner(resume, workers, group, progress, details or {})
-    return (Slice1D if one else SliceBand)(xs, **walked(bundle, points, shape, {"x": xs.tolist()}, manner))
+    return (Slice1D if one else SliceBand)(xs, **evaluate_points(bundle, points, shape, {"x": xs.tolist()}, manner))
 
 
 def slice_2d(
@@ -94,7 +94,7 @@ def slice_2d(
         d1: (P,), drawn to the right.
         d2: (P,), drawn upwards; not made orthogonal to d1, the result tells the cosine.
         x: first and last point along d1, and how many; "auto" is 51 points to where the loss of the first split has
-            grown tenfold on one side, NaN and infinity included, see `reach.py`.
+            grown tenfold on one side, NaN and infinity included, see `find_range.py`.
         y: the same along d2.
         data: split name to data as `Problem` takes it, such as {"train": loader, "test": loader}; default the
             problem's own under "train".
@@ -119,12 +119,12 @@ def slice_2d(
             file of resume= was written with other settings, or something cannot be sent to a worker.
         RuntimeError: if a worker fails or is killed.
     """
-    plane = section(problem, Plane(problem.vector(), {"d1": d1, "d2": d2}), data, subset, generator, accuracy)
-    xs, ys = axis("x", x, partial(reach, plane, [0])), axis("y", y, partial(reach, plane, [1]))
+    plane = slice_evaluator(problem, Plane(problem.vector(), {"d1": d1, "d2": d2}), data, subset, generator, accuracy)
+    xs, ys = axis("x", x, partial(find_range, plane, [0])), axis("y", y, partial(find_range, plane, [1]))
     points = [(across, up) for up in ys.tolist() for across in xs.tolist()]
     settings = {"x": xs.tolist(), "y": ys.tolist()}
     manner = Manner(resume, workers, group, progress, details or {})
-    common = walked(plane, points, (len(ys), len(xs)), settings, manner)
+    common = evaluate_points(plane, points, (len(ys), len(xs)), settings, manner)
     one, two = d1.double().cpu(), d2.double().cpu()
     norms = torch.stack([one.norm(), two.norm()])
     return Slice2D(xs, ys, norms=norms, cosine=one @ two / norms.prod(), **common)

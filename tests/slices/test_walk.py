@@ -9,7 +9,7 @@ from torch import nn
 from landscape.problem import Problem
 from landscape.slices import random_directions, slice_1d, slice_2d
 from landscape.slices.evaluation import device_cache as holding
-from landscape.slices.evaluation.device_cache import held
+from landscape.slices.evaluation.device_cache import cached_on_device
 from landscape.storage.results import SliceBand
 
 GRID = {"x": (-1.0, 1.0, 4), "y": (-1.0, 2.0, 3), "progress": False}
@@ -108,7 +108,7 @@ def test_the_estimate_is_what_the_first_point_took_times_the_points_that_are_lef
 def test_small_batches_are_put_together_and_the_loss_stays():
     case = make("mlp")
     problem = case.problem(data=list(zip(case.inputs.split(10), case.targets.split(10), strict=True)))
-    kept = held(problem)
+    kept = cached_on_device(problem)
     assert [len(t) for _, t in kept.data] == [64]
     torch.testing.assert_close(kept.loss(), problem.loss(), rtol=1e-14, atol=0.0)
 
@@ -131,7 +131,7 @@ def test_batches_stay_apart_where_joining_them_would_not_pay_or_change_the_loss(
         case.model.float()
         settings["forward"] = lambda model, x: model(x.float())
     problem = Problem(case.model, criterion, data, **settings)
-    assert [len(t) for _, t in held(problem).data] == [10] * 6 + [4]
+    assert [len(t) for _, t in cached_on_device(problem).data] == [10] * 6 + [4]
 
 
 def test_data_that_does_not_fit_is_read_at_every_point(monkeypatch):

@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from landscape.problem import Problem
-from landscape.slices.evaluation.plane import Plane
+from landscape.slices.evaluation.parametrisation import Plane
 from landscape.slices.evaluation.walk_log import WalkJournal, kept
 from landscape.vectors import Vector
 

@@ -11,28 +11,28 @@ from torch import Tensor, distributed
 
 from landscape.checks import require
 from landscape.processes import ProcessGroup, Sums, agree, summed
-from landscape.slices.evaluation.evaluator import MEASURES, Points, Section
+from landscape.slices.evaluation.evaluator import MEASURES, Points, SliceEvaluator
 
 
 def by_ranks(
-    section: Section, points: Points, todo: Sequence[int], group: ProcessGroup
+    evaluator: SliceEvaluator, points: Points, todo: Sequence[int], group: ProcessGroup
 ) -> Iterator[tuple[int, Tensor]]:
     """Index and values of the points `todo`, on every rank. Raises ValueError if weights or directions differ."""
     rank, count = distributed.get_rank(group), distributed.get_world_size(group)
-    corner, _ = section.place.at([1.0] * section.place.axes)
+    corner, _ = evaluator.parametrisation.at([1.0] * evaluator.parametrisation.axes)
     require(
         agree(corner.norm().reshape(1), group),
         "the processes' weights and directions must be equal, got different ones; use generators of the same seed",
     )
-    shape = (count, len(MEASURES), len(section.splits))
+    shape = (count, len(MEASURES), len(evaluator.splits))
     for start in range(0, len(todo), count):
         together = todo[start : start + count]
 
         def own(together: Sequence[int] = together) -> Sums:
             block = torch.zeros(shape, dtype=torch.float64, device="cpu")  # x + 0 = x to the bit, NaN and infinity too
             if rank < len(together):
-                block[rank] = section.at(points[together[rank]])
+                block[rank] = evaluator.at(points[together[rank]])
             return block, 1.0
 
-        block, _ = summed(own, shape, section.device, group)
+        block, _ = summed(own, shape, evaluator.device, group)
         yield from zip(together, block.cpu(), strict=False)

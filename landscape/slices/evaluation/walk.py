@@ -1,4 +1,4 @@
-"""The walk over the points of a section: resumable, by one process, by workers, or by the ranks of a group."""
+"""The walk over the points of a slice: resumable, by one process, by workers, or by the ranks of a group."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from tqdm import tqdm
 from landscape.checks import integer_in, require
 from landscape.processes import ProcessGroup, summed
 from landscape.slices.evaluation.accuracy import name_of, reasons
-from landscape.slices.evaluation.evaluator import MEASURES, Points, Section
+from landscape.slices.evaluation.evaluator import MEASURES, Points, SliceEvaluator
 from landscape.slices.evaluation.ranks import by_ranks
 from landscape.slices.evaluation.walk_log import WalkJournal, kept
 from landscape.slices.evaluation.workers import by_workers
@@ -30,37 +30,39 @@ class Manner:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-def walked(section: Section, points: Points, shape: Sequence[int], settings: Mapping[str, Any], how: Manner) -> Any:
+def evaluate_points(
+    evaluator: SliceEvaluator, points: Points, shape: Sequence[int], settings: Mapping[str, Any], how: Manner
+) -> Any:
     """The fields that all slices share: loss, accuracy, loss_stderr and details, tensors of `shape`.
 
     Args:
-        section: what is measured.
+        evaluator: what is measured.
         points: coordinates.
         shape: of the points in the result.
-        settings: what decides the numbers besides the section, as JSON holds it.
+        settings: what decides the numbers besides the evaluator, as JSON holds it.
         how: processes, resume, progress.
     """
     integer_in("workers", how.workers, 1)
-    sharded = section.problem.process_group
+    sharded = evaluator.problem.process_group
     require(
         (how.workers == 1) + (how.group is None) + (sharded is None) >= 2,
         "workers=, group= and a problem of several processes exclude each other; choose one",
     )
     began = perf_counter()
-    centre = section.at([0.0] * section.place.axes)
+    centre = evaluator.at([0.0] * evaluator.parametrisation.axes)
     pace = perf_counter() - began
-    values, estimate = _values(section, points, centre, pace, settings, how)
+    values, estimate = _values(evaluator, points, centre, pace, settings, how)
     found = values.view(len(MEASURES), *shape, -1)
     named = {
-        what: {name: part[..., i].clone() for i, name in enumerate(section.splits)}
+        what: {name: part[..., i].clone() for i, name in enumerate(evaluator.splits)}
         for what, part in zip(MEASURES, found, strict=True)
     }
-    units = {name: float(centre[3, i]) for i, name in enumerate(section.splits)}
+    units = {name: float(centre[3, i]) for i, name in enumerate(evaluator.splits)}
     details = {
         "units": {name: int(n) if n.is_integer() else n for name, n in units.items()},
-        "batch_norm": section.problem.batch_norm,
-        "subset": dict(section.shares) or None,
-        "no_accuracy": reasons(section.counting, centre[0], centre[1]),
+        "batch_norm": evaluator.problem.batch_norm,
+        "subset": dict(evaluator.shares) or None,
+        "no_accuracy": reasons(evaluator.counting, centre[0], centre[1]),
         "seconds": perf_counter() - began,
         "estimated_seconds": estimate,
         **how.details,
@@ -68,21 +70,21 @@ def walked(section: Section, points: Points, shape: Sequence[int], settings: Map
     return {
         "loss": named["loss"],
         "accuracy": named["accuracy"],
-        "loss_stderr": named["loss_stderr"] if section.shares else {},
+        "loss_stderr": named["loss_stderr"] if evaluator.shares else {},
         "details": details,
     }
 
 
 def _values(
-    section: Section, points: Points, centre: Tensor, pace: float, settings: Mapping[str, Any], how: Manner
+    evaluator: SliceEvaluator, points: Points, centre: Tensor, pace: float, settings: Mapping[str, Any], how: Manner
 ) -> tuple[Tensor, float]:
     """MEASURES at all points, (4, points, splits), and the seconds that the points still to do were thought to take."""
-    group = how.group if how.group is not None else section.problem.process_group
+    group = how.group if how.group is not None else evaluator.problem.process_group
     first = group is None or distributed.get_rank(group) == 0
     journal = None
     if how.resume is not None and first:
-        journal = WalkJournal(Path(how.resume), _settings(section) | dict(settings), centre[0])
-    values, done = _start(journal, (len(points), *centre.shape), section.device, group)
+        journal = WalkJournal(Path(how.resume), _settings(evaluator) | dict(settings), centre[0])
+    values, done = _start(journal, (len(points), *centre.shape), evaluator.device, group)
     todo = (~done).nonzero().flatten().tolist()
     side_by_side = how.workers if how.group is None else distributed.get_world_size(group)
     estimate = pace * -(-len(todo) // side_by_side)
@@ -92,19 +94,19 @@ def _values(
         kept(journal) as keep,
         tqdm(total=len(points), initial=len(points) - len(todo), desc=about, unit="point", disable=hidden) as bar,
     ):
-        for index, row in _rows(section, points, todo, how):
+        for index, row in _rows(evaluator, points, todo, how):
             values[index] = row
             keep(index, row)
             bar.update()
     return values.transpose(0, 1).contiguous(), estimate
 
 
-def _rows(section: Section, points: Points, todo: Sequence[int], how: Manner) -> Iterator[tuple[int, Tensor]]:
+def _rows(evaluator: SliceEvaluator, points: Points, todo: Sequence[int], how: Manner) -> Iterator[tuple[int, Tensor]]:
     if how.workers > 1 and len(todo) > 1:
-        return by_workers(section, points, todo, min(how.workers, len(todo)))
+        return by_workers(evaluator, points, todo, min(how.workers, len(todo)))
     if how.group is not None:
-        return by_ranks(section, points, todo, how.group)
-    return ((index, section.at(points[index])) for index in todo)
+        return by_ranks(evaluator, points, todo, how.group)
+    return ((index, evaluator.at(points[index])) for index in todo)
 
 
 def _start(
@@ -123,9 +125,15 @@ def _start(
     return values, done.flatten(1).all(1)
 
 
-def _settings(section: Section) -> dict[str, Any]:
-    shares = {"subset": dict(section.shares)} if section.shares else {}
-    policy = section.problem.batch_norm
-    named = {name_of(how) for how in section.counting.values()} - {None}  # one function for all splits
+def _settings(evaluator: SliceEvaluator) -> dict[str, Any]:
+    shares = {"subset": dict(evaluator.shares)} if evaluator.shares else {}
+    policy = evaluator.problem.batch_norm
+    named = {name_of(how) for how in evaluator.counting.values()} - {None}  # one function for all splits
     counted = {"accuracy": named.pop()} if named else {}
-    return {"splits": list(section.splits), "batch_norm": policy, **shares, **counted, **section.place.settings()}
+    return {
+        "splits": list(evaluator.splits),
+        "batch_norm": policy,
+        **shares,
+        **counted,
+        **evaluator.parametrisation.settings(),
+    }

@@ -17,10 +17,12 @@ from multiprocessing.process import BaseProcess
 import torch
 from torch import Tensor
 
-from landscape.slices.evaluation.evaluator import Points, Section
+from landscape.slices.evaluation.evaluator import Points, SliceEvaluator
 
 
-def by_workers(section: Section, points: Points, todo: Sequence[int], workers: int) -> Iterator[tuple[int, Tensor]]:
+def by_workers(
+    evaluator: SliceEvaluator, points: Points, todo: Sequence[int], workers: int
+) -> Iterator[tuple[int, Tensor]]:
     """Index and values of the points `todo`, as they come.
 
     Raises:
@@ -28,7 +30,7 @@ def by_workers(section: Section, points: Points, todo: Sequence[int], workers: i
         RuntimeError: if a worker fails or is killed; by then the others' points have been handed over.
     """
     queue, failures = iter(todo), []
-    with _crew(_pickled(section, points), workers) as crew:
+    with _crew(_pickled(evaluator, points), workers) as crew:
         for worker in crew:
             worker.take(queue)
         while busy := {worker.pipe: worker for worker in crew if worker.index is not None}:
@@ -99,18 +101,18 @@ def _serve(pipe: Connection, payload: bytes, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
     torch.set_num_threads(threads)
     try:
-        section, points = pickle.loads(payload)
+        evaluator, points = pickle.loads(payload)
         while True:
-            pipe.send(section.at(points[pipe.recv()]).tolist())
+            pipe.send(evaluator.at(points[pipe.recv()]).tolist())
     except (EOFError, OSError):
         return
     except Exception as error:  # whatever it is, the parent shall say it
         pipe.send(f"{type(error).__name__}: {error}")
 
 
-def _pickled(section: Section, points: Points) -> bytes:
+def _pickled(evaluator: SliceEvaluator, points: Points) -> bytes:
     try:
-        return pickle.dumps((section, points))
+        return pickle.dumps((evaluator, points))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ValueError(
             f"workers= sends model, criterion, accuracy and data to other processes, which failed: "

@@ -17,9 +17,9 @@ from landscape.processes import ProcessGroup
 from landscape.slices.directions.between_models import Weights, vector_of
 from landscape.slices.evaluation.accuracy import Accuracy
 from landscape.slices.evaluation.axis import Range, axis
-from landscape.slices.evaluation.evaluator import section
-from landscape.slices.evaluation.plane import Buffers
-from landscape.slices.evaluation.walk import Manner, walked
+from landscape.slices.evaluation.evaluator import slice_evaluator
+from landscape.slices.evaluation.parametrisation import Buffers
+from landscape.slices.evaluation.walk import Manner, evaluate_points
 from landscape.storage.array_checkpoint import fingerprint
 from landscape.storage.results import Slice1D
 from landscape.vectors import Vector
@@ -72,9 +72,11 @@ def interpolate(
         policy = "eval"
     else:
         policy, segment = batch_norm, segment if batch_norm != "eval" else replace(segment, buffers={})
-    line = section(problem.with_batch_norm(policy), segment, data, subset, generator, accuracy)
+    line = slice_evaluator(problem.with_batch_norm(policy), segment, data, subset, generator, accuracy)
     manner = Manner(resume, workers, group, progress, {"batch_norm": batch_norm, **(details or {})})
-    return Slice1D(xs, **walked(line, [(value,) for value in xs.tolist()], (len(xs),), {"x": xs.tolist()}, manner))
+    return Slice1D(
+        xs, **evaluate_points(line, [(value,) for value in xs.tolist()], (len(xs),), {"x": xs.tolist()}, manner)
+    )
 
 
 @dataclass(frozen=True, eq=False)

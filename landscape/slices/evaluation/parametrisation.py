@@ -15,7 +15,7 @@ Buffers = dict[str, Tensor]
 
 
 @runtime_checkable
-class Place(Protocol):
+class Parametrisation(Protocol):
     """A set of networks, each with coordinates. The one at coordinates 0 is the problem's own."""
 
     @property
