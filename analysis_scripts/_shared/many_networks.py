@@ -5,17 +5,16 @@ A network that diverges is no error here: it is kept as {"failed": message}.
 
 import re
 from collections.abc import Callable, Hashable, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from tqdm import tqdm
 
 import landscape as ls
 from landscape.checks import require
 from landscape.data import Images, load
+from landscape.processes import pool
 from landscape.storage.results import read_json, write_json
 from landscape.storage.settings import differing
 
@@ -47,24 +46,20 @@ def measured(
         members: name to training run.
         measure: run folder to numbers that JSON can hold; a function of a module, or a `partial` of one with keywords.
             What it gave is not computed again, unless the keywords are others.
-        workers: processes, of one thread each; 1 stays in this process.
+        workers: processes, of one thread each; 1 is this process.
         progress: show a bar; None shows it on a terminal only.
     Returns:
         Name to what `measure` gave, in the order of the members.
     Raises:
-        ValueError: if a run folder holds another run.
+        ValueError: if a run folder holds another run; RuntimeError where a worker says so, or is killed.
     """
     hidden = None if progress is None else not progress
-    with tqdm(total=len(members), unit="network", disable=hidden) as bar:
-        if workers == 1:
-            for member in members.values():
-                _one(member, measure)
-                bar.update()
-        else:
-            with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-                for job in as_completed([pool.submit(_one, member, measure) for member in members.values()]):
-                    job.result()
-                    bar.update()
+    with (
+        tqdm(total=len(members), unit="network", disable=hidden) as bar,
+        pool(partial(_one, members, measure), workers, threads=1, unit="network") as results,
+    ):
+        for _ in results(members):
+            bar.update()
     return {name: read_json(Path(member.folder) / KEPT)["found"] for name, member in members.items()}
 
 
@@ -85,7 +80,8 @@ def slug(name: str) -> str:
     return re.sub(r"\W+", "-", name.replace("∞", "inf").replace("ρ", "rho")).strip("-").lower()
 
 
-def _one(member: ls.TrainConfig, measure: Measure) -> None:
+def _one(members: Mapping[K, ls.TrainConfig], measure: Measure, name: K) -> None:
+    member = members[name]
     kept = Path(member.folder) / KEPT
     asked = getattr(measure, "keywords", {})
     if kept.exists() and not differing(read_json(kept)["asked"], asked):

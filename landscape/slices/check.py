@@ -19,6 +19,10 @@ from landscape.problem import Problem
 from landscape.problem.batch_norm import batch_norm_layers
 from landscape.problem.batches import to_device
 from landscape.side_effects import random_state_kept, training_flags_kept
+from landscape.slices.evaluation.accuracy import uncounted
+from landscape.slices.evaluation.engine import Execution, evaluate_points
+from landscape.slices.evaluation.evaluator import SliceEvaluator
+from landscape.slices.evaluation.parametrisation import Plane
 from landscape.slices.findings import Finding, angle, finite, growth, lengths, lowest, nearest_to_zero, ruggedness
 from landscape.storage.results import Slice2D
 
@@ -117,14 +121,13 @@ def _walked_again(
     """Both axes from their far ends, the network moved there anew for each point."""
     row, column = nearest_to_zero(slice)
     points = [(row, i) for i in reversed(range(len(slice.x)))] + [(j, column) for j in reversed(range(len(slice.y)))]
+    plane = Plane(problem.vector(), {"d1": d1, "d2": d2})
+    evaluator = SliceEvaluator(problem, splits, dict.fromkeys(splits, uncounted), parametrisation=plane)
+    at = [(float(slice.x[i]), float(slice.y[j])) for j, i in points]
+    values, _ = evaluate_points(evaluator, at, Execution(progress=False))
     excess = dict.fromkeys(splits, (0.0, 0.0))  # the largest difference, and by how much it is too large
-    w = problem.vector()
-    for j, i in points:
-        at = w + float(slice.x[i]) * d1 + float(slice.y[j]) * d2
-        buffers = problem.statistics(at)
-        for name, split in splits.items():
-            with torch.no_grad():
-                again = float(split.mean(lambda batch: batch.evaluate(batch.w)[0], at, buffers=buffers))
+    for (j, i), losses in zip(points, values[:, 0].tolist(), strict=True):
+        for name, again in zip(splits, losses, strict=True):
             kept = float(slice.loss[name][j, i])
             off = _difference(again, kept)
             allowed = _rounding(problem) * abs(kept) + _sampling(slice, name, j, i)

@@ -6,6 +6,7 @@ Source: Goodfellow et al. 2015, arXiv:1412.6544 (lines); Li et al. 2018, arXiv:1
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ from landscape.problem import Problem
 from landscape.processes import ProcessGroup
 from landscape.slices.evaluation.accuracy import Accuracy
 from landscape.slices.evaluation.axis import Range, axis
-from landscape.slices.evaluation.evaluator import section
-from landscape.slices.evaluation.find_range import reach
-from landscape.slices.evaluation.plane import Plane
-from landscape.slices.evaluation.walk import Manner, walked
+from landscape.slices.evaluation.engine import Execution
+from landscape.slices.evaluation.evaluator import slice_evaluator, slice_fields
+from landscape.slices.evaluation.find_range import find_range
+from landscape.slices.evaluation.parametrisation import Plane
 from landscape.storage.results import Slice1D, Slice2D, SliceBand
 
 
@@ -34,7 +35,7 @@ def slice_1d(
     subset: int | None = None,
     generator: torch.Generator | None = None,
     resume: str | Path | None = None,
-    workers: int = 1,
+    workers: int | Executor = 1,
     group: ProcessGroup | None = None,
     accuracy: Accuracy | None = None,
     progress: bool | None = None,
@@ -58,14 +59,14 @@ def slice_1d(
     lines = list(direction.reshape(len(direction), -1).T if isinstance(direction, Tensor) else direction)
     require(len(lines) > 0, "direction must hold at least one vector, got none")
     names = ["direction"] if one else [f"direction {k}" for k in range(len(lines))]
-    bundle = section(
-        problem, Plane(problem.vector(), dict(zip(names, lines, strict=True))), data, subset, generator, accuracy
-    )
-    xs = axis("x", x, partial(reach, bundle, range(len(lines))))
+    plane = Plane(problem.vector(), dict(zip(names, lines, strict=True)))
+    bundle = slice_evaluator(problem, plane, data, subset, generator, accuracy)
+    xs = axis("x", x, partial(find_range, bundle, range(len(lines))))
     points = [[value if i == k else 0.0 for i in range(len(lines))] for k in range(len(lines)) for value in xs.tolist()]
     shape = (len(xs),) if one else (len(lines), len(xs))
-    manner = Manner(resume, workers, group, progress, details or {})
-    return (Slice1D if one else SliceBand)(xs, **walked(bundle, points, shape, {"x": xs.tolist()}, manner))
+    how = Execution(resume, workers, group, progress)
+    fields = slice_fields(bundle, points, shape, lambda: {"x": xs.tolist(), **plane.settings()}, how, details)
+    return (Slice1D if one else SliceBand)(xs, **fields)
 
 
 def slice_2d(
@@ -79,7 +80,7 @@ def slice_2d(
     subset: int | None = None,
     generator: torch.Generator | None = None,
     resume: str | Path | None = None,
-    workers: int = 1,
+    workers: int | Executor = 1,
     group: ProcessGroup | None = None,
     accuracy: Accuracy | None = None,
     progress: bool | None = None,
@@ -94,7 +95,7 @@ def slice_2d(
         d1: (P,), drawn to the right.
         d2: (P,), drawn upwards; not made orthogonal to d1, the result tells the cosine.
         x: first and last point along d1, and how many; "auto" is 51 points to where the loss of the first split has
-            grown tenfold on one side, NaN and infinity included, see `reach.py`.
+            grown tenfold on one side, NaN and infinity included, see `find_range.py`.
         y: the same along d2.
         data: split name to data as `Problem` takes it, such as {"train": loader, "test": loader}; default the
             problem's own under "train".
@@ -103,7 +104,7 @@ def slice_2d(
         generator: that draws them; default seed 0.
         resume: a text file that keeps each point as soon as it is done; the same call goes on from it.
         workers: processes of this machine that share the points and this one's threads; model, criterion and data are
-            sent to them.
+            sent to each once. Or an executor of `concurrent.futures`, which is sent them with each point.
         group: of processes started by torchrun, say, that share the points; all make this call with all the data, get
             the same result, and the first one writes the file.
         accuracy: (outputs, targets) of a batch to (hits, targets that count), or to the share of hits, which counts as
@@ -119,12 +120,13 @@ def slice_2d(
             file of resume= was written with other settings, or something cannot be sent to a worker.
         RuntimeError: if a worker fails or is killed.
     """
-    plane = section(problem, Plane(problem.vector(), {"d1": d1, "d2": d2}), data, subset, generator, accuracy)
-    xs, ys = axis("x", x, partial(reach, plane, [0])), axis("y", y, partial(reach, plane, [1]))
+    plane = Plane(problem.vector(), {"d1": d1, "d2": d2})
+    surface = slice_evaluator(problem, plane, data, subset, generator, accuracy)
+    xs, ys = axis("x", x, partial(find_range, surface, [0])), axis("y", y, partial(find_range, surface, [1]))
     points = [(across, up) for up in ys.tolist() for across in xs.tolist()]
+    how = Execution(resume, workers, group, progress)
     settings = {"x": xs.tolist(), "y": ys.tolist()}
-    manner = Manner(resume, workers, group, progress, details or {})
-    common = walked(plane, points, (len(ys), len(xs)), settings, manner)
+    fields = slice_fields(surface, points, (len(ys), len(xs)), lambda: {**settings, **plane.settings()}, how, details)
     one, two = d1.double().cpu(), d2.double().cpu()
     norms = torch.stack([one.norm(), two.norm()])
-    return Slice2D(xs, ys, norms=norms, cosine=one @ two / norms.prod(), **common)
+    return Slice2D(xs, ys, norms=norms, cosine=one @ two / norms.prod(), **fields)

@@ -5,7 +5,13 @@ the whole Hessian at each point, tells whether what looks convex in the plane is
 Source: Li et al. 2018, section 6, arXiv:1712.09913.
 """
 
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +21,8 @@ from landscape.curvature import hessian
 from landscape.linalg import spectrum_ends
 from landscape.problem import Problem
 from landscape.slices.evaluation.axis import Range, axis
-from landscape.slices.evaluation.plane_walk import walk_plane
+from landscape.slices.evaluation.engine import Execution, Point, evaluate_points
+from landscape.slices.evaluation.parametrisation import Plane
 from landscape.storage.results import Map2D
 from landscape.vectors import Vector
 
@@ -32,6 +39,7 @@ def convexity_map(
     tol: float = 1e-2,
     max_matvecs: int = 1000,
     resume: str | Path | None = None,
+    workers: int | Executor = 1,
     progress: bool | None = None,
 ) -> Map2D:
     """|λmin / λmax| of the Hessian on w + x d1 + y d2, w the model's own weights.
@@ -51,6 +59,7 @@ def convexity_map(
         tol: of both eigenvalues, relative to the spectrum, as `spectrum_ends` has it.
         max_matvecs: products at most for each of the two; what they do not reach shows in the errors.
         resume: a text file that keeps each point as soon as it is done; the same call goes on from it.
+        workers: processes that share the points, see `slice_2d`.
         progress: show a bar with the time left; default where the output is a terminal.
     Returns:
         Map2D with PARTS in `parts`. Each eigenvalue is within its residual of one of the Hessian's, and `errors` is
@@ -63,17 +72,11 @@ def convexity_map(
     positive("tol", tol)
     integer_in("max_matvecs", max_matvecs, 1)
 
-    def ends(
-        w: Vector,
-    ) -> list[float]:  # the neighbour's vectors as starts doubled the products: they must outlast more
-        pairs = spectrum_ends(hessian(problem, w), tol=tol, max_matvecs=max_matvecs)
-        return [*pairs.values.tolist(), *pairs.residuals.tolist(), pairs.matvecs]
-
     settings = {"what": "convexity", "tol": tol, "max_matvecs": max_matvecs}
     xs, ys = axis("x", x), axis("y", y)
-    numbers, details = walk_plane(
-        problem, (d1, d2), (xs, ys), ends, len(PARTS), settings, resume=resume, progress=progress
-    )
+    ends = partial(_ends, tol=tol, max_matvecs=max_matvecs)
+    how = Execution(resume, workers, progress=progress)
+    numbers, details = _map(problem, (d1, d2), (xs, ys), ends, len(PARTS), settings, how)
     values, errors = _ratio(*numbers[:4])
     details |= {"tol": tol, "matvecs": int(numbers[4].nansum())}
     return Map2D(xs, ys, values, errors, "|λmin / λmax|", details, dict(zip(PARTS, numbers, strict=True)))
@@ -87,29 +90,86 @@ def gradient_norm_map(
     y: Range = (-1.0, 1.0, 51),
     *,
     resume: str | Path | None = None,
+    workers: int | Executor = 1,
     progress: bool | None = None,
 ) -> Map2D:
     """|∇L| on w + x d1 + y d2, of the whole gradient and not of its part in the plane: 0 at stationary points only.
 
     Args:
-        problem, d1, d2, x, y, resume, progress: as in `convexity_map`.
+        problem, d1, d2, x, y, resume, workers, progress: as in `convexity_map`.
     Returns:
         Map2D with errors 0: exact but for rounding. NaN where the loss is not finite.
     Raises:
         ValueError: if an argument is out of range, or the state in resume= was written with other settings.
     """
     xs, ys = axis("x", x), axis("y", y)
-    (values,), details = walk_plane(
-        problem,
-        (d1, d2),
-        (xs, ys),
-        lambda w: [float(problem.gradient(w).double().norm())],
-        1,
-        {"what": "gradient norm"},
-        resume=resume,
-        progress=progress,
-    )
+    how, settings = Execution(resume, workers, progress=progress), {"what": "gradient norm"}
+    (values,), details = _map(problem, (d1, d2), (xs, ys), _gradient_norm, 1, settings, how)
     return Map2D(xs, ys, values, torch.zeros_like(values).where(~values.isnan(), torch.nan), "|∇L|", details)
+
+
+def _ends(problem: Problem, w: Vector, *, tol: float, max_matvecs: int) -> list[float]:
+    """PARTS at w; the neighbour's vectors as starts doubled the products: they must outlast more."""
+    pairs = spectrum_ends(hessian(problem, w), tol=tol, max_matvecs=max_matvecs)
+    return [*pairs.values.tolist(), *pairs.residuals.tolist(), pairs.matvecs]
+
+
+def _gradient_norm(problem: Problem, w: Vector) -> list[float]:
+    return [float(problem.gradient(w).double().norm())]
+
+
+@dataclass(frozen=True, eq=False)
+class _MapEvaluator:
+    """`count` numbers that derivatives give at a point of a plane; NaN where they are not finite."""
+
+    problem: Problem
+    plane: Plane
+    numbers: Callable[[Problem, Vector], list[float]]
+    count: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.count,)
+
+    def at(self, point: Point) -> Tensor:
+        w, _ = self.plane.at(point)
+        try:
+            return torch.tensor(self.numbers(self.problem, w), dtype=torch.float64, device="cpu")
+        except ValueError:
+            self.loss(w)  # what is wrong with the data or the criterion raises as anywhere
+            return torch.full((self.count,), torch.nan, dtype=torch.float64, device="cpu")
+
+    def loss(self, w: Vector) -> Tensor:
+        """(1,), NaN and infinity as they are."""
+        with torch.no_grad():
+            return self.problem.mean(lambda batch: batch.evaluate(batch.w)[0], w).double().cpu()[None]
+
+
+def _map(
+    problem: Problem,
+    directions: tuple[Tensor, Tensor],
+    axes: tuple[Tensor, Tensor],
+    numbers: Callable[[Problem, Vector], list[float]],
+    count: int,
+    settings: Mapping[str, Any],
+    how: Execution,
+) -> tuple[Tensor, dict[str, Any]]:
+    """numbers(problem, w + x d1 + y d2) at all points: (count, ny, nx), and the details of a map."""
+    (d1, d2), (xs, ys), started = directions, axes, perf_counter()
+    plane = Plane(problem.vector(), {"d1": d1, "d2": d2})
+    evaluator = _MapEvaluator(problem, plane, numbers, count)
+    ranges = {"x": xs.tolist(), "y": ys.tolist(), "batch_norm": problem.batch_norm}
+    points = [(x, y) for y in ys.tolist() for x in xs.tolist()]
+    values, _ = evaluate_points(
+        evaluator, points, how, lambda: ({**settings, **ranges, **plane.settings()}, evaluator.loss(plane.w))
+    )
+    norms = [float(d1.norm()), float(d2.norm())]
+    return values.T.reshape(count, len(ys), len(xs)), {
+        "batch_norm": problem.batch_norm,
+        "norms": norms,
+        "cosine": float(d1.double() @ d2.double()) / (norms[0] * norms[1]),
+        "seconds": perf_counter() - started,
+    }
 
 
 def _ratio(low: Tensor, high: Tensor, low_error: Tensor, high_error: Tensor) -> tuple[Tensor, Tensor]:

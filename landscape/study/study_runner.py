@@ -5,22 +5,19 @@ network that fails (its loss diverged, say) is written down with the reason, and
 """
 
 import re
-import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from landscape.checks import integer_in, require
 from landscape.metrics import METRICS
+from landscape.processes import WorkerError, pool
 from landscape.storage.atomic import locked_folder
 from landscape.storage.manifest import read_json, read_or_none, write_json
 from landscape.study.network_record import METRICS_FILE, Analysis, NetworkRecord, cut, measure, prepare, row
@@ -110,19 +107,28 @@ def grid(
     return networks
 
 
-def run_study(config: StudyConfig, *, progress: bool | None = None) -> list[dict[str, Any]]:
+def run_study(
+    config: StudyConfig, executor: Executor | None = None, *, progress: bool | None = None
+) -> list[dict[str, Any]]:
     """Train, measure and slice every network; a row per network that came through, in the networks' order.
 
+    Args:
+        config: networks and analysis; `workers` processes of one thread each do them.
+        executor: of `concurrent.futures`, in place of these processes; it must see the run folders.
+        progress: show bars; default where the output is a terminal.
     Raises:
         ValueError: if no network came through, or a process was killed.
     """
+    workers = config.workers if executor is None else executor
     hidden = None if progress is None else not progress
-    with _pool(config.workers) as pool:
-        for stage in STAGES:
-            total = len(config.members)
-            with tqdm(total=total, desc=f"{stage:8}", unit="network", disable=hidden) as bar:
-                for _ in _done(config, stage, pool):
-                    bar.update()
+    try:
+        with pool(partial(_guarded, config.members, config.analysis), workers, threads=1, unit="network") as results:
+            for stage in STAGES:
+                with tqdm(total=len(config.members), desc=f"{stage:8}", unit="network", disable=hidden) as bar:
+                    for _ in results((stage, name) for name in config.members):
+                        bar.update()
+    except WorkerError as error:
+        raise ValueError(f"{error}; the same command goes on, with fewer workers where memory is short") from error
     return table(config)
 
 
@@ -175,56 +181,14 @@ def costs(config: StudyConfig) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in found.items()}
 
 
-@contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor | None]:
-    """Processes of one thread each; for one worker none, but this process with one thread meanwhile."""
-    if workers > 1:
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), _alone)
-        try:
-            yield pool
-        finally:
-            pool.shutdown(cancel_futures=True)  # else an interrupt would wait for all networks that are left
-        return
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield None
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _alone() -> None:
-    """In a worker: one thread, and Ctrl-C ends it at once, since every file is written in one rename."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def _done(config: StudyConfig, stage: str, pool: ProcessPoolExecutor | None) -> Iterator[None]:
-    """One stage of all networks, a step for each when it is done."""
-    if pool is None:
-        for network in config.members.values():
-            _guarded(stage, network, config.analysis)
-            yield
-        return
-    try:
-        for job in as_completed(
-            [pool.submit(_guarded, stage, own, config.analysis) for own in config.members.values()]
-        ):
-            job.result()
-            yield
-    except BrokenProcessPool as error:
-        raise ValueError(
-            "a process of the study was killed, perhaps for want of memory; the same command goes on, with fewer "
-            "workers where memory is short"
-        ) from error
-
-
-def _guarded(stage: str, network: NetworkRecord, analysis: Analysis) -> None:
+def _guarded(networks: Mapping[str, NetworkRecord], analysis: Analysis, piece: tuple[str, str]) -> None:
     """One stage of one network, in its folder alone: another study waits, and finds it done.
 
     What it raises is kept beside it, and tried again where the cause could pass. A disk that cannot be written stops
     the study.
     """
+    stage, name = piece
+    network = networks[name]
     folder = Path(network.folder)
     with locked_folder(folder, wait=True):
         failure = _failure(network, analysis)
@@ -232,12 +196,12 @@ def _guarded(stage: str, network: NetworkRecord, analysis: Analysis) -> None:
             return
         stages = list(STAGES)
         try:
-            for name in stages[: stages.index(stage) + 1] if failure else [stage]:  # what is done costs nothing
-                STAGES[name](network, analysis)
+            for done in stages[: stages.index(stage) + 1] if failure else [stage]:  # what is done costs nothing
+                STAGES[done](network, analysis)
             (folder / BROKEN).unlink(missing_ok=True)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
-            content = {"stage": name, "error": " ".join(reason.split()), "could_pass": _could_pass(error)}
+            content = {"stage": done, "error": " ".join(reason.split()), "could_pass": _could_pass(error)}
             write_json(folder / BROKEN, {**content, "of": _of(network, analysis)})
 
 

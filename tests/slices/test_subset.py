@@ -7,7 +7,7 @@ from torch import nn
 
 from landscape.problem import Problem
 from landscape.slices import random_directions, slice_1d
-from landscape.slices.evaluation.subset import GROUPS, drawn, standard_error
+from landscape.slices.evaluation.subset import GROUPS, standard_error, subsample
 
 
 def values(n: int) -> Problem:
@@ -38,7 +38,7 @@ def test_the_mean_of_its_square_is_the_variance_of_the_mean():
     numbers = torch.cat([x for x, _ in problem.data])
     found = []
     for seed in range(draws):
-        own, share = drawn(problem, n, seeded(seed))
+        own, share = subsample(problem, n, seeded(seed))
         losses, units = [x.mean() for x, _ in own.data], [float(len(x)) for x, _ in own.data]
         mean = sum(u * loss for u, loss in zip(units, losses, strict=True)) / n
         found.append([float(mean), standard_error(losses, units, share)])

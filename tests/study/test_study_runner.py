@@ -2,13 +2,15 @@ import csv
 import json
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
 from time import sleep
-from typing import Any
 
 import pytest
 import torch
+from tqdm import tqdm
 
 from landscape.curvature import hessian
 from landscape.report import report_study
@@ -208,18 +210,27 @@ class Slow(OwnCheckpoint):
 
 
 def test_an_interrupt_does_not_wait_for_all_that_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = study_runner._done
-
-    def interrupted(*arguments: Any) -> None:
-        next(done(*arguments))
-        raise KeyboardInterrupt
+    class Interrupts(tqdm):
+        def update(self, n: float | None = 1) -> None:
+            raise KeyboardInterrupt
 
     losses = {"train_loss": 0.0, "test_loss": 0.0}
     config = StudyConfig({f"{i}": Slow(tmp_path / f"{i}", "", "", {}, losses) for i in range(20)}, ANALYSIS)
-    monkeypatch.setattr(study_runner, "_done", interrupted)
+    monkeypatch.setattr(study_runner, "tqdm", Interrupts)
     with pytest.raises(KeyboardInterrupt):
         run_study(config, progress=False)
     assert 1 <= len(list(tmp_path.iterdir())) < 10  # those in the workers' hands, and in the pipe to them
+    assert not active_children()
+
+
+def test_an_executor_of_the_users_own_gives_the_same_rows(tmp_path: Path) -> None:
+    small = Analysis(["weight_norm"], samples=50, probes=0, line_points=0, plane_points=0)
+    own, theirs = (
+        StudyConfig(grid(tmp_path / name, {**BASE, "epochs": 1}, {"seed": [0, 1]}), small, workers=1)
+        for name in ("own", "theirs")
+    )
+    with ThreadPoolExecutor(1) as executor:
+        assert run_study(theirs, executor, progress=False) == run_study(own, progress=False)
 
 
 def test_a_study_of_which_nothing_came_through(tmp_path: Path) -> None:

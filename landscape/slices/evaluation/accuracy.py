@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import nan
 from typing import Any
 
 import torch
@@ -20,6 +21,11 @@ Counting = Accuracy | ClassTargets
 def counting(problem: Problem, accuracy: Accuracy | None) -> Counting:
     """How hits are counted: by the user's function, or by what can be known of the targets."""
     return ClassTargets(problem.criterion) if accuracy is None else accuracy
+
+
+def uncounted(_outputs: Any, _targets: Any) -> float:
+    """For those who ask for no accuracy."""
+    return nan
 
 
 def name_of(how: Counting) -> str | None:

@@ -24,7 +24,7 @@ class _TooLargeError(Exception):
     """The data does not fit in MEMORY."""
 
 
-def held(problem: Problem) -> Problem:
+def cached_on_device(problem: Problem) -> Problem:
     """The same function of data in memory, or the problem itself where that is too large or dealt out to processes."""
     if problem.process_group is not None:
         return problem

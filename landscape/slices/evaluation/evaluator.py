@@ -1,55 +1,53 @@
-"""Loss and accuracy of every split at the points of a line or plane through the weights."""
+"""Loss and accuracy of every split at the points of a line, plane or curve through the weights."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from landscape.checks import integer_in
+from landscape.checks import integer_in, require
 from landscape.problem import Problem
+from landscape.processes import agree
 from landscape.side_effects import random_source
-from landscape.slices.evaluation.accuracy import Accuracy, Counting, counting, scored
-from landscape.slices.evaluation.device_cache import held
-from landscape.slices.evaluation.plane import Buffers, Place
-from landscape.slices.evaluation.splits import splits_of
-from landscape.slices.evaluation.subset import drawn, standard_error
+from landscape.slices.evaluation.accuracy import Accuracy, Counting, counting, name_of, reasons, scored
+from landscape.slices.evaluation.device_cache import cached_on_device
+from landscape.slices.evaluation.engine import Execution, Point, Points, evaluate_points
+from landscape.slices.evaluation.parametrisation import Buffers, Parametrisation
+from landscape.slices.evaluation.subset import standard_error, subsample
 from landscape.vectors import Vector
 
-Points = Sequence[Sequence[float]]  # coordinates of each
 MEASURES = ("loss", "accuracy", "loss_stderr", "units")
 
 
 @dataclass(frozen=True, eq=False)
-class Section:
-    """What is measured, and where.
+class SplitEvaluator:
+    """MEASURES of every split, at any weights.
 
     Args:
         problem: the scalar function; its data gives the batch-norm statistics where they are recomputed.
-        place: coordinates to weights.
         splits: the same function on each split's data.
-        shares: of its data that a split holds, where only a subset was asked for.
         counting: how each split's hits are counted.
+        shares: of its data that a split holds, where only a subset was asked for.
     """
 
     problem: Problem
-    place: Place
     splits: Mapping[str, Problem]
-    shares: Mapping[str, float]
     counting: Mapping[str, Counting]
+    shares: Mapping[str, float] = field(default_factory=dict)
 
-    def at(self, point: Sequence[float]) -> Tensor:
-        """What MEASURES names, of each split, (4, splits) float64; NaN and infinity stay."""
-        w, buffers = self.place.at(point)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(MEASURES), len(self.splits)
+
+    def measure(self, w: Vector, buffers: Buffers) -> Tensor:
+        """(4, splits) float64 on the CPU; NaN and infinity stay. `buffers` replace the model's own."""
         with torch.no_grad():
             buffers = buffers | self.problem.statistics(w, buffers)
             rows = [self._row(name, w, buffers) for name in self.splits]
-        return torch.tensor(rows, dtype=torch.float64, device="cpu").T
-
-    @property
-    def device(self) -> torch.device:
-        return self.problem.vector().device
+        return torch.tensor(rows, dtype=torch.float64, device="cpu").view(-1, len(MEASURES)).T
 
     def _row(self, name: str, w: Vector, buffers: Buffers) -> tuple[float, float, float, float]:
         split = self.splits[name]
@@ -59,25 +57,109 @@ class Section:
         return loss, score.accuracy, stderr, units
 
 
-def section(
+@dataclass(frozen=True, eq=False)
+class SliceEvaluator(SplitEvaluator):
+    """MEASURES of every split, at a point.
+
+    Args:
+        parametrisation: coordinates to weights.
+    """
+
+    parametrisation: Parametrisation = field(kw_only=True)
+
+    def at(self, point: Point) -> Tensor:
+        return self.measure(*self.parametrisation.at(point))
+
+
+def splits_of(problem: Problem, data: Mapping[str, Iterable[Any]] | None) -> dict[str, Problem]:
+    """Split name to the problem on its data; without any, the problem itself under "train"."""
+    if data is None:
+        return {"train": problem}
+    require(
+        isinstance(data, Mapping) and len(data) > 0,
+        f"data must map at least one split to its data, such as {{'train': loader}}, got {type(data).__name__}",
+    )
+    return {name: problem.with_data(own) for name, own in data.items()}
+
+
+def slice_evaluator(
     problem: Problem,
-    place: Place,
+    parametrisation: Parametrisation,
     data: Mapping[str, Iterable[Any]] | None,
     subset: int | None,
     generator: torch.Generator | None,
     accuracy: Accuracy | None = None,
-) -> Section:
-    """A section with its data read once; of each split all, or `subset` samples drawn from `generator`, default 0."""
+) -> SliceEvaluator:
+    """Its data is read once; of each split all, or `subset` samples that `generator` chooses, default seed 0."""
     if subset is not None:
         integer_in("subset", subset, 1)
     splits, source, shares = splits_of(problem, data), random_source(generator), {}
     for name, split in splits.items():
         if subset is None:
-            splits[name] = held(split)
+            splits[name] = cached_on_device(split)
         else:
-            splits[name], shares[name] = drawn(split, subset, source)
+            splits[name], shares[name] = subsample(split, subset, source)
     if problem.batch_norm != "recompute":
         base = problem.with_data([])  # asked for no statistics, it reads nothing
     else:
-        base = splits["train"] if data is None and subset is None else held(problem)
-    return Section(base, place, splits, shares, {name: counting(split, accuracy) for name, split in splits.items()})
+        base = splits["train"] if data is None and subset is None else cached_on_device(problem)
+    how = {name: counting(split, accuracy) for name, split in splits.items()}
+    return SliceEvaluator(base, splits, how, shares, parametrisation=parametrisation)
+
+
+def slice_fields(
+    evaluator: SliceEvaluator,
+    points: Points,
+    shape: Sequence[int],
+    settings: Callable[[], Mapping[str, Any]],
+    how: Execution,
+    details: Mapping[str, Any] | None = None,
+) -> Any:
+    """The fields that all slices share: loss, accuracy, loss_stderr and details, tensors of `shape`.
+
+    Args:
+        evaluator: what is measured.
+        points: coordinates.
+        shape: of the points in the result.
+        settings: gives what decides the numbers besides the evaluator, as JSON holds it.
+        how: processes, resume, progress.
+        details: what else the result's details shall hold.
+    """
+    began = perf_counter()
+    centre = evaluator.at([0.0] * evaluator.parametrisation.axes)
+    pace = perf_counter() - began
+    if how.group is not None:
+        corner, _ = evaluator.parametrisation.at([1.0] * evaluator.parametrisation.axes)
+        require(
+            agree(corner.norm().reshape(1), how.group),
+            "the processes' weights and directions must be equal, got different ones; use generators of the same seed",
+        )
+    values, estimate = evaluate_points(
+        evaluator, points, how, lambda: (_settings(evaluator) | settings(), centre[0]), pace=pace
+    )
+    named = {
+        what: {name: values[:, i, k].reshape(*shape).clone() for k, name in enumerate(evaluator.splits)}
+        for i, what in enumerate(MEASURES)
+    }
+    units = {name: float(centre[3, k]) for k, name in enumerate(evaluator.splits)}
+    return {
+        "loss": named["loss"],
+        "accuracy": named["accuracy"],
+        "loss_stderr": named["loss_stderr"] if evaluator.shares else {},
+        "details": {
+            "units": {name: int(n) if n.is_integer() else n for name, n in units.items()},
+            "batch_norm": evaluator.problem.batch_norm,
+            "subset": dict(evaluator.shares) or None,
+            "no_accuracy": reasons(evaluator.counting, centre[0], centre[1]),
+            "seconds": perf_counter() - began,
+            "estimated_seconds": estimate,
+            **(details or {}),
+        },
+    }
+
+
+def _settings(evaluator: SliceEvaluator) -> dict[str, Any]:
+    shares = {"subset": dict(evaluator.shares)} if evaluator.shares else {}
+    named = {name_of(how) for how in evaluator.counting.values()} - {None}  # one function for all splits
+    counted = {"accuracy": named.pop()} if named else {}
+    return {"splits": list(evaluator.splits), "batch_norm": evaluator.problem.batch_norm, **shares, **counted}

@@ -5,31 +5,31 @@ from dataclasses import replace
 from math import sqrt
 
 from landscape.checks import require
-from landscape.slices.evaluation.evaluator import Section
+from landscape.slices.evaluation.evaluator import SliceEvaluator
 from landscape.slices.findings import LEVEL, STILL
 
 GROWTH = 10.0
-HALVINGS = 5  # of the logarithm of a factor 2 in which the reach lies: known to 2^(1/64), about 1 %
+HALVINGS = 5  # of the logarithm of a factor 2 in which the range lies: known to 2^(1/64), about 1 %
 FARTHEST = 2.0**30
 
 
-def reach(section: Section, axes: Sequence[int]) -> float:
+def find_range(evaluator: SliceEvaluator, axes: Sequence[int]) -> float:
     """The distance at which the first split's loss is tenfold that at the centre, on one side of one of the axes.
 
     By bisection, some ten probes: 1, 2, 4, ... or 1, 1/2, 1/4, ... until the loss is above and below on two of them,
     then the geometric mean of what is left. On L = L₀ + λ a² / 2 it is √(18 L₀ / λ). NaN and infinity count as grown.
 
     Args:
-        section: what is measured; its first split is.
+        evaluator: what is measured; its first split is.
         axes: numbers of the directions; the smallest distance counts.
     Raises:
         ValueError: if the loss at the centre is not positive, nowhere tenfold up to 1e9, or tenfold at 1e-9 already.
     """
-    first = next(iter(section.splits))
-    probe = replace(section, splits={first: section.splits[first]})
+    first = next(iter(evaluator.splits))
+    probe = replace(evaluator, splits={first: evaluator.splits[first]})
 
     def loss(axis: int, a: float) -> float:
-        return float(probe.at([a if i == axis else 0.0 for i in range(section.place.axes)])[0, 0])
+        return float(probe.at([a if i == axis else 0.0 for i in range(evaluator.parametrisation.axes)])[0, 0])
 
     centre = loss(axes[0], 0.0)
     require(centre > 0, f"an automatic range needs a positive loss at the centre, got {centre}; give (first, last, n)")

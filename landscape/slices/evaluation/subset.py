@@ -20,12 +20,12 @@ from landscape.checks import require
 from landscape.problem import Problem
 from landscape.problem.batch import Batch
 from landscape.problem.batches import count, join, taken
-from landscape.slices.evaluation.device_cache import held
+from landscape.slices.evaluation.device_cache import cached_on_device
 
 GROUPS = 32
 
 
-def drawn(problem: Problem, samples: int, source: torch.Generator) -> tuple[Problem, float]:
+def subsample(problem: Problem, samples: int, source: torch.Generator) -> tuple[Problem, float]:
     """The problem on `samples` of its samples, and their share of all; the whole where it has no more.
 
     Raises:
@@ -40,7 +40,7 @@ def drawn(problem: Problem, samples: int, source: torch.Generator) -> tuple[Prob
     _each(problem, lambda batch: sizes.append(count(batch.inputs)))
     total = sum(sizes)
     if samples >= total:
-        return held(problem), 1.0
+        return cached_on_device(problem), 1.0
     chosen = torch.randperm(total, generator=source, device=source.device)[:samples].cpu()
     inputs, targets = _rows(problem, chosen.sort().values)
     groups = chosen.argsort().argsort().tensor_split(min(GROUPS, samples))

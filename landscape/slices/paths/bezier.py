@@ -8,6 +8,7 @@ arXiv:1802.10026.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,13 @@ from landscape.problem.batch import Batch, gradient_of
 from landscape.problem.batch_norm import batch_norm_layers
 from landscape.side_effects import derivatives_on, random_source, random_state_kept
 from landscape.slices.directions.between_models import Weights, vector_of
-from landscape.slices.evaluation.accuracy import Accuracy, counting, reasons
-from landscape.slices.evaluation.splits import evaluated, splits_of
+from landscape.slices.evaluation.accuracy import Accuracy, counting
+from landscape.slices.evaluation.engine import Execution, Point
+from landscape.slices.evaluation.evaluator import SliceEvaluator, slice_fields, splits_of
+from landscape.slices.evaluation.parametrisation import Buffers
 from landscape.storage.array_checkpoint import ArrayCheckpoint, fingerprint
 from landscape.storage.results import BezierPath, Slice1D
+from landscape.vectors import Vector
 
 KINDS = ("bezier", "chain")
 
@@ -137,11 +141,21 @@ def path_losses(
         problem = problem.with_batch_norm("recompute")
     splits = splits_of(problem, data)
     ts = torch.linspace(0, 1, points, dtype=torch.float64, device="cpu")
-    bar = tqdm(ts.tolist(), unit="point", disable=None if progress is None else not progress)
     how = {name: counting(split, accuracy) for name, split in splits.items()}
-    rows = [evaluated(splits, path.at(t), problem.statistics(path.at(t)), how) for t in bar]
-    losses, hits = (dict(zip(splits, own.clone(), strict=True)) for own in torch.stack(rows, dim=-1))
-    return Slice1D(ts, losses, hits, details={"no_accuracy": reasons(how, *rows[0])})
+    line = SliceEvaluator(problem, splits, how, parametrisation=_Curve(path))
+    fields = slice_fields(line, [(t,) for t in ts.tolist()], (points,), dict, Execution(progress=progress))
+    return Slice1D(ts, **fields)
+
+
+@dataclass(frozen=True, eq=False)
+class _Curve:
+    """The networks of a path by t."""
+
+    path: BezierPath
+    axes: int = 1
+
+    def at(self, point: Point) -> tuple[Vector, Buffers]:
+        return self.path.at(point[0]), {}
 
 
 def _epoch(

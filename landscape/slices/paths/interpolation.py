@@ -4,6 +4,7 @@ Source: Goodfellow et al. 2015, arXiv:1412.6544; with the range of Li et al. 201
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from landscape.processes import ProcessGroup
 from landscape.slices.directions.between_models import Weights, vector_of
 from landscape.slices.evaluation.accuracy import Accuracy
 from landscape.slices.evaluation.axis import Range, axis
-from landscape.slices.evaluation.evaluator import section
-from landscape.slices.evaluation.plane import Buffers
-from landscape.slices.evaluation.walk import Manner, walked
+from landscape.slices.evaluation.engine import Execution
+from landscape.slices.evaluation.evaluator import slice_evaluator, slice_fields
+from landscape.slices.evaluation.parametrisation import Buffers
 from landscape.storage.array_checkpoint import fingerprint
 from landscape.storage.results import Slice1D
 from landscape.vectors import Vector
@@ -37,7 +38,7 @@ def interpolate(
     subset: int | None = None,
     generator: torch.Generator | None = None,
     resume: str | Path | None = None,
-    workers: int = 1,
+    workers: int | Executor = 1,
     group: ProcessGroup | None = None,
     accuracy: Accuracy | None = None,
     progress: bool | None = None,
@@ -72,9 +73,17 @@ def interpolate(
         policy = "eval"
     else:
         policy, segment = batch_norm, segment if batch_norm != "eval" else replace(segment, buffers={})
-    line = section(problem.with_batch_norm(policy), segment, data, subset, generator, accuracy)
-    manner = Manner(resume, workers, group, progress, {"batch_norm": batch_norm, **(details or {})})
-    return Slice1D(xs, **walked(line, [(value,) for value in xs.tolist()], (len(xs),), {"x": xs.tolist()}, manner))
+    line = slice_evaluator(problem.with_batch_norm(policy), segment, data, subset, generator, accuracy)
+    how = Execution(resume, workers, group, progress)
+    fields = slice_fields(
+        line,
+        [(value,) for value in xs.tolist()],
+        (len(xs),),
+        lambda: {"x": xs.tolist(), **segment.settings()},
+        how,
+        {"batch_norm": batch_norm, **(details or {})},
+    )
+    return Slice1D(xs, **fields)
 
 
 @dataclass(frozen=True, eq=False)

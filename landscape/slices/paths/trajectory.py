@@ -5,17 +5,19 @@ of a snapshot is not the plane's at (x, y) but the network's own, with the buffe
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from landscape.checks import vector_like
 from landscape.problem import Problem
 from landscape.slices.directions.direction_set import orthogonalised
-from landscape.slices.evaluation.splits import evaluated, splits_of
+from landscape.slices.evaluation.accuracy import uncounted
+from landscape.slices.evaluation.engine import Execution, Point, evaluate_points
+from landscape.slices.evaluation.evaluator import SplitEvaluator, splits_of
 from landscape.slices.paths.recorder import Recorder, Snapshots
 from landscape.storage.results import Trajectory
 
@@ -54,22 +56,42 @@ def project_trajectory(
     axes = axes / axes.norm(dim=1, keepdim=True)
     change = torch.linalg.inv(plane @ axes.T)  # (2, 2): from coordinates along the axes to those along d1, d2
     splits = {} if data is not None and len(data) == 0 else splits_of(problem, data)
-    rows, along = [], []
-    for step in tqdm(kept.steps, unit="snapshot", disable=None if progress is None else not progress):
-        weights, buffers = kept.at(step)
-        moved = weights.to(w.device).double() - w.double()
-        inside = axes @ moved
-        along.append(inside @ change)
-        rest = moved - inside @ axes
-        own = {name: buffer.to(w.device) for name, buffer in buffers.items()} | problem.statistics(weights.to(w))
-        losses = evaluated(splits, weights.to(w), own)[0].tolist()
-        rows.append([*inside.square().tolist(), float(rest.norm()), float(moved.norm()), *losses])
-    table = torch.tensor(rows, dtype=torch.float64, device="cpu")
+    losses = SplitEvaluator(problem, splits, dict.fromkeys(splits, uncounted))
+    run = _Projection(problem, losses, kept, axes, change)
+    table, _ = evaluate_points(run, [(step,) for step in kept.steps], Execution(progress=progress), unit="snapshot")
     return Trajectory(
         steps=torch.tensor(kept.steps, device="cpu"),
-        coordinates=torch.stack(along).cpu(),
-        off_plane=table[:, 2].clone(),
-        distance=table[:, 3].clone(),
-        loss={name: table[:, 4 + index].clone() for index, name in enumerate(splits)},
-        explained=table[:, :2].sum(0) / table[:, 3].square().sum(),
+        coordinates=table[:, :2].clone(),
+        off_plane=table[:, 4].clone(),
+        distance=table[:, 5].clone(),
+        loss={name: table[:, 6 + index].clone() for index, name in enumerate(splits)},
+        explained=table[:, 2:4].sum(0) / table[:, 5].square().sum(),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Projection:
+    """Of a snapshot: x, y; squares of its coordinates along the orthonormal `axes`; distances off the plane and from w.
+
+    Then its losses.
+    """
+
+    problem: Problem
+    losses: SplitEvaluator
+    kept: Snapshots
+    axes: Tensor  # (2, P)
+    change: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (6 + len(self.losses.splits),)
+
+    def at(self, point: Point) -> Tensor:
+        w = self.problem.vector()
+        weights, buffers = self.kept.at(int(point[0]))
+        moved = weights.to(w.device).double() - w.double()
+        inside = self.axes @ moved
+        rest = moved - inside @ self.axes
+        own = {name: buffer.to(w.device) for name, buffer in buffers.items()}
+        found = [inside @ self.change, inside.square(), torch.stack([rest.norm(), moved.norm()])]
+        return torch.cat([*(part.cpu() for part in found), self.losses.measure(weights.to(w), own)[0]])

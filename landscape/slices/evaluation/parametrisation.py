@@ -1,4 +1,4 @@
-"""The line, plane or bundle of lines that directions span through a network's weights."""
+"""Coordinates to weights: the line, plane or bundle of lines that directions span through a network's."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ Buffers = dict[str, Tensor]
 
 
 @runtime_checkable
-class Place(Protocol):
-    """A set of networks, each with coordinates. The one at coordinates 0 is the problem's own."""
+class Parametrisation(Protocol):
+    """Coordinates to a network; those that are all 0 to the problem's own."""
 
     @property
     def axes(self) -> int:
@@ -24,9 +24,6 @@ class Place(Protocol):
 
     def at(self, point: Sequence[float]) -> tuple[Vector, Buffers]:
         """The weights there, and the buffers that replace the model's own."""
-
-    def settings(self) -> dict[str, str]:
-        """What tells this set from another, for a log."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,5 +57,6 @@ class Plane:
         return w, {}
 
     def settings(self) -> dict[str, str]:
+        """What tells this plane from another, for a journal."""
         named = {"weights": self.w, **self.directions}
         return {name: fingerprint(vector) for name, vector in named.items()}

@@ -1,0 +1,31 @@
+"""Several processes: ranks that hold a shard of the data each, and a pool that shares out pieces of work."""
+
+from landscape.processes.pool import Pool, WorkerError, pool
+from landscape.processes.ranks import (
+    ProcessGroup,
+    Sums,
+    WeightedSum,
+    added,
+    agree,
+    gathered,
+    shard,
+    span_of,
+    summed,
+    sums_over,
+)
+
+__all__ = [
+    "Pool",
+    "ProcessGroup",
+    "Sums",
+    "WeightedSum",
+    "WorkerError",
+    "added",
+    "agree",
+    "gathered",
+    "pool",
+    "shard",
+    "span_of",
+    "summed",
+    "sums_over",
+]

@@ -1,0 +1,211 @@
+"""Pieces of work shared by processes of this machine, or by any executor of `concurrent.futures`.
+
+Processes are spawned, not forked: a fork of a process with threads or a device may hang. Each is sent the function
+once, with the network and data that it holds, and ends when its parent does, however that comes about: a thread of it
+waits for the parent's end. Ctrl-C is the parent's to handle.
+"""
+
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from multiprocessing import parent_process
+from multiprocessing.context import SpawnContext, SpawnProcess
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+import torch
+
+Pool = Callable[[Iterable[Any]], Iterator[tuple[Any, Any]]]  # pieces to (piece, result), as they come
+Answer = tuple[Any, str | None]  # the result, and what went wrong
+ALL, KILLED = sys.maxsize, "killed"
+
+
+class WorkerError(RuntimeError):
+    """A worker that failed or was killed; the others' results have been handed over by then."""
+
+
+@contextmanager
+def pool(
+    function: Callable[[Any], Any], workers: int | Executor = 1, *, threads: int = 0, unit: str = "piece"
+) -> Iterator[Pool]:
+    """Worker processes that call `function`; they end with the block.
+
+    Args:
+        function: piece to result, of a module, or a `partial` or object of one.
+        workers: processes; 1 is this process. Or an executor of `concurrent.futures`, which is left running and is
+            sent the function with each piece.
+        threads: torch's, in each process; 0 for its share of those that this process has.
+        unit: what a piece is called where one failed.
+    Returns:
+        Function of pieces to their results. It raises WorkerError, in one line, if a worker fails or is killed; what
+        `function` raises in this process comes through.
+    Raises:
+        ValueError: if the function cannot be sent to another process.
+    """
+    if isinstance(workers, Executor):
+        call, killed = partial(_answer, function), lambda: "a worker of the executor was killed"
+        yield lambda pieces: _results(workers, call, pieces, ALL, killed, unit)
+    elif workers > 1:
+        with _processes(function, workers, threads or max(1, torch.get_num_threads() // workers), unit) as results:
+            yield results
+    else:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads or before)
+        try:
+            yield lambda pieces: ((piece, function(piece)) for piece in pieces)
+        finally:
+            torch.set_num_threads(before)
+
+
+@contextmanager
+def _processes(function: Callable[[Any], Any], workers: int, threads: int, unit: str) -> Iterator[Pool]:
+    context = _Spawn()
+    executor = ProcessPoolExecutor(workers, context, _begin, (_pickled(function), threads))
+
+    def killed() -> str:
+        executor.shutdown()
+        return context.killed()
+
+    try:
+        yield lambda pieces: _results(executor, partial(_answer, _received_function), pieces, 2 * workers, killed, unit)
+    except BaseException:  # an interrupt does not wait for what is in hand
+        for process in context.started:
+            if process.is_alive():
+                process.terminate()
+        raise
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+class _Spawn(SpawnContext):
+    """Spawned processes, remembered, so that the one that was killed can be named."""
+
+    def __init__(self) -> None:
+        self.started: list[SpawnProcess] = []
+
+    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: N802
+        self.started.append(SpawnProcess(*args, **kwargs))
+        return self.started[-1]
+
+    def killed(self) -> str:
+        """Which process ended first, and how; the executor has ended the others by SIGTERM."""
+        ended = [(process.exitcode, process.pid) for process in self.started if process.exitcode]
+        code, pid = next((own for own in ended if own[0] != -signal.SIGTERM), ended[0])
+        if code < 0:
+            return f"worker process {pid} was killed by signal {-code}"
+        return (
+            f"worker process {pid} ended with exit code {code}; "
+            "a script must call from under `if __name__ == '__main__':`"
+        )
+
+
+def _results(
+    executor: Executor,
+    call: Callable[[Any], Answer],
+    pieces: Iterable[Any],
+    ahead: int,
+    killed: Callable[[], str],
+    unit: str,
+) -> Iterator[tuple[Any, Any]]:
+    """Piece and result as they come, so many sent ahead; after a failure what is in hand is waited for."""
+    sent, failures = _Sent(executor, call, iter(pieces)), []
+    broken = not sent.more(ahead)
+    while sent.pieces:
+        future = sent.done.get()
+        piece = sent.pieces.pop(future)
+        result, failure = _outcome(future)
+        if failure is None:
+            yield piece, result
+        else:
+            failures.append(f"a worker failed at {unit} {piece}: {failure}")
+            broken |= failure == KILLED
+        if not (failures or broken):
+            broken = not sent.more(1)
+        elif ahead == ALL:
+            sent.cancel()
+    if broken or failures:
+        raise WorkerError(killed() if broken else failures[0])
+
+
+@dataclass(eq=False)
+class _Sent:
+    """What an executor has in hand, and what is left."""
+
+    executor: Executor
+    call: Callable[[Any], Answer]
+    left: Iterator[Any]
+    pieces: dict["Future[Answer]", Any] = field(default_factory=dict)
+    done: "SimpleQueue[Future[Answer]]" = field(default_factory=SimpleQueue)
+
+    def more(self, count: int) -> bool:
+        """Send so many pieces, as far as there are any; whether the executor took them."""
+        for piece in islice(self.left, count):
+            try:
+                future = self.executor.submit(self.call, piece)
+            except BrokenExecutor:
+                return False
+            self.pieces[future] = piece
+            future.add_done_callback(self.done.put)
+        return True
+
+    def cancel(self) -> None:
+        for future in tuple(self.pieces):
+            future.cancel()
+
+
+def _outcome(future: "Future[Answer]") -> Answer:
+    try:
+        return future.result()
+    except BrokenExecutor:
+        return None, KILLED
+    except Exception as error:  # such as that of what cannot be sent
+        return None, f"{type(error).__name__}: {error}"
+
+
+def _pickled(function: Callable[[Any], Any]) -> bytes:
+    try:
+        return pickle.dumps(function)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"workers= sends model, criterion, accuracy and data to other processes, which failed: "
+            f"{str(error).splitlines()[0]}; use functions of a module, no lambda"
+        ) from error
+
+
+_received: list[Any] = []  # in a worker: the function, as bytes until it is first called
+
+
+def _begin(payload: bytes, threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(threads)
+    _received[:] = [payload]
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)
+
+
+def _received_function(piece: Any) -> Any:
+    if isinstance(_received[0], bytes):
+        _received[0] = pickle.loads(_received[0])
+    return _received[0](piece)
+
+
+def _answer(function: Callable[[Any], Any], piece: Any) -> Answer:
+    """The failure as text: an exception may not survive the way to another process."""
+    try:
+        return function(piece), None
+    except Exception as error:
+        return None, f"{type(error).__name__}: {error}"
