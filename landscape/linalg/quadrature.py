@@ -14,7 +14,7 @@ from torch import Tensor
 from landscape.linalg.deflation import Deflated, converged, outlying
 from landscape.linalg.lanczos import lanczos
 from landscape.linalg.operator import CurvatureOperator
-from landscape.linalg.outliers import standing_clear
+from landscape.linalg.outliers import detect_outliers
 from landscape.linalg.probe_checkpoint import ProbeJournal
 from landscape.linalg.probes import gaussian
 from landscape.linalg.scaled import Scaled
@@ -92,7 +92,7 @@ def _taken_out(
         return operator.taken(values), vectors, 0
     if isinstance(outliers, int):
         return outlying(operator, outliers, max_matvecs, source)
-    return standing_clear(operator, max_matvecs, source)
+    return detect_outliers(operator, max_matvecs, source)
 
 
 def _run(operator: CurvatureOperator, state: dict[str, Tensor], first: int, group: int) -> dict[str, Tensor]:

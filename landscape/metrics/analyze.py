@@ -14,7 +14,7 @@ from landscape.metrics import METRICS
 from landscape.metrics.analysis_log import Keep, resumed
 from landscape.metrics.measured import priced
 from landscape.metrics.shared import SHARED
-from landscape.metrics.shared_computation import Work
+from landscape.metrics.shared_computation import SharedComputation
 from landscape.problem import Problem
 from landscape.problem.cost import FORWARD
 from landscape.side_effects import random_source
@@ -71,7 +71,7 @@ def analyze(
     source = random_source(generator)
     seed = int(torch.randint(2**62, (), generator=source, device=source.device))
     with resumed(resume, problem, settings, seed) as (kept, shared, keep):
-        work = Work(problem, settings, seed, _noted(shared, keep))
+        work = SharedComputation(problem, settings, seed, _noted(shared, keep))
         work.done.update({name: kept[name] for name in names if name in kept})
         missing = [name for name in names if name not in work.done]
         pace = _pace(work, shared) if missing else 0.0
@@ -93,7 +93,7 @@ def _noted(shared: dict[str, Spent], keep: Keep) -> Callable[[str, Spent], None]
     return note
 
 
-def _pace(work: Work, shared: Mapping[str, Spent]) -> float:
+def _pace(work: SharedComputation, shared: Mapping[str, Spent]) -> float:
     """Seconds of one gradient; a short one is timed again, because the first has to load things."""
     try:
         work.shared("origin")
@@ -110,7 +110,7 @@ def _pace(work: Work, shared: Mapping[str, Spent]) -> float:
 
 
 def _measure(
-    work: Work, names: Sequence[str], keep: Keep, bar: Bar, pace: float, ends: float | None
+    work: SharedComputation, names: Sequence[str], keep: Keep, bar: Bar, pace: float, ends: float | None
 ) -> tuple[dict[str, str], list[Exception]]:
     """Do the work, cheapest first. Returns the metrics left out, with the reason, and what some of them raised."""
     left_out: dict[str, str] = {}
@@ -144,7 +144,7 @@ def _in_one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
-def _statement(work: Work, names: Sequence[str], pace: float) -> str:
+def _statement(work: SharedComputation, names: Sequence[str], pace: float) -> str:
     """What the work will cost, by metric in the order in which they will be done, about."""
     costs = work.expected_together(names)
     total = sum(costs.values())
@@ -152,7 +152,7 @@ def _statement(work: Work, names: Sequence[str], pace: float) -> str:
     return f"about {total:.0f} gradient-times of {pace:.2g} s, {total * pace:.0f} s in all: {parts}"
 
 
-def _bar(work: Work, names: Sequence[str], progress: bool | None) -> Bar:
+def _bar(work: SharedComputation, names: Sequence[str], progress: bool | None) -> Bar:
     total = sum(work.expected_together(names).values())
     hidden = None if progress is None else not progress
     return tqdm(total=total, unit="gradient", disable=hidden, bar_format=FORMAT)

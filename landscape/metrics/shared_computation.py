@@ -20,7 +20,7 @@ from landscape.storage.results import Estimate
 from landscape.storage.results.measurements import Spent
 
 
-class Work:
+class SharedComputation:
     """What is done so far of an analysis.
 
     Args:
