@@ -10,9 +10,9 @@ import torch
 from tqdm import tqdm
 
 from landscape.checks import positive, require
-from landscape.metrics import METRICS
 from landscape.metrics.analysis_log import Keep, resumed
-from landscape.metrics.measured import priced
+from landscape.metrics.metric import Metric, Settings, priced
+from landscape.metrics.registry import METRICS
 from landscape.metrics.shared import SHARED
 from landscape.metrics.shared_computation import SharedComputation
 from landscape.problem import Problem
@@ -28,9 +28,9 @@ FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"  # percent of 
 
 def analyze(
     problem: Problem,
-    metrics: Sequence[str] | None = None,
+    metrics: Sequence[str] | Mapping[str, Metric] | None = None,
     *,
-    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    settings: Mapping[str, Settings] | None = None,
     generator: torch.Generator | None = None,
     budget: float | None = None,
     resume: str | Path | None = None,
@@ -44,7 +44,8 @@ def analyze(
 
     Args:
         problem: the scalar function.
-        metrics: names from `METRICS`; default all that apply to this problem.
+        metrics: names from `METRICS`, or records of your own by name, such as {"mine": Metric(function)}; default all
+            of `METRICS` that apply to this problem.
         settings: metric to keyword arguments that replace its defaults, for instance {"m_sharpness": {"m": 128}}.
         generator: default seed 0.
         budget: seconds; a metric that is expected to end later is left out. What has begun is ended.
@@ -62,18 +63,16 @@ def analyze(
         Exception: of the first metric, where not one could be computed.
     """
     names, settings = list(METRICS if metrics is None else metrics), settings or {}
-    unknown = [name for name in [*names, *settings] if name not in METRICS]
-    require(metrics is None or len(names) > 0, f"metrics must name at least one of {', '.join(METRICS)}; got none")
-    require(not unknown, f"metrics must be among {', '.join(METRICS)}; got {', '.join(unknown)}")
+    known = _known(names, settings, metrics if isinstance(metrics, Mapping) else {})
     if budget is not None:
         positive("budget", budget)
     ends = None if budget is None else monotonic() + budget
     source = random_source(generator)
     seed = int(torch.randint(2**62, (), generator=source, device=source.device))
     with resumed(resume, problem, settings, seed) as (kept, shared, keep):
-        work = SharedComputation(problem, settings, seed, _noted(shared, keep))
-        work.done.update({name: kept[name] for name in names if name in kept})
-        missing = [name for name in names if name not in work.done]
+        work = SharedComputation(problem, known, settings, seed, _noted(shared, keep))
+        work.estimates.update({name: kept[name] for name in names if name in kept})
+        missing = [name for name in names if name not in work.estimates]
         pace = _pace(work, shared) if missing else 0.0
         with _bar(work, missing, progress) as bar:
             if missing:
@@ -83,6 +82,20 @@ def analyze(
         raise errors[0]
     found = {name: work.estimate(name) for name in names if name not in left_out}
     return Measurements(found, {what: cost for what, cost in shared.items() if what not in found}, left_out)
+
+
+def _known(names: Sequence[str], settings: Mapping[str, Settings], own: Mapping[str, Metric]) -> dict[str, Metric]:
+    """The listed metrics and the caller's own."""
+    known = {**METRICS, **own}
+    require(len(names) > 0, f"metrics must name at least one of {', '.join(known)}; got none")
+    unknown = [name for name in [*names, *settings] if name not in known]
+    require(not unknown, f"metrics must be among {', '.join(known)}; got {', '.join(unknown)}")
+    for name, metric in known.items():
+        is_record = isinstance(metric, Metric)
+        require(is_record, f"metric {name} must be a record, got {type(metric).__name__}; write Metric(function)")
+        needs = [key for key in metric.needs if key not in SHARED and key not in known]
+        require(not needs, f"metric {name} may need {', '.join([*SHARED, *known])}; got {', '.join(needs)}")
+    return known
 
 
 def _noted(shared: dict[str, Spent], keep: Keep) -> Callable[[str, Spent], None]:

@@ -1,16 +1,12 @@
-"""Work that several metrics have in common: one that takes it has a keyword of its name and kind.
-
-A metric may also have a keyword with the name of another metric, and is then given its Estimate.
-"""
+"""What several metrics need, computed once; a metric that needs it has a keyword of its name and says so."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-from landscape.metrics.spectral import PAIRS_COST, PROBES, STEPS, leading_pairs, whole_density
-from landscape.metrics.worst_case import Origin
+from landscape.metrics.metric import Cost, Origin
+from landscape.metrics.spectral import PROBES, STEPS, leading_pairs, whole_density
 from landscape.problem import Problem
 from landscape.problem.cost import GRADIENT, HESSIAN
 from landscape.storage.results import EigenPairs, SpectralDensity
@@ -21,14 +17,13 @@ class Shared:
     """One piece of shared work."""
 
     what: str  # as the table of costs names it
-    kind: Any  # of the keyword in metrics, where None is its default
-    make: Callable[..., Any]  # (problem, *needs, generator=...)
-    about: float  # gradient-times, without what it needs itself
+    make: Callable[..., object]  # (problem, *needs, generator=...)
+    cost: Cost  # gradient-times, without what it needs itself; also for a metric that does it alone, of its settings
     needs: Sequence[str] = ()
     unless: Sequence[str] = ()  # a metric with one of these settings does its own work
 
 
-def _origin(problem: Problem, generator: torch.Generator) -> Any:
+def _origin(problem: Problem, generator: torch.Generator) -> Origin:
     return problem.loss_and_gradient()
 
 
@@ -36,15 +31,12 @@ def _density(problem: Problem, pairs: EigenPairs, generator: torch.Generator) ->
     return whole_density(problem, generator, pairs=pairs)
 
 
+def _density_cost(*, probes: int = PROBES, steps: int = STEPS, **_: object) -> float:
+    return HESSIAN * probes * steps
+
+
 SHARED = {
-    "origin": Shared("loss and gradient", Origin, _origin, GRADIENT),
-    "pairs": Shared("leading eigenpairs", EigenPairs, leading_pairs, PAIRS_COST),
-    "density": Shared(
-        "spectral density",
-        SpectralDensity,
-        _density,
-        PROBES * STEPS * HESSIAN,
-        ("pairs",),
-        ("probes", "steps", "by"),
-    ),
+    "origin": Shared("loss and gradient", _origin, GRADIENT),
+    "pairs": Shared("leading eigenpairs", leading_pairs, 25 * HESSIAN),
+    "density": Shared("spectral density", _density, _density_cost, ("pairs",), ("probes", "steps", "by")),
 }

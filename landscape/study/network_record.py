@@ -19,7 +19,7 @@ from landscape.curvature import hessian
 from landscape.data import Images, load
 from landscape.linalg import spectral_density
 from landscape.metrics.analyze import analyze
-from landscape.metrics.measured import priced
+from landscape.metrics.metric import priced
 from landscape.problem import Problem
 from landscape.slices import random_directions, slice_1d, slice_2d
 from landscape.storage.results import Slice1D, Slice2D, SliceBand, SpectralDensity, read_json, versions, write_json
