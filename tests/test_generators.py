@@ -1,7 +1,7 @@
 """Every public function that draws refuses a `generator` that is none in one line, whether it draws or not."""
 
-import inspect
 import re
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -10,43 +10,19 @@ from cases import make
 from jaxtyping import config
 
 import landscape as ls
-from landscape.interop import cross_check
-from landscape.linalg import spectrum_ends
+from landscape import linalg
+from landscape.interop.cross_check import cross_check
 
-BESIDE = {"cross_check": cross_check.cross_check, "spectrum_ends": spectrum_ends}
 PUBLIC = {
-    **BESIDE,
-    **{f"METRICS {name}": metric for name, metric in ls.METRICS.items()},
-    **{f"metrics {name}": getattr(ls.metrics, name) for name in ls.metrics.__all__},
-    **{name: getattr(ls, name) for name in ls.__all__},
+    f"{place}.{name}": function
+    for place, found in (
+        *((module.__name__, {name: getattr(module, name) for name in module.__all__}) for module in (ls, linalg)),
+        ("metrics", {name: getattr(ls.metrics, name) for name in ls.metrics.__all__} | {"cross_check": cross_check}),
+        ("METRICS", {**ls.METRICS}),
+    )
+    for name, function in found.items()
+    if callable(function) and (place == "METRICS" or "generator" in signature(function).parameters)
 }
-TAKING = [
-    name
-    for name, function in PUBLIC.items()
-    if isinstance(function, ls.metrics.Metric)
-    or (callable(function) and not isinstance(function, dict) and "generator" in inspect.signature(function).parameters)
-]
-OF_OPERATORS = {*dir(ls.linalg)}
-
-
-def call(name: str, generator: object) -> None:
-    problem = make("mlp").problem()
-    A, d = ls.MatrixOperator(torch.eye(30).double()), problem.gradient()
-    given = {
-        "log_determinant": ((A,), {"shift": 1.0}),
-        "eigenvalue_count": ((A,), {"above": 0.5}),
-        "metrics distance_from_initialisation": ((problem,), {"initial": problem.vector()}),
-        "metrics random_corruption": ((problem, [0.1]), {}),
-        "metrics m_sharpness_curve": ((problem, [8]), {}),
-        "slice_1d": ((problem, d), {}),
-        "slice_2d": ((problem, d, d.flip(0)), {}),
-        "interpolate": ((problem, d), {}),
-        "path_losses": ((problem, [problem.vector()]), {}),
-        "train_path": ((problem, d), {}),
-        "Tracker": ((problem,), {"every": 1}),
-    }.get(name, ((A,) if name in OF_OPERATORS else (problem,), {}))
-    args, settings = given
-    PUBLIC[name](*args, **settings, generator=generator)
 
 
 @pytest.fixture
@@ -58,13 +34,17 @@ def unchecked():
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("name", TAKING)
+@pytest.mark.parametrize("name", PUBLIC)
 def test_a_wrong_generator_is_refused_in_one_line(name):
+    problem = make("mlp").problem()
+    direction = problem.gradient()
+    known = {"problem": problem, "operator": ls.MatrixOperator(torch.eye(30).double()), "d2": direction.flip(0)}
+    known |= dict.fromkeys(("direction", "d1", "other", "end", "initial"), direction) | {"sigmas": [0.1], "m": [8]}
+    known |= {"shift": 1.0, "above": 0.5, "every": 1}
+    asked = [each for each in signature(PUBLIC[name]).parameters.values() if each.default is each.empty]
+    args = [known[each.name] for each in asked if each.kind is each.POSITIONAL_OR_KEYWORD]
+    settings = {each.name: known[each.name] for each in asked if each.kind is each.KEYWORD_ONLY}
     for wrong, kind, seed in ((7, "int", 7), (np.random.default_rng(3), "Generator", 0), ("cpu", "str", 0)):
         said = f"generator must be a torch.Generator or None, got {kind}; pass torch.Generator().manual_seed({seed})"
         with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
-            call(name, wrong)
-
-
-def test_all_that_draw_are_here():
-    assert len(TAKING) >= 80
+            PUBLIC[name](*args, **settings, generator=wrong)

@@ -21,7 +21,7 @@ from landscape.linalg.scaled import Scaled
 from landscape.storage.results import EigenPairs
 from landscape.vectors import Block
 
-BASIS_BYTES = 2**31  # Lanczos bases held at once; probes beyond it run one group after another
+BASIS_BYTES = 2**31  # Lanczos bases held at once, our choice; probes beyond it run one group after another
 KEPT = 2  # probes between two states that are kept, or as many as the operator likes best
 
 

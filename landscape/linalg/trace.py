@@ -25,7 +25,7 @@ from landscape.storage.results.student import calibrated_error
 
 State = dict[str, Tensor]  # what an estimator has so far
 
-FIRST, GROWTH = 32, 1.5  # products of the first round, and by how much all of them grow in the next
+FIRST, GROWTH = 32, 1.5  # products of the first round; by how much all grow in the next: half too many at worst
 CHUNK = 64  # test vectors at once where they need not be kept
 
 

@@ -18,7 +18,7 @@ from landscape.storage.results import Estimate
 from landscape.storage.results.student import widening
 
 PRODUCT = {"hessian": HESSIAN, "ggn": GAUSS_NEWTON}  # its cost
-GROUPS = 4  # independent diagonals, for the jackknife of the square root
+GROUPS = 4  # independent diagonals, the fewest products each (4) of the fewest in all (16), for the jackknife
 
 
 @measured

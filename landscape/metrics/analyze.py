@@ -22,7 +22,7 @@ from landscape.storage.results import Measurements
 from landscape.storage.results.measurements import Spent
 
 Bar = Any  # tqdm's
-LONG = 0.5  # seconds
+LONG = 0.5  # seconds after which what is loaded at the first gradient no longer counts, our choice
 FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"  # percent of the gradient-times
 
 
@@ -113,12 +113,12 @@ def _pace(work: SharedComputation, shared: Mapping[str, Spent]) -> float:
     except ValueError:  # the loss or its gradient is not finite: there is nothing to measure
         raise
     except Exception:  # there is no gradient, which the metrics that need one will say
-        return priced(work.problem, work.problem.loss).seconds / FORWARD
+        return priced(work.problem, work.problem.loss)[1].seconds / FORWARD
     first = shared[SHARED["origin"].what]
     if first.seconds > LONG:
         return first.seconds
-    again = priced(work.problem, work.problem.loss_and_gradient)
-    work.note("timing a gradient", Spent(again.gradient_times, again.seconds))
+    _, again = priced(work.problem, work.problem.loss_and_gradient)
+    work.note("timing a gradient", again)
     return min(first.seconds, again.seconds)
 
 

@@ -86,7 +86,7 @@ class GeodesicBall(Ball):
             self.scale[pair.G.flatten()] = 0
             self.scale[pair.H.flatten()] = 0
             grams = tuple(m.transpose(1, 2) @ m for m in (self.w[pair.G], self.w[pair.H]))
-            for gram in grams:
+            for gram in grams:  # squares of singular values: 1e-6 is some units in the last place of float32 weights
                 if bool((torch.linalg.eigvalsh(gram)[:, 0] <= 1e-12 * gram.diagonal(dim1=1, dim2=2).sum(1)).any()):
                     raise ValueError("paired matrices must have independent columns; leave this pair out")
             self.grams.append((grams[0], grams[1]))

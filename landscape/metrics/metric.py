@@ -9,14 +9,16 @@ from functools import wraps
 from inspect import signature
 from math import isnan
 from time import perf_counter
-from typing import Concatenate, Generic, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar, cast
 
+import torch
 from torch import Tensor
 
 from landscape.problem import Problem
 from landscape.problem.cost import billed
 from landscape.side_effects import derivatives_on, random_source
 from landscape.storage.results import Estimate
+from landscape.storage.results.measurements import Spent
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -78,24 +80,14 @@ def expected(cost: Cost, settings: Settings) -> float:
     return cost(**settings) if callable(cost) else cost
 
 
-@dataclass(frozen=True, eq=False)
-class Priced(Generic[T]):
-    """The answer of some work, and what it cost."""
-
-    answer: T
-    gradient_times: float
-    seconds: float
-    verified: float | None = None  # largest disagreement of an operator inside with differences; NaN: none decides
-
-
-def priced(problem: Problem, work: Callable[[], T]) -> Priced[T]:
+def priced(problem: Problem, work: Callable[[], T]) -> tuple[T, Spent]:
     """Do the work and count its passes over the problem's data, also over parts of it; also inside inference mode."""
     began = perf_counter()
     with derivatives_on(), billed() as bill:  # tensors made under inference mode are of no use for derivatives
         answer = work()
     seconds = perf_counter() - began
     cost = bill.work / max(problem.extent.units, 1.0) if bill.work else 0.0
-    return Priced(answer, cost, seconds, _largest(bill.disagreements))
+    return answer, Spent(cost, seconds, _largest(bill.disagreements))
 
 
 def measured(function: Function[P]) -> Function[P]:
@@ -103,16 +95,12 @@ def measured(function: Function[P]) -> Function[P]:
 
     @wraps(function)
     def stamped(problem: Problem, /, *args: P.args, **settings: P.kwargs) -> Estimate:
-        random_source(settings.get("generator"))  # refused also where it is not used
-        found = priced(problem, lambda: function(problem, *args, **settings))
-        verified = {} if found.verified is None else {"verified": found.verified}
-        return replace(
-            found.answer,
-            details={**found.answer.details, **verified},
-            gradient_times=found.gradient_times,
-            seconds=found.seconds,
-            data=str(problem.extent),
-        )
+        generator = settings.get("generator")
+        random_source(cast("torch.Generator | None", generator))  # refused also where it is not used
+        found, spent = priced(problem, lambda: function(problem, *args, **settings))
+        details = {**found.details, **({} if spent.verified is None else {"verified": spent.verified})}
+        cost, seconds, data = spent.gradient_times, spent.seconds, str(problem.extent)
+        return replace(found, details=details, gradient_times=cost, seconds=seconds, data=data)
 
     return stamped
 

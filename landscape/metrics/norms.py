@@ -79,7 +79,9 @@ def spectral_norms(
     ranks = frobenius / torch.stack(list(matrices.values())).clamp(min=torch.finfo(torch.float64).tiny)
     found, bound = dict(matrices), 0.0
     if convolution == "operator":
-        modules = {_join(n, "weight"): m for n, m in problem.model.named_modules() if isinstance(m, CONVOLUTIONS)}
+        modules = {
+            f"{n}.weight".removeprefix("."): m for n, m in problem.model.named_modules() if isinstance(m, CONVOLUTIONS)
+        }
         images = first_inputs(problem, {name: module for name, module in modules.items() if name in found})
         with inference_flags(problem.model.modules(), batch_statistics=False):
             for name, image in images.items():
@@ -105,13 +107,9 @@ def _weights(problem: Problem) -> dict[str, Tensor]:
             for name in dict.fromkeys(["weight", *own]):
                 weight = getattr(module, name, None)
                 if isinstance(weight, Tensor) and weight.ndim > 1 and weight.numel() > 0:
-                    found[_join(prefix, name)] = weight
+                    found[f"{prefix}.{name}".removeprefix(".")] = weight
     require(len(found) > 0, "the model must have a layer with a weight matrix, got none")
     return {name: weight.detach() for name, weight in found.items()}
-
-
-def _join(prefix: str, name: str) -> str:
-    return f"{prefix}.{name}" if prefix else name
 
 
 def _top_of_matrix(weight: Tensor) -> Tensor:

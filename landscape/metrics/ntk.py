@@ -16,8 +16,8 @@ from landscape.problem.cost import GAUSS_NEWTON, GRADIENT
 from landscape.side_effects import derivatives_on
 from landscape.storage.results import Estimate
 
-LARGEST = 4096  # outputs in all
-CLASSES = 10  # of a sample, where only the cost is wanted
+LARGEST = 4096  # outputs in all: a kernel of 128 MiB in float64
+CLASSES = 10  # of a sample, as in CIFAR-10, where only the cost is wanted
 
 
 def ntk_cost(*, samples: int, units: float, **_: object) -> float:

@@ -3,13 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
-
-from landscape.metrics.metric import Cost, Origin
+from landscape.metrics.metric import Cost
 from landscape.metrics.spectral import PROBES, STEPS, leading_pairs, whole_density
-from landscape.problem import Problem
 from landscape.problem.cost import GRADIENT, HESSIAN
-from landscape.storage.results import EigenPairs, SpectralDensity
 
 
 @dataclass(frozen=True)
@@ -23,20 +19,14 @@ class Shared:
     unless: Sequence[str] = ()  # a metric with one of these settings does its own work
 
 
-def _origin(problem: Problem, generator: torch.Generator) -> Origin:
-    return problem.loss_and_gradient()
-
-
-def _density(problem: Problem, pairs: EigenPairs, generator: torch.Generator) -> SpectralDensity:
-    return whole_density(problem, generator, pairs=pairs)
-
-
-def _density_cost(*, probes: int = PROBES, steps: int = STEPS, **_: object) -> float:
-    return HESSIAN * probes * steps
-
-
 SHARED = {
-    "origin": Shared("loss and gradient", _origin, GRADIENT),
+    "origin": Shared("loss and gradient", lambda problem, **_: problem.loss_and_gradient(), GRADIENT),
     "pairs": Shared("leading eigenpairs", leading_pairs, 25 * HESSIAN),
-    "density": Shared("spectral density", _density, _density_cost, ("pairs",), ("probes", "steps", "by")),
+    "density": Shared(
+        "spectral density",
+        lambda problem, pairs, generator: whole_density(problem, generator, pairs=pairs),
+        lambda probes=PROBES, steps=STEPS, **_: HESSIAN * probes * steps,
+        needs=("pairs",),
+        unless=("probes", "steps", "by"),
+    ),
 }

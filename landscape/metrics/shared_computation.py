@@ -5,6 +5,7 @@ else is asked for, in which order, or whether it was done before a kill or after
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from traceback import clear_frames
 from typing import TypeVar
 from zlib import crc32
@@ -98,9 +99,10 @@ class SharedComputation:
 
     def _share(self, key: str) -> object:
         needs = [self.shared(other) for other in SHARED[key].needs]
-        found = priced(self.problem, lambda: SHARED[key].make(self.problem, *needs, generator=self._generator(key)))
-        self.note(SHARED[key].what, Spent(found.gradient_times, found.seconds, found.verified))
-        return found.answer
+        work = partial(SHARED[key].make, self.problem, *needs, generator=self._generator(key))
+        found, spent = priced(self.problem, work)
+        self.note(SHARED[key].what, spent)
+        return found
 
     def _generator(self, name: str) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed + crc32(name.encode()))

@@ -144,11 +144,11 @@ def measure(member: Member, analysis: Analysis) -> None:
     settings = {name: dict(values) for name, values in analysis.settings.items()}
     shared: dict[str, float] = {}
     if analysis.probes:
-        density = priced(problem, lambda: _density(problem, analysis, generator))
-        density.answer.save(folder / DENSITY, seed=analysis.seed)
-        shared["spectral density that is kept"] = density.gradient_times
+        density, spent = priced(problem, lambda: _density(problem, analysis, generator))
+        density.save(folder / DENSITY, seed=analysis.seed)
+        shared["spectral density that is kept"] = spent.gradient_times
         if analysis.metrics is None or "renyi" in analysis.metrics:
-            settings["renyi"] = {"density": density.answer, **settings.get("renyi", {})}
+            settings["renyi"] = {"density": density, **settings.get("renyi", {})}
     estimates = analyze(problem, analysis.metrics, settings=settings, generator=generator, progress=False)
     found = {
         name: {
