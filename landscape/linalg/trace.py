@@ -118,10 +118,6 @@ def _grow_hutchinson(operator: CurvatureOperator, state: State, total: int, sour
     return {"samples": torch.cat(samples)}
 
 
-def _hutchinson(state: State) -> Estimate:
-    return _mean(state["samples"], len(state["samples"]))
-
-
 def _grow_sketch(
     operator: CurvatureOperator, state: State, probes: Tensor, others: tuple[str, ...] = ()
 ) -> dict[str, Tensor]:
@@ -154,10 +150,6 @@ def _grow_xtrace(operator: CurvatureOperator, state: State, total: int, source: 
     return _grow_sketch(operator, state, sphere(operator, total // 2 - known, source))
 
 
-def _xtrace(state: State) -> Estimate:
-    return xtrace(Sketch(**state))
-
-
 def _forms(block: Tensor, images: Tensor) -> Tensor:
     """vᵢᵀ (A v)ᵢ for each column, summed in float64."""
     return (block.double() * images.double()).sum(0)
@@ -168,7 +160,7 @@ def _mean(samples: Tensor, matvecs: int) -> Estimate:
 
 
 _METHODS = {
-    "xtrace": (4, _grow_xtrace, _xtrace),
+    "xtrace": (4, _grow_xtrace, lambda state: xtrace(Sketch(**state))),
     "hutch++": (6, _grow_hutch_plus_plus, _hutch_plus_plus),
-    "hutchinson": (2, _grow_hutchinson, _hutchinson),
+    "hutchinson": (2, _grow_hutchinson, lambda state: _mean(state["samples"], len(state["samples"]))),
 }

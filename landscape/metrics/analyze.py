@@ -58,8 +58,7 @@ def analyze(
         `to_json` make a table. `shared` holds the cost of shared work, `left_out` why a metric is not there: whatever
         one raises, running out of memory too, the others go on.
     Raises:
-        ValueError: if a metric is unknown or none is named, the budget is not positive, or resume= keeps other work;
-            if the loss is not finite.
+        ValueError: if no known metric is named, budget is not positive, resume= keeps other work, or the loss is NaN.
         Exception: of the first metric, where not one could be computed.
     """
     names, settings = list(METRICS if metrics is None else metrics), settings or {}
@@ -70,7 +69,12 @@ def analyze(
     source = random_source(generator)
     seed = int(torch.randint(2**62, (), generator=source, device=source.device))
     with resumed(resume, problem, settings, seed) as (kept, shared, keep):
-        work = SharedComputation(problem, known, settings, seed, _noted(shared, keep))
+
+        def note(what: str, spent: Spent) -> None:
+            shared[what] = spent
+            keep(what, spent)
+
+        work = SharedComputation(problem, known, settings, seed, note)
         work.estimates.update({name: kept[name] for name in names if name in kept})
         missing = [name for name in names if name not in work.estimates]
         pace = _pace(work, shared) if missing else 0.0
@@ -96,14 +100,6 @@ def _known(names: Sequence[str], settings: Mapping[str, Settings], own: Mapping[
         needs = [key for key in metric.needs if key not in SHARED and key not in known]
         require(not needs, f"metric {name} may need {', '.join([*SHARED, *known])}; got {', '.join(needs)}")
     return known
-
-
-def _noted(shared: dict[str, Spent], keep: Keep) -> Callable[[str, Spent], None]:
-    def note(what: str, spent: Spent) -> None:
-        shared[what] = spent
-        keep(what, spent)
-
-    return note
 
 
 def _pace(work: SharedComputation, shared: Mapping[str, Spent]) -> float:
