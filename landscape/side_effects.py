@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from landscape.checks import require
+
 
 @contextmanager
 def random_state_kept(*generators: torch.Generator) -> Iterator[None]:
@@ -99,5 +101,16 @@ def buffers_kept(model: nn.Module) -> Iterator[None]:
 
 
 def random_source(generator: torch.Generator | None) -> torch.Generator:
-    """The caller's generator, or a new one with seed 0: without one, the same call gives the same numbers."""
-    return generator if generator is not None else torch.Generator().manual_seed(0)
+    """The caller's generator, or a new one with seed 0: without one, the same call gives the same numbers.
+
+    Raises:
+        ValueError: if it is something else, such as a seed or NumPy's.
+    """
+    if generator is None:
+        return torch.Generator().manual_seed(0)
+    require(
+        isinstance(generator, torch.Generator),
+        f"generator must be a torch.Generator or None, got {type(generator).__name__}; "
+        f"pass torch.Generator().manual_seed({generator if isinstance(generator, int) else 0})",
+    )
+    return generator

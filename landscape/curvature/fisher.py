@@ -55,13 +55,13 @@ def fisher(
         ValueError: if kind is unknown, or "sampled" meets a criterion other than cross entropy, MSE, BCE with logits.
     """
     one_of("kind", kind, ("exact", "sampled", "empirical"))
+    source = random_source(generator)
     if kind == "exact":
         return gauss_newton(problem, "exact Fisher", criterion_curvature, w, exact=True, **settings)
     if kind == "empirical":
         return gauss_newton(problem, "empirical Fisher", partial(_empirical, problem), w, **settings)
     integer_in("samples", samples, 1)
     residual, own = _likelihood(problem.criterion, likelihood)
-    source = random_source(generator)
     seed = int(torch.randint(2**62, (), generator=source, device=source.device))
 
     def curvature(batch: Batch, outputs: Tensor) -> OutputProduct:

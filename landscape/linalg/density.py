@@ -21,7 +21,7 @@ from landscape.side_effects import random_source
 from landscape.storage.array_checkpoint import fingerprint
 from landscape.storage.results import EigenPairs, SpectralDensity
 
-SQUARES = 900  # binary orders of magnitude that a square in float64 may have on either side of 1
+SQUARES = 900  # binary orders of magnitude on either side of 1 for a square in float64, which ends at 1022
 
 
 def spectral_density(

@@ -31,12 +31,11 @@ def diagonal(operator: CurvatureOperator, *, matvecs: int = 60, generator: torch
     Raises:
         ValueError: if matvecs is below 4, or the operator gives NaN or infinity.
     """
-    size, scaled = operator.shape[0], Scaled(operator)
+    size, scaled, source = operator.shape[0], Scaled(operator), random_source(generator)
     integer_in("matvecs", matvecs, min(4, size))
     if matvecs >= size:
-        exact = scaled.dense().diagonal().double().cpu()
-        return scaled.estimate(Estimate(value=exact, stderr=torch.zeros_like(exact), matvecs=size))
-    found = sketch(scaled, rademacher(operator, matvecs // 2, random_source(generator)))
+        return scaled.estimate(Estimate.exact(scaled.dense().diagonal(), size))
+    found = sketch(scaled, rademacher(operator, matvecs // 2, source))
     whole = (found.basis * found.basis_images).sum(1, keepdim=True)  # diag(Q Qᵀ A), (P, 1)
     removed = found.basis @ found.left_out  # Q sᵢ, (P, m)
     removed_images = found.basis_images @ found.left_out

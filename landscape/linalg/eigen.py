@@ -29,7 +29,7 @@ from landscape.storage.results import EigenPairs
 
 WINDOW = 10  # products that what a caller's start leads to must outlast
 WIDEST = 4  # columns of a block that is chosen here: a wider one takes more products than it saves a column
-SMALL = 1000  # entries of a vector up to which the basis may hold P of them
+SMALL = 1000  # entries of a vector up to which the basis may hold P of them: 8 MB in float64
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from landscape.linalg.scaled import require_finite
 from landscape.linalg.sharded_basis import ShardedBasis
 from landscape.processes import ProcessGroup
 
-OTHER_OPERATOR = 1e-3  # of the scale: products that differ from the symmetric entries by more are of another operator
+OTHER_OPERATOR = 1e-3  # of the scale, our choice: entries that differ by more than rounding are of another operator
 
 
 @dataclass(frozen=True, eq=False)

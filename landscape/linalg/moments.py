@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from landscape.linalg.operator import CurvatureOperator
+from landscape.linalg.probe_error import spectral_sum
 from landscape.linalg.probes import sphere
 from landscape.linalg.sketch import sketch
 from landscape.linalg.xtrace import xtrace
 from landscape.storage.results import SpectralDensity
-from landscape.storage.results.student import calibrated_error
 
 LEAST = 4  # products that XTrace needs
 
@@ -24,8 +24,10 @@ def checked_moments(
     values = {}
     expected, spent = _expected(operator, matvecs, source)
     for power, name in ((1, "mean"), (2, "second")):
-        samples = (density.weights * density.nodes**power).sum(1)
-        values[name], values[f"{name}_stderr"] = float(samples.mean()), float(calibrated_error(samples))
+        found = spectral_sum(density, density.nodes**power, operator.shape[0])
+        values[name], values[f"{name}_stderr"] = (
+            float(part) / operator.shape[0] for part in (found.value, found.stderr)
+        )
         target, error = expected[power - 1]
         values[f"{name}_expected"], values[f"{name}_expected_stderr"] = float(target), float(error)
     return replace(density, moments=values, matvecs=density.matvecs + spent)

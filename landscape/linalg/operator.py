@@ -108,6 +108,7 @@ class MatrixOperator(CurvatureOperator):
         require(matrix.is_floating_point(), f"matrix must be floating, got {matrix.dtype}; use .double()")
         require(bool(matrix.isfinite().all()), "matrix must be finite, got NaN or infinite entries")
         skew = (matrix - matrix.T).abs().sum()
+        # 1e-5: what sums of 10⁴ float32 numbers round to, eps √10⁴
         require(bool(skew <= 1e-5 * matrix.abs().sum()), "matrix must be symmetric; use (A + A.T) / 2")
         super().__init__(matrix.shape[0], matrix.dtype, matrix.device)
         self.matrix = matrix.detach().clone()

@@ -26,7 +26,9 @@ MISS = 3.0  # −log of the chance that single eigenvalues weigh more than the b
 TOL = 1e-4  # of a converged pair's residual, as in `top_eigenpairs`
 
 
-def standing_clear(operator: CurvatureOperator, max_matvecs: int, source: torch.Generator) -> tuple[Tensor, Block, int]:
+def detect_outliers(
+    operator: CurvatureOperator, max_matvecs: int, source: torch.Generator
+) -> tuple[Tensor, Block, int]:
     """The outliers, at most max_matvecs / 2 of them, from min(max_matvecs, P) products.
 
     Returns:

@@ -9,21 +9,17 @@ from landscape.vectors import Block
 
 def gaussian(operator: CurvatureOperator, count: int, source: torch.Generator) -> Block:
     """Standard normal vectors, (P, count), in the operator's dtype and on its device."""
-    return _draw(operator, count, source)
+    rows = torch.randn(count, operator.shape[0], generator=source, dtype=torch.float64, device=source.device)
+    block: Tensor = rows.T.to(operator.device, operator.dtype)
+    return block
 
 
 def rademacher(operator: CurvatureOperator, count: int, source: torch.Generator) -> Block:
     """Vectors of independent signs, (P, count): of all isotropic probes those of least variance for a trace."""
-    return _draw(operator, count, source).sign()
+    return gaussian(operator, count, source).sign()
 
 
 def sphere(operator: CurvatureOperator, count: int, source: torch.Generator) -> Block:
     """Vectors uniform on the sphere of radius sqrt(P), (P, count)."""
-    block = _draw(operator, count, source)
+    block = gaussian(operator, count, source)
     return block / block.norm(dim=0) * operator.shape[0] ** 0.5
-
-
-def _draw(operator: CurvatureOperator, count: int, source: torch.Generator) -> Tensor:
-    rows = torch.randn(count, operator.shape[0], generator=source, dtype=torch.float64, device=source.device)
-    block: Tensor = rows.T.to(operator.device, operator.dtype)
-    return block

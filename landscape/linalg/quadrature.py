@@ -14,14 +14,14 @@ from torch import Tensor
 from landscape.linalg.deflation import Deflated, converged, outlying
 from landscape.linalg.lanczos import lanczos
 from landscape.linalg.operator import CurvatureOperator
-from landscape.linalg.outliers import standing_clear
+from landscape.linalg.outliers import detect_outliers
 from landscape.linalg.probe_checkpoint import ProbeCheckpoint
 from landscape.linalg.probes import gaussian
 from landscape.linalg.scaled import Scaled
 from landscape.storage.results import EigenPairs
 from landscape.vectors import Block
 
-BASIS_BYTES = 2**31  # Lanczos bases held at once; probes beyond it run one group after another
+BASIS_BYTES = 2**31  # Lanczos bases held at once, our choice; probes beyond it run one group after another
 KEPT = 2  # probes between two states that are kept, or as many as the operator likes best
 
 
@@ -92,7 +92,7 @@ def _taken_out(
         return operator.taken(values), vectors, 0
     if isinstance(outliers, int):
         return outlying(operator, outliers, max_matvecs, source)
-    return standing_clear(operator, max_matvecs, source)
+    return detect_outliers(operator, max_matvecs, source)
 
 
 def _run(operator: CurvatureOperator, state: dict[str, Tensor], first: int, group: int) -> dict[str, Tensor]:

@@ -2,8 +2,8 @@
 
 The eigenvalues of largest magnitude are summed one by one as far as they converge cheaply; the rest is the mean over
 probes of Σⱼ τⱼ² f(θⱼ), times its size. Where P products cost no more than the quadrature, the dense spectrum is exact.
-A standard error has two parts: the spread of the probes, widened for their number, and what the quadrature misses where
-f is not smooth, for which the change from half as many steps stands.
+A standard error has two parts: that of the probes, from the spectrum itself (`probe_error`), and what the quadrature
+misses where f is not smooth, for which the change from half as many steps stands.
 Source: Ubaru, Chen and Saad 2017, "Fast estimation of tr(f(A)) via stochastic Lanczos quadrature"; eigenvalue counts:
 Di Napoli, Polizzi and Saad 2016, arXiv:1308.4275.
 """
@@ -16,11 +16,11 @@ from torch import Tensor
 from landscape.checks import integer_in, positive, require
 from landscape.linalg.operator import CurvatureOperator
 from landscape.linalg.probe_checkpoint import ProbeCheckpoint
+from landscape.linalg.probe_error import probe_error
 from landscape.linalg.quadrature import Quadrature, quadrature
 from landscape.linalg.scaled import Scaled, times_power
 from landscape.side_effects import random_source
 from landscape.storage.results import Estimate
-from landscape.storage.results.student import calibrated_error
 
 
 def log_determinant(
@@ -109,7 +109,7 @@ def eigenvalue_count(
 
 def _runs(operator: Scaled, probes: int, steps: int, outliers: int, generator: torch.Generator | None) -> Quadrature:
     """The quadrature, or the whole spectrum as outliers and no probe."""
-    size = operator.shape[0]
+    size, source = operator.shape[0], random_source(generator)
     integer_in("probes", probes, 2)
     integer_in("steps", steps, 2)
     integer_in("outliers", outliers, 0)
@@ -117,8 +117,8 @@ def _runs(operator: Scaled, probes: int, steps: int, outliers: int, generator: t
         values = torch.linalg.eigvalsh(operator.dense().double()).cpu()
         none = torch.empty(0, 0, dtype=torch.float64, device="cpu")
         return Quadrature(none, none, none[:, :0].long().sum(1), values, size)
-    checkpoint = ProbeCheckpoint(None, operator, random_source(generator), {})
-    return quadrature(operator, probes, steps, min(outliers, size - 1), max(1, probes * steps // 4), checkpoint)
+    journal = ProbeCheckpoint(None, operator, source, {})
+    return quadrature(operator, probes, steps, min(outliers, size - 1), max(1, probes * steps // 4), journal)
 
 
 def _sum(
@@ -131,12 +131,13 @@ def _sum(
     """
     exact, rest = function(runs.outliers).sum(), operator.shape[0] - len(runs.outliers)
     if len(runs.lengths) == 0:
-        return Estimate(value=exact, stderr=torch.zeros_like(exact), matvecs=runs.matvecs)
+        return Estimate.exact(exact, runs.matvecs)
 
-    def samples(n: int) -> Tensor:
-        return rest * torch.stack([(weights * function(nodes)).sum() for nodes, weights in runs.rules(n)])
+    def samples(n: int, power: int = 1) -> Tensor:
+        return rest * torch.stack([(weights * function(nodes) ** power).sum() for nodes, weights in runs.rules(n)])
 
-    last = torch.stack([samples(n) for n in range(steps - window + 1, steps + 1)]).mean(0)
+    counted = range(steps - window + 1, steps + 1)
+    last, squares = (torch.stack([samples(n, power) for n in counted]).mean(0) for power in (1, 2))
     missed = last.mean() - samples(steps // 2).mean() if window == 1 else torch.zeros_like(exact)
-    stderr = (calibrated_error(last).square() + missed.square()).sqrt()
+    stderr = (probe_error(last, squares, rest).square() + missed.square()).sqrt()
     return Estimate(value=exact + last.mean(), stderr=stderr, matvecs=runs.matvecs)

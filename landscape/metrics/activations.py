@@ -17,10 +17,8 @@ from torch.overrides import TorchFunctionMode
 
 from landscape.checks import require
 from landscape.metrics.hooks import running
-from landscape.metrics.measured import measured
-from landscape.metrics.worst_case import exact
+from landscape.metrics.metric import measured
 from landscape.problem import Problem
-from landscape.problem.cost import FORWARD
 from landscape.storage.results import Estimate
 
 RECTIFIERS = {
@@ -64,7 +62,7 @@ def activations(problem: Problem) -> Activations:
     return Activations(list(sums), norm=norms / samples, active=positive / entries, entries=entries)
 
 
-@measured(about=FORWARD)
+@measured
 def active_neurons(problem: Problem, *, generator: torch.Generator | None = None) -> Estimate:
     """Share of active neurons of the whole network, each entry of each activation counted once.
 
@@ -72,7 +70,7 @@ def active_neurons(problem: Problem, *, generator: torch.Generator | None = None
         ValueError: if the network calls no rectifier.
     """
     found = activations(problem)
-    return exact(float((found.active * found.entries).sum() / found.entries.sum()))
+    return Estimate.exact(float((found.active * found.entries).sum() / found.entries.sum()))
 
 
 class _Rectifiers(TorchFunctionMode):

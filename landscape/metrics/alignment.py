@@ -8,16 +8,14 @@ import torch
 from torch.nn import functional as F
 
 from landscape.checks import positive
-from landscape.metrics.measured import measured
-from landscape.metrics.spectral import leading_pairs, pairs_cost
-from landscape.metrics.worst_case import Origin, exact
+from landscape.metrics.metric import Origin, measured
+from landscape.metrics.spectral import leading_pairs
 from landscape.problem import Problem
-from landscape.problem.cost import GRADIENT
 from landscape.storage.results import EigenPairs, Estimate
 from landscape.vectors import unit
 
 
-@measured(about=GRADIENT)
+@measured
 def gradient_cosine(
     problem: Problem, *, rho: float = 0.05, origin: Origin | None = None, generator: torch.Generator | None = None
 ) -> Estimate:
@@ -34,12 +32,12 @@ def gradient_cosine(
     positive("rho", rho)
     _, g = origin or problem.loss_and_gradient()
     if not bool(g.any()):
-        return exact(1.0)
+        return Estimate.exact(1.0)
     perturbed = problem.gradient(problem.vector() + rho * unit(g))
-    return exact(float(F.cosine_similarity(g.double(), perturbed.double(), dim=0)))
+    return Estimate.exact(float(F.cosine_similarity(g.double(), perturbed.double(), dim=0)))
 
 
-@measured(about=pairs_cost)
+@measured
 def eigenvector_alignment(
     problem: Problem,
     *,

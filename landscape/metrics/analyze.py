@@ -10,11 +10,11 @@ import torch
 from tqdm import tqdm
 
 from landscape.checks import positive, require
-from landscape.metrics import METRICS
 from landscape.metrics.analysis_log import Keep, resumed
-from landscape.metrics.measured import priced
+from landscape.metrics.metric import Metric, Settings, priced
+from landscape.metrics.registry import METRICS
 from landscape.metrics.shared import SHARED
-from landscape.metrics.shared_computation import Work
+from landscape.metrics.shared_computation import SharedComputation
 from landscape.problem import Problem
 from landscape.problem.cost import FORWARD
 from landscape.side_effects import random_source
@@ -22,15 +22,15 @@ from landscape.storage.results import Measurements
 from landscape.storage.results.measurements import Spent
 
 Bar = Any  # tqdm's
-LONG = 0.5  # seconds
+LONG = 0.5  # seconds after which what is loaded at the first gradient no longer counts, our choice
 FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"  # percent of the gradient-times
 
 
 def analyze(
     problem: Problem,
-    metrics: Sequence[str] | None = None,
+    metrics: Sequence[str] | Mapping[str, Metric] | None = None,
     *,
-    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    settings: Mapping[str, Settings] | None = None,
     generator: torch.Generator | None = None,
     budget: float | None = None,
     resume: str | Path | None = None,
@@ -44,7 +44,8 @@ def analyze(
 
     Args:
         problem: the scalar function.
-        metrics: names from `METRICS`; default all that apply to this problem.
+        metrics: names from `METRICS`, or records of your own by name, such as {"mine": Metric(function)}; default all
+            of `METRICS` that apply to this problem.
         settings: metric to keyword arguments that replace its defaults, for instance {"m_sharpness": {"m": 128}}.
         generator: default seed 0.
         budget: seconds; a metric that is expected to end later is left out. What has begun is ended.
@@ -57,23 +58,25 @@ def analyze(
         `to_json` make a table. `shared` holds the cost of shared work, `left_out` why a metric is not there: whatever
         one raises, running out of memory too, the others go on.
     Raises:
-        ValueError: if a metric is unknown or none is named, the budget is not positive, or resume= keeps other work;
-            if the loss is not finite.
+        ValueError: if no known metric is named, budget is not positive, resume= keeps other work, or the loss is NaN.
         Exception: of the first metric, where not one could be computed.
     """
     names, settings = list(METRICS if metrics is None else metrics), settings or {}
-    unknown = [name for name in [*names, *settings] if name not in METRICS]
-    require(metrics is None or len(names) > 0, f"metrics must name at least one of {', '.join(METRICS)}; got none")
-    require(not unknown, f"metrics must be among {', '.join(METRICS)}; got {', '.join(unknown)}")
+    known = _known(names, settings, metrics if isinstance(metrics, Mapping) else {})
     if budget is not None:
         positive("budget", budget)
     ends = None if budget is None else monotonic() + budget
     source = random_source(generator)
     seed = int(torch.randint(2**62, (), generator=source, device=source.device))
     with resumed(resume, problem, settings, seed) as (kept, shared, keep):
-        work = Work(problem, settings, seed, _noted(shared, keep))
-        work.done.update({name: kept[name] for name in names if name in kept})
-        missing = [name for name in names if name not in work.done]
+
+        def note(what: str, spent: Spent) -> None:
+            shared[what] = spent
+            keep(what, spent)
+
+        work = SharedComputation(problem, known, settings, seed, note)
+        work.estimates.update({name: kept[name] for name in names if name in kept})
+        missing = [name for name in names if name not in work.estimates]
         pace = _pace(work, shared) if missing else 0.0
         with _bar(work, missing, progress) as bar:
             if missing:
@@ -85,32 +88,38 @@ def analyze(
     return Measurements(found, {what: cost for what, cost in shared.items() if what not in found}, left_out)
 
 
-def _noted(shared: dict[str, Spent], keep: Keep) -> Callable[[str, Spent], None]:
-    def note(what: str, spent: Spent) -> None:
-        shared[what] = spent
-        keep(what, spent)
+def _known(names: Sequence[str], settings: Mapping[str, Settings], own: Mapping[str, Metric]) -> dict[str, Metric]:
+    """The listed metrics and the caller's own."""
+    known = {**METRICS, **own}
+    require(len(names) > 0, f"metrics must name at least one of {', '.join(known)}; got none")
+    unknown = [name for name in [*names, *settings] if name not in known]
+    require(not unknown, f"metrics must be among {', '.join(known)}; got {', '.join(unknown)}")
+    for name, metric in known.items():
+        is_record = isinstance(metric, Metric)
+        require(is_record, f"metric {name} must be a record, got {type(metric).__name__}; write Metric(function)")
+        needs = [key for key in metric.needs if key not in SHARED and key not in known]
+        require(not needs, f"metric {name} may need {', '.join([*SHARED, *known])}; got {', '.join(needs)}")
+    return known
 
-    return note
 
-
-def _pace(work: Work, shared: Mapping[str, Spent]) -> float:
+def _pace(work: SharedComputation, shared: Mapping[str, Spent]) -> float:
     """Seconds of one gradient; a short one is timed again, because the first has to load things."""
     try:
         work.shared("origin")
     except ValueError:  # the loss or its gradient is not finite: there is nothing to measure
         raise
     except Exception:  # there is no gradient, which the metrics that need one will say
-        return priced(work.problem, work.problem.loss).seconds / FORWARD
+        return priced(work.problem, work.problem.loss)[1].seconds / FORWARD
     first = shared[SHARED["origin"].what]
     if first.seconds > LONG:
         return first.seconds
-    again = priced(work.problem, work.problem.loss_and_gradient)
-    work.note("timing a gradient", Spent(again.gradient_times, again.seconds))
+    _, again = priced(work.problem, work.problem.loss_and_gradient)
+    work.note("timing a gradient", again)
     return min(first.seconds, again.seconds)
 
 
 def _measure(
-    work: Work, names: Sequence[str], keep: Keep, bar: Bar, pace: float, ends: float | None
+    work: SharedComputation, names: Sequence[str], keep: Keep, bar: Bar, pace: float, ends: float | None
 ) -> tuple[dict[str, str], list[Exception]]:
     """Do the work, cheapest first. Returns the metrics left out, with the reason, and what some of them raised."""
     left_out: dict[str, str] = {}
@@ -144,7 +153,7 @@ def _in_one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
-def _statement(work: Work, names: Sequence[str], pace: float) -> str:
+def _statement(work: SharedComputation, names: Sequence[str], pace: float) -> str:
     """What the work will cost, by metric in the order in which they will be done, about."""
     costs = work.expected_together(names)
     total = sum(costs.values())
@@ -152,7 +161,7 @@ def _statement(work: Work, names: Sequence[str], pace: float) -> str:
     return f"about {total:.0f} gradient-times of {pace:.2g} s, {total * pace:.0f} s in all: {parts}"
 
 
-def _bar(work: Work, names: Sequence[str], progress: bool | None) -> Bar:
+def _bar(work: SharedComputation, names: Sequence[str], progress: bool | None) -> Bar:
     total = sum(work.expected_together(names).values())
     hidden = None if progress is None else not progress
     return tqdm(total=total, unit="gradient", disable=hidden, bar_format=FORMAT)

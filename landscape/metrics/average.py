@@ -8,16 +8,15 @@ import torch
 
 from landscape.checks import integer_in, not_negative, one_of, positive
 from landscape.metrics.logits import with_normalized_logits
-from landscape.metrics.measured import measured
+from landscape.metrics.metric import measured
 from landscape.problem import Problem
-from landscape.problem.cost import FORWARD
 from landscape.side_effects import random_source
 from landscape.storage.results import Estimate
 from landscape.storage.results.student import calibrated_error
 from landscape.vectors import normal_like
 
 
-@measured(about=lambda settings: FORWARD * (1 + settings["draws"]))
+@measured
 def average_gap(
     problem: Problem,
     *,

@@ -23,10 +23,11 @@ from landscape.problem import Problem
 from landscape.vectors import Vector, filter_norms, normal_like, steepest
 
 GEOMETRIES = ("euclidean", "adaptive", "adaptive_filter", "fisher", "fisher_diagonal")
-# damping in units of the Fisher matrix's mean eigenvalue: above the rounding of its products, below 1e-6
+# damping in units of the Fisher matrix's mean eigenvalue, our choice: above the rounding of its products (in float32
+# two units in the last place), below the 1e-6 that the docstring promises, as is the cutoff
 RELATIVE_DAMPING = {torch.float64: 1e-10}
 RELATIVE_DAMPING_SINGLE = 2.5e-7
-DAMPING_PRODUCTS = 8  # for that mean
+DAMPING_PRODUCTS = 8  # for that mean: Hutchinson is then off by √(2/8) of it at most, a standard deviation
 RELATIVE_CUTOFF = 5e-7  # directions of lower eigenvalues are left out of an ascent, where they would go on for ever
 
 

@@ -8,17 +8,15 @@ from collections.abc import Sequence
 import torch
 
 from landscape.checks import integer_in, positive, require
-from landscape.metrics.measured import measured
-from landscape.metrics.worst_case import Origin
+from landscape.metrics.metric import Origin, measured
 from landscape.problem import Problem
-from landscape.problem.cost import FORWARD
 from landscape.side_effects import random_source
 from landscape.storage.results import Estimate
 from landscape.storage.results.student import calibrated_error
 from landscape.vectors import normal_like, unit
 
 
-@measured(about=lambda own: FORWARD * (1 + len(own["sigmas"]) * own["draws"]))
+@measured
 def random_corruption(
     problem: Problem, sigmas: Sequence[float], *, draws: int = 20, generator: torch.Generator | None = None
 ) -> Estimate:
@@ -45,7 +43,7 @@ def random_corruption(
     return Estimate(value=rises.mean(0), stderr=calibrated_error(rises))
 
 
-@measured(about=lambda own: FORWARD * len(own["rhos"]))
+@measured
 def adversarial_corruption(problem: Problem, rhos: Sequence[float], *, origin: Origin | None = None) -> Estimate:
     """L(w + rho ĝ) − L(w) for each rho, (len(rhos),), stderr 0: the surrogate gap as a curve.
 
@@ -56,7 +54,7 @@ def adversarial_corruption(problem: Problem, rhos: Sequence[float], *, origin: O
     loss, g = origin or problem.loss_and_gradient()
     w, along = problem.vector(), unit(g)
     rises = torch.stack([problem.loss(w + rho * along) - loss for rho in rhos]).double().cpu()
-    return Estimate(value=rises, stderr=torch.zeros_like(rises))
+    return Estimate.exact(rises)
 
 
 def _check(name: str, values: Sequence[float]) -> None:

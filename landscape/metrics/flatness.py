@@ -10,24 +10,22 @@ from torch import Tensor
 
 from landscape.checks import integer_in, one_of, require
 from landscape.curvature import fisher, hessian
-from landscape.metrics.measured import measured
-from landscape.metrics.worst_case import exact
+from landscape.metrics.metric import measured
 from landscape.problem import Problem
-from landscape.problem.cost import GAUSS_NEWTON, GRADIENT, HESSIAN
 from landscape.side_effects import random_source
 from landscape.storage.results import Estimate
 from landscape.storage.results.student import calibrated_error
 from landscape.vectors import flatten, normal_like
 
 
-@measured(about=GRADIENT + GAUSS_NEWTON)
+@measured
 def fisher_rao(problem: Problem, *, generator: torch.Generator | None = None) -> Estimate:
     """wᵀFw with the exact Fisher matrix; one product."""
     w = problem.vector()
-    return exact(float((w @ fisher(problem).matvec(w)).double()), matvecs=1)
+    return Estimate.exact(float((w @ fisher(problem).matvec(w)).double()), matvecs=1)
 
 
-@measured(about=lambda own: GRADIENT + HESSIAN * own["draws"])
+@measured
 def relative_flatness(
     problem: Problem, *, by: str | None = None, draws: int = 8, generator: torch.Generator | None = None
 ) -> Estimate:

@@ -21,15 +21,15 @@ from torch import Tensor
 from landscape.checks import integer_in, one_of, positive
 from landscape.metrics.balls import Ball
 from landscape.metrics.invariant_pairs import Pair, attention_pairs, pairs_by_name
-from landscape.metrics.measured import measured
-from landscape.metrics.worst_case import Origin, exact, largest_rise
+from landscape.metrics.metric import Origin, measured
+from landscape.metrics.worst_case import largest_rise
 from landscape.problem import Problem
 from landscape.side_effects import random_source
 from landscape.storage.results import Estimate
 from landscape.vectors import Vector, normal_like, unit
 
 
-@measured(about=lambda settings: settings["steps"] * (1 + settings["restarts"]))
+@measured
 def geodesic(
     problem: Problem,
     *,
@@ -65,7 +65,7 @@ def geodesic(
     found = attention_pairs(problem) if weight_pairs is None else pairs_by_name(problem, weight_pairs)
     region = GeodesicBall(rho, problem.vector(), found, metric)
     gap, _ = largest_rise(problem, region, steps, restarts, origin, random_source(generator))
-    return exact(gap, pairs=float(sum(len(pair.G) for pair in found)))
+    return Estimate.exact(gap, pairs=float(sum(len(pair.G) for pair in found)))
 
 
 @dataclass(eq=False)
@@ -86,7 +86,7 @@ class GeodesicBall(Ball):
             self.scale[pair.G.flatten()] = 0
             self.scale[pair.H.flatten()] = 0
             grams = tuple(m.transpose(1, 2) @ m for m in (self.w[pair.G], self.w[pair.H]))
-            for gram in grams:
+            for gram in grams:  # squares of singular values: 1e-6 is some units in the last place of float32 weights
                 if bool((torch.linalg.eigvalsh(gram)[:, 0] <= 1e-12 * gram.diagonal(dim1=1, dim2=2).sum(1)).any()):
                     raise ValueError("paired matrices must have independent columns; leave this pair out")
             self.grams.append((grams[0], grams[1]))

@@ -15,7 +15,7 @@ def running(model: nn.Module) -> Iterator[list[str]]:
     """The names of the modules that are running now, the innermost last."""
     stack: list[str] = []
 
-    def leave(*_: Any) -> None:
+    def leave(*_: object) -> None:
         stack.pop()
 
     with ExitStack() as hooks:

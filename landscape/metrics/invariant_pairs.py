@@ -104,6 +104,7 @@ def _is_invariant(problem: Problem, pair: Pair) -> bool:
     one, both = w.clone(), w.clone()
     one[pair.G] = both[pair.G] = w[pair.G] @ turn
     both[pair.H] = torch.linalg.solve(turn, w[pair.H].transpose(1, 2)).transpose(1, 2)
+    # our choice: a symmetry holds to rounding, one that is broken moves the loss about as much as one matrix alone does
     rounding = 100 * torch.finfo(w.dtype).eps * abs(loss)
     return abs(float(problem.loss(both)) - loss) <= 0.01 * abs(float(problem.loss(one)) - loss) + rounding
 

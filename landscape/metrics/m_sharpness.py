@@ -4,30 +4,30 @@ The perturbation that SAM computes on a batch of m is tuned to that batch; the s
 Source: Foret et al. 2021, arXiv:2010.01412, section 3.1; Andriushchenko and Flammarion 2022, arXiv:2206.06232.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from math import ceil
-from typing import Any
 
 import torch
 
 from landscape.checks import integer_in, require
 from landscape.metrics.logits import with_normalized_logits
-from landscape.metrics.measured import measured
+from landscape.metrics.metric import measured
 from landscape.metrics.subsets import first_batches, subsets
-from landscape.metrics.worst_case import exact, worst_case_gap
+from landscape.metrics.worst_case import worst_case_gap
 from landscape.problem import Problem
 from landscape.problem.cost import FORWARD, GRADIENT
 from landscape.problem.separable import require_separable
 from landscape.storage.results import Estimate
 
 
-def _expected_cost(own: Mapping[str, Any]) -> float:
-    once = GRADIENT + FORWARD if own["steps"] == 1 else GRADIENT * (1 + own["steps"])
-    return once * (1 + own["restarts"]) * min(own["points"] or own["units"], own["units"]) / own["units"]
+def m_sharpness_cost(*, steps: int, restarts: int, points: int | None, units: float, **_: object) -> float:
+    """A gradient and a step or more of each subset that is looked at."""
+    once = GRADIENT + FORWARD if steps == 1 else GRADIENT * (1 + steps)
+    return once * (1 + restarts) * min(points or units, units) / units
 
 
-@measured(about=_expected_cost)
+@measured
 def m_sharpness(
     problem: Problem,
     *,
@@ -83,7 +83,7 @@ def m_sharpness(
             )
             total, units, count = total + weight * float(gap.value), units + weight, count + 1
     require(units > 0, f"points must reach at least one sample of positive weight, got {points!r}")
-    return exact(total / units, subsets=count)
+    return Estimate.exact(total / units, subsets=count)
 
 
 def _check_regrouped(problem: Problem, m: int) -> None:
@@ -97,12 +97,11 @@ def _check_regrouped(problem: Problem, m: int) -> None:
             require_separable(read[:first], read[first:], f"m={m}")
 
 
-@measured(about=lambda own: (GRADIENT + FORWARD) * len(own["m"]))
+@measured
 def m_sharpness_curve(
     problem: Problem, m: Sequence[int], *, rho: float = 0.05, generator: torch.Generator | None = None
 ) -> Estimate:
     """m-sharpness for each of several m, value and stderr (len(m),); settings other than rho: call `m_sharpness`."""
     require(len(m) > 0, "m must hold at least one size, got none")
     found = [m_sharpness(problem, m=size, rho=rho, generator=generator) for size in m]
-    values = torch.stack([estimate.value for estimate in found])
-    return Estimate(value=values, stderr=torch.zeros_like(values))
+    return Estimate.exact(torch.stack([estimate.value for estimate in found]))

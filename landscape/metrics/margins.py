@@ -12,18 +12,16 @@ import torch
 from torch import Tensor
 
 from landscape.checks import require
-from landscape.metrics.measured import measured
+from landscape.metrics.metric import measured
 from landscape.metrics.norms import spectral_norms
-from landscape.metrics.worst_case import exact
 from landscape.problem import Problem
 from landscape.problem.batch import Batch
 from landscape.problem.batches import shapes
 from landscape.problem.class_targets import ClassTargets
-from landscape.problem.cost import FORWARD
 from landscape.storage.results import Estimate
 
 
-@measured(about=FORWARD)
+@measured
 def margin(
     problem: Problem,
     *,
@@ -48,7 +46,7 @@ def margin(
     value = float(torch.quantile(margins, percentile / 100))
     if normalized:
         value /= exp(float(spectral_norms(problem, generator=generator).value) / 2)
-    return exact(value, accuracy=float((margins > 0).double().mean()))
+    return Estimate.exact(value, accuracy=float((margins > 0).double().mean()))
 
 
 def _margins(problem: Problem) -> Tensor:

@@ -15,8 +15,7 @@ from landscape.checks import one_of, require, vector_like
 from landscape.linalg import top_eigenpairs
 from landscape.linalg.operator import CurvatureOperator
 from landscape.metrics.hooks import first_inputs
-from landscape.metrics.measured import measured
-from landscape.metrics.worst_case import exact
+from landscape.metrics.metric import measured
 from landscape.problem import Problem
 from landscape.problem.batch_norm import inference_flags
 from landscape.side_effects import derivatives_on
@@ -25,13 +24,13 @@ from landscape.storage.results import Estimate
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
-@measured(about=0.0)
+@measured
 def weight_norm(problem: Problem, *, generator: torch.Generator | None = None) -> Estimate:
     """|w|, the Euclidean norm of the parameters."""
-    return exact(float(problem.vector().double().norm()))
+    return Estimate.exact(float(problem.vector().double().norm()))
 
 
-@measured(about=0.0)
+@measured
 def distance_from_initialisation(
     problem: Problem, *, initial: Tensor, generator: torch.Generator | None = None
 ) -> Estimate:
@@ -42,12 +41,12 @@ def distance_from_initialisation(
     """
     w = problem.vector()
     vector_like("initial", initial, w)
-    return exact(float((w - initial).double().norm()))
+    return Estimate.exact(float((w - initial).double().norm()))
 
 
-@measured(about=0.0)
+@measured
 def frobenius_norms(problem: Problem, *, generator: torch.Generator | None = None) -> Estimate:
-    """Log of the product over layers of |W|_F².
+    """Log of the product over layers of |W|_F², W a layer's weights; of the Hessian: `frobenius_norm`.
 
     Returns:
         Estimate with stderr 0; details: sum of the |W|_F², layers.
@@ -57,7 +56,7 @@ def frobenius_norms(problem: Problem, *, generator: torch.Generator | None = Non
     return _summary(torch.stack([weight.double().norm().square().cpu() for weight in _weights(problem).values()]))
 
 
-@measured(about=0.0)
+@measured
 def spectral_norms(
     problem: Problem, *, convolution: str = "operator", generator: torch.Generator | None = None
 ) -> Estimate:
@@ -80,7 +79,9 @@ def spectral_norms(
     ranks = frobenius / torch.stack(list(matrices.values())).clamp(min=torch.finfo(torch.float64).tiny)
     found, bound = dict(matrices), 0.0
     if convolution == "operator":
-        modules = {_join(n, "weight"): m for n, m in problem.model.named_modules() if isinstance(m, CONVOLUTIONS)}
+        modules = {
+            f"{n}.weight".removeprefix("."): m for n, m in problem.model.named_modules() if isinstance(m, CONVOLUTIONS)
+        }
         images = first_inputs(problem, {name: module for name, module in modules.items() if name in found})
         with inference_flags(problem.model.modules(), batch_statistics=False):
             for name, image in images.items():
@@ -106,13 +107,9 @@ def _weights(problem: Problem) -> dict[str, Tensor]:
             for name in dict.fromkeys(["weight", *own]):
                 weight = getattr(module, name, None)
                 if isinstance(weight, Tensor) and weight.ndim > 1 and weight.numel() > 0:
-                    found[_join(prefix, name)] = weight
+                    found[f"{prefix}.{name}".removeprefix(".")] = weight
     require(len(found) > 0, "the model must have a layer with a weight matrix, got none")
     return {name: weight.detach() for name, weight in found.items()}
-
-
-def _join(prefix: str, name: str) -> str:
-    return f"{prefix}.{name}" if prefix else name
 
 
 def _top_of_matrix(weight: Tensor) -> Tensor:

@@ -4,32 +4,29 @@ An ill-conditioned kernel trains slowly along its small eigenvalues.
 Source: Jacot et al. 2018, arXiv:1806.07572; as a measure of trainability Chen, Hsieh and Gong 2022, arXiv:2106.01548.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from landscape.checks import integer_in, require
-from landscape.metrics.measured import measured
+from landscape.metrics.metric import measured
 from landscape.metrics.subsets import first_samples
-from landscape.metrics.worst_case import exact
 from landscape.problem import Problem
 from landscape.problem.batch import Batch, gradient_of
 from landscape.problem.cost import GAUSS_NEWTON, GRADIENT
 from landscape.side_effects import derivatives_on
 from landscape.storage.results import Estimate
 
-LARGEST = 4096  # outputs in all
-CLASSES = 10  # of a sample, where only the cost is wanted
+LARGEST = 4096  # outputs in all: a kernel of 128 MiB in float64
+CLASSES = 10  # of a sample, as in CIFAR-10, where only the cost is wanted
 
 
-def _expected_cost(own: Mapping[str, Any]) -> float:
-    samples = min(own["samples"], own["units"])
-    return (GRADIENT + GAUSS_NEWTON * CLASSES * samples) * samples / own["units"]
+def ntk_cost(*, samples: int, units: float, **_: object) -> float:
+    """A gradient, and a column of the kernel for each output of the samples."""
+    few = min(samples, units)
+    return (GRADIENT + GAUSS_NEWTON * CLASSES * few) * few / units
 
 
-@measured(about=_expected_cost)
+@measured
 def ntk_condition_number(problem: Problem, *, samples: int = 8, generator: torch.Generator | None = None) -> Estimate:
     """lambda_max / lambda_min of the kernel of the first samples' outputs, at most 1/eps of the parameters' dtype.
 
@@ -54,7 +51,7 @@ def ntk_condition_number(problem: Problem, *, samples: int = 8, generator: torch
     top, least = float(values[-1]), float(values[0])
     require(top > 0, "the outputs must depend on the parameters, got a kernel of zeros")
     ratio = top / max(least, torch.finfo(part.vector().dtype).eps * top)
-    return exact(ratio, lambda_max=top, lambda_min=least, outputs=float(count))
+    return Estimate.exact(ratio, lambda_max=top, lambda_min=least, outputs=float(count))
 
 
 def _kernel(batch: Batch) -> Tensor:

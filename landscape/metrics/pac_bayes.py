@@ -8,14 +8,13 @@ from math import log, log1p, sqrt
 import torch
 
 from landscape.checks import integer_in, positive, require
-from landscape.metrics.measured import measured
-from landscape.metrics.worst_case import Origin, exact
+from landscape.metrics.metric import Origin, measured
 from landscape.metrics.worst_case import worst_case_gap as gap_within
 from landscape.problem import Problem
 from landscape.storage.results import Estimate
 
 
-@measured(about=lambda own: 0.0 if own["worst_case_gap"] else own["steps"])
+@measured
 def pac_bayes_sam(
     problem: Problem,
     *,
@@ -58,7 +57,7 @@ def pac_bayes_sam(
     norms = k * log1p(float(problem.vector().double().square().sum()) / rho**2 * (1 + sqrt(log(n) / k)) ** 2)
     complexity = sqrt((norms + 4 * log(n / delta) + 8 * log(6 * n + 3 * k)) / (n - 1))
     tighter = 1 / sqrt(n) + sqrt((norms / 4 + log(n / delta) + 2 * log(6 * n + 3 * k)) / (n - 1))
-    return exact(
+    return Estimate.exact(
         worst + complexity,
         worst_case_loss=worst,
         complexity=complexity,

@@ -13,14 +13,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from landscape.checks import require
-from landscape.metrics.measured import measured
+from landscape.metrics.metric import measured
 from landscape.metrics.subsets import first_samples
-from landscape.metrics.worst_case import exact
 from landscape.problem import Problem
 from landscape.storage.results import Estimate
 
 
-@measured(about=0.0)
+@measured
 def path_norm(problem: Problem, *, generator: torch.Generator | None = None) -> Estimate:
     """(Σ_k f_{w²}(1)_k)^½ of a network of linear layers, convolutions, batch norms and ReLUs.
 
@@ -47,7 +46,7 @@ def path_norm(problem: Problem, *, generator: torch.Generator | None = None) -> 
             f"the path norm needs inputs in one tensor of numbers, got {type(inputs).__name__}",
         )
         outputs = problem.forward(squared, torch.ones_like(inputs, dtype=torch.float64))
-    return exact(float(outputs.sum().sqrt()))
+    return Estimate.exact(float(outputs.sum().sqrt()))
 
 
 def _fold(name: str, module: nn.Module) -> None:

@@ -12,16 +12,15 @@ from torch import Tensor
 
 from landscape.checks import integer_in, one_of, positive
 from landscape.curvature import hessian, hessian_blocks
-from landscape.linalg.probe_error import probe_error
-from landscape.metrics.measured import measured
+from landscape.linalg.probe_error import spectral_sum
+from landscape.metrics.metric import measured
 from landscape.metrics.spectral import quadrature_or_exact
 from landscape.problem import Problem
-from landscape.problem.cost import HESSIAN
 from landscape.side_effects import random_source
 from landscape.storage.results import Estimate, SpectralDensity
 
 
-@measured(about=lambda own: 0.0 if own["density"] else HESSIAN * own["probes"] * own["steps"])
+@measured
 def renyi(
     problem: Problem,
     *,
@@ -78,7 +77,7 @@ def _negative_entropy(density: SpectralDensity, size: int, order: float) -> Esti
     if not bool(total > 0):
         raise ValueError("the Hessian is zero, so that its spectrum has no entropy; check the loss and the data")
     value, influence = _entropy(nodes / total, weights, order)
-    return Estimate(value=-value, stderr=probe_error(density, influence, size))
+    return Estimate(value=-value, stderr=spectral_sum(density, influence, size).stderr)
 
 
 def _entropy(q: Tensor, weights: Tensor, order: float) -> tuple[Tensor, Tensor]:

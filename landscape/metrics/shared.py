@@ -1,19 +1,11 @@
-"""Work that several metrics have in common: one that takes it has a keyword of its name and kind.
-
-A metric may also have a keyword with the name of another metric, and is then given its Estimate.
-"""
+"""What several metrics need, computed once; a metric that needs it has a keyword of its name and says so."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-
-from landscape.metrics.spectral import PAIRS_COST, PROBES, STEPS, leading_pairs, whole_density
-from landscape.metrics.worst_case import Origin
-from landscape.problem import Problem
+from landscape.metrics.metric import Cost
+from landscape.metrics.spectral import PROBES, STEPS, leading_pairs, whole_density
 from landscape.problem.cost import GRADIENT, HESSIAN
-from landscape.storage.results import EigenPairs, SpectralDensity
 
 
 @dataclass(frozen=True)
@@ -21,30 +13,20 @@ class Shared:
     """One piece of shared work."""
 
     what: str  # as the table of costs names it
-    kind: Any  # of the keyword in metrics, where None is its default
-    make: Callable[..., Any]  # (problem, *needs, generator=...)
-    about: float  # gradient-times, without what it needs itself
+    make: Callable[..., object]  # (problem, *needs, generator=...)
+    cost: Cost  # gradient-times, without what it needs itself; also for a metric that does it alone, of its settings
     needs: Sequence[str] = ()
     unless: Sequence[str] = ()  # a metric with one of these settings does its own work
 
 
-def _origin(problem: Problem, generator: torch.Generator) -> Any:
-    return problem.loss_and_gradient()
-
-
-def _density(problem: Problem, pairs: EigenPairs, generator: torch.Generator) -> SpectralDensity:
-    return whole_density(problem, generator, pairs=pairs)
-
-
 SHARED = {
-    "origin": Shared("loss and gradient", Origin, _origin, GRADIENT),
-    "pairs": Shared("leading eigenpairs", EigenPairs, leading_pairs, PAIRS_COST),
+    "origin": Shared("loss and gradient", lambda problem, **_: problem.loss_and_gradient(), GRADIENT),
+    "pairs": Shared("leading eigenpairs", leading_pairs, 25 * HESSIAN),
     "density": Shared(
         "spectral density",
-        SpectralDensity,
-        _density,
-        PROBES * STEPS * HESSIAN,
-        ("pairs",),
-        ("probes", "steps", "by"),
+        lambda problem, pairs, generator: whole_density(problem, generator, pairs=pairs),
+        lambda probes=PROBES, steps=STEPS, **_: HESSIAN * probes * steps,
+        needs=("pairs",),
+        unless=("probes", "steps", "by"),
     ),
 }

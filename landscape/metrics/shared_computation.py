@@ -4,27 +4,29 @@ Each draws from its own random numbers, seeded from the analysis' seed and its n
 else is asked for, in which order, or whether it was done before a kill or after.
 """
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from traceback import clear_frames
-from typing import Any
+from typing import TypeVar
 from zlib import crc32
 
 import torch
 
-from landscape.metrics import METRICS
-from landscape.metrics.measured import expected, priced
+from landscape.metrics.metric import Metric, Settings, expected, priced
 from landscape.metrics.shared import SHARED
 from landscape.problem import Problem
 from landscape.storage.results import Estimate
 from landscape.storage.results.measurements import Spent
 
+T = TypeVar("T")
 
-class Work:
+
+class SharedComputation:
     """What is done so far of an analysis.
 
     Args:
         problem: the scalar function.
+        metrics: the records by name; those that are asked for, and those that they need.
         settings: metric to keyword arguments that replace its defaults.
         seed: of all random numbers.
         note: told of shared work when it is done, by what it is, and its cost.
@@ -33,26 +35,28 @@ class Work:
     def __init__(
         self,
         problem: Problem,
-        settings: Mapping[str, Mapping[str, Any]],
+        metrics: Mapping[str, Metric],
+        settings: Mapping[str, Settings],
         seed: int,
         note: Callable[[str, Spent], None],
     ) -> None:
-        self.problem, self.settings, self.seed, self.note = problem, settings, seed, note
-        self.done: dict[str, Any] = {}  # shared work, metrics, or the error of either
+        self.problem, self.metrics, self.settings, self.seed, self.note = problem, metrics, settings, seed, note
+        self.estimates: dict[str, Estimate | Exception] = {}  # of metrics that are done
+        self.work: dict[str, object] = {}  # shared work that is done, or its error
 
     def estimate(self, name: str) -> Estimate:
         """The metric's result, now or from before. Raises what the metric raises."""
-        return self._once(name, lambda: self._measure(name))
+        return _once(self.estimates, name, lambda: self._measure(name))
 
-    def shared(self, key: str) -> Any:
+    def shared(self, key: str) -> object:
         """Shared work, now or from before; the metric of that name, for one that builds on it."""
         if key not in SHARED:
-            unknown = key not in self.done
+            unknown = key not in self.estimates
             found = self.estimate(key)
             if unknown:
                 self.note(key, Spent(found.gradient_times or 0.0, found.seconds or 0.0))
             return found
-        return self._once(key, lambda: self._share(key))
+        return _once(self.work, key, lambda: self._share(key))
 
     def expected(self, name: str) -> float:
         """Gradient-times that the metric will take, about, with the shared work that is still to do."""
@@ -64,45 +68,55 @@ class Work:
         return {name: self._expected(name, counted) for name in sorted(names, key=self.expected)}
 
     def _expected(self, name: str, counted: set[str]) -> float:
-        if name in self.done or name in counted:
+        if name in counted or name in self.estimates or name in self.work:
             return 0.0
         counted.add(name)
         if name in SHARED:
-            return SHARED[name].about + sum(self._expected(key, counted) for key in SHARED[name].needs)
-        given = dict.fromkeys(self._wanted(name), True)
-        own = expected(METRICS[name], {**given, **self.settings.get(name, {})}, self.problem.extent.units)
-        return own + sum(self._expected(key, counted) for key in given)
+            return expected(SHARED[name].cost, {}) + sum(self._expected(key, counted) for key in SHARED[name].needs)
+        metric, own = self.metrics[name], self.settings.get(name, {})
+        shared = self._shared_with(name)
+        alone = [key for key in metric.needs if key not in shared and key not in own]
+        settings, units = metric.all_settings(own), self.problem.extent.units
+        costs = [
+            expected(SHARED[key].cost, settings) if key in SHARED else self.metrics[key].expected(settings, units)
+            for key in alone
+        ]
+        return sum([metric.expected(own, units), *costs, *(self._expected(key, counted) for key in shared)])
 
-    def _wanted(self, name: str) -> Iterator[str]:
-        """Shared work that the metric takes at its settings."""
+    def _shared_with(self, name: str) -> list[str]:
+        """What the metric needs at its settings that others need too; at other settings it is other work."""
         own = self.settings.get(name, {})
-        for key, parameter in inspect.signature(METRICS[name]).parameters.items():
-            shared = SHARED.get(key)
-            if shared and parameter.annotation == shared.kind | None and not {key, *shared.unless} & set(own):
-                yield key
-            if key in METRICS and not own and not self.settings.get(key):  # at other settings it is another number
-                yield key
+        return [
+            key
+            for key in self.metrics[name].needs
+            if (not {key, *SHARED[key].unless} & set(own) if key in SHARED else not own and not self.settings.get(key))
+        ]
 
     def _measure(self, name: str) -> Estimate:
-        common = {key: self.shared(key) for key in self._wanted(name)}
-        return METRICS[name](self.problem, **common, **self.settings.get(name, {}), generator=self._generator(name))
+        common = {key: self.shared(key) for key in self._shared_with(name)}
+        own = {**common, **self.settings.get(name, {}), "generator": self._generator(name)}
+        return self.metrics[name](self.problem, **own)
 
-    def _share(self, key: str) -> Any:
+    def _share(self, key: str) -> object:
         needs = [self.shared(other) for other in SHARED[key].needs]
-        found = priced(self.problem, lambda: SHARED[key].make(self.problem, *needs, generator=self._generator(key)))
-        self.note(SHARED[key].what, Spent(found.gradient_times, found.seconds, found.verified))
-        return found.answer
-
-    def _once(self, name: str, compute: Callable[[], Any]) -> Any:
-        if name not in self.done:
-            try:
-                self.done[name] = compute()
-            except Exception as error:  # a metric may raise anything: the others go on
-                clear_frames(error.__traceback__)  # which hold on to tensors, up to whole graphs
-                self.done[name] = error
-        if isinstance(self.done[name], Exception):
-            raise self.done[name]
-        return self.done[name]
+        work = partial(SHARED[key].make, self.problem, *needs, generator=self._generator(key))
+        found, spent = priced(self.problem, work)
+        self.note(SHARED[key].what, spent)
+        return found
 
     def _generator(self, name: str) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed + crc32(name.encode()))
+
+
+def _once(done: dict[str, T | Exception], name: str, compute: Callable[[], T]) -> T:
+    """What is done already, or computed now; an error is raised again."""
+    if name not in done:
+        try:
+            done[name] = compute()
+        except Exception as error:  # a metric may raise anything: the others go on
+            clear_frames(error.__traceback__)  # which hold on to tensors, up to whole graphs
+            done[name] = error
+    found = done[name]
+    if isinstance(found, Exception):
+        raise found
+    return found

@@ -7,8 +7,7 @@ By layer: `landscape.curvature.block_spectra`.
 Source: Keskar et al. 2017, arXiv:1609.04836; Jastrzebski et al. 2020, arXiv:2002.09572 (the ratio); Foret et al. 2021.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 import torch
 
@@ -16,31 +15,21 @@ from landscape.checks import integer_in, positive
 from landscape.curvature import ggn, hessian
 from landscape.linalg import spectral_density, top_eigenpairs
 from landscape.linalg import trace as operator_trace
+from landscape.linalg.frobenius import frobenius_norm_of
 from landscape.linalg.operator import CurvatureOperator
-from landscape.linalg.probe_error import probe_error
-from landscape.metrics.measured import measured
-from landscape.metrics.worst_case import Origin, exact
+from landscape.linalg.probe_error import spectral_sum
+from landscape.metrics.metric import Origin, measured
 from landscape.problem import Problem
-from landscape.problem.cost import GAUSS_NEWTON, GRADIENT, HESSIAN
 from landscape.side_effects import random_source
 from landscape.storage.results import EigenPairs, Estimate, SpectralDensity
 
-PAIRS_COST = 25 * HESSIAN  # of `leading_pairs`, about
-PROBES, STEPS = 3, 14  # of `whole_density`
-
-
-def pairs_cost(own: Mapping[str, Any]) -> float:
-    """Of a metric that takes the leading pairs."""
-    return 0.0 if own["pairs"] else PAIRS_COST
-
-
-def _density_cost(own: Mapping[str, Any]) -> float:
-    return 0.0 if own["density"] else HESSIAN * PROBES * STEPS
+PROBES, STEPS = 3, 14  # of `whole_density`: as many as leave all of METRICS below 400 gradient-times
+TOL = 1e-3  # of a residual: the eigenvalue itself is off by residual² / gap (Parlett 1998, section 11.7)
 
 
 def leading_pairs(problem: Problem, generator: torch.Generator | None = None) -> EigenPairs:
     """The five largest eigenvalues of the Hessian, which every metric of the top of the spectrum shares."""
-    return top_eigenpairs(hessian(problem), min(5, problem.size), which="LA", tol=1e-3, generator=generator)
+    return top_eigenpairs(hessian(problem), min(5, problem.size), which="LA", tol=TOL, generator=generator)
 
 
 def whole_density(
@@ -70,7 +59,7 @@ def quadrature_or_exact(
     return SpectralDensity(nodes=values[None], weights=torch.full_like(values, 1 / size)[None], matvecs=size)
 
 
-@measured(about=pairs_cost)
+@measured
 def lambda_max(
     problem: Problem, *, pairs: EigenPairs | None = None, generator: torch.Generator | None = None
 ) -> Estimate:
@@ -86,13 +75,13 @@ def lambda_max(
     return _largest(pairs or leading_pairs(problem, generator))
 
 
-@measured(about=GRADIENT + 15 * GAUSS_NEWTON)
+@measured
 def lambda_max_ggn(problem: Problem, *, generator: torch.Generator | None = None) -> Estimate:
     """Largest eigenvalue of the Gauss-Newton matrix; stderr is its residual bound."""
-    return _largest(top_eigenpairs(ggn(problem), 1, which="LA", tol=1e-3, generator=generator))
+    return _largest(top_eigenpairs(ggn(problem), 1, which="LA", tol=TOL, generator=generator))
 
 
-@measured(about=pairs_cost)
+@measured
 def lambda_max_over_lambda_5(
     problem: Problem, *, pairs: EigenPairs | None = None, generator: torch.Generator | None = None
 ) -> Estimate:
@@ -110,26 +99,28 @@ def lambda_max_over_lambda_5(
     return Estimate(value=ratio, stderr=stderr, matvecs=pairs.matvecs)
 
 
-@measured(about=lambda own: GRADIENT + HESSIAN * own["matvecs"])
+@measured
 def trace(problem: Problem, *, matvecs: int = 60, generator: torch.Generator | None = None) -> Estimate:
-    """Trace of the Hessian by XTrace with `matvecs` products (others: `landscape.trace`).
+    """Trace of the Hessian of a problem by XTrace with `matvecs` products; of any operator: `landscape.trace`.
 
     Not from the shared density, whose few probes have the larger error.
     """
     return operator_trace(hessian(problem), matvecs=matvecs, generator=generator)
 
 
-@measured(about=lambda own: GRADIENT + GAUSS_NEWTON * own["matvecs"])
+@measured
 def trace_ggn(problem: Problem, *, matvecs: int = 60, generator: torch.Generator | None = None) -> Estimate:
     """Trace of the Gauss-Newton matrix by XTrace with `matvecs` products."""
     return operator_trace(ggn(problem), matvecs=matvecs, generator=generator)
 
 
-@measured(about=_density_cost)
+@measured
 def frobenius_norm(
     problem: Problem, *, density: SpectralDensity | None = None, generator: torch.Generator | None = None
 ) -> Estimate:
-    """|H|_F, the root of the sum of squared eigenvalues, from the density (by XTrace: `landscape.frobenius_norm`).
+    """|H|_F, the root of the sum of squared eigenvalues, from the density that is shared.
+
+    Of any operator, by XTrace: `landscape.frobenius_norm`; of the weights of each layer: `frobenius_norms`.
 
     Args:
         problem: the scalar function.
@@ -138,14 +129,10 @@ def frobenius_norm(
     Returns:
         Estimate with the standard error of the probes, by the delta method.
     """
-    density = density or whole_density(problem, generator)
-    squares = density.nodes**2
-    norm = (problem.size * (density.weights * squares).sum(1).mean()).sqrt()
-    stderr = probe_error(density, squares, problem.size) / (2 * norm).clamp(min=torch.finfo(norm.dtype).tiny)
-    return Estimate(value=norm, stderr=stderr, matvecs=density.matvecs)
+    return frobenius_norm_of(density or whole_density(problem, generator), problem.size)
 
 
-@measured(about=_density_cost)
+@measured
 def eigenvalues_above(
     problem: Problem,
     *,
@@ -170,22 +157,17 @@ def eigenvalues_above(
     positive("share", share)
     density = density or whole_density(problem, generator)
     above = share * float(density.nodes.max()) if above is None else above
-    counted = (density.nodes > above).double()
-    return Estimate(
-        value=problem.size * (density.weights * counted).sum(1).mean(),
-        stderr=probe_error(density, counted, problem.size),
-        matvecs=density.matvecs,
-        details={"above": float(above)},
-    )
+    counted = spectral_sum(density, (density.nodes > above).double(), problem.size)
+    return replace(counted, details={"above": float(above)})
 
 
-@measured(about=lambda own: 0.0 if own["origin"] else GRADIENT)
+@measured
 def gradient_norm(
     problem: Problem, *, origin: Origin | None = None, generator: torch.Generator | None = None
 ) -> Estimate:
     """|∇L(w)|: how far the checkpoint is from a stationary point."""
     _, g = origin or problem.loss_and_gradient()
-    return exact(float(g.norm()))
+    return Estimate.exact(float(g.norm()))
 
 
 def _largest(pairs: EigenPairs) -> Estimate:

@@ -5,9 +5,7 @@ go on by ascent on the true loss. At a stationary point the Euclidean gap is ½ 
 Source: Foret et al. 2021, arXiv:2010.01412; Zhuang et al. 2022, arXiv:2203.08065 (surrogate gap).
 """
 
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,31 +15,31 @@ from landscape.checks import integer_in, positive
 from landscape.curvature import fisher
 from landscape.metrics.balls import DAMPING_PRODUCTS, Ball, FisherBall, ball
 from landscape.metrics.logits import with_normalized_logits
-from landscape.metrics.measured import measured
+from landscape.metrics.metric import Origin, measured
 from landscape.problem import Problem
 from landscape.problem.cost import FORWARD, GAUSS_NEWTON, GRADIENT
 from landscape.side_effects import random_source
 from landscape.storage.results import Estimate
 from landscape.vectors import unit
 
-Origin = tuple[Tensor, Tensor]  # loss () and gradient (P,) at the model's own weights
 
-
-def _expected_cost(settings: Mapping[str, Any]) -> float:
+def worst_case_cost(
+    *, steps: int, restarts: int, normalize_logits: bool, geometry: str, max_matvecs: int, **_: object
+) -> float:
     """One forward pass for one step, else a gradient a step; the Fisher ball's linear systems come on top."""
-    starts = 1 + settings["restarts"]
-    climb = starts * (FORWARD if settings["steps"] == 1 else GRADIENT * settings["steps"])
-    if settings["normalize_logits"]:
+    starts = 1 + restarts
+    climb = starts * (FORWARD if steps == 1 else GRADIENT * steps)
+    if normalize_logits:
         climb += GRADIENT
-    if settings["geometry"] == "fisher":
-        solved = 2 * starts * (settings["steps"] - 1) + 1
-        climb += GAUSS_NEWTON * (settings["max_matvecs"] * solved + DAMPING_PRODUCTS)
-    if settings["geometry"].startswith("fisher"):
+    if geometry == "fisher":
+        solved = 2 * starts * (steps - 1) + 1
+        climb += GAUSS_NEWTON * (max_matvecs * solved + DAMPING_PRODUCTS)
+    if geometry.startswith("fisher"):
         climb += GRADIENT + GAUSS_NEWTON + 2 * FORWARD  # half_eFe, kl
     return climb
 
 
-@measured(about=FORWARD)
+@measured
 def surrogate_gap(
     problem: Problem, *, rho: float = 0.05, origin: Origin | None = None, generator: torch.Generator | None = None
 ) -> Estimate:
@@ -65,7 +63,7 @@ def surrogate_gap(
     loss, g = origin or problem.loss_and_gradient()
     h = float(problem.loss(problem.vector() + rho * unit(g)) - loss)
     norm = float(g.norm())
-    return exact(
+    return Estimate.exact(
         h,
         gradient_norm=norm,
         two_h_over_rho2=2 * h / rho**2,
@@ -73,7 +71,7 @@ def surrogate_gap(
     )
 
 
-@measured(about=_expected_cost)
+@measured
 def worst_case_gap(
     problem: Problem,
     *,
@@ -98,8 +96,9 @@ def worst_case_gap(
             damped by less than 1e-6 of its mean eigenvalue | "fisher_diagonal" eᵀ(1 + eta g²)e <= rho².
         p: norm of the ball, in [1, inf]; 2 for the Fisher balls.
         eta: see geometry, at least 0.
-        steps: 1 is the first-order maximiser; more is projected ascent that starts there (and, where the gradient is
-            zero, from a random point). One gradient a step; for "fisher" also two linear systems.
+        steps: 1 is the first-order maximiser; more is the cap of a projected ascent that starts there (and, where the
+            gradient is zero, from a random point) and ends where a step leads nowhere. One gradient a step; for
+            "fisher" also two linear systems.
         restarts: further ascents from random points of the boundary.
         normalize_logits: see `logits`; `origin` is then taken anew.
         max_matvecs: for "fisher": Fisher products of one linear system at most.
@@ -125,7 +124,7 @@ def worst_case_gap(
             F_e = (region.operator if isinstance(region, FisherBall) else fisher(problem)).matvec(e)
             details |= {"half_eFe": 0.5 * float(e @ F_e)} | _divergence(problem, e)
         matvecs = 1 + (region.matvecs if isinstance(region, FisherBall) else 0)
-    return exact(gap, matvecs=matvecs, **details)
+    return Estimate.exact(gap, matvecs=matvecs, **details)
 
 
 def largest_rise(
@@ -138,12 +137,6 @@ def largest_rise(
     starts += [region.boundary_point(source) for _ in range(restarts)]
     gap, e = max((_ascend(problem, region, start, loss, steps) for start in starts), key=lambda found: found[0])
     return (gap, e) if gap > 0 else (0.0, torch.zeros_like(e))
-
-
-def exact(value: float, matvecs: int = 0, **details: float) -> Estimate:
-    """A number that was computed, not sampled."""
-    number = torch.tensor(value, dtype=torch.float64, device="cpu")
-    return Estimate(value=number, stderr=torch.zeros_like(number), matvecs=matvecs, details=details)
 
 
 def _ascend(problem: Problem, region: Ball, e: Tensor, loss: Tensor, steps: int) -> tuple[float, Tensor]:
@@ -164,6 +157,8 @@ def _ascend(problem: Problem, region: Ball, e: Tensor, loss: Tensor, steps: int)
     length = 1.0
     for _ in range(steps - 1):
         candidate = region.pulled_back(e + length * region.ascent(g))
+        if torch.equal(candidate, e):  # so would be a shorter one
+            break
         value, slope = climbed(candidate)
         if value > best:
             best, e, g, length = value, candidate, slope, 2 * length

@@ -4,7 +4,6 @@ import base64
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.resources import files
 from math import isfinite
 from pathlib import Path
@@ -58,10 +57,9 @@ def methods(page: Page) -> dict[str, str]:
     found = {}
     for name in page.evidence.correlations:
         metric = METRICS[name]
-        function = metric.func if isinstance(metric, partial) else metric
-        settings = {**(metric.keywords if isinstance(metric, partial) else {}), **page.settings.get(name, {})}
+        settings = {**metric.settings, **page.settings.get(name, {})}
         shown = ", ".join(f"{key} = {value}" for key, value in settings.items()) or "default settings"
-        found[name] = f"{(inspect.getdoc(function) or '').splitlines()[0]} ({shown})"
+        found[name] = f"{(inspect.getdoc(metric.function) or '').splitlines()[0]} ({shown})"
     return found
 
 

@@ -18,7 +18,7 @@ from landscape.curvature import hessian
 from landscape.data import Images, load
 from landscape.linalg import spectral_density
 from landscape.metrics.analyze import analyze
-from landscape.metrics.measured import priced
+from landscape.metrics.metric import priced
 from landscape.problem import Problem
 from landscape.slices import random_directions, slice_1d, slice_2d
 from landscape.storage.manifest import read_json, read_manifest, read_or_none, whole, write_json
@@ -146,11 +146,11 @@ def measure(network: NetworkRecord, analysis: Analysis) -> None:
     settings = {name: dict(values) for name, values in analysis.settings.items()}
     shared: dict[str, float] = {}
     if analysis.probes:
-        density = priced(problem, lambda: _density(problem, analysis, generator))
-        density.answer.save(folder / DENSITY, seed=analysis.seed)
-        shared["spectral density that is kept"] = density.gradient_times
+        density, spent = priced(problem, lambda: _density(problem, analysis, generator))
+        density.save(folder / DENSITY, seed=analysis.seed)
+        shared["spectral density that is kept"] = spent.gradient_times
         if analysis.metrics is None or "renyi" in analysis.metrics:
-            settings["renyi"] = {"density": density.answer, **settings.get("renyi", {})}
+            settings["renyi"] = {"density": density, **settings.get("renyi", {})}
     estimates = analyze(problem, analysis.metrics, settings=settings, generator=generator, progress=False)
     found = {
         name: {

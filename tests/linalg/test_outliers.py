@@ -4,7 +4,7 @@ from cases import Counting, normal, seeded, symmetric
 
 from landscape.linalg import spectral_density
 from landscape.linalg.operator import MatrixOperator
-from landscape.linalg.outliers import standing_clear
+from landscape.linalg.outliers import detect_outliers
 
 SIZE = 200
 
@@ -43,7 +43,7 @@ def test_planted_outliers_are_found_and_none_besides(bulk, name):
     planted = torch.tensor(PLANTED[name], dtype=torch.float64)
     matrix = symmetric(torch.cat([BULKS[bulk](SIZE - len(planted)), planted]))
     A = Counting(matrix)
-    values, V, spent = standing_clear(A, 64, seeded())
+    values, V, spent = detect_outliers(A, 64, seeded())
     assert spent == A.count == 64
     assert values.shape == planted.shape
     torch.testing.assert_close(values, planted, rtol=1e-7, atol=0)
@@ -59,7 +59,7 @@ def test_however_it_starts_the_number_is_the_same(bulk, seed, steps):
     planted = torch.tensor([6.0, 4.0, -4.0], dtype=torch.float64)
     for k in (0, 3):
         A = MatrixOperator(symmetric(torch.cat([BULKS[bulk](SIZE - k), planted[:k]]), seed=seed))
-        assert len(standing_clear(A, steps, seeded(seed))[0]) == k
+        assert len(detect_outliers(A, steps, seeded(seed))[0]) == k
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_however_it_starts_the_number_is_the_same(bulk, seed, steps):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_other_spectra_stay_bounded_and_sane(spectrum, least, most, dtype):
     matrix = symmetric(spectrum).to(dtype)
-    values, V, _ = standing_clear(MatrixOperator(matrix), 64, seeded())
+    values, V, _ = detect_outliers(MatrixOperator(matrix), 64, seeded())
     assert least <= len(values) <= most
     largest = spectrum.double().abs().sort(descending=True).values[: len(values)]
     torch.testing.assert_close(values.abs(), largest, rtol=1e-4, atol=200 * torch.finfo(dtype).eps)  # rounding
@@ -93,7 +93,7 @@ def test_other_spectra_stay_bounded_and_sane(spectrum, least, most, dtype):
 def test_scale_and_shift_change_nothing(scale, shift):
     spectrum = torch.cat([uniform(SIZE - 4), torch.tensor([6.0, 4.0, 3.0, -3.0]).double()])
     matrix = scale * symmetric(spectrum) + shift * torch.eye(SIZE)
-    found = standing_clear(MatrixOperator(matrix), 64, seeded())[0]
+    found = detect_outliers(MatrixOperator(matrix), 64, seeded())[0]
     expected = scale * spectrum[-4:] + shift
     torch.testing.assert_close(found.sort().values, expected.sort().values, rtol=1e-6, atol=1e-6 * abs(scale))
 
@@ -101,6 +101,6 @@ def test_scale_and_shift_change_nothing(scale, shift):
 @pytest.mark.parametrize("steps", range(4, 13))
 def test_what_has_not_converged_is_left_in(steps):
     matrix = 1e-6 * symmetric(torch.cat([uniform(SIZE - 2), torch.tensor([6.0, 4.0]).double()]))
-    values, V, _ = standing_clear(MatrixOperator(matrix), steps, seeded())
+    values, V, _ = detect_outliers(MatrixOperator(matrix), steps, seeded())
     assert ((matrix @ V - V * values).norm(dim=0) <= 1e-4 * values.abs()).all()
     assert len(values) == (2 if steps == 12 else len(values)) <= steps // 2

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from landscape.metrics import METRICS
 from landscape.metrics import analyze as run
 from landscape.metrics.analyze import analyze
-from landscape.metrics.measured import measured
-from landscape.metrics.shared_computation import Work
+from landscape.metrics.metric import Metric
+from landscape.metrics.shared_computation import SharedComputation
 from landscape.problem import Problem
 
 SOME = ["lambda_max", "average_gap", "surrogate_gap"]  # the cheapest is the last
@@ -107,7 +107,7 @@ def test_the_cost_is_stated_before_it_begins():
 
 
 def test_the_whole_set_is_affordable():
-    work = Work(problem(), {}, 0, lambda _what, _spent: None)
+    work = SharedComputation(problem(), METRICS, {}, 0, lambda _what, _spent: None)
     costs = work.expected_together(list(METRICS))
     assert sum(costs.values()) <= 400
     assert list(costs.values()) != sorted(costs.values())  # shared work is in the first that needs it, and once
@@ -146,8 +146,7 @@ def test_whatever_one_metric_raises_the_others_are_there(monkeypatch, tmp_path, 
     def failing(problem, *, generator=None):
         raise error
 
-    failing = measured(about=0.0)(failing)
-    monkeypatch.setitem(METRICS, "failing", failing)
+    monkeypatch.setitem(METRICS, "failing", Metric(failing))
     asked, file = ["failing", *SOME], tmp_path / "kept.jsonl"
     found = analyze(problem(), asked, resume=file, progress=False)
     alone = analyze(problem(), SOME, progress=False)

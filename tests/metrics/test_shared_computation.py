@@ -1,15 +1,12 @@
 """What `analyze` computes once and hands to every metric that names it."""
 
-from inspect import signature
-
 import pytest
 from cases import make, seeded
 
 from landscape.metrics import METRICS, leading_pairs, whole_density
 from landscape.problem import Problem
 
-SHARED = ("origin", "pairs", "density")
-TAKING = [name for name, metric in METRICS.items() if set(SHARED) & set(signature(metric).parameters)]
+TAKING = [name for name, metric in METRICS.items() if {"origin", "pairs", "density"} & {*metric.needs}]
 
 
 @pytest.fixture(scope="module")
@@ -29,5 +26,5 @@ def shared(problem: Problem) -> dict[str, object]:
 @pytest.mark.parametrize("name", TAKING)
 def test_a_metric_gives_the_same_with_it_as_alone(problem: Problem, shared: dict[str, object], name: str) -> None:
     metric = METRICS[name]
-    own = {key: value for key, value in shared.items() if key in signature(metric).parameters}
+    own = {key: value for key, value in shared.items() if key in metric.needs}
     assert metric(problem, **own, generator=seeded(3)).value == metric(problem, generator=seeded(3)).value

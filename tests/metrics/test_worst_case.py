@@ -188,3 +188,11 @@ def test_normalised_logits_do_not_see_their_scale() -> None:
 def test_bad_settings_get_one_line(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         worst_case_gap(quadratic(INDEFINITE, B, W), **settings)
+
+
+def test_steps_are_a_cap_an_ascent_ends_in_a_corner_that_it_cannot_leave():
+    net = nn.Linear(3, 1, bias=False).double()
+    linear = Problem(net, lambda z, _: z.mean(), (normal(8, 3), normal(8, 1)))
+    found = worst_case_gap(linear, p=inf, rho=0.1, steps=50)
+    torch.testing.assert_close(found.value, 0.1 * linear.gradient().abs().sum())
+    assert found.gradient_times == pytest.approx(1 + 1)  # at w, and in the corner

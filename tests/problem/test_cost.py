@@ -10,7 +10,7 @@ from landscape import metrics
 from landscape.curvature import fisher, ggn, hessian
 from landscape.linalg import top_eigenpairs
 from landscape.metrics import METRICS, average_gap, lambda_max, m_sharpness, pac_bayes_sam, surrogate_gap
-from landscape.metrics.measured import expected
+from landscape.metrics.shared_computation import SharedComputation
 from landscape.metrics.spectral import leading_pairs
 from landscape.problem import Problem
 from landscape.problem.cost import FORWARD, billed
@@ -124,8 +124,8 @@ def test_metrics_outside_the_list_are_stamped_too(name):
 
 
 def test_every_public_metric_is_stamped_somewhere_here():
-    apart = {"Activations", "METRICS", "activations", "leading_pairs", "whole_density"}  # no Estimate
-    listed = {getattr(metric, "func", metric).__name__ for metric in METRICS.values()}
+    apart = {"Activations", "METRICS", "Metric", "activations", "leading_pairs", "whole_density"}  # no Estimate
+    listed = {metric.function.__name__ for metric in METRICS.values()}
     assert set(metrics.__all__) == listed | set(OTHERS) | apart
 
 
@@ -147,6 +147,6 @@ def test_a_failed_piece_of_work_leaves_no_bill_open():
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_says_what_it_will_cost(name):
     problem = make("mlp").problem()
-    about = expected(METRICS[name], {}, problem.extent.units)
+    about = SharedComputation(problem, METRICS, {}, 0, lambda _what, _spent: None).expected(name)
     found = METRICS[name](problem)
     assert 0 <= found.gradient_times <= 1.5 * about + 20  # small problems take exact ways that cost less

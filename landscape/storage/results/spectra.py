@@ -30,6 +30,12 @@ class Estimate(Result):
     seconds: float | None = None
     data: str = ""  # on how much: "1,200 units in 2 batches"
 
+    @classmethod
+    def exact(cls, value: Tensor | float, matvecs: int = 0, **details: float) -> "Estimate":
+        """A number that was computed, not sampled: in float64 on the CPU, stderr 0."""
+        number = torch.as_tensor(value, dtype=torch.float64, device="cpu")
+        return cls(value=number, stderr=torch.zeros_like(number), matvecs=matvecs, details=details)
+
 
 @dataclass(frozen=True, eq=False)
 class EigenPairs(Result):

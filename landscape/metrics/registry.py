@@ -1,0 +1,80 @@
+"""`METRICS`: the metrics that `analyze` knows, each a record with the settings it runs at.
+
+To add one, write its function in the file of its family, decorated with `@measured`, and name it here with its cost
+in gradient-times and what it needs; or from outside, METRICS["mine"] = Metric(function, cost=..., needs=...).
+"""
+
+from math import inf
+
+from landscape.metrics.adam import PRODUCT, adam_sharpness
+from landscape.metrics.alignment import eigenvector_alignment, gradient_cosine
+from landscape.metrics.average import average_gap
+from landscape.metrics.flatness import fisher_rao, relative_flatness
+from landscape.metrics.geodesic import geodesic
+from landscape.metrics.m_sharpness import m_sharpness, m_sharpness_cost
+from landscape.metrics.metric import Metric
+from landscape.metrics.norms import frobenius_norms, spectral_norms, weight_norm
+from landscape.metrics.ntk import ntk_condition_number, ntk_cost
+from landscape.metrics.pac_bayes import pac_bayes_sam
+from landscape.metrics.renyi import renyi
+from landscape.metrics.spectral import (
+    PROBES,
+    STEPS,
+    eigenvalues_above,
+    frobenius_norm,
+    gradient_norm,
+    lambda_max,
+    lambda_max_ggn,
+    lambda_max_over_lambda_5,
+    trace,
+    trace_ggn,
+)
+from landscape.metrics.worst_case import surrogate_gap, worst_case_cost, worst_case_gap
+from landscape.problem.cost import FORWARD, GAUSS_NEWTON, GRADIENT, HESSIAN
+
+ORIGIN, PAIRS, DENSITY = ("origin",), ("pairs",), ("density",)  # what a metric needs
+worst = Metric(worst_case_gap, cost=worst_case_cost, needs=ORIGIN)
+mean_worst = Metric(m_sharpness, {"m": 128}, m_sharpness_cost)
+# the setting of Andriushchenko et al. 2023 but for fewer steps: 1,024 points in subsets of 128, normalised logits
+adaptive_worst = mean_worst.at(points=1024, geometry="adaptive", normalize_logits=True, steps=10)
+average = Metric(average_gap, {"draws": 10}, lambda draws, **_: FORWARD * (1 + draws))
+entropy = Metric(renyi, {"probes": PROBES, "steps": STEPS}, needs=DENSITY)  # as in the density that analyze shares
+
+METRICS: dict[str, Metric] = {
+    "gradient_norm": Metric(gradient_norm, needs=ORIGIN),
+    "surrogate_gap": Metric(surrogate_gap, cost=FORWARD, needs=ORIGIN),
+    "gradient_cosine": Metric(gradient_cosine, cost=GRADIENT, needs=ORIGIN),
+    "worst_case_gap": worst.at(steps=10),
+    "worst_case_gap_linf": worst.at(p=inf, rho=0.001, steps=5),
+    "worst_case_gap_adaptive": worst.at(geometry="adaptive", rho=0.5, steps=10),
+    "worst_case_gap_adaptive_filter": worst.at(geometry="adaptive_filter", steps=5),
+    "worst_case_gap_fisher": worst.at(geometry="fisher", steps=1, max_matvecs=15),
+    "worst_case_gap_fisher_diagonal": worst.at(geometry="fisher_diagonal", rho=0.1, eta=1.0, steps=1),
+    "worst_case_gap_normalized_l2": adaptive_worst.at(rho=0.5),
+    "worst_case_gap_normalized_linf": adaptive_worst.at(rho=0.002, p=inf),
+    "m_sharpness": mean_worst,
+    "average_gap": average,
+    "average_gap_adaptive": average.at(geometry="adaptive", rho=0.1),
+    "lambda_max": Metric(lambda_max, needs=PAIRS),
+    "lambda_max_over_lambda_5": Metric(lambda_max_over_lambda_5, needs=PAIRS),
+    "eigenvector_alignment": Metric(eigenvector_alignment, needs=(*ORIGIN, *PAIRS)),
+    "trace": Metric(trace, {"matvecs": 20}, lambda matvecs, **_: GRADIENT + HESSIAN * matvecs),
+    "frobenius_norm": Metric(frobenius_norm, needs=DENSITY),
+    "eigenvalues_above": Metric(eigenvalues_above, needs=DENSITY),
+    "renyi": entropy,
+    "renyi_half": entropy.at(order=0.5),
+    "renyi_three_halves": entropy.at(order=1.5),
+    "adam_sharpness": Metric(
+        adam_sharpness, {"matvecs": 16}, lambda operator, matvecs, **_: GRADIENT + PRODUCT[operator] * matvecs
+    ),
+    "lambda_max_ggn": Metric(lambda_max_ggn, cost=GRADIENT + 15 * GAUSS_NEWTON),
+    "trace_ggn": Metric(trace_ggn, {"matvecs": 16}, lambda matvecs, **_: GRADIENT + GAUSS_NEWTON * matvecs),
+    "fisher_rao": Metric(fisher_rao, cost=GRADIENT + GAUSS_NEWTON),
+    "relative_flatness": Metric(relative_flatness, {"draws": 6}, lambda draws, **_: GRADIENT + HESSIAN * draws),
+    "geodesic": Metric(geodesic, {"steps": 5}, lambda steps, restarts, **_: steps * (1 + restarts), ORIGIN),
+    "pac_bayes_sam": Metric(pac_bayes_sam, {"steps": 10}, needs=(*ORIGIN, "worst_case_gap")),
+    "weight_norm": Metric(weight_norm),
+    "frobenius_norms": Metric(frobenius_norms),
+    "spectral_norms": Metric(spectral_norms, {"convolution": "matrix"}),
+    "ntk_condition_number": Metric(ntk_condition_number, cost=ntk_cost),
+}
