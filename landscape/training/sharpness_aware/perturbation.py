@@ -19,7 +19,7 @@ Gradient = Callable[[Vector], Vector]  # e to the gradient at w + e
 
 
 @dataclass(frozen=True)
-class Halfway:
+class AfterFirstPass:
     """What a step knows between pass 1 and pass 2.
 
     Attributes:
@@ -36,7 +36,7 @@ class Halfway:
 
 
 @dataclass(frozen=True)
-class Excursion:
+class Perturbation:
     """A rule at one step.
 
     Attributes:
@@ -55,12 +55,12 @@ class Excursion:
     lr: float
 
     @contextmanager
-    def away(self, g: Vector, at: Gradient, keep: bool = False) -> Iterator[Halfway]:
+    def displace(self, g: Vector, at: Gradient, keep: bool = False) -> Iterator[AfterFirstPass]:
         """At w + e for the length of the block, where there is a pass 2; buffers are put back in any case."""
-        e, state = self.perturbed(g, at)
+        e, state = self.perturb(g, at)
         shift = e if e is not None and e.any() else None
         forgotten = shift is not None and self.rule.forgets_g and not keep
-        halfway = Halfway(
+        after = AfterFirstPass(
             g=g.new_empty(0) if forgotten else g,
             state=state,
             moved=shift is not None,
@@ -69,9 +69,9 @@ class Excursion:
         way = nullcontext() if shift is None else displaced(self.gradients.parameters, shift)
         with buffers_kept(self.model), way:
             del g, e, shift  # their memory is free for the pass
-            yield halfway
+            yield after
 
-    def perturbed(self, g: Vector, at: Gradient) -> tuple[Vector | None, State]:
+    def perturb(self, g: Vector, at: Gradient) -> tuple[Vector | None, State]:
         """The rule's e and next state. A g that is not finite leads nowhere: the step will be skipped."""
         if not finite(g):
             return None, self.state
@@ -82,16 +82,16 @@ class Excursion:
             vector_like(f"e of rule {self.rule.name!r}", e, w)
         return e, state
 
-    def descended(self, halfway: Halfway, g_adv: Vector, at: Gradient) -> tuple[Vector, State]:
+    def descend(self, after: AfterFirstPass, g_adv: Vector, at: Gradient) -> tuple[Vector, State]:
         """The direction of the step, (P,), and the rule's next state."""
-        if halfway.plain:
-            return g_adv, halfway.state
+        if after.plain:
+            return g_adv, after.state
         with _no_casts(g_adv):
             if self.rule.context:
                 with random_state_kept():
-                    d, state = self.rule.descend(halfway.g, g_adv, halfway.state, self._context(at))
+                    d, state = self.rule.descend(after.g, g_adv, after.state, self._context(at))
             else:
-                d, state = self.rule.descend(halfway.g, g_adv), halfway.state
+                d, state = self.rule.descend(after.g, g_adv), after.state
         vector_like(f"d of rule {self.rule.name!r}", d, g_adv)
         return d, state
 
