@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import nn
@@ -77,7 +76,7 @@ class Perturbation:
             return None, self.state
         w = flatten(self.gradients.parameters)
         with random_state_kept(), _no_casts(g):
-            e, state = self.rule.perturb(w, g, self.state, *self._extra(at))
+            e, state = self.rule.find_perturbation(w, g, self.state, self._context(at))
         if e is not None:
             vector_like(f"e of rule {self.rule.name!r}", e, w)
         return e, state
@@ -86,20 +85,10 @@ class Perturbation:
         """The direction of the step, (P,), and the rule's next state."""
         if after.plain:
             return g_adv, after.state
-        with _no_casts(g_adv):
-            if self.rule.context:
-                with random_state_kept():
-                    d, state = self.rule.descend(after.g, g_adv, after.state, self._context(at))
-            else:
-                d, state = self.rule.descend(after.g, g_adv), after.state
+        with random_state_kept(), _no_casts(g_adv):
+            d, state = self.rule.find_direction(after.g, g_adv, after.state, self._context(at))
         vector_like(f"d of rule {self.rule.name!r}", d, g_adv)
         return d, state
-
-    def _extra(self, at: Gradient) -> tuple[Any, ...]:
-        """What `perturb` wants besides w, g and the state."""
-        if self.rule.context:
-            return (self._context(at),)
-        return (self.layout,) if self.rule.layout else ()
 
     def _context(self, at: Gradient) -> Context:
         return Context(self.layout, self.lr, at, partial(_product, at))
