@@ -3,17 +3,23 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from functools import wraps
-from typing import Any, TypeVar, dataclass_transform
+from typing import Annotated, Any, TypeVar, dataclass_transform
 
-from pydantic import ConfigDict, Field, GetCoreSchemaHandler, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, GetCoreSchemaHandler, GetPydanticSchema, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 from pydantic_core import CoreSchema, core_schema
 
 from landscape.checks import require
 
+Count = Annotated[int, Field(ge=1)]
+Size = Annotated[int, Field(ge=0)]  # 0 leaves it out
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+ANY = GetPydanticSchema(lambda _source, _handler: core_schema.any_schema())  # of a value that is not looked at
 Record = TypeVar("Record")
 CONFIG = ConfigDict(strict=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
-KINDS = {"number": "a number", "string": "text", "boolean": "true or false", "object": "a mapping"}
+KINDS = {"number": "a number", "string": "text", "boolean": "true or false", "object": "a mapping", "array": "a list"}
 
 
 @dataclass(frozen=True)
@@ -100,9 +106,11 @@ def _words(schema: Mapping[str, Any]) -> str:
         case {"enum": names}:
             return f"one of {' | '.join(repr(name) for name in names)}"
         case {"anyOf": kinds}:
-            return " or ".join(dict.fromkeys(_words(kind) for kind in kinds if kind != {"type": "null"}))
-        case {"type": "array", "items": inside}:
-            return f"a list of which each is {_words(inside)}"
+            return " or ".join(dict.fromkeys(_words(kind) for kind in kinds))
+        case {"type": "array", "items": inside} if inside:
+            return f"a list of which each is {_words(inside)}{', at least one' * schema.get('minItems', 0)}"
+        case {"type": "object", "additionalProperties": dict() as inside} if inside:
+            return f"a mapping of which each is {_words(inside)}"
         case {"type": "integer"}:
             return f"an integer {_span(schema)}".rstrip()
         case {"type": "number"} if _span(schema):

@@ -10,18 +10,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, field, fields
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from tqdm import tqdm
 
-from landscape.checks import integer_in, require
+from landscape.checks import require
 from landscape.metrics import METRICS
 from landscape.storage.results import read_json, write_json
+from landscape.storage.settings_record import ANY, Count, settings_record
 from landscape.study.network_record import METRICS_FILE, Analysis, Member, cut, measure, prepare, row
 from landscape.study.trained import Trained
 from landscape.training import TrainConfig
@@ -35,21 +37,24 @@ STAGES: dict[str, Callable[[Member, Analysis], None]] = {
     "slice": cut,
 }
 
+Families = Mapping[str, Annotated[tuple[str, ...], Field(min_length=1, strict=False)]]
 
-@dataclass(frozen=True)
+
+@settings_record
 class StudyConfig:
     """A study: which networks, and what is computed of each."""
 
-    members: Mapping[str, Member]
+    members: Mapping[str, Annotated[Member, ANY]]
+    """Name to network."""
     analysis: Analysis
-    workers: int = 2
-    families: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # metrics of which one is to be chosen
+    """Of each network."""
+    workers: Count = 2
+    """Processes of one thread each."""
+    families: Families = field(default_factory=dict)
+    """Name to metrics of which one is to be chosen."""
 
     def __post_init__(self) -> None:
-        integer_in("workers", self.workers, 1)
         require(len(self.members) > 0, "members must hold at least one network, got none")
-        empty = [name for name, family in self.families.items() if not family]
-        require(not empty, f"families must hold at least one metric each, got none in {', '.join(empty)}")
         unknown = {name for family in self.families.values() for name in family} - METRICS.keys()
         require(not unknown, f"families must be of {', '.join(METRICS)}; got {', '.join(sorted(unknown))}")
 

@@ -131,7 +131,7 @@ def test_every_field_has_a_type_that_a_file_can_hold(tmp_path):
         ("epochs: yes", "epochs must be an integer at least 1, got True"),
         ("flip: 1", "flip must be true or false, got 1"),
         ("model: 3", "model must be one of 'mlp' | 'resnet'"),
-        ("progress: 3", "progress must be true or false, got 3"),
+        ("progress: 3", "progress must be true or false or null, got 3"),
         ("model_settings: [1]", "model_settings must be a mapping, got [1]"),
         (
             "checkpoint_epochs: 3",

@@ -16,18 +16,21 @@ from landscape.checks import integer_in, require
 from landscape.data import DATASETS, Augmentation, check_source
 from landscape.models import MODELS, build
 from landscape.storage.settings import read_settings
-from landscape.storage.settings_record import OneOf, from_settings, settings_record
+from landscape.storage.settings_record import (
+    Count,
+    NotNegative,
+    OneOf,
+    Positive,
+    Share,
+    Size,
+    from_settings,
+    settings_record,
+)
 from landscape.training.objectives import OBJECTIVES, Objective
 from landscape.training.optimizers.adahessian import AdaHessian
 from landscape.training.optimizers.lookahead import lookahead
 from landscape.training.rules import RULES, Rule
 from landscape.training.trainer.schema import FOUND_BY_THE_TRAINER, IN_PASS_2, OPTIMIZERS, flatten_groups, train_schema
-
-Count = Annotated[int, Field(ge=1)]
-Size = Annotated[int, Field(ge=0)]  # 0 leaves it out
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 @settings_record
