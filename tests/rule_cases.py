@@ -30,10 +30,9 @@ def around(g=G, lr=0.1, layout=LAYOUT):
 
 
 def perturb(rule, w, g, state=None, layout=LAYOUT, lr=0.1):
-    extra = (around(g, lr, layout),) if rule.context else (layout,) if rule.layout else ()
-    return rule.perturb(w, g, state, *extra)
+    return rule.find_perturbation(w, g, state, around(g, lr, layout))
 
 
 def descend(rule, g, g_adv, state=None):
     """The direction alone."""
-    return rule.descend(g, g_adv, state, around(g))[0] if rule.context else rule.descend(g, g_adv)
+    return rule.find_direction(g, g_adv, state, around(g))[0]

@@ -103,7 +103,7 @@ def found_loss(problem: ls.Problem, rho: float, steps: int) -> Tensor:
     """The loss at w + e, where e is that of SAM's rule with so many steps of ascent."""
     w, rule = problem.vector(), ls.rules.sam(rho, steps=steps)
     at = Context(problem.layout, 0.0, lambda e: problem.gradient(w + e), lambda v: v)  # no product is asked for
-    e, _ = rule.perturb(w, problem.gradient(), None, *([at] if rule.context else []))
+    e, _ = rule.find_perturbation(w, problem.gradient(), None, at)
     assert e is not None
     return problem.loss(w + e)
 

@@ -1,4 +1,4 @@
-"""The demonstration study: six training rules on digits with noisy labels, every checkpoint analysed.
+"""`landscape demo`: six training rules on digits with noisy labels, every checkpoint analysed.
 
 Does any sharpness measure follow the generalisation gap? Twelve small residual networks without normalisation, trained
 by SGD, SAM, ASAM, Fisher SAM, GSAM and Eigen-SAM on 1,200 images with 20 % wrong labels; test labels are clean.
@@ -6,6 +6,10 @@ by SGD, SAM, ASAM, Fisher SAM, GSAM and Eigen-SAM on 1,200 images with 20 % wron
 
 from pathlib import Path
 
+import click
+
+from landscape.cli.source import FOLDER
+from landscape.cli.study import make_study
 from landscape.study.network_record import Analysis
 from landscape.study.study_runner import StudyConfig, grid
 
@@ -46,3 +50,12 @@ def demo_study(runs: Path, *, workers: int = 2) -> StudyConfig:
     base = {"label_noise": 0.2, "model": "resnet", "model_settings": {"width": 8}, "lr": 0.1, "epochs": 50}
     networks = grid(runs, base, {"optimizer": RULES, "seed": (0, 1)}, RULES)
     return StudyConfig(networks, Analysis(METRICS, SETTINGS, steps=20, plane_points=17), workers=workers)
+
+
+@click.command("demo")
+@click.option("--runs", type=FOLDER, default=Path("runs/demo"), show_default=True)
+@click.option("--out", type=FOLDER, default=Path("figures/demo"), show_default=True)
+@click.option("--workers", type=int, default=2, show_default=True, help="Processes of one thread each.")
+def demo_command(runs: Path, out: Path, workers: int) -> None:
+    """Six training rules on noisy digits: train, analyse, and a page that sets sharpness against the gap."""
+    make_study(demo_study(runs, workers=workers), out, "Does sharpness follow the generalisation gap?")

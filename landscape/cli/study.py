@@ -1,17 +1,16 @@
-"""landscape study | report | demo: many networks, their table, figures and page."""
+"""`landscape study` and `report`: many networks, their table, figures and page."""
 
 from pathlib import Path
 from time import perf_counter
 
 import click
 
-from landscape.cli.demo import demo_study
+from landscape.cli.source import FOLDER
 from landscape.report import report_study
 from landscape.report.study import writable
 from landscape.study.config_file import read_study
 from landscape.study.study_runner import StudyConfig, broken, run_study
 
-FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 QUESTION = "which measure follows the generalisation gap?"
 
@@ -49,15 +48,6 @@ def study_command(config: Path, runs: Path, out: Path, settings: Path | None) ->
 def report_command(config: Path, runs: Path, out: Path, settings: Path | None) -> None:
     """Write table, figures and page of a study that has run, from its saved results."""
     click.echo(f"{report_study(read_study(config, runs, settings), out, f'Study {config.stem}: {QUESTION}')}")
-
-
-@click.command("demo")
-@click.option("--runs", type=FOLDER, default=Path("runs/demo"), show_default=True)
-@click.option("--out", type=FOLDER, default=Path("figures/demo"), show_default=True)
-@click.option("--workers", type=int, default=2, show_default=True, help="Processes of one thread each.")
-def demo_command(runs: Path, out: Path, workers: int) -> None:
-    """Six training rules on noisy digits: train, analyse, and a page that sets sharpness against the gap."""
-    make_study(demo_study(runs, workers=workers), out, "Does sharpness follow the generalisation gap?")
 
 
 def make_study(config: StudyConfig, out: Path, title: str) -> None:

@@ -1,42 +1,25 @@
 """`landscape train`: every setting of `TrainConfig` as an option, with its own description, in groups."""
 
-import inspect
 import json
-import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import MISSING, Field, fields
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from landscape.data import DATASETS
-from landscape.models import MODELS
 from landscape.storage.settings import read_settings
+from landscape.storage.settings_record import schema_of
 from landscape.training import TrainConfig, train
-from landscape.training.objectives import OBJECTIVES
-from landscape.training.trainer.config import OPTIMIZERS
+from landscape.training.trainer.schema import SETTINGS_OF, flatten_groups, group_names
 
-FIELDS: dict[str, "Field[Any]"] = {item.name: item for item in fields(TrainConfig) if item.name != "folder"}
-SECTIONS = {  # the headings of --help, and the field with which each begins
-    "Data": "dataset",
-    "Network": "model",
-    "Rule and objective": "optimizer",
-    "Optimiser and schedule": "lr",
-    "Regularisation and augmentation": "label_smoothing",
-    "Seed and curvature": "seed",
-    "Kept and measured on the way": "checkpoint_epochs",
+FIELDS: dict[str, dict[str, Any]] = {
+    name: schema for name, schema in schema_of(TrainConfig)["properties"].items() if name != "folder"
 }
 FLAGS = {"model_settings": "model-set", "rule_settings": "rule-set", "objective_settings": "objective-set"}
-NAMES: dict[str, Iterable[str]] = {
-    "dataset": DATASETS,
-    "model": MODELS,
-    "optimizer": OPTIMIZERS,
-    "objective": OBJECTIVES,
-}
+KINDS = {"integer": int, "number": float, "string": str}
 FILE = "Settings from a file, see above."
-OF = {"model_settings": "model", "rule_settings": "optimizer", "objective_settings": "objective"}
+SCHEMA = "Print the JSON schema of FILE.yaml."
 
 
 class _Sections(click.Command):
@@ -44,14 +27,9 @@ class _Sections(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = {item.name: item.get_help_record(ctx) for item in self.get_params(ctx)}
-        headings = {first: heading for heading, first in SECTIONS.items()}
-        heading, lines = "Options", [row for name, row in rows.items() if name not in FIELDS and name != "folder"]
-        for name in FIELDS:
-            if name in headings:
-                self._section(formatter, heading, lines)
-                heading, lines = headings[name], []
-            lines.append(rows[name])
-        self._section(formatter, heading, lines)
+        self._section(formatter, "Options", [row for name, row in rows.items() if name not in {*FIELDS, "folder"}])
+        for heading, names in group_names(list(FIELDS)).items():
+            self._section(formatter, heading, [rows[name] for name in names])
 
     @staticmethod
     def _section(formatter: click.HelpFormatter, heading: str, lines: Sequence[tuple[str, str] | None]) -> None:
@@ -59,48 +37,49 @@ class _Sections(click.Command):
             formatter.write_dl([line for line in lines if line is not None], col_max=28)
 
 
-def descriptions() -> dict[str, str]:
-    """Name of each setting to what the docstring of `TrainConfig` says of it."""
-    text = (inspect.getdoc(TrainConfig) or "").partition("Attributes:\n")[2]
-    found = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", text, re.MULTILINE)
-    return {name: _sentence(words) for name, words in found}
-
-
-def _sentence(words: str) -> str:
-    line = " ".join(words.split()).replace("`", "")
-    return line[0].upper() + line[1:]
-
-
 def _options(command: Callable[..., None]) -> Callable[..., None]:
     """An option for every field but the folder."""
-    said = descriptions()
-    for name, item in reversed(FIELDS.items()):
-        flag = f"--{FLAGS.get(name, name.replace('_', '-'))}"
+    for name, schema in reversed(FIELDS.items()):
+        flag, default = f"--{FLAGS.get(name, name.replace('_', '-'))}", schema.get("default")
+        kind: dict[str, Any] = {"default": default, "show_default": default not in (None, "")}
         if name in FLAGS:
-            kind: dict[str, Any] = {"multiple": True, "metavar": "KEY=VALUE"}
-        elif item.type is bool or item.default is None:
-            shown = item.default is not None
-            flag, kind = f"{flag}/--no-{flag[2:]}", {"default": item.default, "show_default": shown}
-        elif item.default is MISSING:
+            kind = {"multiple": True, "metavar": "KEY=VALUE"}
+        elif schema.get("type") == "array":
             kind = {"metavar": "N,N,...", "default": ""}
+        elif schema.get("type") in KINDS:
+            kind["type"] = KINDS[schema["type"]]
         else:
-            kind = {"type": item.type, "default": item.default, "show_default": item.default != ""}
-        names = f" One of {', '.join(NAMES[name])}." if name in NAMES else ""
-        command = click.option(flag, name, help=said[name] + names, **kind)(command)
+            flag = f"{flag}/--no-{flag[2:]}"
+        names = f" One of {', '.join(schema['enum'])}." if "enum" in schema else ""
+        command = click.option(flag, name, help=" ".join(schema["description"].split()) + names, **kind)(command)
     return command
+
+
+def _print_schema(ctx: click.Context, _option: click.Parameter, asked: bool) -> None:
+    if asked:
+        click.echo(json.dumps(TrainConfig.json_schema(), indent=2))
+        ctx.exit()
 
 
 @click.command("train", cls=_Sections)
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE.yaml", help=FILE)
+@click.option(
+    "--schema",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_schema,
+    help="JSON schema of FILE.yaml.",
+)
 @_options
 @click.pass_context
 def train_command(ctx: click.Context, /, folder: Path, config: Path | None, **settings: Any) -> None:
     """Train a network into FOLDER; the same command goes on with an interrupted run.
 
     Settings come from FILE.yaml, which has the names below with _ for - (and model_settings, rule_settings and
-    objective_settings for the three that end in -set), and from options, which go before it. An --optimizer, --model
-    or --objective other than the file's starts without the file's settings of it.
+    objective_settings for the three that end in -set), if you like below the headings, and from options, which go
+    before it. An --optimizer, --model or --objective other than the file's starts without the file's settings of it.
     """
     given = {name: settings[name] for name in settings if ctx.get_parameter_source(name) != ParameterSource.DEFAULT}
     for name in FLAGS.keys() & given.keys():
@@ -113,9 +92,9 @@ def train_command(ctx: click.Context, /, folder: Path, config: Path | None, **se
 def _config(folder: Path, file: Path | None, given: dict[str, Any]) -> TrainConfig:
     if file is None:
         return TrainConfig(folder=folder, **given)
-    own = read_settings(file)
-    for name, owner in OF.items():
-        before = own.get(owner, FIELDS[owner].default)
+    own = flatten_groups(read_settings(file))
+    for owner, name in SETTINGS_OF.items():
+        before = own.get(owner, FIELDS[owner]["default"])
         if given.get(owner, before) != before:
             given.setdefault(name, {})
         elif name in given and isinstance(own.get(name), dict):  # what else it may be, from_yaml refuses

@@ -4,16 +4,17 @@ Every file is written in one rename and kept: a study that was killed goes on wi
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from math import isfinite
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import torch
+from pydantic import Field
 from torch.nn import functional as F
 
-from landscape.checks import integer_in, positive, require
+from landscape.checks import integer_in, require
 from landscape.curvature import hessian
 from landscape.data import Images, load
 from landscape.linalg import spectral_density
@@ -24,6 +25,7 @@ from landscape.slices import random_directions, slice_1d, slice_2d
 from landscape.storage.manifest import read_json, read_manifest, read_or_none, whole, write_json
 from landscape.storage.results import Slice1D, Slice2D, SliceBand, SpectralDensity, versions
 from landscape.storage.settings import as_json, differing
+from landscape.storage.settings_record import Count, Positive, Size, settings_record
 from landscape.training import load_checkpoint
 from landscape.training.trainer.bootstrap import relabelled
 
@@ -61,42 +63,30 @@ class NetworkRecord(Protocol):
         """All that decides its numbers, as JSON holds it."""
 
 
-@dataclass(frozen=True)
+@settings_record
 class Analysis:
-    """What is computed of a network, on its own training loss (with the labels it was trained on).
+    """What is computed of a network, on its own training loss (with the labels it was trained on)."""
 
-    Attributes:
-        metrics: names from `METRICS`; None for all.
-        settings: metric to arguments that replace its defaults.
-        samples: training images the metrics use, the first ones; None for all.
-        batch_size: images a batch; changes no number but the speed.
-        probes, steps: of the spectral density, which Rényi sharpness shares; 0 probes leave it out.
-        line_points, plane_points: of the 1D slice and of each axis of the 2D slice; 0 leaves it out.
-        reach: the slices run from −reach to reach, in units of filter norms.
-        seed: of directions and probes, the same for all networks.
-    """
-
-    metrics: Sequence[str] | None = None
+    metrics: Annotated[Sequence[str], Field(min_length=1)] | None = None
+    """Names from METRICS; None for all."""
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    samples: int | None = None
-    batch_size: int = 600
-    probes: int = 4
-    steps: int = 32
-    line_points: int = 51
-    plane_points: int = 21
-    reach: float = 1.0
+    """Metric to arguments that replace its defaults."""
+    samples: Count | None = None
+    """Training images the metrics use, the first ones; None for all."""
+    batch_size: Count = 600
+    """Images a batch; changes no number but the speed."""
+    probes: Size = 4
+    """Of the spectral density, which Rényi sharpness shares; 0 leaves it out."""
+    steps: Count = 32
+    """Of the spectral density."""
+    line_points: Size = 51
+    """Of the 1D slice; 0 leaves it out."""
+    plane_points: Size = 21
+    """Of each axis of the 2D slice; 0 leaves it out."""
+    reach: Positive = 1.0
+    """The slices run from −reach to reach, in units of filter norms."""
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        require(
-            self.metrics is None or len(self.metrics) > 0,
-            "metrics must name at least one, got none; leave them out for all",
-        )
-        if self.samples is not None:
-            integer_in("samples", self.samples, 1)
-        for name, low in {"batch_size": 1, "probes": 0, "steps": 1, "line_points": 0, "plane_points": 0}.items():
-            integer_in(name, getattr(self, name), low)
-        positive("reach", self.reach)
+    """Of directions and probes, the same for all networks."""
 
 
 def training_problem(folder: str | Path, samples: int | None = None, batch_size: int = 600) -> Problem:

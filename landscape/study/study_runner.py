@@ -7,19 +7,21 @@ network that fails (its loss diverged, say) is written down with the reason, and
 import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, field, fields
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from tqdm import tqdm
 
-from landscape.checks import integer_in, require
+from landscape.checks import require
 from landscape.metrics import METRICS
 from landscape.processes import WorkerError, pool
 from landscape.storage.atomic import locked_folder
 from landscape.storage.manifest import read_json, read_or_none, write_json
+from landscape.storage.settings_record import ANY, Count, settings_record
 from landscape.study.network_record import METRICS_FILE, Analysis, NetworkRecord, cut, measure, prepare, row
 from landscape.study.trained import Trained
 from landscape.training import TrainConfig
@@ -34,21 +36,24 @@ STAGES: dict[str, Callable[[NetworkRecord, Analysis], None]] = {
     "slice": cut,
 }
 
+Families = Mapping[str, Annotated[tuple[str, ...], Field(min_length=1, strict=False)]]
 
-@dataclass(frozen=True)
+
+@settings_record
 class StudyConfig:
     """A study: which networks, and what is computed of each."""
 
-    members: Mapping[str, NetworkRecord]
+    members: Mapping[str, Annotated[NetworkRecord, ANY]]
+    """Name to network."""
     analysis: Analysis
-    workers: int = 2
-    families: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # metrics of which one is to be chosen
+    """Of each network."""
+    workers: Count = 2
+    """Processes of one thread each."""
+    families: Families = field(default_factory=dict)
+    """Name to metrics of which one is to be chosen."""
 
     def __post_init__(self) -> None:
-        integer_in("workers", self.workers, 1)
         require(len(self.members) > 0, "members must hold at least one network, got none")
-        empty = [name for name, family in self.families.items() if not family]
-        require(not empty, f"families must hold at least one metric each, got none in {', '.join(empty)}")
         names = {column for network in self.members.values() for column in network.chosen}
         taken = sorted(name for name in names if name in COMPUTED or name.removesuffix("_stderr") in METRICS)
         require(

@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from data_files import write_cifar
 
 from landscape.cli import cli, main
-from landscape.cli.console import _seconds
+from landscape.cli.analyze import _seconds
 from landscape.cli.demo import METRICS as DEMO_METRICS
 from landscape.cli.demo import demo_study
 from landscape.metrics import METRICS
@@ -90,9 +91,31 @@ def test_an_interrupt_promises_no_more_than_is_kept(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("landscape.cli.console.analyze", interrupted)
+    monkeypatch.setattr("landscape.cli.analyze.analyze", interrupted)
     assert run(monkeypatch, "analyze", trained) == 130
     assert "goes on from what is kept (analyze keeps with --resume)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device", "a.json"), "[Errno 28] No space left on device: 'a.json'; make room"),
+        (torch.OutOfMemoryError("out of\nmemory"), "out of memory; take fewer samples"),
+        (RuntimeError("shapes do not fit"), "shapes do not fit; raised by the network, its loss or torch"),
+    ],
+)
+def test_what_the_machine_or_the_network_raises_is_one_line(
+    error: Exception, said: str, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def raising(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("landscape.cli.analyze.analyze", raising)
+    capsys.readouterr()
+    assert run(monkeypatch, "analyze", trained) == 2
+    found = capsys.readouterr().err
+    assert found.startswith(f"landscape: {said}")
+    assert found.count("\n") == 1
 
 
 def test_budgets_are_times() -> None:
@@ -145,7 +168,7 @@ def test_slice_of_a_subset_to_where_the_loss_has_grown(
     (tmp_path / "mine.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
     # of an automatic range; 51 would take seconds
-    for module in ("landscape.slices.evaluation.axis", "landscape.cli.console"):
+    for module in ("landscape.slices.evaluation.axis", "landscape.cli.slice"):
         monkeypatch.setattr(f"{module}.POINTS", 5)
     slice_it = ["slice", "--problem", "mine.py:make_problem", "--points", 5]
     assert run(monkeypatch, *slice_it, "--reach", "auto", "--subset", 5) == 0

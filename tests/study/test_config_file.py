@@ -27,12 +27,31 @@ def test_a_grid_in_yaml(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "settings", "message"),
     [
-        ("a.json", '{"axis": {}}', None, "must have the keys analysis, axes, .*, got axis"),
-        ("a.json", '{"analysis": {"metric": []}}', None, "analysis must have the fields of Analysis"),
+        ("a.json", '{"axis": {}}', None, "must hold the names analysis, .*, axes, per_optimizer, got axis"),
+        (
+            "a.json",
+            '{"analysis": {"metric": []}}',
+            None,
+            "analysis must hold the names metrics, .*, got metric",
+        ),
+        (
+            "a.json",
+            '{"analysis": {"probes": -1}}',
+            None,
+            "analysis: probes must be an integer at least 0, got",
+        ),
+        ("a.json", '{"analysis": 3}', None, "a.json: analysis must hold names and values, got 3"),
+        (
+            "a.json",
+            '{"axes": {"lr": 1}}',
+            None,
+            "a.json: axes must be a mapping of which each is a list, got",
+        ),
+        ("a.json", '{"families": {"a": "renyi"}}', None, "families must be a mapping of which each is a list of which"),
         ("a.json", "[1]", None, "must hold names and values, got list"),
         ("a.json", "{", None, "must be a readable"),
         ("a.json", "{}", "{}", "--settings belongs to a .csv table"),
-        ("a.csv", "", '{"axes": {}}', "must have the keys analysis, families, workers, got axes"),
+        ("a.csv", "", '{"axes": {}}', "settings.json must hold the names analysis, families, workers, got axes"),
     ],
 )
 def test_what_is_no_study_is_named(name: str, text: str, settings: str | None, message: str, tmp_path: Path) -> None:

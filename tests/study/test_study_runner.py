@@ -244,11 +244,14 @@ def test_bad_studies() -> None:
         StudyConfig({}, ANALYSIS)
     with pytest.raises(ValueError, match=r"axes must hold at least one value each, got none of lr$"):
         grid(Path("x"), BASE, {"seed": [0], "lr": []})
-    with pytest.raises(ValueError, match="families must hold at least one metric each, got none in a"):
+    with pytest.raises(
+        ValueError,
+        match=r"^families must be .* of which each is text, at least one, got {'a': \(\)}$",
+    ):
         StudyConfig(grid(Path("x"), BASE, {"seed": [0]}), ANALYSIS, families={"a": ()})
     for wrong, said in {
-        "metrics": ([], "metrics must name at least one"),
-        "samples": (-1, "samples must be an integer at least 1, got -1"),
+        "metrics": ([], "metrics must be a list of which each is text, at least one or null, got"),
+        "samples": (-1, "samples must be an integer at least 1 or null, got -1"),
         "line_points": (-1, "line_points must be an integer at least 0, got -1"),
         "reach": (-1.0, "reach must be positive and finite, got -1.0"),
     }.items():

@@ -3,9 +3,9 @@ from math import inf, nan, sqrt
 
 import pytest
 import torch
-from rule_cases import EXACT, G, W, descend, perturb, random_vector, some_rule
+from rule_cases import EXACT, HESSIAN, G, W, around, descend, perturb, random_vector, some_rule
 
-from landscape.training.rules import RULES, asam, eigen_sam, fisher_sam, gsam, sam
+from landscape.training.rules import RULES, Rule, asam, eigen_sam, fisher_sam, gsam, sam
 
 
 @pytest.mark.parametrize("p", [1, 1.001, 1.5, 2, 3, 50, inf])
@@ -180,3 +180,23 @@ def test_bad_arguments_say_what_was_expected(make, message):
 def test_names_and_records():
     assert all(some_rule(name).name == name for name in RULES)
     assert replace(sam(), name="mine").name == "mine"
+
+
+def test_a_rule_of_ones_own_may_take_less():
+    """Whatever it declares, the step calls it in one way."""
+    few = Rule("few", lambda w, g, state: (g, state), lambda g, g_adv: g + g_adv)
+    placed = Rule("placed", lambda w, g, state, layout: (g * len(layout.names), state), layout=True)
+    whole = Rule(
+        "whole",
+        lambda w, g, state, context: (context.lr * g, "next"),
+        lambda g, g_adv, state, context: (context.product(g), state),
+        context=True,
+    )
+    found = [rule.find_perturbation(W, G, None, around()) for rule in (few, placed, whole)]
+    for (e, state), factor, expected in zip(found, (1, 2, 0.1), (None, None, "next"), strict=True):
+        assert torch.equal(e, factor * G)
+        assert state == expected
+    found = [rule.find_direction(G, W, "kept", around()) for rule in (few, placed, whole)]
+    for (d, state), expected in zip(found, (G + W, W, HESSIAN @ G), strict=True):
+        assert torch.equal(d, expected)
+        assert state == "kept"

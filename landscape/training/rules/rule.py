@@ -59,6 +59,15 @@ class Rule:
         """Whether d follows from pass 2 alone, so that g need not be kept through it."""
         return self.descend is _adversarial
 
+    def find_perturbation(self, w: Vector, g: Vector, state: State, context: Context) -> tuple[Tensor | None, State]:
+        """`perturb` with as many of these as it takes."""
+        more = (context,) if self.context else (context.layout,) if self.layout else ()
+        return self.perturb(w, g, state, *more)
+
+    def find_direction(self, g: Tensor, g_adv: Vector, state: State, context: Context) -> tuple[Tensor, State]:
+        """`descend` with as many of these as it takes; g (P,) may be empty where the rule forgets it."""
+        return self.descend(g, g_adv, state, context) if self.context else (self.descend(g, g_adv), state)
+
 
 def steps_done(state: State) -> int:
     """Steps that a rule which counts them, as state["step"], has behind it."""

@@ -60,7 +60,7 @@ class Gradients:
                 p.grad.copy_(piece.view_as(p))
 
 
-class Witness:
+class ScalerReport:
     """Tells a GradScaler whether a step had finite gradients, once however many passes it had.
 
     A scaler learns of infinities by unscaling an optimiser's gradients, which it does once an optimiser before each

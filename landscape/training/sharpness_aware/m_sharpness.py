@@ -13,12 +13,12 @@ import torch
 from landscape.processes import ProcessGroup, added
 from landscape.training.sharpness_aware.gradients import finite
 from landscape.training.sharpness_aware.passes import Passes
-from landscape.training.sharpness_aware.perturbation import Excursion, Halfway
+from landscape.training.sharpness_aware.perturbation import AfterFirstPass, Perturbation
 from landscape.vectors import Vector
 
 
 @dataclass(frozen=True)
-class Parts:
+class MSharpnessPasses:
     """The parts of one step; for the skeleton the same as `Passes`.
 
     Attributes:
@@ -31,7 +31,7 @@ class Parts:
     sizes: Sequence[float]
     group: ProcessGroup | None
 
-    def explored(self, excursion: Excursion) -> tuple[Halfway, Vector]:
+    def explore(self, perturbation: Perturbation) -> tuple[AfterFirstPass, Vector]:
         """The means of g and of g_adv over the parts. One part that is not finite spoils them, on all ranks.
 
         Each part's e follows from the rule's state before the step. The next state is that after the mean g, so that
@@ -40,16 +40,16 @@ class Parts:
         states = []
 
         def found(passes: Passes) -> Vector:
-            halfway, g_adv = passes.explored(excursion, keep=True)
-            states.append(halfway.state)
-            return torch.cat([halfway.g, g_adv, g_adv.new_full((1,), not halfway.plain)])
+            after, g_adv = passes.explore(perturbation, keep=True)
+            states.append(after.state)
+            return torch.cat([after.g, g_adv, g_adv.new_full((1,), not after.plain)])
 
         mean = self._mean(found)
         g, g_adv = mean[:-1].chunk(2)
-        halfway = Halfway(g, states[0], moved=finite(g), plain=not mean[-1].any())
-        if halfway.state is None:
-            return halfway, g_adv
-        return replace(halfway, state=excursion.perturbed(g, self.at)[1]), g_adv
+        after = AfterFirstPass(g, states[0], moved=finite(g), plain=not mean[-1].any())
+        if after.state is None:
+            return after, g_adv
+        return replace(after, state=perturbation.perturb(g, self.at)[1]), g_adv
 
     def at(self, e: Vector) -> Vector:
         """The mean gradient at w + e, (P,), the same e for all parts."""

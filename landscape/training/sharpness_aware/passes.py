@@ -9,7 +9,7 @@ from torch import nn
 
 from landscape.side_effects import buffers_kept, random_state, random_state_kept
 from landscape.training.sharpness_aware.gradients import Gradients
-from landscape.training.sharpness_aware.perturbation import Excursion, Halfway
+from landscape.training.sharpness_aware.perturbation import AfterFirstPass, Perturbation
 from landscape.vectors import Vector, displaced
 
 Closure = Callable[[], Any]
@@ -36,10 +36,10 @@ class Passes:
         self._casts = _autocast(gradients.parameters[0].device.type)
         self.loss: Any = None  # what the closure returned in pass 1
 
-    def explored(self, excursion: Excursion, keep: bool = False) -> tuple[Halfway, Vector]:
+    def explore(self, perturbation: Perturbation, keep: bool = False) -> tuple[AfterFirstPass, Vector]:
         """What pass 1 gives, and g_adv (P,)."""
-        with excursion.away(self._first(), self.at, keep) as halfway:
-            return halfway, self._again() if halfway.moved else halfway.g
+        with perturbation.displace(self._first(), self.at, keep) as after:
+            return after, self._again() if after.moved else after.g
 
     def at(self, e: Vector) -> Vector:
         """The gradient at w + e, (P,)."""

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import nn
@@ -19,7 +18,7 @@ Gradient = Callable[[Vector], Vector]  # e to the gradient at w + e
 
 
 @dataclass(frozen=True)
-class Halfway:
+class AfterFirstPass:
     """What a step knows between pass 1 and pass 2.
 
     Attributes:
@@ -36,7 +35,7 @@ class Halfway:
 
 
 @dataclass(frozen=True)
-class Excursion:
+class Perturbation:
     """A rule at one step.
 
     Attributes:
@@ -55,12 +54,12 @@ class Excursion:
     lr: float
 
     @contextmanager
-    def away(self, g: Vector, at: Gradient, keep: bool = False) -> Iterator[Halfway]:
+    def displace(self, g: Vector, at: Gradient, keep: bool = False) -> Iterator[AfterFirstPass]:
         """At w + e for the length of the block, where there is a pass 2; buffers are put back in any case."""
-        e, state = self.perturbed(g, at)
+        e, state = self.perturb(g, at)
         shift = e if e is not None and e.any() else None
         forgotten = shift is not None and self.rule.forgets_g and not keep
-        halfway = Halfway(
+        after = AfterFirstPass(
             g=g.new_empty(0) if forgotten else g,
             state=state,
             moved=shift is not None,
@@ -69,37 +68,27 @@ class Excursion:
         way = nullcontext() if shift is None else displaced(self.gradients.parameters, shift)
         with buffers_kept(self.model), way:
             del g, e, shift  # their memory is free for the pass
-            yield halfway
+            yield after
 
-    def perturbed(self, g: Vector, at: Gradient) -> tuple[Vector | None, State]:
+    def perturb(self, g: Vector, at: Gradient) -> tuple[Vector | None, State]:
         """The rule's e and next state. A g that is not finite leads nowhere: the step will be skipped."""
         if not finite(g):
             return None, self.state
         w = flatten(self.gradients.parameters)
         with random_state_kept(), _no_casts(g):
-            e, state = self.rule.perturb(w, g, self.state, *self._extra(at))
+            e, state = self.rule.find_perturbation(w, g, self.state, self._context(at))
         if e is not None:
             vector_like(f"e of rule {self.rule.name!r}", e, w)
         return e, state
 
-    def descended(self, halfway: Halfway, g_adv: Vector, at: Gradient) -> tuple[Vector, State]:
+    def descend(self, after: AfterFirstPass, g_adv: Vector, at: Gradient) -> tuple[Vector, State]:
         """The direction of the step, (P,), and the rule's next state."""
-        if halfway.plain:
-            return g_adv, halfway.state
-        with _no_casts(g_adv):
-            if self.rule.context:
-                with random_state_kept():
-                    d, state = self.rule.descend(halfway.g, g_adv, halfway.state, self._context(at))
-            else:
-                d, state = self.rule.descend(halfway.g, g_adv), halfway.state
+        if after.plain:
+            return g_adv, after.state
+        with random_state_kept(), _no_casts(g_adv):
+            d, state = self.rule.find_direction(after.g, g_adv, after.state, self._context(at))
         vector_like(f"d of rule {self.rule.name!r}", d, g_adv)
         return d, state
-
-    def _extra(self, at: Gradient) -> tuple[Any, ...]:
-        """What `perturb` wants besides w, g and the state."""
-        if self.rule.context:
-            return (self._context(at),)
-        return (self.layout,) if self.rule.layout else ()
 
     def _context(self, at: Gradient) -> Context:
         return Context(self.layout, self.lr, at, partial(_product, at))

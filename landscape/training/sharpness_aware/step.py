@@ -17,10 +17,10 @@ from torch.nn.parallel import DistributedDataParallel
 from landscape.checks import positive, require
 from landscape.processes import ProcessGroup
 from landscape.training.rules import Rule, State
-from landscape.training.sharpness_aware.gradients import Gradients, Witness, finite
-from landscape.training.sharpness_aware.m_sharpness import Parts
+from landscape.training.sharpness_aware.gradients import Gradients, ScalerReport, finite
+from landscape.training.sharpness_aware.m_sharpness import MSharpnessPasses
 from landscape.training.sharpness_aware.passes import Closure, Passes
-from landscape.training.sharpness_aware.perturbation import Excursion, Gradient, Halfway, no_more_passes
+from landscape.training.sharpness_aware.perturbation import AfterFirstPass, Gradient, Perturbation, no_more_passes
 from landscape.vectors import Layout, Vector, layout_of
 
 
@@ -28,8 +28,8 @@ from landscape.vectors import Layout, Vector, layout_of
 class _Between:
     """What `first_step` leaves to `second_step`."""
 
-    excursion: Excursion
-    halfway: Halfway
+    perturbation: Perturbation
+    after: AfterFirstPass
     way_back: ExitStack
 
 
@@ -91,7 +91,7 @@ class SharpnessAware(torch.optim.Optimizer):
         self.base, self.rule, self.model, self.max_norm = base_optimizer, rule, model, max_norm
         self.rule_state: State = None
         self._between: _Between | None = None
-        self._witness, self._warned = Witness(), False
+        self._report, self._warned = ScalerReport(), False
         self._share()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -125,7 +125,7 @@ class SharpnessAware(torch.optim.Optimizer):
         Raises:
             ValueError: without a closure, if sizes do not fit, or if the rule gives no (P,).
         """
-        loss, fine = self._directed(closure, sizes, scaler)
+        loss, fine = self._direct(closure, sizes, scaler)
         if fine:
             self.base.step()
         return loss
@@ -139,7 +139,7 @@ class SharpnessAware(torch.optim.Optimizer):
 
         Where a gradient is not finite no `.grad` is left, so that the base finds nothing to do.
         """
-        return self._directed(closure, None, None)[0]
+        return self._direct(closure, None, None)[0]
 
     def first_step(self, zero_grad: bool = True, *, scaler: torch.amp.GradScaler | None = None) -> bool:
         """After the backward pass at w: keep g and w, and move the weights to w + e.
@@ -163,13 +163,13 @@ class SharpnessAware(torch.optim.Optimizer):
             ValueError: after another `first_step`; with `per_rank`; if the rule needs more passes than two.
         """
         require(self._group is None, "per_rank has no two-call form; use step(closure)")
-        excursion = self._started(scaler)
+        perturbation = self._start(scaler)
         with ExitStack() as stack:
-            halfway = stack.enter_context(excursion.away(excursion.gradients.read(), no_more_passes))
-            self._between = _Between(excursion, halfway, stack.pop_all())
+            after = stack.enter_context(perturbation.displace(perturbation.gradients.read(), no_more_passes))
+            self._between = _Between(perturbation, after, stack.pop_all())
         if zero_grad:
             self.zero_grad()
-        return halfway.moved
+        return after.moved
 
     def second_step(self, zero_grad: bool = False) -> None:
         """After the backward pass at w + e: put w and the buffers back, bit for bit, and step.
@@ -181,10 +181,10 @@ class SharpnessAware(torch.optim.Optimizer):
         """
         if self._between is None:
             raise ValueError("second_step needs first_step before it: loss.backward(); opt.first_step()")
-        excursion, halfway = self._between.excursion, self._between.halfway
-        g_adv = excursion.gradients.read() if halfway.moved else halfway.g
+        perturbation, after = self._between.perturbation, self._between.after
+        g_adv = perturbation.gradients.read() if after.moved else after.g
         self.restore()
-        if self._finish(excursion, halfway, g_adv, no_more_passes):
+        if self._finish(perturbation, after, g_adv, no_more_passes):
             self.base.step()
         self._opt_called = True  # what schedulers look at to see whether a step was made before theirs
         if zero_grad:
@@ -214,16 +214,16 @@ class SharpnessAware(torch.optim.Optimizer):
     def _share(self) -> None:
         self.param_groups, self.state, self.defaults = self.base.param_groups, self.base.state, self.base.defaults
 
-    def _started(self, scaler: torch.amp.GradScaler | None) -> Excursion:
+    def _start(self, scaler: torch.amp.GradScaler | None) -> Perturbation:
         require(self._between is None, "first_step was called before: call second_step, or restore() to go back to w")
         parameters = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
         require(bool(parameters), "the optimiser must hold a parameter that requires grad, got none")
         names, is_weight, is_norm = zip(*(self._labels[id(p)] for p in parameters), strict=True)
         layout = Layout(names, tuple(p.shape for p in parameters), is_weight, is_norm)
         lr = float(self.param_groups[0]["lr"])
-        return Excursion(self.rule, self.rule_state, self.model, Gradients(parameters, scaler), layout, lr)
+        return Perturbation(self.rule, self.rule_state, self.model, Gradients(parameters, scaler), layout, lr)
 
-    def _directed(
+    def _direct(
         self,
         closure: Closure | Sequence[Closure] | None,
         sizes: Sequence[float] | None,
@@ -232,25 +232,25 @@ class SharpnessAware(torch.optim.Optimizer):
         """What the closures returned in pass 1, and whether d is in `.grad`."""
         closures = [closure] if callable(closure) else list(closure or [])
         _check_closures(closures, sizes)
-        excursion = self._started(scaler)
-        passes = [Passes(each, self.model, excursion.gradients, self._around) for each in closures]
+        perturbation = self._start(scaler)
+        passes = [Passes(each, self.model, perturbation.gradients, self._around) for each in closures]
         with torch.enable_grad():
             plain = len(passes) == 1 and self._group is None
-            whole = passes[0] if plain else Parts(passes, sizes or [1.0] * len(passes), self._group)
-            fine = self._finish(excursion, *whole.explored(excursion), whole.at)
+            whole = passes[0] if plain else MSharpnessPasses(passes, sizes or [1.0] * len(passes), self._group)
+            fine = self._finish(perturbation, *whole.explore(perturbation), whole.at)
         return passes[0].loss if callable(closure) else [each.loss for each in passes], fine
 
-    def _finish(self, excursion: Excursion, halfway: Halfway, g_adv: Vector, at: Gradient) -> bool:
+    def _finish(self, perturbation: Perturbation, after: AfterFirstPass, g_adv: Vector, at: Gradient) -> bool:
         """Put d, clipped, into `.grad`; False if a gradient is not finite."""
-        gradients = excursion.gradients
-        fine = self._fine(g_adv, "pass 2" if halfway.moved else "pass 1")
+        gradients = perturbation.gradients
+        fine = self._fine(g_adv, "pass 2" if after.moved else "pass 1")
         if fine:
-            d, state = excursion.descended(halfway, g_adv, at)
+            d, state = perturbation.descend(after, g_adv, at)
             fine = d is g_adv or self._fine(d, "the step")
         if fine:
             gradients.write(d if self.max_norm is None else _clipped(d, self.max_norm))
             self.rule_state = state
-        self._witness.tell(gradients.scaler, fine, g_adv.device)
+        self._report.tell(gradients.scaler, fine, g_adv.device)
         return fine
 
     def _fine(self, gradient: Vector, where: str) -> bool:

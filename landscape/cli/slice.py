@@ -1,0 +1,122 @@
+"""`landscape slice`: the loss surface of one network, data and figures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import click
+import torch
+from matplotlib.figure import Figure
+
+from landscape.checks import integer_in, one_of, positive, require
+from landscape.cli.source import FOLDER, LARGEST_SEED, find_source, source_options
+from landscape.plots import add_caption, caption, plot_slice_2d, plot_surface, save_figure, save_interactive
+from landscape.plots.style import LOOKS
+from landscape.report.study import writable
+from landscape.slices import check_slice, random_directions, slice_2d
+from landscape.slices.directions.normalization import NORMALIZATIONS
+from landscape.slices.evaluation.axis import AUTOMATIC, POINTS, Range
+from landscape.storage.results import Slice2D
+
+
+def _names(options: Sequence[str | None]) -> list[str]:
+    return [option or "none" for option in options]
+
+
+@click.command("slice")
+@source_options
+@click.option("--out", type=FOLDER, default=None, help="Where to; default RUN, or here.")
+@click.option("--points", type=int, default=51, show_default=True, help="Along each axis.")
+@click.option(
+    "--reach",
+    default="1",
+    show_default=True,
+    help="Half the width, in norms of the directions; 'auto' is where the loss has grown tenfold.",
+)
+@click.option("--subset", type=int, default=None, help="Use so many samples of each split, with a standard error.")
+@click.option("--workers", type=int, default=1, show_default=True, help="Processes that share the points.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--normalize", type=click.Choice(_names(NORMALIZATIONS)), default="filter", show_default=True)
+@click.option("--ignore", type=click.Choice(["bias_norm", "none"]), default="bias_norm", show_default=True)
+@click.option("--split", "chosen", multiple=True, help="Only this split, such as train; can be repeated.")
+@click.option("--style", type=click.Choice(_names(LOOKS)), default="none", show_default=True, help="Of the contours.")
+@click.option("--surface", is_flag=True, help="Also a surface in 3D.")
+@click.option("--html", is_flag=True, help="Also a page to turn it around, 5 MB each.")
+@click.option(
+    "--check", is_flag=True, help="Say in words whether the plot is right; of a finished one where it exists."
+)
+def slice_command(
+    run: Path | None, own: str | None, out: Path | None, chosen: tuple[str, ...], check: bool, **settings: Any
+) -> None:
+    """Loss surface of the checkpoint in RUN on train and test: data and figures. Interrupted, it goes on."""
+    _check_sizes(**settings)
+    problem, data = find_source(run, own)
+    for name in chosen:
+        one_of("split", name, tuple(data))
+    data = {name: part for name, part in data.items() if not chosen or name in chosen}
+    out = out or run or Path()
+    writable(out)
+    made = {key: None if settings[key] == "none" else settings[key] for key in ("normalize", "ignore", "seed")}
+    generator = torch.Generator().manual_seed(settings["seed"])
+    d1, d2 = random_directions(problem, normalize=made["normalize"], ignore=made["ignore"], generator=generator)
+    span = _span(settings["reach"], settings["points"])
+    stem = _stem(chosen, span if isinstance(span, str) else f"{span[1]:g}", **settings)
+    if check and (out / f"{stem}.npz").exists():
+        found = Slice2D.load(out / stem)
+    else:
+        journal = out / f"{stem}.walk.jsonl"
+        shared = {key: settings[key] for key in ("subset", "workers")}
+        found = slice_2d(problem, d1, d2, span, span, data, resume=journal, details=made, **shared)
+        found.save(out / stem, run=str(run or own))
+        journal.unlink()
+    for path in _draw(found, out / stem, settings["style"], settings["surface"], settings["html"]):
+        click.echo(f"{path}")
+    if check:
+        click.echo(f"{check_slice(problem, found, d1, d2, data)}")
+
+
+def _check_sizes(*, points: int, seed: int, subset: int | None, workers: int, **_: Any) -> None:
+    """Before anything is read."""
+    for name, value, low in (("points", points, 2), ("subset", subset, 1), ("workers", workers, 1)):
+        if value is not None:
+            integer_in(f"--{name}", value, low)
+    integer_in("--seed", seed, 0, LARGEST_SEED)
+
+
+def _span(reach: str, points: int) -> Range | str:
+    """Of each axis."""
+    if reach == AUTOMATIC:
+        require(
+            points == POINTS, f"--reach auto takes {POINTS} points, got {points}; give a reach, or leave out --points"
+        )
+        return AUTOMATIC
+    try:
+        far = float(reach)
+    except ValueError as error:
+        raise ValueError(f"--reach must be a number or 'auto', got {reach!r}") from error
+    positive("--reach", far)
+    return (-far, far, points)
+
+
+def _stem(chosen: Sequence[str], far: str, *, points: int, seed: int, subset: int | None, **settings: Any) -> str:
+    """A name for each choice that changes the numbers; the defaults are not in it."""
+    usual = {settings["normalize"]: "filter", f"ignore-{settings['ignore']}": "ignore-bias_norm"}
+    other = [name for name, default in usual.items() if name != default]
+    sampled = [f"subset-{subset}"] if subset is not None else []
+    return "-".join(["surface", f"{points}", far, f"{seed}", *other, *sampled, *chosen])
+
+
+def _draw(found: Slice2D, stem: Path, style: str, surface: bool, html: bool) -> list[Path]:
+    """Contours of each split with what they are of below them, and what else was asked for."""
+    paths: list[Path] = []
+    for split in found.loss:
+        axes = {"": plot_slice_2d(found, split, style=None if style == "none" else style)}
+        if surface:
+            axes["-3d"] = plot_surface(found, split)
+        for suffix, ax in axes.items():
+            figure = cast(Figure, ax.figure)
+            add_caption(figure, caption(found, split))
+            paths += save_figure(figure, stem.with_name(f"{stem.name}-{split}{suffix}"))
+        if html:
+            paths.append(save_interactive(found, stem.with_name(f"{stem.name}-{split}.html"), split))
+    return paths

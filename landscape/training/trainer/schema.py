@@ -1,0 +1,96 @@
+"""What a YAML file of `TrainConfig` may hold, as JSON schema: each choice has its own settings; groups may stand in it.
+
+Left to Python are the ranges inside model_settings, rule_settings and objective_settings, and what relates two numbers.
+"""
+
+import inspect
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from landscape.data import EMBEDDED
+from landscape.models import MODELS
+from landscape.storage.settings_record import schema_of
+from landscape.training.objectives import OBJECTIVES
+from landscape.training.optimizers.adahessian import AdaHessian
+from landscape.training.rules import RULES
+
+GROUPS = {  # heading to the field with which it begins
+    "Data": "dataset",
+    "Network": "model",
+    "Rule and objective": "optimizer",
+    "Optimiser and schedule": "lr",
+    "Regularisation and augmentation": "label_smoothing",
+    "Seed and curvature": "seed",
+    "Kept and measured on the way": "checkpoint_epochs",
+}
+SETTINGS_OF = {"model": "model_settings", "optimizer": "rule_settings", "objective": "objective_settings"}
+OPTIMIZERS = ("sgd", *RULES, "adahessian")
+IN_PASS_2 = ("top_samples", "adversarial")  # objectives that change what a rule's further passes see, and no more
+FOUND_BY_THE_TRAINER = {"eigen_sam": "top", "ssam_f": "fisher"}  # the argument that no setting can hold
+NO_SETTING = {*FOUND_BY_THE_TRAINER.values(), "criterion", "params"}
+MAKERS: dict[str, Mapping[str, Any]] = {
+    "model": MODELS,
+    "optimizer": {"sgd": None, "adahessian": AdaHessian, **RULES},
+    "objective": OBJECTIVES,
+}
+
+
+def flatten_groups(content: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The settings of a file, those below a heading of GROUPS among them."""
+    grouped = [own for heading, own in content.items() if heading in GROUPS and isinstance(own, Mapping)]
+    flat = {name: value for name, value in content.items() if not (name in GROUPS and isinstance(value, Mapping))}
+    for own in grouped:
+        twice = sorted(own.keys() & flat.keys())
+        if twice:
+            raise ValueError(f"each setting must be given once, got twice: {', '.join(twice)}")
+        flat |= own
+    return flat
+
+
+def group_names(names: Sequence[str]) -> dict[str, list[str]]:
+    """Heading to those of the settings `names` that belong to it, in their order."""
+    headings, found = {first: heading for heading, first in GROUPS.items()}, {heading: [] for heading in GROUPS}
+    own: list[str] = []
+    for name in names:
+        own = found[headings[name]] if name in headings else own
+        own.append(name)
+    return found
+
+
+def train_schema(config: type) -> dict[str, Any]:
+    """The JSON schema of `TrainConfig`."""
+    schema = schema_of(config)
+    flat = schema["properties"]
+    conditions = [
+        _when({owner: [name]}, flat, {SETTINGS_OF[owner]: _only(_arguments(make))})
+        for owner, makers in MAKERS.items()
+        for name, make in makers.items()
+    ]
+    filed = {"required": ["data_path"], "properties": {"data_path": {"minLength": 1}}}
+    conditions.append({**_when({"dataset": EMBEDDED}, flat, {"data_path": {"const": ""}}), "else": filed})
+    no_rule = [name for name in MAKERS["optimizer"] if name not in RULES]
+    alone = {"objective": {"not": {"enum": list(IN_PASS_2)}}, "m_sharpness": {"const": 0}}
+    conditions.append(_when({"optimizer": no_rule}, flat, alone))
+    choices = {"allOf": [{"$ref": "#/$defs/choices"}], "additionalProperties": False}
+    groups = {
+        heading: {"type": "object", "properties": {name: flat[name] for name in names}, **choices}
+        for heading, names in group_names(list(flat)).items()
+    }
+    del schema["required"]  # the folder may stand beside the file
+    return {**schema, "properties": {**flat, **groups}, "$defs": {"choices": {"allOf": conditions}}, **choices}
+
+
+def _when(choice: Mapping[str, Collection[str]], flat: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:
+    """These settings' schemas hold where the choice, or its default, is among the names."""
+    (owner, names), *_ = choice.items()
+    needed = [] if flat[owner]["default"] in names else [owner]
+    condition = {"properties": {owner: {"enum": list(names)}}, "required": needed}
+    return {"if": condition, "then": {"properties": dict(then)}}
+
+
+def _arguments(make: Any) -> list[str]:
+    return [] if make is None else [name for name in inspect.signature(make).parameters if name not in NO_SETTING]
+
+
+def _only(names: Sequence[str]) -> dict[str, Any]:
+    return {"properties": {name: {} for name in names}, "additionalProperties": False}
