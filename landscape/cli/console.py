@@ -52,16 +52,10 @@ def main() -> None:
         click.echo(f"landscape: {error}", err=True)
         sys.exit(2)
     except (OSError, RuntimeError, MemoryError) as error:
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        click.echo(f"landscape: {said}; {_hint(error)}; the same command goes on from what is kept", err=True)
+        said = " ".join(f"{type(error).__name__} {error}".split())
+        hint = "make room or see to the rights" if isinstance(error, OSError) else "try fewer data or --workers"
+        click.echo(f"landscape: {said}; {hint}; the same command goes on from what is kept", err=True)
         sys.exit(2)
-
-
-def _hint(error: BaseException) -> str:
-    """What to try."""
-    if isinstance(error, OSError):
-        return "make room, or see to the rights"
-    return "try fewer data or --workers where memory is short"
 
 
 cli.add_command(train_command)
