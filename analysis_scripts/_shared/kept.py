@@ -31,7 +31,8 @@ def kept(path: Path, config: Any, compute: Callable[[], Arrays]) -> Arrays:
         with np.load(data, allow_pickle=False) as arrays:
             return dict(arrays)
     found = compute()
-    write_with_manifest(data, partial(np.savez_compressed, **found), {"config": settings, "versions": versions()})
+    write = partial(np.savez_compressed, **found)  # type: ignore[arg-type]
+    write_with_manifest(data, write, {"config": settings, "versions": versions()})
     return found
 
 

@@ -15,6 +15,7 @@ TRY = {  # what a kind of error that no message of ours explains is answered wit
     ValueError: "",
     OSError: "; make room or choose another folder, then the same command goes on",
     torch.OutOfMemoryError: "; take fewer samples, smaller batches or fewer workers",
+    MemoryError: "; take fewer samples, smaller batches or fewer workers",
     RuntimeError: "; raised by the network, its loss or torch: the same call in Python shows where",
 }
 

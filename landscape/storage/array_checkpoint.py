@@ -45,7 +45,7 @@ class ArrayCheckpoint:
             return None
         try:
             arrays = read_arrays(self.path)
-            found = differing(json.loads(str(arrays.pop("settings"))), self.settings)
+            found = differing(dict(json.loads(str(arrays.pop("settings")))), self.settings)
             tensors = dict(_tensor(name, array) for name, array in arrays.items())
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ValueError(f"resume file {self.path} is not readable: {error}; delete it to start again") from error

@@ -93,7 +93,7 @@ class EventLog:
     def _require_same(self, head: bytes) -> None:
         try:
             content = json.loads(head)
-            other = list(differing(content["settings"], self.settings))
+            other = list(differing(dict(content["settings"]), self.settings))
             losses = torch.tensor(content["losses"], dtype=torch.float64, device="cpu")
         except BROKEN as error:
             raise ValueError(f"resume file {self.path} is not readable: {error}; delete it to start again") from error

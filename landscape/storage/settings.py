@@ -35,7 +35,7 @@ def read_settings(path: str | Path) -> dict[Any, Any]:
         loader = _Loader(Path(path).read_text())
         node = loader.get_single_node()
         require(_size(node, {}) <= MOST, f"more than {MOST} values, or an alias of itself; write them out")
-        content = None if node is None else loader.construct_document(node)
+        content: Any = None if node is None else loader.construct_document(node)
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{path} must be a readable YAML file: {' '.join(str(error).split())}") from error
     require(isinstance(content, dict), f"{path} must hold names and values, got {type(content).__name__}")

@@ -104,6 +104,36 @@ def test_directions_come_back_and_lie_in_the_file_as_the_parameters_do(tmp_path)
             assert torch.equal(torch.cat([p.flatten() for p in written]), direction)
 
 
+class Scaled(torch.nn.Linear):
+    """With a parameter that has no axes."""
+
+    def __init__(self):
+        super().__init__(3, 2, dtype=torch.float64)
+        self.scale = torch.nn.Parameter(torch.tensor(1.0, dtype=torch.float64))
+
+
+def test_a_parameter_without_axes_comes_back_and_buffers_are_refused(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    problem = ls.Problem(Scaled(), torch.nn.functional.cross_entropy, [(normal(4, 3), torch.arange(4) % 2)])
+    direction = normal(problem.size)
+    (read,) = read_directions(problem, write_directions(problem, [direction], tmp_path / "own.h5"))
+    assert torch.equal(read, direction)
+    problem = make("conv_bn").problem()
+    with h5py.File(tmp_path / "states.h5", "w") as file:
+        for index, tensor in enumerate(problem.model.state_dict().values()):
+            file[f"xdirection/{index}"] = tensor.numpy()
+    with pytest.raises(ValueError, match="must have the parameters' shapes"):
+        read_directions(problem, tmp_path / "states.h5")
+
+
+def test_a_file_that_claims_huge_arrays_is_refused_before_memory_is_taken(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "huge.h5", "w") as file:
+        file.create_dataset("xdirection/0", (10**13,), "f4", chunks=(1000,))
+    with pytest.raises(ValueError, match="xdirection/0 claims 40000000000000 bytes, more than the file can hold"):
+        read_directions(make("mlp").problem(), tmp_path / "huge.h5")
+
+
 def test_what_does_not_fit_is_refused_in_one_line(tmp_path):
     h5py = pytest.importorskip("h5py")
     problem = make("mlp").problem()

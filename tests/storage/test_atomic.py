@@ -95,9 +95,9 @@ def full_disk():
 def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path, kind):
     target = tmp_path / "f.npz"
     target.write_text("old")
-    with pytest.raises(OSError, match=r"f\.npz cannot be written: .*; make room or choose another place") as caught:
-        with replacing(target) as partial:
-            WRITERS[kind](partial)
+    said = r"f\.npz cannot be written: .*; make room or choose another place"
+    with pytest.raises(OSError, match=said) as caught, replacing(target) as partial:
+        WRITERS[kind](partial)
     assert "\n" not in str(caught.value)
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]

@@ -121,6 +121,9 @@ DAMAGE = {
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_a_damaged_or_foreign_file_is_one_clear_line(kind, tmp_path):
     path = Estimate(torch.ones(3), torch.zeros(3)).save(tmp_path / "result")
+    manifest = json.loads(path.with_suffix(".json").read_text())
+    del manifest["sha256"]  # as in files of earlier versions: with it all damage is said alike
+    write_manifest(json.dumps(manifest))(path)
     DAMAGE[kind](path)
     with pytest.raises(ValueError, match="result") as error:
         Estimate.load(path)

@@ -108,6 +108,12 @@ def test_a_factory_that_was_mended_is_tried_again_and_its_old_numbers_are_not_ke
         ("path,factory,train_loss,test_loss\na,f.py:f,1", "line 2: needs 4 columns"),
         ("path,factory,train_loss,test_loss\na,f.py:f,1,2\nb/a,f.py:f,1,2", "line 3: the name 'a' occurs twice"),
         ("path,factory,train_loss,test_loss", "must hold at least one row"),
+        ("path,factory,train_loss,test_loss\nb/A,f.py:f,1,2\na,f.py:f,1,2", "line 3: the name 'a' occurs twice"),
+        ("path,factory,train_loss,test_loss,code\na,f.py:f,1,2,3", "must not have a column code"),
+        *(
+            (f"path,factory,train_loss,test_loss,name\na,f.py:f,1,2,{name}", "line 2: name must be that of a folder in")
+            for name in ("../x", "/tmp/x", "..", ".", "a/b", "a/", "..\\x")
+        ),
     ],
 )
 def test_a_bad_table_is_named(text: str, message: str, tmp_path: Path) -> None:

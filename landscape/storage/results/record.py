@@ -41,7 +41,7 @@ class Result:
             else:
                 plain[item.name] = value
         content = {"what": type(self).__name__, "versions": versions(), "fields": plain, **manifest}
-        return write_with_manifest(_npz(path), partial(np.savez, **arrays), content)
+        return write_with_manifest(_npz(path), partial(np.savez, **arrays), content)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls: type[R], path: str | Path) -> R:

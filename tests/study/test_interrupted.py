@@ -1,0 +1,169 @@
+"""A study that is stopped, or finds no room on the disk, at any of its writes; two at once; damaged files."""
+
+import errno
+import os
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from landscape.study import Analysis, StudyConfig, grid, run_study
+from landscape.study.study_runner import broken, table
+
+BASE = {"model": "mlp", "model_settings": {"hidden": [4]}, "epochs": 1, "batch_size": 1500}
+ANALYSIS = Analysis(["gradient_norm"], samples=50, probes=1, steps=4, line_points=3, plane_points=3)
+FILES = (
+    "config.json",
+    "model.safetensors",
+    "model.json",
+    "density.npz",
+    "metrics.json",
+    "slice_1d.npz",
+    "slice_2d.json",
+)
+
+
+def config(folder: Path, seeds: int = 1, workers: int = 1) -> StudyConfig:
+    return StudyConfig(grid(folder, BASE, {"seed": range(seeds)}), ANALYSIS, workers)
+
+
+def run(folder: Path, seeds: int = 1) -> list[dict[str, Any]]:
+    return run_study(config(folder, seeds), progress=False)
+
+
+def as_undisturbed(folder: Path, whole: Path) -> None:
+    """The next run of the same command ends with the table and the files of a run that nothing disturbed."""
+    assert run(folder) == table(config(whole))
+    assert broken(config(folder)) == {}
+    assert sorted(path.name for path in (folder / "seed0").iterdir()) == sorted(
+        p.name for p in (whole / "seed0").iterdir()
+    )
+    for name in ("model.safetensors", "slice_1d.npz", "slice_2d.npz", "density.npz"):
+        assert (folder / "seed0" / name).read_bytes() == (whole / "seed0" / name).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    run(folder)
+    return folder
+
+
+class Disturbed:
+    """os.replace that is stopped, or finds a full disk, at its call number `moment`, or from there on."""
+
+    def __init__(self, happens: str, moment: int) -> None:
+        self.happens, self.moment, self.calls, self.replace = happens, moment, 0, os.replace
+
+    def __call__(self, source: Any, target: Any) -> None:
+        self.calls += 1
+        if self.calls != self.moment and not (self.happens == "full for good" and self.calls > self.moment):
+            return self.replace(source, target)
+        if self.happens.startswith("full"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if self.happens == "stopped after":
+            self.replace(source, target)
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("happens", ["stopped after", "full for good", "full once"])
+def test_at_every_write_it_goes_on_to_the_same_files(
+    happens: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for moment in range(1, 100):
+        folder, disturbed = tmp_path / f"{moment}", Disturbed(happens, moment)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", disturbed)
+            try:
+                run(folder)
+                said = ""
+            except (KeyboardInterrupt, OSError, ValueError) as error:
+                said = str(error)
+        full = "cannot be written: No space left on device; make room"
+        assert said == "" or full in said  # of a ValueError it is the reason why the one network failed
+        as_undisturbed(folder, whole)
+        if disturbed.calls < moment:
+            break
+    assert moment > 9  # writes of one network
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "gone"])
+def test_a_damaged_result_is_made_anew(damage: str, whole: Path, tmp_path: Path) -> None:
+    run(tmp_path)
+    for name in FILES:
+        path = tmp_path / "seed0" / name
+        content = path.read_bytes()
+        middle = len(content) // 2
+        left = {"cut": content[:middle], "empty": b"", "flipped": content[:middle] + b"\xff" + content[middle + 1 :]}
+        if damage == "gone":
+            path.unlink()
+        elif name == "config.json" and damage != "empty":
+            continue  # what the run is: it is refused
+        else:
+            path.write_bytes(left[damage])
+        as_undisturbed(tmp_path, whole)
+
+
+def test_a_failure_that_could_pass_is_tried_again_and_another_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    causes: dict[Exception, bool] = {
+        OSError(errno.EIO, "Input/output error"): True,
+        MemoryError("no room"): True,
+        torch.OutOfMemoryError("CUDA out of memory"): True,
+        RuntimeError("[enforce fail] DefaultCPUAllocator: out of memory"): True,
+        ValueError("the loss is nan"): False,
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied"): False,
+    }
+    for index, (error, again) in enumerate(causes.items()):
+        folder = tmp_path / f"{index}"
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                "landscape.study.network_record.analyze", lambda *_, error=error, **__: (_ for _ in ()).throw(error)
+            )
+            with pytest.raises(ValueError, match="no network of the study came through; the first: measure: "):
+                run(folder)
+        if again:
+            assert len(run(folder)) == 1
+            assert not (folder / "seed0" / "broken.json").exists()
+        else:
+            with pytest.raises(ValueError, match="no network of the study came through"):
+                run(folder)
+
+
+def job(folder: Path, start: Any, told: Any) -> None:
+    torch.set_num_threads(1)
+    start.wait()
+    try:
+        told.put(len(run(folder, seeds=2)))
+    except Exception as error:
+        told.put(repr(error))
+
+
+def test_two_studies_on_one_folder_share_the_work(tmp_path: Path) -> None:
+    context = get_context("fork")
+    for trial in range(3):
+        start, told = context.Barrier(2), context.Queue()
+        jobs = [context.Process(target=job, args=(tmp_path / f"{trial}", start, told)) for _ in range(2)]
+        for process in jobs:
+            process.start()
+        assert [told.get(timeout=60) for _ in jobs] == [2, 2]
+        for process in jobs:
+            process.join()
+        assert not list(tmp_path.rglob("broken.json"))
+        assert not list(tmp_path.rglob("*.partial*"))
+
+
+def test_hyper_parameters_named_as_what_is_computed_are_refused_before_anything_is_done(tmp_path: Path) -> None:
+    for column in ("trace", "lambda_max_stderr", "generalization_gap", "name"):
+        networks = grid(tmp_path, BASE, {"seed": [0]})
+        networks["seed0"].chosen[column] = 3  # type: ignore[index]
+        with pytest.raises(ValueError, match=f"hyper-parameters must not be named as what is computed, got {column};"):
+            StudyConfig(networks, ANALYSIS)
+    with pytest.raises(ValueError, match=r"axes: two combinations have the name lr0\.1;"):
+        grid(tmp_path, BASE, {"lr": [0.1, 0.1]})
+    with pytest.raises(ValueError, match="two combinations have the name hidden4_4"):
+        grid(tmp_path, {"model": "mlp"}, {"model_settings.hidden": [[4, 4], (4, 4)]})
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,75 @@
+"""Foreign and damaged files in a run folder, and two trainers in one."""
+
+from threading import Event, Thread
+
+import pytest
+import torch
+from training_cases import config, cut_short, rows, weights
+
+from landscape.storage.atomic import locked_folder
+from landscape.training import train
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run that was stopped in its second epoch."""
+    run = config(tmp_path / "run")
+    cut_short(run, 4, monkeypatch)
+    return run
+
+
+def refused(run, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        train(run)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"\0", b"PK\x03\x04", b"\x80\x02K\x01.", b"\0" * 4096])
+def test_a_state_that_is_none_is_one_line(run, content):
+    (run.folder / "resume.pt").write_bytes(content)
+    refused(run, r"resume\.pt is no readable resume state: .*; delete it to train from the start")
+
+
+def test_an_empty_state_is_none(run, tmp_path):
+    (run.folder / "resume.pt").write_bytes(b"")
+    assert torch.equal(weights(train(run)), weights(train(config(tmp_path / "whole"))))
+    assert [line["epoch"] for line in rows(run.folder)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("change", [{"epoch": 10**9}, {"epoch": -1}, {"epoch": 1.5}, {"batches": -1}, {"more": 3}])
+def test_a_state_of_no_moment_of_the_run_is_refused(run, change):
+    path = run.folder / "resume.pt"
+    state = torch.load(path, weights_only=True)
+    torch.save(state | {"progress": state["progress"] | change}, path)
+    refused(run, "is no readable resume state")
+    torch.save({name: part for name, part in state.items() if name != "optimizer"}, path)
+    refused(run, "is no readable resume state: 'optimizer'")
+
+
+def test_a_log_that_lacks_lines_is_said(run):
+    (run.folder / "log.jsonl").write_text("")
+    refused(run, r"log\.jsonl lacks lines of .*resume\.pt; delete both to train from the start")
+
+
+def test_a_second_trainer_is_refused_and_goes_on_when_the_first_has_left(run):
+    entered, leave = Event(), Event()
+
+    def first():
+        with locked_folder(run.folder):
+            entered.set()
+            leave.wait(30)
+
+    thread = Thread(target=first)
+    thread.start()
+    assert entered.wait(30)
+    refused(run, r"^folder .*run is in use by another process; let it end or choose another$")
+    leave.set()
+    thread.join()
+    assert len(rows(train(run))) == 3
+
+
+def test_a_network_that_was_cut_is_written_again(run):
+    path = train(run) / "model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    assert train(run).joinpath(path.name).read_bytes() == whole
