@@ -74,6 +74,22 @@ class ClassTargets:
         """Whether these outputs hold a score for each class, for each of these targets."""
         return self.axis in tuple(_axes(outputs, targets))
 
+    def count_hits(self, outputs: Any, targets: Any, finite: bool) -> tuple[Tensor | float, Tensor | float]:
+        """Correct predictions and targets that count; NaN hits where an output is NaN or a target no class.
+
+        `finite`: the loss is, so that the outputs that count hold no NaN.
+        """
+        if self.axis is None or not self.fits(outputs, targets):
+            return float("nan"), 1.0
+        if finite and self.names_classes_alone and all(value < 0 for value in self.ignored):
+            return (outputs.argmax(self.axis) == targets).sum(), self.counted(targets).sum()
+        top, predicted = outputs.max(self.axis)  # a NaN output is the maximum
+        unclear = self.unclear(targets, outputs.shape[self.axis])
+        unknown = top.isnan() if unclear is None else top.isnan() | unclear
+        hit = torch.where(unknown, torch.nan, (predicted == targets).double())
+        counted = self.counted(targets)
+        return torch.where(counted, hit, 0.0).sum(), counted.sum()
+
     def counted(self, targets: Tensor) -> Tensor:
         """Mask of the targets that count."""
         masks = [targets != value for value in self.ignored] or [torch.ones_like(targets, dtype=torch.bool)]

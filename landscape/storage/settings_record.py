@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from functools import wraps
-from typing import Annotated, Any, TypeVar, dataclass_transform
+from typing import Annotated, Any, TypeVar, cast, dataclass_transform
 
 from pydantic import ConfigDict, Field, GetCoreSchemaHandler, GetPydanticSchema, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
@@ -38,7 +38,7 @@ def settings_record(cls: type[Record]) -> type[Record]:
 
     The string below a field is its help. All of them end up in the class's docstring too.
     """
-    made = checked_dataclass(frozen=True, config=CONFIG)(cls)
+    made: Any = checked_dataclass(frozen=True, config=CONFIG)(cls)
     check = made.__init__
 
     @wraps(check)
@@ -50,10 +50,9 @@ def settings_record(cls: type[Record]) -> type[Record]:
             raise ValueError(_line(made, error, given)) from error
 
     made.__init__ = init
-    known = made.__pydantic_fields__.items()  # type: ignore[attr-defined]
-    said = [f"    {name}: {item.description}" for name, item in known]
+    said = [f"    {name}: {item.description}" for name, item in made.__pydantic_fields__.items()]
     made.__doc__ = "\n".join([f"{cls.__doc__}\n\nAttributes:", *said])
-    return made
+    return cast(type[Record], made)
 
 
 def from_settings(cls: type[Record], content: object, where: object, **changes: Any) -> Record:

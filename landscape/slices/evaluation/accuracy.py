@@ -62,7 +62,7 @@ class Score:
         loss, outputs = batch.evaluate(batch.w)
         if isinstance(self.counting, ClassTargets):
             self.counting.look(outputs, batch.targets)
-            hits, targets = _hits(self.counting, outputs, batch.targets, bool(loss.isfinite()))
+            hits, targets = self.counting.count_hits(outputs, batch.targets, bool(loss.isfinite()))
         else:
             hits, targets = _counted(self.counting(outputs, batch.targets), batch.units)
         self.hits, self.targets = self.hits + hits, self.targets + targets
@@ -93,23 +93,6 @@ def scored(problem: Problem, how: Counting, w: Tensor, buffers: Mapping[str, Ten
     if isinstance(how, ClassTargets):
         how.settle()
     return float(loss), score
-
-
-def _hits(known: ClassTargets, outputs: Any, targets: Any, finite: bool) -> tuple[Tensor | float, Tensor | float]:
-    """Correct predictions and targets that count; NaN hits where an output is NaN or a target no class.
-
-    `finite`: the loss is, so that the outputs that count hold no NaN.
-    """
-    if known.axis is None or not known.fits(outputs, targets):
-        return float("nan"), 1.0
-    if finite and known.names_classes_alone and all(value < 0 for value in known.ignored):
-        return (outputs.argmax(known.axis) == targets).sum(), known.counted(targets).sum()
-    top, predicted = outputs.max(known.axis)  # a NaN output is the maximum
-    unclear = known.unclear(targets, outputs.shape[known.axis])
-    unknown = top.isnan() if unclear is None else top.isnan() | unclear
-    hit = torch.where(unknown, torch.nan, (predicted == targets).double())
-    counted = known.counted(targets)
-    return torch.where(counted, hit, 0.0).sum(), counted.sum()
 
 
 def _counted(found: Any, units: float) -> tuple[float, float]:

@@ -4,7 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from landscape.problem.class_targets import ClassTargets
 from landscape.side_effects import training_flags_kept
+
+CLASSES = ClassTargets(F.cross_entropy)
 
 
 def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor, batch_size: int = 512) -> tuple[float, float]:
@@ -26,7 +29,6 @@ def predict(model: nn.Module, inputs: Tensor, batch_size: int = 512) -> list[Ten
 
 def count_right(outputs: Tensor, targets: Tensor) -> float:
     """Right predictions; of targets that are probabilities, their sum over the predicted classes."""
-    predicted = outputs.argmax(1)
     if targets.ndim == 1:
-        return (predicted == targets).sum().item()
-    return targets.gather(1, predicted[:, None]).sum().item()
+        return float(CLASSES.count_hits(outputs, targets, finite=True)[0])
+    return targets.gather(1, outputs.argmax(1, keepdim=True)).sum().item()

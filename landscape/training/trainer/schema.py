@@ -49,7 +49,8 @@ def flatten_groups(content: Mapping[Any, Any]) -> dict[Any, Any]:
 
 def group_names(names: Sequence[str]) -> dict[str, list[str]]:
     """Heading to those of the settings `names` that belong to it, in their order."""
-    headings, found = {first: heading for heading, first in GROUPS.items()}, {heading: [] for heading in GROUPS}
+    headings = {first: heading for heading, first in GROUPS.items()}
+    found: dict[str, list[str]] = {heading: [] for heading in GROUPS}
     own: list[str] = []
     for name in names:
         own = found[headings[name]] if name in headings else own
