@@ -8,13 +8,10 @@ waits for the parent's end. Ctrl-C is the parent's to handle.
 import os
 import pickle
 import signal
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from multiprocessing import parent_process
 from multiprocessing.context import SpawnContext, SpawnProcess
 from queue import SimpleQueue
@@ -25,7 +22,7 @@ import torch
 
 Pool = Callable[[Iterable[Any]], Iterator[tuple[Any, Any]]]  # pieces to (piece, result), as they come
 Answer = tuple[Any, str | None]  # the result, and what went wrong
-ALL, KILLED = sys.maxsize, "killed"
+UNSENDABLE = (pickle.PicklingError, AttributeError, TypeError)
 
 
 class WorkerError(RuntimeError):
@@ -51,8 +48,7 @@ def pool(
         ValueError: if the function cannot be sent to another process.
     """
     if isinstance(workers, Executor):
-        call, killed = partial(_answer, function), lambda: "a worker of the executor was killed"
-        yield lambda pieces: _results(workers, call, pieces, ALL, killed, unit)
+        yield partial(_results, workers, partial(_answer, function), unit, _cancel, str)
     elif workers > 1:
         with _processes(function, workers, threads or max(1, torch.get_num_threads() // workers), unit) as results:
             yield results
@@ -68,14 +64,21 @@ def pool(
 @contextmanager
 def _processes(function: Callable[[Any], Any], workers: int, threads: int, unit: str) -> Iterator[Pool]:
     context = _Spawn()
-    executor = ProcessPoolExecutor(workers, context, _begin, (_pickled(function), threads))
+    try:
+        payload = pickle.dumps(function)
+    except UNSENDABLE as error:
+        raise _unsendable(error) from error
+    executor = ProcessPoolExecutor(workers, context, _begin, (payload, threads))
+
+    def stop(_sent: Iterable[Future[Any]]) -> None:  # no future is cancelled from here: that could hang Python 3.11
+        executor.shutdown(cancel_futures=True)
 
     def killed() -> str:
         executor.shutdown()
         return context.killed()
 
     try:
-        yield lambda pieces: _results(executor, partial(_answer, _received_function), pieces, 2 * workers, killed, unit)
+        yield partial(_results, executor, partial(_answer, _received_function), unit, stop, killed)
     except BaseException:  # an interrupt does not wait for what is in hand
         for process in context.started:
             if process.is_alive():
@@ -110,74 +113,45 @@ class _Spawn(SpawnContext):
 def _results(
     executor: Executor,
     call: Callable[[Any], Answer],
-    pieces: Iterable[Any],
-    ahead: int,
-    killed: Callable[[], str],
     unit: str,
+    stop: Callable[[Iterable[Future[Any]]], None],
+    killed: Callable[[], str],
+    pieces: Iterable[Any],
 ) -> Iterator[tuple[Any, Any]]:
-    """Piece and result as they come, so many sent ahead; after a failure what is in hand is waited for."""
-    sent, failures = _Sent(executor, call, iter(pieces)), []
-    broken = not sent.more(ahead)
-    while sent.pieces:
-        future = sent.done.get()
-        piece = sent.pieces.pop(future)
-        result, failure = _outcome(future)
-        if failure is None:
-            yield piece, result
-        else:
-            failures.append(f"a worker failed at {unit} {piece}: {failure}")
-            broken |= failure == KILLED
-        if not (failures or broken):
-            broken = not sent.more(1)
-        elif ahead == ALL:
-            sent.cancel()
-    if broken or failures:
-        raise WorkerError(killed() if broken else failures[0])
-
-
-@dataclass(eq=False)
-class _Sent:
-    """What an executor has in hand, and what is left."""
-
-    executor: Executor
-    call: Callable[[Any], Answer]
-    left: Iterator[Any]
-    pieces: dict["Future[Answer]", Any] = field(default_factory=dict)
-    done: "SimpleQueue[Future[Answer]]" = field(default_factory=SimpleQueue)
-
-    def more(self, count: int) -> bool:
-        """Send so many pieces, as far as there are any; whether the executor took them."""
-        for piece in islice(self.left, count):
-            try:
-                future = self.executor.submit(self.call, piece)
-            except BrokenExecutor:
-                return False
-            self.pieces[future] = piece
-            future.add_done_callback(self.done.put)
-        return True
-
-    def cancel(self) -> None:
-        for future in tuple(self.pieces):
-            future.cancel()
-
-
-def _outcome(future: "Future[Answer]") -> Answer:
+    """Piece and result as they come; after a failure nothing is begun, and what is in hand is waited for."""
+    done: SimpleQueue[Future[Answer]] = SimpleQueue()
+    failures: list[str] = []
     try:
-        return future.result()
-    except BrokenExecutor:
-        return None, KILLED
-    except Exception as error:  # such as that of what cannot be sent
-        return None, f"{type(error).__name__}: {error}"
+        sent = {executor.submit(call, piece): piece for piece in pieces}
+        for future in sent:
+            future.add_done_callback(done.put)
+        for _ in sent:
+            future = done.get()
+            result, failure = (None, "cancelled") if future.cancelled() else future.result()
+            if failure is None:
+                yield sent[future], result
+                continue
+            failures.append(f"a worker failed at {unit} {sent[future]}: {failure}")
+            if len(failures) == 1:
+                stop(sent)
+    except BrokenExecutor as error:  # by now all that was finished has been handed over
+        raise WorkerError(killed() or "a worker of the executor was killed") from error
+    except UNSENDABLE as error:
+        raise _unsendable(error) from error
+    if failures:
+        raise WorkerError(failures[0])
 
 
-def _pickled(function: Callable[[Any], Any]) -> bytes:
-    try:
-        return pickle.dumps(function)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"workers= sends model, criterion, accuracy and data to other processes, which failed: "
-            f"{str(error).splitlines()[0]}; use functions of a module, no lambda"
-        ) from error
+def _cancel(sent: Iterable[Future[Any]]) -> None:
+    for future in sent:
+        future.cancel()
+
+
+def _unsendable(error: Exception) -> ValueError:
+    return ValueError(
+        f"workers= sends model, criterion, accuracy and data to other processes, which failed: "
+        f"{str(error).splitlines()[0]}; use functions of a module, no lambda"
+    )
 
 
 _received: list[Any] = []  # in a worker: the function, as bytes until it is first called

@@ -4,9 +4,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from functools import partial
 from multiprocessing import active_children, get_context
-from operator import floordiv
 from pathlib import Path
 
 import pytest
@@ -14,39 +12,46 @@ import torch
 
 from landscape.processes import WorkerError, pool
 
-
-def test_every_executor_gives_what_this_process_does():
-    pieces = list(range(1, 8))
-    expected = [(piece, 60 // piece) for piece in pieces]
-    with pool(partial(floordiv, 60)) as results:
-        assert list(results(pieces)) == expected
-    with ThreadPoolExecutor(3) as executor, pool(partial(floordiv, 60), executor) as results:
-        assert sorted(results(pieces)) == expected
-        assert executor.submit(abs, -1).result() == 1  # it is left running
-    with pool(partial(floordiv, 60), 2) as results:
-        assert sorted(results(pieces)) == expected
-        assert sorted(results(pieces)) == expected  # the same processes serve again
-        assert len(active_children()) == 2
-    assert not active_children()
+PIECES = [f"60 // {i}" for i in range(1, 8)]
+RESULTS = [(piece, 60 // i) for i, piece in enumerate(PIECES, start=1)]
+THREADS = "__import__('torch').get_num_threads(), __import__('signal').getsignal(2) == __import__('signal').SIG_IGN"
+NAPS = [f"__import__('time').sleep(0.01 * {i} / {i})" for i in range(1, 301)]
+FAILURE = r"^a worker failed at sum 1 // 0: ZeroDivisionError: [\w ]+$"
 
 
-@pytest.mark.parametrize("workers", [2, "threads"])
-def test_a_failure_is_one_line_and_the_other_results_are_handed_over(workers):
+def test_processes_give_what_this_one_does_with_their_share_of_threads_and_a_failure_is_one_line():
+    torch.set_num_threads(4)
+    try:
+        with pool(eval, 2, unit="sum") as results:
+            assert sorted(results(PIECES)) == RESULTS
+            assert dict(results([THREADS])) == {THREADS: (2, True)}  # by the same processes
+            assert len(active_children()) == 2
+            found = []
+            with pytest.raises(WorkerError, match=FAILURE):
+                found.extend(results([*PIECES, "1 // 0", *NAPS]))
+            assert sorted(own for own in found if own[1]) == RESULTS
+            assert len(found) < 100  # what was not begun is left
+        assert not active_children()
+        with pool(eval, 1, threads=3) as results:
+            assert list(results([*PIECES, THREADS])) == [*RESULTS, (THREADS, (3, False))]
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_an_executor_of_somebodys_own_is_left_running():
     found = []
-    with (
-        ThreadPoolExecutor(1) as executor,
-        pytest.raises(WorkerError, match=r"^a worker failed at nap -1: ValueError: [\w -]+$"),
-        pool(time.sleep, executor if workers == "threads" else 2, unit="nap") as results,
-    ):
-        found.extend(results([0.0, 0.0, -1, *[0.01] * 300]))
-    assert found[:2] == [(0.0, None)] * 2
-    assert len(found) < 100  # what was not begun is left
-    assert not active_children()
+    with ThreadPoolExecutor(1) as executor, pool(eval, executor, unit="sum") as results:
+        assert sorted(results(PIECES)) == RESULTS
+        with pytest.raises(WorkerError, match=FAILURE):
+            found.extend(results(["1 // 0", *NAPS]))
+        assert len(found) < 100
+        assert executor.submit(abs, -1).result() == 1
 
 
 def test_in_this_process_the_error_itself_comes_through():
-    with pytest.raises(ZeroDivisionError), pool(partial(floordiv, 60)) as results:
-        list(results([0]))
+    with pytest.raises(ZeroDivisionError), pool(eval) as results:
+        list(results(["1 // 0"]))
 
 
 def test_a_killed_process_of_somebodys_executor_is_said():
@@ -58,19 +63,6 @@ def test_a_killed_process_of_somebodys_executor_is_said():
         list(results([signal.SIGKILL, 0]))
 
 
-def test_each_process_has_its_share_of_the_threads_and_leaves_the_interrupt_to_its_parent():
-    torch.set_num_threads(4)
-    try:
-        with pool(eval, 2) as results:  # a function that every process has
-            code = "__import__('torch').get_num_threads(), __import__('signal').getsignal(2) == 1"
-            assert dict(results([code]))[code] == (2, True)
-        with pool(eval, 1, threads=3) as results:
-            assert dict(results([code]))[code] == (3, False)
-        assert torch.get_num_threads() == 4
-    finally:
-        torch.set_num_threads(1)
-
-
 def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path):
     """A study's workers used to live on for ever, and to write into the folder of the next one."""
     script = tmp_path / "script.py"
@@ -80,7 +72,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path):
         "if __name__ == '__main__':\n    with pool(work, 2) as results:\n        list(results(['a', 'b']))\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    parent = subprocess.Popen([sys.executable, str(script)], cwd=tmp_path, env=environment)
+    parent = subprocess.Popen([sys.executable, str(script)], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
     files, limit = [tmp_path / "a", tmp_path / "b"], time.monotonic() + 60
     while not all(file.exists() and file.read_text() for file in files) and time.monotonic() < limit:
         time.sleep(0.05)
