@@ -1,18 +1,19 @@
 """How many columns of a block a batch serves at once by vmap, from the sizes of a network's layers alone.
 
-One column from a kept graph costs two gradients. Several at once share what the graph holds, and pay where a layer does
-so little for a column that calls and copies weigh as much as arithmetic. Measured on two cores, two threads and one,
-gradients a column alone and among four: three convolutions of 8, 16 and 16 channels on 8 x 8 digits 1.83 and 1.17 (one
-thread 1.72 and 1.21), of 16, 32 and 32 channels 2.02 and 2.01 (2.12 and 2.23), a perceptron of 64 hidden units 1.01 and
-.75. On a GPU, where small networks wait for launches, eight; that was not measured. The clock is not asked, so that the
-same call gives the same bits.
+One column from a kept graph costs two gradients or a little less. Several at once share what the graph holds, and pay
+where a layer does so little for a column that calls and copies weigh as much as arithmetic. Gradients of processor time
+on one thread, a column alone and among four: three convolutions of 8, 16 and 16 channels on 8 x 8 digits 1.58 and 1.15,
+of 16, 32 and 32 channels 1.81 and 1.50, a ResNet of 7 to 28 channels 1.80 and 1.46. A trace takes 106 gradients of the
+second either way, for the copies that a whole block needs do not fit into the cache, and 91 in place of 109 of the
+third. On a GPU, where small networks wait for launches, eight; that was not measured. The clock is not asked, so that
+the same call gives the same bits.
 """
 
 from collections.abc import Sequence
 
 import torch
 
-SMALL_LAYER = 2**12  # entries of the largest parameter up to which columns at once pay on a CPU
+SMALL_LAYER = 2**13  # entries of the largest parameter up to which columns at once pay on a CPU
 SMALL_NETWORK = 2**20  # parameters up to which a GPU waits for launches
 
 

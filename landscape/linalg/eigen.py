@@ -71,8 +71,8 @@ def top_eigenpairs(
             it is a lower eigenvalue.
         generator: for the starting vectors and after breakdowns; default seed 0.
         block_size: vectors that share one pass over the data. Eigenvalues come as often as they are, up to this number.
-            A larger block needs more products in all, and fewer passes. Default operator.columns, 4 at most, where
-            that is at most k / 2 and P / 4, else 1; the last of such blocks are as narrow as the open pairs allow.
+            A larger block needs more products in all, and fewer passes. Default 4 where operator.columns is at least 8,
+            k too and P at least 16, else 1; the last of such blocks are as narrow as the open pairs allow.
         basis_size: vectors of the basis, above k, before a restart; default max(2 k, 20) + 20 block_size, or P where
             that is at most 1000 or 4 k: then P products are enough.
         basis_device: where the basis is kept, "cpu" for instance; default the operator's device. The arithmetic with it
@@ -239,10 +239,12 @@ class _Search:
 def _block(operator: CurvatureOperator, k: int) -> int:
     """Block where the caller names none.
 
-    On three small trained networks 4 columns take 1.5 to 1.7 times the products of one for top-10, and 1.4 to 1.5 times
-    for top-20; on model spectra 1.8 times for top-5, and 8 columns 1.9 to 2.7 times for top-10.
+    4 columns take 1.3 to 2 times the products of one for top-10 on small trained networks, 8 take 1.9 to 2.7 times. A
+    column among four on a CPU costs at least .74 of one alone, so that a block is slower there: three convolutions of
+    8, 16 and 16 channels take 49 gradients by single vectors, 55 in pairs, 67 in fours; a small ResNet 50, 62 and 72; a
+    perceptron 83, 91 and 92. A block is left to operators that are cheapest with eight or more.
     """
-    width = min(operator.columns, WIDEST)
+    width = WIDEST if operator.columns >= 2 * WIDEST else 1
     return width if 2 * width <= k and 4 * width <= operator.shape[0] else 1
 
 

@@ -10,6 +10,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from landscape.autograd.fast_layers import BilinearLayers
 from landscape.autograd.fast_layers.maps import Convolution, Linear, bilinear
+from landscape.autograd.fast_layers.transposed import interleaved
 from landscape.curvature import ggn, hessian
 from landscape.problem import Problem
 
@@ -182,3 +183,60 @@ def test_adjoints_are_adjoint():
     assert torch.allclose((layer.by_input(g, x, weight) * x).sum(), inner)
     assert torch.allclose((layer.by_weight(g, x, weight) * weight).sum(), inner)
     assert torch.allclose((layer.by_bias(g) * bias).sum(), (g * layer.spread(bias)).sum())
+
+
+@pytest.mark.parametrize("settings", [(3, 2, 1), (2, 2, 0), (5, 3, 2), (1, 2, 0), (3, 2, 0), (4, 3, 3)])
+@pytest.mark.parametrize("sizes", [(7, 8), (9, 12)])
+def test_the_adjoint_of_a_strided_convolution_interleaved_is_the_adjoint(settings, sizes):
+    kernel, stride, padding = settings
+    x, weight = normal(3, 4, *sizes).requires_grad_(), normal(5, 4, kernel, kernel, seed=1)
+    y = F.conv2d(x, weight, None, stride, padding)
+    g = normal(*y.shape, seed=2)
+    found = interleaved(g, sizes, weight, (stride, stride), (padding, padding))
+    assert oracles.relative(found, torch.autograd.grad(y, x, g)[0]) < 1e-13
+
+
+IN_COLUMNS = {
+    "few channels": lambda: (nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 6, 3, 1, 1)),
+    "one to many": lambda: (nn.Conv2d(1, 20, 3, padding=1), nn.ReLU(), nn.Conv2d(20, 12, 3, 2, 1)),
+    "few to many": lambda: (nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 20, 3, 2), nn.ReLU(), nn.Conv2d(20, 9, 2)),
+    "groups": lambda: (nn.Conv2d(1, 12, 3), nn.ReLU(), nn.Conv2d(12, 12, 3, 2, groups=3), nn.Conv2d(12, 6, 1)),
+    "each channel": lambda: (nn.Conv2d(1, 10, 3), nn.ReLU(), nn.Conv2d(10, 20, 3, groups=10, bias=False)),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", IN_COLUMNS)
+@pytest.mark.parametrize("operator", [hessian, ggn])
+def test_columns_stacked_by_the_layers_are_right_in_every_order_in_memory(operator, name, dtype):
+    torch.manual_seed(0)
+    model, x = nn.Sequential(*IN_COLUMNS[name](), nn.Tanh(), nn.Flatten()), torch.randn(5, 1, 8, 8)
+    V = torch.randn(problem_of(model, x).size, 5)
+    together = operator(problem_of(model.to(dtype), x.to(dtype)), chunk=5, verify=False)
+    found = together @ V.to(dtype)
+    assert together.chunk == 5  # none was refused
+    exact = operator(problem_of(model.double(), x.double()), chunk=1, mode="central_differences") @ V.double()
+    assert oracles.relative(found.double(), exact) < (1e-5 if dtype == torch.float32 else 1e-7)
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_rectified_units_have_torchs_derivatives(inplace):
+    model = nn.Sequential(nn.Conv2d(2, 3, 2), nn.ReLU(inplace), nn.Conv2d(3, 2, 2), nn.Tanh(), nn.Flatten()).double()
+    x = normal(4, 2, 5, 5)
+    H = hessian(problem_of(model, x), mode="double_backward", verify=False)
+    assert oracles.relative(H.dense(), torchs_own(model, x)) < 1e-12
+
+
+def test_a_derivative_inside_goes_through_rectified_units():
+    """|∂z/∂x|² of a network with max(·, 0): the layers stand aside, the unit may stay."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 1)).double()
+
+    def slope(model, x):
+        x = x.clone().requires_grad_()
+        return torch.autograd.grad(model(x).sum(), x, create_graph=True)[0]
+
+    data = (normal(5, 3), torch.zeros(5))
+    inside = Problem(model, lambda z, _: z.square().mean(), data, forward=slope)
+    exact = hessian(inside, mode="central_differences").dense()
+    assert oracles.relative(hessian(inside, mode="double_backward", verify=False).dense(), exact) < 1e-6

@@ -18,7 +18,7 @@ class ChannelsLast(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.conv, self.head = nn.Conv2d(2, 4, 3), nn.Linear(16, 3)
+        self.conv, self.head = nn.Conv2d(2, 12, 3), nn.Linear(48, 3)
 
     def forward(self, x):
         z = torch.tanh(self.conv(x.to(memory_format=torch.channels_last)))
@@ -37,6 +37,12 @@ class Recurrent(nn.Module):
 NETWORKS = {
     "perceptron": (lambda: nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)), (4,)),
     "convolution": (lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.GELU(), nn.Flatten(), nn.Linear(64, 3)), (2, 6, 6)),
+    "rectified": (
+        lambda: nn.Sequential(
+            nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 12, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(48, 3)
+        ),
+        (2, 6, 6),
+    ),
     "norm": (lambda: nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Tanh(), nn.Linear(6, 3)), (4,)),
     "channels_last": (ChannelsLast, (2, 6, 6)),
     "recurrent": (Recurrent, (3, 4)),
@@ -66,7 +72,7 @@ def test_the_rule_looks_at_sizes_and_device_alone():
 def test_an_operator_follows_the_rule_unless_it_is_told(kind):
     small = problem_of("perceptron")
     with torch.random.fork_rng(devices=[]):
-        wide = Problem(nn.Linear(1500, 3), F.cross_entropy, [(torch.zeros(2, 1500), torch.tensor([0, 1]))])
+        wide = Problem(nn.Linear(3000, 3), F.cross_entropy, [(torch.zeros(2, 3000), torch.tensor([0, 1]))])
     assert kind(small).columns == kind(small).chunk == 4
     assert kind(wide).columns == 1
     assert kind(small, chunk=1).columns == 1
@@ -84,7 +90,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("name", ["convolution", "norm"])
+@pytest.mark.parametrize("name", ["convolution", "norm", "rectified"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_columns_at_once_are_the_columns_one_by_one(kind, name):
     problem = problem_of(name, torch.float64)
@@ -136,9 +142,10 @@ def test_blocks_side_by_side_take_columns_too():
     torch.testing.assert_close(together @ V, torch.stack([alone @ v for v in V.T], dim=1), rtol=1e-12, atol=1e-15)
 
 
-def test_algorithms_ask_how_many_columns_pay():
+@pytest.mark.parametrize(("columns", "width"), [(4, 1), (8, 4)])
+def test_eigenpairs_take_a_block_only_where_columns_together_save_much(columns, width):
     problem = problem_of("convolution")
-    H, widths = hessian(problem), []
+    H, widths = hessian(problem, chunk=columns), []
     product = H._product
 
     def noted(block):
@@ -147,7 +154,7 @@ def test_algorithms_ask_how_many_columns_pay():
 
     H._product = noted
     top_eigenpairs(H, 10)
-    assert max(widths) == H.columns == 4
+    assert max(widths) == width
 
 
 def test_a_block_after_a_single_product_of_a_network_that_vmap_does_not_know():

@@ -22,8 +22,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from landscape.autograd.fast_layers import stacks
 from landscape.autograd.fast_layers.maps import CONVOLUTIONS, Bilinear, bilinear
 
+RECTIFIERS = (F.relu, torch.relu, Tensor.relu)
 Three = tuple[Tensor | None, Tensor | None, Tensor | None]
 Mask = tuple[bool, bool, bool]
 
@@ -64,6 +66,10 @@ class BilinearLayers(TorchFunctionMode):
             if layer is not None and not torch.is_autocast_enabled(x.device.type) and not _watched():
                 valued = (True, not self._is_view(weight), bias is not None and not self._is_view(bias))
                 return _Applied.apply(x, weight, bias, layer, valued, self)  # type: ignore[no-untyped-call]
+        if func in RECTIFIERS and not _watched():
+            x = _rectified(*args, **given)
+            if x is not None:
+                return _Rectified.apply(x)  # type: ignore[no-untyped-call]
         return func(*args, **given)
 
     def note_backward(self) -> None:
@@ -89,7 +95,7 @@ class _Applied(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.layer, ctx.valued, ctx.mode = layer, valued, mode
-        return layer.forward(x, weight, bias)
+        return stacks.forward(layer, x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
@@ -124,21 +130,56 @@ class _Adjoint(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         (g, x, weight), (p, q, r), layer = ctx.saved_tensors, cotangents, ctx.layer
         parts = [
-            None if p is None else layer.forward(p, weight, None),
-            None if q is None else layer.forward(x, q, r),
+            None if p is None else stacks.forward(layer, p, weight, None),
+            None if q is None else stacks.forward(layer, x, q, r),
             None if r is None or q is not None else layer.spread(r).expand_as(g),
         ]
         by_g = reduce(torch.add, (part for part in parts if part is not None))
         if ctx.by_cotangent:
             return by_g, None, None, None, None, None, None
-        by_x = layer.by_input(g, x, q) if ctx.needs_input_grad[1] and q is not None else None
-        by_weight = layer.by_weight(g, p, weight) if ctx.needs_input_grad[2] and p is not None else None
+        by_x = stacks.by_input(layer, g, x, q) if ctx.needs_input_grad[1] and q is not None else None
+        by_weight = stacks.by_weight(layer, g, p, weight) if ctx.needs_input_grad[2] and p is not None else None
         return by_g, by_x, by_weight, None, None, None, None
+
+
+class _Rectified(torch.autograd.Function):
+    """max(x, 0). torch's own has zeros for a second derivative, which are made and added like any others."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = torch.relu(x)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> Tensor:
+        (g,), (y,) = cotangents, ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return _Masked.apply(g, y)  # type: ignore[no-untyped-call, no-any-return]
+        return stacks.masked(g, y)
+
+
+class _Masked(torch.autograd.Function):
+    """g where y > 0, else 0."""
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, y: Tensor) -> Tensor:
+        ctx.save_for_backward(y)
+        return stacks.masked(g, y)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None]:
+        return stacks.masked(*cotangents, *ctx.saved_tensors), None
+
+
+def _rectified(input: Tensor, inplace: bool = False) -> Tensor | None:
+    """What a call of torch's asks to be rectified; None where torch must do it."""
+    return None if inplace or not input.is_floating_point() else input
 
 
 def _derivatives(layer: Bilinear, g: Tensor, x: Tensor, weight: Tensor, wanted: Mask) -> Three:
     return (
-        layer.by_input(g, x, weight) if wanted[0] else None,
-        layer.by_weight(g, x, weight) if wanted[1] else None,
+        stacks.by_input(layer, g, x, weight) if wanted[0] else None,
+        stacks.by_weight(layer, g, x, weight) if wanted[1] else None,
         layer.by_bias(g) if wanted[2] else None,
     )
