@@ -74,6 +74,18 @@ def flatten(tensors: Sequence[Tensor]) -> Vector:
     return torch.cat([tensor.detach().reshape(-1) for tensor in tensors]).to(dtype)
 
 
+def copied(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Copies in one block of memory a dtype: freed, a large block goes back to the system, many small ones do not."""
+    found: dict[torch.dtype, list[Tensor]] = {}
+    for tensor in tensors:
+        found.setdefault(tensor.dtype, []).append(tensor.detach())
+    blocks = {
+        dtype: iter(torch.cat([part.reshape(-1) for part in own]).split([part.numel() for part in own]))
+        for dtype, own in found.items()
+    }
+    return [next(blocks[tensor.dtype]).view(tensor.shape) for tensor in tensors]
+
+
 def unit(vector: Vector) -> Vector:
     """vector / |vector|; the zero vector stays zero."""
     norm = vector.norm()

@@ -6,6 +6,8 @@ digits network. One block just below glibc's limit of 32 MiB, given back untouch
 Source: mallopt(3), M_MMAP_THRESHOLD, on the dynamic threshold.
 """
 
+import ctypes
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +21,19 @@ UNKNOWN = 4 * 2**30  # bytes, where the system does not tell
 def keep_freed_memory() -> None:
     """Let the process keep up to 64 MiB that it has freed; without effect under other allocators."""
     torch.empty(BLOCK, dtype=torch.uint8, device="cpu")
+
+
+def give_back_freed_memory() -> None:
+    """Return to the system what has been freed inside the heap as well; without effect under other allocators."""
+    _trim()(0)
+
+
+@cache
+def _trim() -> Callable[[int], int]:
+    try:
+        return ctypes.CDLL(None).malloc_trim  # type: ignore[no-any-return]
+    except (AttributeError, OSError, TypeError):  # no glibc
+        return lambda _keep: 0
 
 
 def free_bytes(device: torch.device) -> int:

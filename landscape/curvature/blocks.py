@@ -88,7 +88,7 @@ def direct_sum(problem: Problem, groups: Mapping[str, Sequence[str]]) -> Operato
 def _linearised(batch: Batch, _manner: Manner, *, members: list[list[int]], sizes: list[int]) -> Product:
     leaves = batch.leaves()
     gradients = _gradients(batch.loss_of(leaves), leaves)
-    require_derivative(gradients, batch.index)
+    require_derivative([slope.grad_fn for slope in gradients], batch.index)
 
     def product(block: Block) -> Block:
         image = torch.zeros_like(block)

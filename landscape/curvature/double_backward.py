@@ -4,13 +4,15 @@ Every parameter is a leaf of its own: as views of one leaf they would cost a cop
 Source: Pearlmutter 1994, "Fast exact multiplication by the Hessian".
 """
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
+from landscape.autograd.allocator import give_back_freed_memory
 from landscape.autograd.fast_layers import BilinearLayers
 from landscape.checks import require
 from landscape.curvature.methods import Manner, Product, in_columns
@@ -18,7 +20,9 @@ from landscape.problem.batch import Batch
 from landscape.problem.placement import graph_nodes
 from landscape.vectors import Layout, Vector
 
-LARGE = 2**22  # entries from which a vector is put together piece by piece, so that it is not held twice
+LARGE = 2**22  # entries from which a vector is put together while backward runs, so that it is not held twice
+
+SPARE = 2**26  # bytes of parts that may be free in the heap, not yet given back
 
 
 def double_backward(batch: Batch, manner: Manner, *, fast: bool = True) -> Product:
@@ -30,10 +34,10 @@ def double_backward(batch: Batch, manner: Manner, *, fast: bool = True) -> Produ
     if layers is not None and layers.differentiated_inside:
         batch.note_derivative_inside()
         return double_backward(batch, manner, fast=False)
-    slopes = derivatives(loss, leaves)  # their graph is meant, not their values: see bilinear/layers.py
-    require_derivative(slopes, batch.index)
-    used, edges = open_edges(slopes)
-    del slopes, loss
+    backward = partial(torch.autograd.grad, loss, leaves, create_graph=True, allow_unused=True)
+    used, edges = open_edges(backward if loss.requires_grad else list, leaves)
+    require_derivative([edge.node for edge in edges], batch.index)
+    del backward, loss
     layout = batch.layout
 
     def one(v: Vector, keep: bool = True) -> Vector:
@@ -41,49 +45,81 @@ def double_backward(batch: Batch, manner: Manner, *, fast: bool = True) -> Produ
         if not edges:
             return torch.zeros_like(v)
         along = [pieces[i] for i in used]
-        return joined(list(torch.autograd.grad(edges, leaves, along, retain_graph=keep, allow_unused=True)), layout, v)
+        backward = partial(torch.autograd.grad, edges, leaves, along, retain_graph=keep, allow_unused=True)
+        return joined(backward, leaves, layout, v)
 
     return lambda block: in_columns(one, block, manner.chunk, manner.once)
 
 
-def open_edges(values: Sequence[Tensor | None]) -> tuple[list[int], list[GradientEdge]]:
-    """Which of the values have a graph, and where it begins: without the values themselves, which need not be kept."""
-    found = {i: get_gradient_edge(v) for i, v in enumerate(values) if v is not None and v.requires_grad}
-    return list(found), list(found.values())
+def open_edges(backward: Callable[[], object], leaves: Sequence[Tensor]) -> tuple[list[int], list[GradientEdge]]:
+    """Which leaves' derivatives have a graph, and where it begins, from a backward with create_graph.
+
+    The derivatives' values, which nobody asks for, are let go one by one.
+    """
+    found: dict[int, GradientEdge] = {}
+
+    def without_value(index: int, derivative: Tensor) -> Tensor | None:
+        if derivative.requires_grad:
+            found[index] = get_gradient_edge(derivative)
+        return derivative.new_zeros(()).expand_as(derivative) if derivative.layout == torch.strided else None
+
+    with hooked(leaves, [partial(without_value, index) for index in range(len(leaves))]):
+        backward()
+    return sorted(found), [found[index] for index in sorted(found)]
 
 
-def derivatives(value: Tensor, leaves: Sequence[Tensor]) -> Sequence[Tensor | None]:
-    """d value / d leaf with a graph, None where value does not depend on it."""
-    if not value.requires_grad:
-        return [None] * len(leaves)
-    found: Sequence[Tensor | None] = torch.autograd.grad(value, leaves, create_graph=True, allow_unused=True)
-    return found
+@contextmanager
+def hooked(leaves: Sequence[Tensor], functions: Sequence[Callable[[Tensor], Tensor | None]]) -> Iterator[None]:
+    """What a backward finds for each leaf is replaced by a function of it, and its memory given back."""
+    freed = 0
+
+    def replaced(function: Callable[[Tensor], Tensor | None], part: Tensor) -> Tensor | None:
+        nonlocal freed
+        freed += part.nbytes if part.device.type == "cpu" else 0
+        if freed > SPARE:
+            give_back_freed_memory()
+            freed = part.nbytes  # which is still held
+        return function(part)
+
+    pairs = zip(leaves, functions, strict=True)
+    hooks = [leaf.register_hook(partial(replaced, function)) for leaf, function in pairs]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
-def joined(parts: list[Tensor | None], layout: Layout, like: Vector) -> Vector:
-    """The parameters' parts as one vector (P,), 0 where there is none; the list is emptied on the way."""
-    if layout.size < LARGE:
-        sizes = layout.sizes
-        return torch.cat([like.new_zeros(n) if p is None else p.reshape(-1) for p, n in zip(parts, sizes, strict=True)])
+def joined(
+    backward: Callable[[], Sequence[Tensor | None]], leaves: Sequence[Tensor], layout: Layout, like: Vector
+) -> Vector:
+    """What a backward finds by leaf as one vector (P,), 0 where there is nothing.
+
+    Hooks put the parts of a large one into their places as they are found: freed when all are there, those below the
+    allocator's threshold would stay in its heap beside the vector, as much memory again.
+    """
+    if layout.size < LARGE or torch._C._functorch.is_batchedtensor(like):
+        pairs = zip(backward(), layout.sizes, strict=True)
+        return torch.cat([like.new_zeros(size) if part is None else part.reshape(-1) for part, size in pairs])
     whole = torch.empty(layout.size, dtype=like.dtype, device=like.device)
-    for i, span in enumerate(whole.split(layout.sizes)):
-        part, parts[i] = parts[i], None
+    places = layout.unflatten(whole)
+    with hooked(leaves, [place.copy_ for place in places]):
+        parts = backward()
+    for part, place in zip(parts, places, strict=True):
         if part is None:
-            span.zero_()
-        else:
-            span.copy_(part.reshape(-1))
+            place.zero_()
     return whole
 
 
-def require_derivative(values: Sequence[Tensor | None], index: int) -> None:
-    """Raises ValueError if the graph of `values` ends in a derivative that does not exist.
+def require_derivative(ends: Sequence[Node | None], index: int) -> None:
+    """Raises ValueError if a graph, given by its ends, begins in a derivative that does not exist.
 
     torch complains only when it runs that node, and as nothing leads from it to w it never does: what is computed from
     the graph would lack a part without a word.
     """
     missing = [
         node.name()
-        for node in graph_nodes(*(value.grad_fn for value in values if value is not None))
+        for node in graph_nodes(*ends)
         if node.name().rpartition("::")[2] in ("Error", "DelayedError", "NotImplemented")
     ]
     require(

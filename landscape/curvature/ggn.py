@@ -78,7 +78,7 @@ def criterion_curvature(batch: Batch, outputs: Tensor) -> OutputProduct:
             "like losses already; give the network's outputs by forward= and the loss by criterion"
         )
     try:
-        require_derivative([slope], batch.index)
+        require_derivative([slope.grad_fn], batch.index)
     except ValueError:
         return curvature_by_differences(batch, outputs)
     return lambda u: gradient_of(slope, z, u, keep=True)
@@ -108,17 +108,16 @@ def _by_graph(batch: Batch, manner: Manner, *, curvature: OutputCurvature, fast:
         return _by_graph(batch, manner, curvature=curvature, fast=False)
     C = curvature(batch, z)
     u = torch.zeros_like(z).requires_grad_()
-    pulled_back = _pulled_back(z, leaves, u, create=True)  # Jᵀu, by parameter
-    require_derivative(pulled_back, batch.index)
-    (used, edges), layout = open_edges(pulled_back), batch.layout
-    del pulled_back
+    used, edges = open_edges(partial(_pulled_back, z, leaves, u, create=True), leaves)  # Jᵀu, by parameter
+    require_derivative([edge.node for edge in edges], batch.index)
+    layout = batch.layout
 
     def one(v: Vector) -> Vector:
         if not edges:
             return torch.zeros_like(v)
         pieces = layout.unflatten(v)
         (along,) = torch.autograd.grad(edges, u, [pieces[i] for i in used], retain_graph=True, materialize_grads=True)
-        return joined(list(_pulled_back(z, leaves, C(along))), layout, v)
+        return joined(partial(_pulled_back, z, leaves, C(along)), leaves, layout, v)
 
     return lambda block: in_columns(one, block, manner.chunk)
 
@@ -132,7 +131,7 @@ def _by_differences(batch: Batch, manner: Manner, *, curvature: OutputCurvature,
         z = network_outputs(batch, leaves)
         C, columns, errors = curvature(batch, z), [], []
         for jv, error in along:
-            columns.append(joined(list(_pulled_back(z, leaves, C(jv.to(z)))), batch.layout, batch.w.detach()))
+            columns.append(joined(partial(_pulled_back, z, leaves, C(jv.to(z))), leaves, batch.layout, leaves[0]))
             errors.append(columns[-1].norm() * (error / jv.norm().clamp(min=torch.finfo(jv.dtype).tiny)).to(block))
         manner.note(batch.units, torch.stack(errors))
         return torch.stack(columns, dim=1)

@@ -103,7 +103,7 @@ def saved_bytes(batch: Batch) -> int:
             storages[id(tensor)] = storage_bytes(tensor)
         return tensor.detach()
 
-    leaf = batch.w.detach().clone().requires_grad_()
+    leaf = batch.w.detach().requires_grad_()
     try:
         with saved_tensors_hooks(note, lambda tensor: tensor):
             batch.evaluate(leaf)

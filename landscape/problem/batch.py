@@ -14,7 +14,7 @@ from landscape.problem.batches import count, rows, shapes, to_precision
 from landscape.problem.placement import Placement, coarsest, graph_nodes
 from landscape.problem.random_draws import global_state, seed_everything
 from landscape.problem.traits import BatchError, require_followed
-from landscape.vectors import Layout
+from landscape.vectors import Layout, copied
 
 Criterion = Callable[[Any, Any], Tensor]
 Forward = Callable[[nn.Module, Any], Any]
@@ -84,7 +84,7 @@ class Batch:
 
     def gradient(self, w: Tensor) -> Tensor:
         """∇L(w) of the batch, (P,)."""
-        leaf = w.detach().clone().requires_grad_()
+        leaf = w.detach().requires_grad_()
         return gradient_of(self.loss(leaf), leaf)
 
     def slope(self, outputs: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ class Batch:
     def inner_precision(self, loss: Tensor | None = None) -> torch.dtype:
         """The coarsest one on the way from w to the loss, by autocast or casts in forward; a forward pass."""
         if loss is None:
-            loss = self.loss(self.w.detach().clone().requires_grad_())
+            loss = self.loss(self.w.detach().requires_grad_())
         inner = [meta.dtype for node in graph_nodes(loss.grad_fn) for meta in node._input_metadata]
         return coarsest([self.precision, *inner])
 
@@ -207,7 +207,7 @@ class Batch:
 
     def _look(self, pieces: Sequence[Tensor]) -> tuple[Tensor, Any] | None:
         """One forward pass on copies, which shows the traits of a model not run before; None if it must be run anew."""
-        place, copies, found = self.placement, [piece.detach().clone() for piece in pieces], None
+        place, copies, found = self.placement, copied(pieces), None
         traits = place.traits
         try:
             with torch.no_grad(), warnings.catch_warnings(), place.watched():

@@ -206,7 +206,10 @@ class Passes:
         if w is None:
             return self.vector()
         if not isinstance(w, Tensor) or (w.shape, w.dtype, w.device) != self._like:
-            own = self.vector()
+            with ONE_AT_A_TIME:
+                named = dict(self.model.named_parameters())
+                like = flatten([named[name].detach().reshape(-1)[:0] for name in self.layout.names])
+            own = like.new_empty((), dtype=self.dtype).expand(self.size)  # as `vector()` is, without its memory
             vector_like("w", w, own)
             self._like = own.shape, own.dtype, own.device
         return w.detach()

@@ -4,7 +4,7 @@ import torch
 from cases import NAMES, make, normal
 from torch import nn
 
-from landscape.curvature import hessian
+from landscape.curvature import double_backward, ggn, hessian
 from landscape.problem import Problem
 
 
@@ -20,6 +20,16 @@ def test_hessian_equals_the_oracle_under_each_batch_norm_policy(policy):
     found = hessian(case.problem(batch_norm=policy)).dense()
     assert oracles.relative(found, oracles.hessian(case, policy)) < 1e-9
     assert oracles.relative(found, oracles.hessian(case, "eval")) > 0.01
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+@pytest.mark.parametrize("name", ["mlp", "tied", "frozen_unused", "conv_bn"])
+def test_vectors_put_together_while_backward_runs_equal_the_oracle(name, chunk, monkeypatch):
+    monkeypatch.setattr(double_backward, "LARGE", 0)
+    monkeypatch.setattr(double_backward, "SPARE", 0)
+    case = make(name)
+    assert oracles.relative(hessian(case.problem(), chunk=chunk).dense(), oracles.hessian(case)) < 1e-9
+    assert oracles.relative(ggn(case.problem(), chunk=chunk).dense(), oracles.ggn(case)) < 1e-9
 
 
 def test_product_matvec_and_block_agree():
