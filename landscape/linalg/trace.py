@@ -6,6 +6,7 @@ added to those that are there, and one sketch of 2m vectors is worth far more th
 Source: Meyer et al. 2021, arXiv:2010.09649, Algorithm 1; Epperly, Tropp and Webber 2024, arXiv:2301.07825, section 2.3.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from landscape.storage.results import Estimate
 from landscape.storage.results.student import calibrated_error
 
 State = dict[str, Tensor]  # what an estimator has so far
+Grow = Callable[[CurvatureOperator, State, int, torch.Generator], State]  # to so many products in all
 
 FIRST, GROWTH = 32, 1.5  # products of the first round; by how much all grow in the next: half too many at worst
 CHUNK = 64  # test vectors at once where they need not be kept
@@ -160,7 +162,7 @@ def _mean(samples: Tensor, matvecs: int) -> Estimate:
     return Estimate(value=samples.mean().cpu(), stderr=calibrated_error(samples).cpu(), matvecs=matvecs)
 
 
-_METHODS = {
+_METHODS: dict[str, tuple[int, Grow, Callable[[State], Estimate]]] = {  # least products, ...
     "xtrace": (4, _grow_xtrace, lambda state: xtrace(Sketch(**state))),
     "hutch++": (6, _grow_hutch_plus_plus, _hutch_plus_plus),
     "hutchinson": (2, _grow_hutchinson, lambda state: _mean(state["samples"], len(state["samples"]))),
