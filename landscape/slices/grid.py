@@ -94,9 +94,8 @@ def slice_2d(
         problem: the scalar function. Under batch_norm="recompute" the statistics of all splits come from its data.
         d1: (P,), drawn to the right.
         d2: (P,), drawn upwards; not made orthogonal to d1, the result tells the cosine.
-        x: first and last point along d1, and how many; "auto" is 51 points to where the loss of the first split has
-            grown tenfold on one side, NaN and infinity included, see `find_range.py`.
-        y: the same along d2.
+        x, y: first and last point along d1 and d2, and how many; "auto" is 51 points to where the loss of the first
+            split has grown tenfold on one side, NaN and infinity included, see `find_range.py`.
         data: split name to data as `Problem` takes it, such as {"train": loader, "test": loader}; default the
             problem's own under "train".
         subset: use so many samples of each split, the same at all points, and tell the standard error of the loss over

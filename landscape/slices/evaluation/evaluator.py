@@ -135,7 +135,7 @@ def slice_fields(
             "the processes' weights and directions must be equal, got different ones; use generators of the same seed",
         )
     values, estimate = evaluate_points(
-        evaluator, points, how, lambda: (_settings(evaluator) | settings(), centre[0]), pace=pace
+        evaluator, points, how, lambda: ({**_settings(evaluator), **settings()}, centre[0]), pace=pace
     )
     named = {
         what: {name: values[:, i, k].reshape(*shape).clone() for k, name in enumerate(evaluator.splits)}

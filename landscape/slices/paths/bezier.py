@@ -8,7 +8,7 @@ arXiv:1802.10026.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,7 @@ def train_path(
     Returns:
         BezierPath from the problem's network to `end`.
     Raises:
-        ValueError: if an argument is out of range, `end` does not fit, the loss becomes NaN or infinite, or the
-            state in resume= is of other work.
+        ValueError: if an argument is out of range, `end` does not fit, the loss is not finite or resume= of other work.
     Source: Garipov et al. 2018, section 3, arXiv:1802.10026.
     """
     one_of("kind", kind, KINDS)
@@ -84,23 +83,18 @@ def train_path(
     require(problem.process_group is None, "a path is trained by one process; use problem.with_processes(None)")
     source = random_source(generator)
     with derivatives_on():  # tensors made under inference_mode could not be changed in place
-        line = straight_path(problem, end)
-        path = BezierPath(line.start, line.bend, line.end, kind)
+        path = replace(straight_path(problem, end), kind=kind)
         state = {"bend": path.bend, "velocity": torch.zeros_like(path.bend), "epoch": torch.tensor(0, device="cpu")}
-    settings = {
-        **{"kind": kind, "epochs": epochs, "lr": lr, "momentum": momentum},
-        **{"start": fingerprint(path.start), "end": fingerprint(path.end)},
-        "generator": fingerprint(source.get_state()),
-    }
-    checkpoint = ArrayCheckpoint(resume, settings)
+    settings = {"kind": kind, "epochs": epochs, "lr": lr, "momentum": momentum}
+    bits = {"start": path.start, "end": path.end, "generator": source.get_state()}
+    checkpoint = ArrayCheckpoint(resume, {**settings, **{name: fingerprint(tensor) for name, tensor in bits.items()}})
     stored = checkpoint.load()
     if stored is not None:
         source.set_state(stored.pop("generator"))
         for name, tensor in stored.items():
             state[name].copy_(tensor)
     done = int(state["epoch"])
-    hidden = None if progress is None else not progress
-    with tqdm(initial=done, total=epochs, unit="epoch", disable=hidden) as bar:
+    with tqdm(initial=done, total=epochs, unit="epoch", disable=None if progress is None else not progress) as bar:
         for epoch in range(done, epochs):
             rate = lr * min(1.0, max(0.01, 2 - 2 * epoch / epochs))
             loss = _epoch(problem.with_batch_norm("batch"), path, state["velocity"], rate, momentum, source)
