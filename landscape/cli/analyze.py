@@ -44,7 +44,7 @@ def analyze_command(
     problem, _ = find_source(run, own, samples)
     found = analyze(
         problem,
-        _listed("--metrics", metrics),
+        _split_names("--metrics", metrics),
         generator=torch.Generator().manual_seed(seed),
         budget=_seconds(settings["budget"]),
         resume=settings["resume"],
@@ -57,7 +57,7 @@ def analyze_command(
         found.to_json(settings["json_file"], run=str(run or own), seed=seed)
 
 
-def _listed(option: str, names: str | None) -> list[str] | None:
+def _split_names(option: str, names: str | None) -> list[str] | None:
     """The names of a comma-separated option; None where it is not given."""
     found = None if names is None else [name.strip() for name in names.split(",") if name.strip()]
     require(found is None or len(found) > 0, f"{option} must name at least one, got {names!r}; leave it out for all")

@@ -76,7 +76,7 @@ def slice_command(
 
 
 def _check_sizes(*, points: int, seed: int, subset: int | None, workers: int, **_: Any) -> None:
-    """Before anything is read."""
+    """Check numbers before anything is read."""
     for name, value, low in (("points", points, 2), ("subset", subset, 1), ("workers", workers, 1)):
         if value is not None:
             integer_in(f"--{name}", value, low)
@@ -84,7 +84,7 @@ def _check_sizes(*, points: int, seed: int, subset: int | None, workers: int, **
 
 
 def _span(reach: str, points: int) -> Range | str:
-    """Of each axis."""
+    """Range of each axis."""
     if reach == AUTOMATIC:
         require(
             points == POINTS, f"--reach auto takes {POINTS} points, got {points}; give a reach, or leave out --points"

@@ -27,7 +27,7 @@ from landscape.storage.results import Slice1D, Slice2D, SliceBand, SpectralDensi
 from landscape.storage.settings import as_json, differing
 from landscape.storage.settings_record import Count, Positive, Size, settings_record
 from landscape.training import load_checkpoint
-from landscape.training.trainer.bootstrap import relabelled
+from landscape.training.trainer.bootstrap import relabel
 
 METRICS_FILE, DENSITY, LINE, PLANE = "metrics.json", "density.npz", "slice_1d.npz", "slice_2d.npz"
 SLICED = ("batch_size", "line_points", "plane_points", "reach")  # of Analysis, no part of the metrics
@@ -76,17 +76,17 @@ class Analysis:
     batch_size: Count = 600
     """Images a batch; changes no number but the speed."""
     probes: Size = 4
-    """Of the spectral density, which Rényi sharpness shares; 0 leaves it out."""
+    """Probes of the spectral density, which Rényi sharpness shares; 0 leaves it out."""
     steps: Count = 32
-    """Of the spectral density."""
+    """Lanczos steps of each probe."""
     line_points: Size = 51
-    """Of the 1D slice; 0 leaves it out."""
+    """Points of the 1D slice; 0 leaves it out."""
     plane_points: Size = 21
-    """Of each axis of the 2D slice; 0 leaves it out."""
+    """Points of each axis of the 2D slice; 0 leaves it out."""
     reach: Positive = 1.0
     """The slices run from −reach to reach, in units of filter norms."""
     seed: int = 0
-    """Of directions and probes, the same for all networks."""
+    """Seed of directions and probes, the same for all networks."""
 
 
 def training_problem(folder: str | Path, samples: int | None = None, batch_size: int = 600) -> Problem:
@@ -225,7 +225,7 @@ def _data(folder: str | Path, metadata: Mapping[str, Any]) -> Images:
     config, teacher = metadata["config"], metadata.get("teacher")
     path = config.get("data_path", "")  # older checkpoints are all of embedded data
     data = load(config["dataset"], path, label_noise=config["label_noise"], seed=config["seed"])
-    return relabelled(data, Path(folder) / teacher) if teacher else data
+    return relabel(data, Path(folder) / teacher) if teacher else data
 
 
 def _batches(

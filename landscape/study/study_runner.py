@@ -46,7 +46,7 @@ class StudyConfig:
     members: Mapping[str, Annotated[NetworkRecord, ANY]]
     """Name to network."""
     analysis: Analysis
-    """Of each network."""
+    """What is computed of each network."""
     workers: Count = 2
     """Processes of one thread each."""
     families: Families = field(default_factory=dict)

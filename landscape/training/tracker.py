@@ -139,7 +139,7 @@ class Tracker:
         return row
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs, loadable with `weights_only=True`."""
+        """The state that a resumed run needs, loadable with `weights_only=True`."""
         return {
             "steps": self.steps,
             "rows": [asdict(row) for row in self.rows],
@@ -186,7 +186,7 @@ class Tracker:
         }
 
     def _gap(self, problem: Problem, w: Vector, loss: Tensor, g: Vector) -> dict[str, float | None]:
-        """What the gradient at w + rho ĝ adds."""
+        """Columns from the gradient at w + rho ĝ."""
         rho = self.rho
         if rho == 0:
             return dict.fromkeys(("gap", "gap_lambda", "gap_curvature", "cosine"))

@@ -38,7 +38,7 @@ class Objective:
         """After the optimiser's step."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs, between two steps; loadable with `weights_only=True`."""
+        """The state that a resumed run needs, between two steps; loadable with `weights_only=True`."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -70,7 +70,7 @@ class AdaHessian(torch.optim.Optimizer):
             p.grad = g.detach() if p.grad is None else p.grad + g.detach()
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """As torch has it; D that no step took in goes too."""
+        """Clear the gradients, as torch does; D that no step took in goes too."""
         self._diagonal.clear()
         super().zero_grad(set_to_none)
 

@@ -37,7 +37,7 @@ def sam(rho: float = 0.05, p: float = 2, steps: int = 1) -> Rule:
     def perturb(_w: Vector, g: Vector, state: State, context: Context) -> tuple[Vector, State]:
         e = rho * steepest(g, p)
         for _ in range(steps - 1 if e.any() else 0):
-            e = _pulled_back(e + rho * steepest(context.gradient(e), p), rho, p)
+            e = _pull_back(e + rho * steepest(context.gradient(e), p), rho, p)
         return e, state
 
     return Rule("sam", perturb, lambda _g, g_adv, state, _context: (g_adv, state), context=True)
@@ -160,7 +160,7 @@ def sam_on(rho: float = 0.5, p: float = 2, adaptive: bool = False, eta: float = 
     return Rule("sam_on", perturb, layout=True)
 
 
-def _pulled_back(e: Vector, rho: float, p: float) -> Vector:
+def _pull_back(e: Vector, rho: float, p: float) -> Vector:
     """`e` itself if |e|_p <= rho, else a point of the sphere towards it."""
     if p == inf:
         return e.clamp(-rho, rho)

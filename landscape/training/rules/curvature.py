@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from landscape.checks import integer_in, not_negative
-from landscape.training.rules.rule import Context, Rule, State, given, steps_done
+from landscape.training.rules.rule import Context, Rule, State, steps_done, vector_from
 from landscape.vectors import Vector, reject, unit
 
 
@@ -33,7 +33,7 @@ def eigen_sam(rho: float = 0.05, alpha: float = 0.1, *, top: Callable[[], Tensor
         step, v = steps_done(state), state["v"] if state else None
         if step % period == 0:
             found = top()
-            v = None if found is None else unit(given("top()", found, g))
+            v = None if found is None else unit(vector_from("top()", found, g))
         e = unit(g) if v is None else unit(g) + alpha * (g @ v).sign() * reject(v, g)
         return rho * e, {"step": step + 1, "v": v}
 

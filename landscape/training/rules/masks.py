@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from landscape.checks import integer_in, not_negative, require
-from landscape.training.rules.rule import Rule, State, given, steps_done
+from landscape.training.rules.rule import Rule, State, steps_done, vector_from
 from landscape.vectors import Vector, unit
 
 
@@ -30,7 +30,7 @@ def ssam_f(rho: float = 0.05, sparsity: float = 0.2, *, fisher: Callable[[], Ten
     def perturb(_w: Vector, g: Vector, state: State) -> tuple[Vector, State]:
         step = steps_done(state)
         due = step % period == 0
-        mask = _largest(given("fisher()", fisher(), g), _kept(g, sparsity)) if due else state["mask"]
+        mask = _largest(vector_from("fisher()", fisher(), g), _count_kept(g, sparsity)) if due else state["mask"]
         return rho * unit(g) * mask, {"step": step + 1, "mask": mask}
 
     return Rule("ssam_f", perturb)
@@ -68,13 +68,13 @@ def ssam_d(
         integer_in("total", total, 1)
 
     def perturb(_w: Vector, g: Vector, state: State) -> tuple[Vector, State]:
-        step, kept = steps_done(state), _kept(g, sparsity)
+        step, kept = steps_done(state), _count_kept(g, sparsity)
         if state is None:
             mask = _largest(_uniform(g, seed, step), kept)
         elif step % period == 0:
             share = drop if total is None else drop * (1 + cos(pi * min(step / total, 1.0))) / 2
             count = min(round(share * kept), len(g) - kept)
-            mask = _exchanged(state["mask"], g, count, _uniform(g, seed, step))
+            mask = _exchange(state["mask"], g, count, _uniform(g, seed, step))
         else:
             mask = state["mask"]
         return rho * unit(g) * mask, {"step": step + 1, "mask": mask}
@@ -113,7 +113,7 @@ def _check(rho: float, sparsity: float, period: int) -> None:
     integer_in("period", period, 1)
 
 
-def _kept(g: Vector, sparsity: float) -> int:
+def _count_kept(g: Vector, sparsity: float) -> int:
     return len(g) - round(sparsity * len(g))
 
 
@@ -124,7 +124,7 @@ def _largest(score: Vector, count: int) -> Tensor:
     return mask
 
 
-def _exchanged(mask: Tensor, g: Vector, count: int, draw: Vector) -> Tensor:
+def _exchange(mask: Tensor, g: Vector, count: int, draw: Vector) -> Tensor:
     """`count` entries of the smallest |g| leave the mask, as many of the largest `draw` enter."""
     fresh = mask.clone()
     fresh[torch.where(mask, g.abs(), inf).topk(count, largest=False).indices] = False

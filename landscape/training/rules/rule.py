@@ -74,7 +74,7 @@ def steps_done(state: State) -> int:
     return state["step"] if state else 0
 
 
-def given(name: str, v: Tensor, g: Vector) -> Vector:
+def vector_from(name: str, v: Tensor, g: Vector) -> Vector:
     """A vector from the user's callable, on g's device and in its dtype. Raises ValueError unless it is (P,)."""
     v = v.detach().to(g)
     vector_like(name, v, g)

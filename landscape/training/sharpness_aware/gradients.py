@@ -42,7 +42,7 @@ class Gradients:
         return g if self.scaler is None else g / self.scaler.scale(g.new_ones(()))
 
     def clear(self) -> None:
-        """So that a pass does not add to the one before."""
+        """Drop all gradients: a pass must not add to the one before."""
         for p in self.parameters:
             p.grad = None
 
@@ -71,7 +71,7 @@ class ScalerReport:
         self._optimizer = torch.optim.SGD([torch.zeros((), device="cpu")])
 
     def tell(self, scaler: torch.amp.GradScaler | None, fine: bool, device: torch.device) -> None:
-        """Nothing without a scaler. Raises RuntimeError, which is torch's, if it was not updated since."""
+        """Tell it, where there is a scaler. Raises RuntimeError, which is torch's, if it was not updated since."""
         if scaler is not None:
             number = torch.zeros((), device=device)
             number.grad = torch.full_like(number, 0.0 if fine else inf)

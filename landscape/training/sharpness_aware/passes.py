@@ -37,7 +37,7 @@ class Passes:
         self.loss: Any = None  # what the closure returned in pass 1
 
     def explore(self, perturbation: Perturbation, keep: bool = False) -> tuple[AfterFirstPass, Vector]:
-        """What pass 1 gives, and g_adv (P,)."""
+        """State after pass 1, and g_adv (P,)."""
         with perturbation.displace(self._first(), self.at, keep) as after:
             return after, self._again() if after.moved else after.g
 
@@ -65,5 +65,5 @@ class Passes:
 
 
 def _autocast(device: str) -> torch.autocast:
-    """As it is now: rules, which ask for some of the passes, work without."""
+    """The present autocast: rules, which ask for some of the passes, work without."""
     return torch.autocast(device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))

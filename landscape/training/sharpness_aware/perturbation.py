@@ -19,7 +19,7 @@ Gradient = Callable[[Vector], Vector]  # e to the gradient at w + e
 
 @dataclass(frozen=True)
 class AfterFirstPass:
-    """What a step knows between pass 1 and pass 2.
+    """State of a step between pass 1 and pass 2.
 
     Attributes:
         g: gradient of pass 1, (P,); empty where d follows from pass 2 alone, so that its memory is free for that pass.

@@ -26,7 +26,7 @@ from landscape.vectors import Layout, Vector, layout_of
 
 @dataclass(frozen=True)
 class _Between:
-    """What `first_step` leaves to `second_step`."""
+    """State that `first_step` leaves to `second_step`."""
 
     perturbation: Perturbation
     after: AfterFirstPass
@@ -206,7 +206,7 @@ class SharpnessAware(torch.optim.Optimizer):
         require(found == self.rule.name, f"state must be of rule {self.rule.name!r}, got {found!r}")
         self.base.load_state_dict(state_dict["base"])
         self._share()
-        self.rule_state = _moved(state_dict["rule_state"], self.param_groups[0]["params"][0].device)
+        self.rule_state = _move(state_dict["rule_state"], self.param_groups[0]["params"][0].device)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.rule.name}, {self.base!r})"
@@ -229,7 +229,7 @@ class SharpnessAware(torch.optim.Optimizer):
         sizes: Sequence[float] | None,
         scaler: torch.amp.GradScaler | None,
     ) -> tuple[Any, bool]:
-        """What the closures returned in pass 1, and whether d is in `.grad`."""
+        """Make the passes: the closures' returns in pass 1, and whether d is in `.grad`."""
         closures = [closure] if callable(closure) else list(closure or [])
         _check_closures(closures, sizes)
         perturbation = self._start(scaler)
@@ -248,7 +248,7 @@ class SharpnessAware(torch.optim.Optimizer):
             d, state = perturbation.descend(after, g_adv, at)
             fine = d is g_adv or self._fine(d, "the step")
         if fine:
-            gradients.write(d if self.max_norm is None else _clipped(d, self.max_norm))
+            gradients.write(d if self.max_norm is None else _clip(d, self.max_norm))
             self.rule_state = state
         self._report.tell(gradients.scaler, fine, g_adv.device)
         return fine
@@ -276,13 +276,13 @@ def _check_closures(closures: Sequence[Closure], sizes: Sequence[float] | None) 
     )
 
 
-def _clipped(d: Vector, max_norm: float) -> Vector:
-    """As `clip_grad_norm_` has it, which takes no sparse gradients."""
+def _clip(d: Vector, max_norm: float) -> Vector:
+    """d, shortened as by `clip_grad_norm_`, which takes no sparse gradients."""
     return d * (max_norm / (d.norm() + 1e-6)).clamp(max=1.0)
 
 
-def _moved(state: State, device: torch.device) -> State:
+def _move(state: State, device: torch.device) -> State:
     """A rule's state with its tensors on `device`."""
     if isinstance(state, dict):
-        return {key: _moved(value, device) for key, value in state.items()}
+        return {key: _move(value, device) for key, value in state.items()}
     return state.to(device) if isinstance(state, Tensor) else state

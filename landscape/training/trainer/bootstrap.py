@@ -15,7 +15,7 @@ from landscape.training.trainer.evaluation import predict
 TEACHER = "teacher"  # the earlier network's folder, below that of the run
 
 
-def relabelled(data: Images, teacher: str | Path) -> Images:
+def relabel(data: Images, teacher: str | Path) -> Images:
     """The same images; the training labels are the predictions of the network in the folder `teacher`."""
     model, _ = load_checkpoint(teacher)
     labels = torch.cat([outputs.argmax(1) for outputs in predict(model, data.train_inputs)])

@@ -66,9 +66,9 @@ class TrainConfig:
     lr: Positive = 0.05
     """Learning rate at the start."""
     momentum: Share = 0.9
-    """Of SGD, in [0, 1)."""
+    """Momentum of SGD, in [0, 1)."""
     weight_decay: NotNegative = 5e-4
-    """Of SGD added to the gradient, of AdaHessian decoupled; at w."""
+    """Weight decay, at w: in SGD added to the gradient, in AdaHessian decoupled."""
     batch_size: Count = 128
     """Images a step; the last batch of an epoch may be smaller."""
     epochs: Count = 60
@@ -83,7 +83,7 @@ class TrainConfig:
     """The first epoch, counted from 1, at whose end the weights enter an average, which is the run's network (batch
     norm measured anew over the training images); 0 leaves it out. Its paper has cosine=False."""
     label_smoothing: Share = 0.0
-    """In [0, 1), of the training loss only."""
+    """Label smoothing in [0, 1), of the training loss only."""
     crop: Size = 0
     """Pixels of padding of random crops; 0 leaves them out."""
     flip: bool = False
@@ -93,7 +93,7 @@ class TrainConfig:
     mixup: NotNegative = 0.0
     """Alpha of mixup; 0 leaves it out."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
-    """Of initialisation, order of the images, augmentation, dropout and label noise."""
+    """Seed of initialisation, order of the images, augmentation, dropout and label noise."""
     eigen_samples: Count = 256
     """Training images on which Eigen-SAM finds its eigenvector, SSAM-F its squared gradients, the first ones."""
     eigen_products: Count = 5
@@ -145,7 +145,7 @@ class TrainConfig:
             f"objective {self.objective!r} needs a rule with a second pass, not {self.optimizer!r}; take 'sam'",
         )
         self.base([torch.zeros(1, device="cpu")])
-        self.minimised()
+        self.make_objective()
         self.augmentation()
         own = FOUND_BY_THE_TRAINER.get(self.optimizer)
         require(own not in self.rule_settings, f"rule_settings must not hold {own!r}: the trainer finds it itself")
@@ -157,7 +157,7 @@ class TrainConfig:
         """The optimiser that takes the step."""
         if self.optimizer == "adahessian":
             make = partial(AdaHessian, parameters, lr=self.lr, weight_decay=self.weight_decay, seed=self.seed)
-            base = _made("rule_settings", self.optimizer, make, self.rule_settings)
+            base = _make("rule_settings", self.optimizer, make, self.rule_settings)
         else:
             base = torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
         return lookahead(base, self.lookahead_steps, self.lookahead_alpha) if self.lookahead_steps else base
@@ -168,16 +168,16 @@ class TrainConfig:
             return None
         own = FOUND_BY_THE_TRAINER.get(self.optimizer)
         make = partial(RULES[self.optimizer], **({own: found[own]} if own else {}))
-        return _made("rule_settings", self.optimizer, make, self.rule_settings)
+        return _make("rule_settings", self.optimizer, make, self.rule_settings)
 
-    def minimised(self) -> Objective:
+    def make_objective(self) -> Objective:
         """A new objective: what a step minimises."""
         criterion = partial(F.cross_entropy, label_smoothing=self.label_smoothing, reduction="none")
         make = partial(OBJECTIVES[self.objective], criterion)
-        return _made("objective_settings", self.objective, make, self.objective_settings)
+        return _make("objective_settings", self.objective, make, self.objective_settings)
 
     def augmentation(self) -> Augmentation:
-        """What is done to every training batch."""
+        """Crops, flips, cutout and mixup of every training batch."""
         return Augmentation(self.crop, self.flip, self.cutout, self.mixup)
 
     def settings(self) -> dict[str, Any]:
@@ -186,7 +186,7 @@ class TrainConfig:
         return dict(json.loads(json.dumps(chosen)))
 
 
-def _made(field_name: str, name: str, make: Callable[..., Any], settings: Mapping[str, Any]) -> Any:
+def _make(field_name: str, name: str, make: Callable[..., Any], settings: Mapping[str, Any]) -> Any:
     """make(**settings). Raises ValueError if they do not fit."""
     try:
         return make(**settings)

@@ -32,7 +32,7 @@ class LastPerturbation:
         return self.e
 
     def of(self, rule: Rule) -> Rule:
-        """The same rule, watched."""
+        """A copy of the rule that leaves its e here."""
 
         def perturb(*arguments: Any) -> tuple[Vector | None, State]:
             self.e, state = rule.perturb(*arguments)

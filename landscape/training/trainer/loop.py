@@ -28,7 +28,7 @@ from landscape.side_effects import random_state_kept, training_flags_kept
 from landscape.storage.atomic import locked_folder
 from landscape.storage.results import versions
 from landscape.training.sharpness_aware.step import SharpnessAware
-from landscape.training.trainer.bootstrap import TEACHER, relabelled
+from landscape.training.trainer.bootstrap import TEACHER, relabel
 from landscape.training.trainer.checkpoint import save_checkpoint
 from landscape.training.trainer.config import TrainConfig
 from landscape.training.trainer.diagnostics import LastPerturbation, make_tracker
@@ -83,7 +83,7 @@ class _Run:
         _check_fit(self.model, self.data)
         last = LastPerturbation() if config.diagnostics_every else None
         self.optimizer = make_optimizer(config, self.model, self.data, last)
-        self.objective = config.minimised()
+        self.objective = config.make_objective()
         self.tracker = make_tracker(config, self.model, self.data, last, folder / DIAGNOSTICS) if last else None
         self.average = AveragedModel(self.model) if config.swa_from else None
         parts = {name: getattr(self, name) for name in ("model", "optimizer", "objective", "tracker", "average")}
@@ -235,7 +235,7 @@ def _images(config: TrainConfig, folder: Path) -> Images:
     if not config.bootstrap_rounds:
         return data
     earlier = replace(config, folder=folder / TEACHER, bootstrap_rounds=config.bootstrap_rounds - 1)
-    return relabelled(data, train(earlier))
+    return relabel(data, train(earlier))
 
 
 def _check_fit(model: nn.Module, data: Images) -> None:
