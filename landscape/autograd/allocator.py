@@ -31,7 +31,7 @@ def give_back_freed_memory() -> None:
 @cache
 def _trim() -> Callable[[int], int]:
     try:
-        return ctypes.CDLL(None).malloc_trim  # type: ignore[no-any-return]
+        return ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):  # no glibc
         return lambda _keep: 0
 

@@ -8,7 +8,7 @@ from typing import Any
 from landscape.checks import require
 from landscape.storage.settings import read_settings
 from landscape.storage.settings_record import Count, from_settings, settings_record
-from landscape.study.network_record import Analysis
+from landscape.study.network_record import Analysis, NetworkRecord
 from landscape.study.own_checkpoint import read_checkpoints
 from landscape.study.study_runner import Families, StudyConfig, grid
 

@@ -67,9 +67,9 @@ class BilinearLayers(TorchFunctionMode):
                 valued = (True, not self._is_view(weight), bias is not None and not self._is_view(bias))
                 return _Applied.apply(x, weight, bias, layer, valued, self)  # type: ignore[no-untyped-call]
         if func in RECTIFIERS and not _watched():
-            x = _rectified(*args, **given)
-            if x is not None:
-                return _Rectified.apply(x)  # type: ignore[no-untyped-call]
+            rectified = _rectified(*args, **given)
+            if rectified is not None:
+                return _Rectified.apply(rectified)  # type: ignore[no-untyped-call]
         return func(*args, **given)
 
     def note_backward(self) -> None:
@@ -155,7 +155,7 @@ class _Rectified(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: Tensor) -> Tensor:
         (g,), (y,) = cotangents, ctx.saved_tensors
         if torch.is_grad_enabled():
-            return _Masked.apply(g, y)  # type: ignore[no-untyped-call, no-any-return]
+            return _Masked.apply(g, y)  # type: ignore[no-untyped-call]
         return stacks.masked(g, y)
 
 

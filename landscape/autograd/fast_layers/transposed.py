@@ -34,7 +34,9 @@ def interleaved(
     g: Tensor, sizes: Sequence[int], weight: Tensor, stride: Sequence[int], padding: Sequence[int]
 ) -> Tensor:
     """x̄ (B, C, *sizes), channels last, where the dilation is 1."""
-    kernel, around, counts = weight.transpose(0, 1), [], []  # (C, O, k, k)
+    kernel = weight.transpose(0, 1)  # (C, O, k, k)
+    around: list[int] = []
+    counts: list[int] = []
     for axis, (size, s, p, k) in enumerate(zip(sizes, stride, padding, weight.shape[2:], strict=True)):
         first, final = -((k - 1 - p) // s), (s - 1 + p) // s  # d of the first and the last entry of the kernels
         count = -(-size // s)
