@@ -5,14 +5,37 @@ row kept in few digits is widened just before it is used, a few rows at a time.
 """
 
 from collections.abc import Iterator
+from typing import TypedDict
 
 import torch
 from torch import Tensor
 
 from landscape.linalg.operator import CurvatureOperator
+from landscape.processes import ProcessGroup
 
 WIDENED = 8  # rows of a lower precision turned into the operator's at once
 ROTATED_BYTES = 2**26  # of the columns that `rotate` holds twice
+
+
+class BasisOptions(TypedDict, total=False):
+    """How `top_eigenpairs` keeps its basis; all have defaults.
+
+    Keys:
+        basis_size: vectors of the basis, above k, before a restart; default max(2 k, 20) + 20 block_size, or P where
+            that is at most 1000 or 4 k: then P products are enough.
+        basis_device: where the basis is kept, "cpu" for instance; default the operator's device. The arithmetic with it
+            is done there.
+        basis_dtype: in which precision it is kept; default the operator's. The residuals tell what rounding costs.
+        basis_group: processes, such as torch.distributed.group.WORLD, that each keep only their own entries of every
+            vector of the basis, so that its memory is divided by their number; working vectors and the result are
+            whole on each. All make the same call, generators of the same seed included. About four all-gathers of P
+            numbers a step come on top of the products. Not with resume=.
+    """
+
+    basis_size: int | None
+    basis_device: torch.device | str | None
+    basis_dtype: torch.dtype | None
+    basis_group: ProcessGroup | None
 
 
 class Basis:

@@ -66,17 +66,7 @@ def spectral_density(
     integer_in("probes", probes, 1)
     integer_in("steps", steps, 1)
     integer_in("check", check, 0)
-    if isinstance(outliers, str):
-        one_of("outliers", outliers, ("auto",))
-        default = max(64, steps)
-    elif isinstance(outliers, EigenPairs):
-        require(
-            len(outliers.vectors) == size, f"outliers must have vectors of length {size}, got {len(outliers.vectors)}"
-        )
-        default = 1
-    else:
-        integer_in("outliers", outliers, 0, size - 1)
-        default = max(1000, 10 * outliers)
+    default = _budget(outliers, steps, size)
     limit = default if max_matvecs is None else max_matvecs
     integer_in("max_matvecs", limit, 1)
     source = random_source(generator)
@@ -88,6 +78,19 @@ def spectral_density(
     found = _restored(scaled, checked_moments(scaled, _density(runs, size, steps), check, source))
     checkpoint.close()
     return found
+
+
+def _budget(outliers: int | str | EigenPairs, steps: int, size: int) -> int:
+    """Products that may be spent on the outliers where nothing else is said."""
+    if isinstance(outliers, str):
+        one_of("outliers", outliers, ("auto",))
+        return max(64, steps)
+    if isinstance(outliers, EigenPairs):
+        found = len(outliers.vectors)
+        require(found == size, f"outliers must have vectors of length {size}, got {found}")
+        return 1
+    integer_in("outliers", outliers, 0, size - 1)
+    return max(1000, 10 * outliers)
 
 
 def _density(runs: Quadrature, size: int, steps: int) -> SpectralDensity:

@@ -11,18 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
 from landscape.checks import integer_in, one_of, positive, require
+from landscape.linalg.basis import BasisOptions
 from landscape.linalg.krylov import Krylov, Ritz
 from landscape.linalg.lanczos import orthogonalise
 from landscape.linalg.operator import CurvatureOperator
 from landscape.linalg.probes import gaussian
 from landscape.linalg.scaled import Scaled, times_power
 from landscape.linalg.starts import checked_starts, together
-from landscape.processes import ProcessGroup
 from landscape.side_effects import random_source
 from landscape.storage.array_checkpoint import ArrayCheckpoint, fingerprint
 from landscape.storage.results import EigenPairs
@@ -51,12 +52,9 @@ def top_eigenpairs(
     start: Tensor | None = None,
     generator: torch.Generator | None = None,
     block_size: int | None = None,
-    basis_size: int | None = None,
-    basis_device: torch.device | str | None = None,
-    basis_dtype: torch.dtype | None = None,
-    basis_group: ProcessGroup | None = None,
     progress: Callable[[EigenProgress], object] | None = None,
     resume: str | Path | None = None,
+    **basis: Unpack[BasisOptions],
 ) -> EigenPairs:
     """The k eigenpairs at one end of the spectrum.
 
@@ -73,18 +71,10 @@ def top_eigenpairs(
         block_size: vectors that share one pass over the data. Eigenvalues come as often as they are, up to this number.
             A larger block needs more products in all, and fewer passes. Default 4 where operator.columns is at least 8,
             k too and P at least 16, else 1; the last of such blocks are as narrow as the open pairs allow.
-        basis_size: vectors of the basis, above k, before a restart; default max(2 k, 20) + 20 block_size, or P where
-            that is at most 1000 or 4 k: then P products are enough.
-        basis_device: where the basis is kept, "cpu" for instance; default the operator's device. The arithmetic with it
-            is done there.
-        basis_dtype: in which precision it is kept; default the operator's. The residuals tell what rounding costs.
-        basis_group: processes, such as torch.distributed.group.WORLD, that each keep only their own entries of every
-            vector of the basis, so that its memory is divided by their number; working vectors and the result are
-            whole on each. All make the same call, generators of the same seed included. About four all-gathers of P
-            numbers a step come on top of the products. Not with resume=.
         progress: called with an EigenProgress whenever convergence is looked at.
         resume: an .npz file that a killed run, called again with the same arguments, goes on from. Written at most
             every 5 seconds, and at most for 5 % of the time, and when a product raises; removed at the end.
+        basis: basis_size, basis_device, basis_dtype and basis_group: see `BasisOptions`.
     Returns:
         Always k pairs, in the order of `which`; those that `max_matvecs` left unconverged have converged = False. If it
         is below k, the pairs without a product repeat the last value with an infinite residual. An eigenvalue of a
@@ -93,7 +83,7 @@ def top_eigenpairs(
     Raises:
         ValueError: if an argument is out of range, the operator gives NaN or infinity, or resume= keeps other work.
     """
-    size = operator.shape[0]
+    size, automatic = operator.shape[0], block_size is None
     integer_in("k", k, 1, size)
     one_of("which", which, ("LM", "LA", "SA"))
     positive("tol", tol)
@@ -101,37 +91,33 @@ def top_eigenpairs(
     integer_in("block_size", width, 1, size)
     limit = max(1000, 10 * k) if max_matvecs is None else max_matvecs
     integer_in("max_matvecs", limit, 1)
-    capacity = _capacity(size, k, width) if basis_size is None else basis_size
+    wanted, starts, source = (k, which, tol, limit), checked_starts(start, operator), random_source(generator)
+    rows, kept, settings = _basis(operator, k, width, resume, basis)
+    settings |= {"k": k, "which": which, "tol": tol, "max_matvecs": limit, "generator": fingerprint(source.get_state())}
+    checkpoint = ArrayCheckpoint(resume, settings | {"start": None if starts is None else fingerprint(starts)})
+    scaled, window = Scaled(operator), 0 if starts is None else WINDOW
+    krylov = Krylov(scaled, rows, width, source, **kept)
+    search = _Search(krylov, scaled, wanted, width, narrow=automatic, window=window)
+    search.begin(checkpoint.load(), starts, source)
+    return search.run(checkpoint, progress)
+
+
+def _basis(
+    operator: CurvatureOperator, k: int, width: int, resume: str | Path | None, basis: BasisOptions
+) -> tuple[int, dict[str, Any], dict[str, Any]]:
+    """Rows of the basis, how `Krylov` keeps them, and what of the settings they decide."""
+    size, capacity = operator.shape[0], basis.get("basis_size")
+    capacity = _capacity(size, k, width) if capacity is None else capacity
     integer_in("basis_size", capacity, min(k + 1, size))
-    kept = basis_dtype or operator.dtype
+    kept = basis.get("basis_dtype") or operator.dtype
     require(kept.is_floating_point, f"basis_dtype must be floating, got {kept}")
     require(
-        basis_group is None or resume is None,
+        basis.get("basis_group") is None or resume is None,
         f"resume must be None where a basis_group keeps the basis, got {resume}; leave one of them out",
     )
-    starts = checked_starts(start, operator)
-    source = random_source(generator)
-    settings = {
-        **{"operator": type(operator).__name__, "P": size, "dtype": str(operator.dtype)},
-        **{"k": k, "which": which, "tol": tol, "max_matvecs": limit},
-        **{"block_size": width, "basis_size": capacity, "basis_dtype": str(kept)},
-        **{"start": None if starts is None else fingerprint(starts), "generator": fingerprint(source.get_state())},
-    }
-    checkpoint = ArrayCheckpoint(resume, settings)
-    rows, scaled = min(size, capacity), Scaled(operator)
-    krylov = Krylov(scaled, rows, width, source, device=basis_device, dtype=kept, group=basis_group)
-    window, narrow = 0 if starts is None else WINDOW, block_size is None
-    search = _Search(krylov, scaled, (k, which, tol, limit), width, narrow=narrow, window=window)
-    stored = checkpoint.load()
-    if stored is not None:
-        search.load(stored)
-    elif starts is not None:
-        krylov.begin(together(starts, width, min(tol, 0.01), source))
-    else:
-        krylov.begin_random(width)
-    pairs = search.run(checkpoint, progress)
-    checkpoint.close()
-    return pairs
+    about = {"operator": type(operator).__name__, "P": size, "dtype": str(operator.dtype)}
+    where = {"dtype": kept, "device": basis.get("basis_device"), "group": basis.get("basis_group")}
+    return min(size, capacity), where, about | {"block_size": width, "basis_size": capacity, "basis_dtype": str(kept)}
 
 
 class _Search:
@@ -157,6 +143,15 @@ class _Search:
         self.check_at = self.k
         self.narrow, self.next = narrow, width  # whether the last blocks are smaller, and how wide the next one is
 
+    def begin(self, stored: dict[str, Tensor] | None, starts: Tensor | None, source: torch.Generator) -> None:
+        """Go on from what is stored, or begin with the caller's starts, or with random ones."""
+        if stored is not None:
+            self.load(stored)
+        elif starts is not None:
+            self.krylov.begin(together(starts, self.width, min(self.tol, 0.01), source))
+        else:
+            self.krylov.begin_random(self.width)
+
     def run(self, checkpoint: ArrayCheckpoint, progress: Callable[[EigenProgress], object] | None) -> EigenPairs:
         """Products until the wanted pairs are settled or the budget is spent."""
         krylov = self.krylov
@@ -170,6 +165,7 @@ class _Search:
                         progress(self._told(ritz, converged))
                 settled = converged | (ritz.residuals <= 2 * ritz.floor)  # further products do not help there
                 if spent or self._done(ritz, settled):
+                    checkpoint.close()
                     return _restored(self.scaled, _pairs(krylov, ritz, self.k, self.tol))
                 self._prepare(ritz, settled)
             checkpoint.save_if_due(self.state)
