@@ -6,17 +6,20 @@ Source: Goodfellow et al. 2015, arXiv:1412.6544 (lines); Li et al. 2018, arXiv:1
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from functools import partial
-from typing import Any, Unpack
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from landscape.checks import require
 from landscape.problem import Problem
+from landscape.processes import ProcessGroup
 from landscape.slices.evaluation.accuracy import Accuracy
 from landscape.slices.evaluation.axis import Range, axis
-from landscape.slices.evaluation.engine import Execution, ExecutionOptions
+from landscape.slices.evaluation.engine import Execution
 from landscape.slices.evaluation.evaluator import slice_evaluator, slice_fields
 from landscape.slices.evaluation.find_range import find_range
 from landscape.slices.evaluation.parametrisation import Plane
@@ -31,9 +34,12 @@ def slice_1d(
     *,
     subset: int | None = None,
     generator: torch.Generator | None = None,
+    resume: str | Path | None = None,
+    workers: int | Executor = 1,
+    group: ProcessGroup | None = None,
     accuracy: Accuracy | None = None,
+    progress: bool | None = None,
     details: Mapping[str, Any] | None = None,
-    **execution: Unpack[ExecutionOptions],
 ) -> Slice1D | SliceBand:
     """Loss and accuracy along w + x d, w the model's own weights, for one direction or for K.
 
@@ -58,7 +64,7 @@ def slice_1d(
     xs = axis("x", x, partial(find_range, bundle, range(len(lines))))
     points = [[value if i == k else 0.0 for i in range(len(lines))] for k in range(len(lines)) for value in xs.tolist()]
     shape = (len(xs),) if one else (len(lines), len(xs))
-    how = Execution(**execution)
+    how = Execution(resume, workers, group, progress)
     fields = slice_fields(bundle, points, shape, lambda: {"x": xs.tolist(), **plane.settings()}, how, details)
     return (Slice1D if one else SliceBand)(xs, **fields)
 
@@ -73,9 +79,12 @@ def slice_2d(
     *,
     subset: int | None = None,
     generator: torch.Generator | None = None,
+    resume: str | Path | None = None,
+    workers: int | Executor = 1,
+    group: ProcessGroup | None = None,
     accuracy: Accuracy | None = None,
+    progress: bool | None = None,
     details: Mapping[str, Any] | None = None,
-    **execution: Unpack[ExecutionOptions],
 ) -> Slice2D:
     """Loss and accuracy on w + x d1 + y d2, w the model's own weights.
 
@@ -92,11 +101,16 @@ def slice_2d(
         subset: use so many samples of each split, the same at all points, and tell the standard error of the loss over
             samples, 0 for a split that has no more.
         generator: that draws them; default seed 0.
+        resume: a text file that keeps each point as soon as it is done; the same call goes on from it.
+        workers: processes of this machine that share the points and this one's threads; model, criterion and data are
+            sent to each once. Or an executor of `concurrent.futures`, which is sent them with each point.
+        group: of processes started by torchrun, say, that share the points; all make this call with all the data, get
+            the same result, and the first one writes the file.
         accuracy: (outputs, targets) of a batch to (hits, targets that count), or to the share of hits, which counts as
             much as the batch has units; default argmax over the class axis, where that can be known, see
             `class_targets.py`.
+        progress: show a bar with an estimate of the time; default where the output is a terminal.
         details: what else the result's `details` shall hold, such as {"normalize": "filter", "seed": 0}.
-        execution: resume, workers, group and progress: see `ExecutionOptions`.
     Returns:
         Slice2D. A loss that is NaN or infinite stays so; accuracy is NaN where it cannot be known. `details` holds
         units and batch-norm policy, why there is no accuracy, seconds, and the estimate made before the walk.
@@ -109,7 +123,7 @@ def slice_2d(
     surface = slice_evaluator(problem, plane, data, subset, generator, accuracy)
     xs, ys = axis("x", x, partial(find_range, surface, [0])), axis("y", y, partial(find_range, surface, [1]))
     points = [(across, up) for up in ys.tolist() for across in xs.tolist()]
-    how = Execution(**execution)
+    how = Execution(resume, workers, group, progress)
     settings = {"x": xs.tolist(), "y": ys.tolist()}
     fields = slice_fields(surface, points, (len(ys), len(xs)), lambda: {**settings, **plane.settings()}, how, details)
     one, two = d1.double().cpu(), d2.double().cpu()

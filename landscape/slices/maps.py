@@ -6,20 +6,22 @@ Source: Li et al. 2018, section 6, arXiv:1712.09913.
 """
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from time import perf_counter
-from typing import Any, Unpack
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from landscape.checks import integer_in, positive, require
+from landscape.checks import integer_in, positive
 from landscape.curvature import hessian
 from landscape.linalg import spectrum_ends
 from landscape.problem import Problem
 from landscape.slices.evaluation.axis import Range, axis
-from landscape.slices.evaluation.engine import Execution, ExecutionOptions, Point, evaluate_points
+from landscape.slices.evaluation.engine import Execution, Point, evaluate_points
 from landscape.slices.evaluation.parametrisation import Plane
 from landscape.storage.results import Map2D
 from landscape.vectors import Vector
@@ -36,7 +38,9 @@ def convexity_map(
     *,
     tol: float = 1e-2,
     max_matvecs: int = 1000,
-    **execution: Unpack[ExecutionOptions],
+    resume: str | Path | None = None,
+    workers: int | Executor = 1,
+    progress: bool | None = None,
 ) -> Map2D:
     """|λmin / λmax| of the Hessian on w + x d1 + y d2, w the model's own weights.
 
@@ -54,7 +58,9 @@ def convexity_map(
         y: the same along d2.
         tol: of both eigenvalues, relative to the spectrum, as `spectrum_ends` has it.
         max_matvecs: products at most for each of the two; what they do not reach shows in the errors.
-        execution: resume, workers and progress: see `ExecutionOptions`.
+        resume: a text file that keeps each point as soon as it is done; the same call goes on from it.
+        workers: processes that share the points, see `slice_2d`.
+        progress: show a bar with the time left; default where the output is a terminal.
     Returns:
         Map2D with PARTS in `parts`. Each eigenvalue is within its residual of one of the Hessian's, and `errors` is
         what that means for the ratio: (r_min + |λmin / λmax| r_max) / (λmax − r_max). NaN where loss or Hessian is not
@@ -69,7 +75,7 @@ def convexity_map(
     settings = {"what": "convexity", "tol": tol, "max_matvecs": max_matvecs}
     xs, ys = axis("x", x), axis("y", y)
     ends = partial(_ends, tol=tol, max_matvecs=max_matvecs)
-    how = Execution(**execution)
+    how = Execution(resume, workers, progress=progress)
     numbers, details = _map(problem, (d1, d2), (xs, ys), ends, len(PARTS), settings, how)
     values, errors = _ratio(*numbers[:4])
     details |= {"tol": tol, "matvecs": int(numbers[4].nansum())}
@@ -82,19 +88,22 @@ def gradient_norm_map(
     d2: Tensor,
     x: Range = (-1.0, 1.0, 51),
     y: Range = (-1.0, 1.0, 51),
-    **execution: Unpack[ExecutionOptions],
+    *,
+    resume: str | Path | None = None,
+    workers: int | Executor = 1,
+    progress: bool | None = None,
 ) -> Map2D:
     """|∇L| on w + x d1 + y d2, of the whole gradient and not of its part in the plane: 0 at stationary points only.
 
     Args:
-        problem, d1, d2, x, y, execution: as in `convexity_map`.
+        problem, d1, d2, x, y, resume, workers, progress: as in `convexity_map`.
     Returns:
         Map2D with errors 0: exact but for rounding. NaN where the loss is not finite.
     Raises:
         ValueError: if an argument is out of range, or the state in resume= was written with other settings.
     """
     xs, ys = axis("x", x), axis("y", y)
-    how, settings = Execution(**execution), {"what": "gradient norm"}
+    how, settings = Execution(resume, workers, progress=progress), {"what": "gradient norm"}
     (values,), details = _map(problem, (d1, d2), (xs, ys), _gradient_norm, 1, settings, how)
     return Map2D(xs, ys, values, torch.zeros_like(values).where(~values.isnan(), torch.nan), "|∇L|", details)
 
@@ -146,7 +155,6 @@ def _map(
     how: Execution,
 ) -> tuple[Tensor, dict[str, Any]]:
     """numbers(problem, w + x d1 + y d2) at all points: (count, ny, nx), and the details of a map."""
-    require(how.group is None, "a map takes workers= and no group=; leave it out")
     (d1, d2), (xs, ys), started = directions, axes, perf_counter()
     plane = Plane(problem.vector(), {"d1": d1, "d2": d2})
     evaluator = _MapEvaluator(problem, plane, numbers, count)

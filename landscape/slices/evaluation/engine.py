@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypedDict, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, distributed
@@ -40,27 +40,9 @@ class PointEvaluator(Protocol):
         """The numbers, float64 on the CPU."""
 
 
-class ExecutionOptions(TypedDict, total=False):
-    """What a run over many points keeps, shares and shows; all may be left out.
-
-    Keys:
-        resume: a text file that keeps each point as soon as it is done; the same call goes on from it.
-        workers: processes of this machine that share the points and this one's threads; model, criterion and data are
-            sent to each once. Or an executor of `concurrent.futures`, which is sent them with each point. Default 1.
-        group: of processes started by torchrun, say, that share the points; all make this call with all the data, get
-            the same result, and the first one writes the file.
-        progress: show a bar with an estimate of the time; default where the output is a terminal.
-    """
-
-    resume: str | Path | None
-    workers: int | Executor
-    group: ProcessGroup | None
-    progress: bool | None
-
-
 @dataclass(frozen=True, eq=False)
 class Execution:
-    """The same with their defaults."""
+    """What a run over many points keeps, shares and shows: see `slice_2d` for each of them."""
 
     resume: str | Path | None = None
     workers: int | Executor = 1

@@ -4,18 +4,21 @@ Source: Goodfellow et al. 2015, arXiv:1412.6544; with the range of Li et al. 201
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from typing import Any, Unpack
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from landscape.checks import one_of, require
 from landscape.problem import Problem
+from landscape.processes import ProcessGroup
 from landscape.slices.directions.between_models import Weights, vector_of
 from landscape.slices.evaluation.accuracy import Accuracy
 from landscape.slices.evaluation.axis import Range, axis
-from landscape.slices.evaluation.engine import Execution, ExecutionOptions
+from landscape.slices.evaluation.engine import Execution
 from landscape.slices.evaluation.evaluator import slice_evaluator, slice_fields
 from landscape.slices.evaluation.parametrisation import Buffers
 from landscape.storage.array_checkpoint import fingerprint
@@ -34,9 +37,12 @@ def interpolate(
     batch_norm: str | None = None,
     subset: int | None = None,
     generator: torch.Generator | None = None,
+    resume: str | Path | None = None,
+    workers: int | Executor = 1,
+    group: ProcessGroup | None = None,
     accuracy: Accuracy | None = None,
+    progress: bool | None = None,
     details: Mapping[str, Any] | None = None,
-    **execution: Unpack[ExecutionOptions],
 ) -> Slice1D:
     """Loss and accuracy along (1 - x) w + x w', w the model's own weights: to the bit w at x = 0 and w' at x = 1.
 
@@ -68,7 +74,7 @@ def interpolate(
     else:
         policy, segment = batch_norm, segment if batch_norm != "eval" else replace(segment, buffers={})
     line = slice_evaluator(problem.with_batch_norm(policy), segment, data, subset, generator, accuracy)
-    how = Execution(**execution)
+    how = Execution(resume, workers, group, progress)
     fields = slice_fields(
         line,
         [(value,) for value in xs.tolist()],
