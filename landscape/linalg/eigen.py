@@ -237,8 +237,8 @@ def _block(operator: CurvatureOperator, k: int) -> int:
 
     4 columns take 1.3 to 2 times the products of one for top-10 on small trained networks, 8 take 1.9 to 2.7 times. A
     column among four on a CPU costs at least .74 of one alone, so that a block is slower there: three convolutions of
-    8, 16 and 16 channels take 49 gradients by single vectors, 55 in pairs, 67 in fours; a small ResNet 50, 62 and 72; a
-    perceptron 83, 91 and 92. A block is left to operators that are cheapest with eight or more.
+    8, 16 and 16 channels take 49 gradients by single vectors, 55 in pairs, 68 in fours; a small ResNet 50, 62 and 72; a
+    perceptron 83, 91 and 84. A block is left to operators that are cheapest with eight or more.
     """
     width = WIDEST if operator.columns >= 2 * WIDEST else 1
     return width if 2 * width <= k and 4 * width <= operator.shape[0] else 1
