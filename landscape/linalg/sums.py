@@ -131,7 +131,7 @@ def _sum(
     """
     exact, rest = function(runs.outliers).sum(), operator.shape[0] - len(runs.outliers)
     if len(runs.lengths) == 0:
-        return Estimate(value=exact, stderr=torch.zeros_like(exact), matvecs=runs.matvecs)
+        return Estimate(value=exact, stderr=torch.zeros_like(exact), matvecs=runs.matvecs, verified=operator.verified)
 
     def samples(n: int) -> Tensor:
         return rest * torch.stack([(weights * function(nodes)).sum() for nodes, weights in runs.rules(n)])
@@ -139,4 +139,4 @@ def _sum(
     last = torch.stack([samples(n) for n in range(steps - window + 1, steps + 1)]).mean(0)
     missed = last.mean() - samples(steps // 2).mean() if window == 1 else torch.zeros_like(exact)
     stderr = (calibrated_error(last).square() + missed.square()).sqrt()
-    return Estimate(value=exact + last.mean(), stderr=stderr, matvecs=runs.matvecs)
+    return Estimate(value=exact + last.mean(), stderr=stderr, matvecs=runs.matvecs, verified=operator.verified)
