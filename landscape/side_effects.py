@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -49,27 +50,34 @@ def random_state(*generators: torch.Generator) -> Callable[[], None]:
     """Remember Python's, NumPy's and torch's global random state, and that of `generators`.
 
     Returns:
-        A function that goes back to that state; it can be called more than once.
+        A function that goes back to that state; it can be called more than once, and pickled.
     """
     python, bits, cpu = random.getstate(), _numpy.get_bit_generator(), torch.get_rng_state()
     usual = isinstance(bits, np.random.MT19937)
     numpy = np.random.get_state() if usual else bits.state
     gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    own = [generator.get_state() for generator in generators]
+    own = [(generator, generator.get_state()) for generator in generators]
+    return partial(_go_back, python, None if usual else bits, numpy, cpu, gpu, own)
 
-    def restore() -> None:
-        random.setstate(python)
-        if usual:
-            np.random.set_state(numpy)
-        else:
-            bits.state = numpy
-        torch.set_rng_state(cpu)
-        if gpu:
-            torch.cuda.set_rng_state_all(gpu)
-        for generator, state in zip(generators, own, strict=True):
-            generator.set_state(state)
 
-    return restore
+def _go_back(
+    python: Any,
+    bits: Any,
+    numpy: Any,
+    cpu: torch.Tensor,
+    gpu: list[torch.Tensor],
+    own: list[tuple[torch.Generator, torch.Tensor]],
+) -> None:
+    random.setstate(python)
+    if bits is None:
+        np.random.set_state(numpy)
+    else:
+        bits.state = numpy
+    torch.set_rng_state(cpu)
+    if gpu:
+        torch.cuda.set_rng_state_all(gpu)
+    for generator, state in own:
+        generator.set_state(state)
 
 
 def derivatives_on() -> AbstractContextManager[None]:

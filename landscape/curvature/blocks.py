@@ -5,6 +5,7 @@ H_1 ⊕ H_2 ⊕ ..., whose product costs one pass over the data, one first-order
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
 
@@ -16,15 +17,16 @@ from landscape.curvature.double_backward import require_derivative
 from landscape.curvature.hessian import hessian
 from landscape.curvature.methods import Manner, Method, Product
 from landscape.curvature.over_data import Matrix, OperatorOverData
-from landscape.curvature.verification import Comparison, compare_gradients
+from landscape.curvature.verification import UNDECIDED, Comparison, compare_gradients, verified
 from landscape.linalg.operator import CurvatureOperator
 from landscape.problem import Problem
 from landscape.problem.batch import Batch
 from landscape.problem.cost import GRADIENT, HESSIAN
-from landscape.problem.placement import ONE_AT_A_TIME
-from landscape.side_effects import derivatives_on
-from landscape.vectors import Block, Layout
+from landscape.problem.placement import ONE_AT_A_TIME, put_in_place
+from landscape.side_effects import derivatives_on, random_source
+from landscape.vectors import Block, Layout, flatten
 
+Parts = dict[str, tuple[Tensor, Tensor]]
 Grouping = str | Mapping[str, str | Sequence[str]]
 
 
@@ -47,7 +49,61 @@ def hessian_blocks(problem: Problem, by: Grouping = "layer", *, depth: int = 1) 
     with derivatives_on(), ONE_AT_A_TIME:
         own = dict(problem.model.named_parameters())
         shared = problem.constants() | {name: own[name].detach().clone() for name in problem.layout.names}
-    return {name: hessian(problem.restricted_to(names), constants=shared) for name, names in groups.items()}
+    blocks = {name: hessian(problem.restricted_to(names), constants=shared) for name, names in groups.items()}
+    if len(blocks) > 1:
+        union = {name for names in groups.values() for name in names}
+        together = _Together(problem.restricted_to([name for name in problem.layout.names if name in union]), shared)
+        for block in blocks.values():
+            block.choice.shared = together
+    return dict(blocks)
+
+
+@dataclass(eq=False)
+class _Together:
+    """One comparison of a method for all blocks: the Hessian by the parameters of all of them times a random vector.
+
+    It is made on the batch that a block's product is first asked for, within its pass. A block is told how far its own
+    rows agree, where they are large enough to tell; else how far all do.
+
+    Attributes:
+        problem: of these parameters.
+        values: of all parameters, by name.
+        found: by what tells a method: the comparison, and by parameter (product, difference) where there are any.
+    """
+
+    problem: Problem
+    values: Mapping[str, Tensor]
+    found: dict[tuple[str, str], tuple[Comparison, Parts]] = field(default_factory=dict)
+
+    def __call__(self, batch: Batch, method: Method) -> Comparison:
+        key = method.name, method.about
+        if key not in self.found:
+            self.found[key] = self._compared(batch, method)
+        comparison, parts = self.found[key]
+        if comparison.disagreement is None or any(name not in parts for name in batch.layout.names):
+            return comparison
+        own, difference = (torch.cat([parts[name][i] for name in batch.layout.names]) for i in (0, 1))
+        all_of_it = torch.cat([part for _, part in parts.values()]).norm()
+        off, size = float((own - difference).norm()), float(difference.norm())
+        error = comparison.error * float(all_of_it) / size if size > 0 else UNDECIDED
+        return comparison if error >= UNDECIDED else replace(comparison, disagreement=off / size, error=error)
+
+    def _compared(self, batch: Batch, method: Method) -> tuple[Comparison, Parts]:
+        layout, dtype, parts = self.problem.layout, self.problem.dtype, {}
+
+        def note(seen: Layout, *vectors: Tensor) -> None:
+            pieces = zip(*(vector.split(seen.sizes) for vector in vectors), strict=True)
+            parts.update(zip(seen.names, pieces, strict=True))
+
+        w = flatten([self.values[name] for name in layout.names])
+        v = torch.randn(layout.size, generator=random_source(None), dtype=torch.float64, device="cpu")
+        if batch.placement.dtype != batch.dtype:  # left there by a comparison; what is in place is taken for the rest
+            with torch.no_grad():
+                batch.evaluate(batch.w)
+        with put_in_place(self.problem.model, layout, {}, dtype, batch.placement.traits) as placement:
+            whole = replace(batch, placement=placement, layout=layout, w=w if dtype is None else w.to(dtype))
+            compare = partial(compare_gradients, note=note)
+            return verified(whole, v.to(whole.w), None, method.single, compare), parts
 
 
 def layers(problem: Problem) -> dict[str, list[str]]:

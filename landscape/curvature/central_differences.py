@@ -80,19 +80,15 @@ def in_full(batch: Batch) -> Batch:
     return wide
 
 
-def central_differences(differences: Differences) -> Callable[[Batch, Manner], Product]:
+def central_differences(batch: Batch, manner: Manner, *, differences: Differences) -> Product:
     """The batch's Hessian, whose columns are derivatives of the gradient."""
+    wide = in_full(batch)
 
-    def linearise(batch: Batch, manner: Manner) -> Product:
-        wide = in_full(batch)
+    def product(block: Block) -> Block:
+        columns, errors = zip(*(differences(wide, v.to(wide.w)) for v in block.T), strict=True)
+        image = torch.stack(columns, dim=1).to(block)
+        rounding = torch.finfo(block.dtype).eps * image.norm(dim=0)
+        manner.note(batch.units, torch.stack(errors).to(block) + rounding)
+        return image
 
-        def product(block: Block) -> Block:
-            columns, errors = zip(*(differences(wide, v.to(wide.w)) for v in block.T), strict=True)
-            image = torch.stack(columns, dim=1).to(block)
-            rounding = torch.finfo(block.dtype).eps * image.norm(dim=0)
-            manner.note(batch.units, torch.stack(errors).to(block) + rounding)
-            return image
-
-        return product
-
-    return linearise
+    return product

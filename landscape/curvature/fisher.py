@@ -64,13 +64,17 @@ def fisher(
     residual, own = _likelihood(problem.criterion, likelihood)
     seed = int(torch.randint(2**62, (), generator=source, device=source.device))
 
-    def curvature(batch: Batch, outputs: Tensor) -> OutputProduct:
-        # one seed per batch: the same targets at every product
-        drawn = torch.Generator(device="cpu").manual_seed(seed + batch.index)
-        parts = [residual(outputs.detach(), batch.targets, own, drawn) for _ in range(samples)]
-        return lambda u: sum((part(u) for part in parts[1:]), parts[0](u)) / samples
+    sampled = partial(_sampled, residual=residual, settings=own, seed=seed, samples=samples)
+    return gauss_newton(problem, "sampled Fisher", sampled, w, **settings)
 
-    return gauss_newton(problem, "sampled Fisher", curvature, w, **settings)
+
+def _sampled(
+    batch: Batch, outputs: Tensor, *, residual: Residual, settings: dict[str, Any], seed: int, samples: int
+) -> OutputProduct:
+    # one seed per batch: the same targets at every product
+    drawn = torch.Generator(device="cpu").manual_seed(seed + batch.index)
+    parts = [residual(outputs.detach(), batch.targets, settings, drawn) for _ in range(samples)]
+    return lambda u: sum((part(u) for part in parts[1:]), parts[0](u)) / samples
 
 
 def _empirical(problem: Problem, batch: Batch, outputs: Tensor) -> OutputProduct:

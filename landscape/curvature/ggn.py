@@ -65,7 +65,9 @@ def gauss_newton(
             2 * GAUSS_NEWTON,
         ),
     ]
-    return OperatorOverData(problem, Matrix(name, methods, compare_outputs(curvature, exact)), w, **settings)
+    return OperatorOverData(
+        problem, Matrix(name, methods, partial(compare_outputs, curvature=curvature, exact=exact)), w, **settings
+    )
 
 
 def criterion_curvature(batch: Batch, outputs: Tensor) -> OutputProduct:

@@ -57,13 +57,13 @@ def hessian(
     Raises:
         ValueError: if a setting is out of range.
     """
-    differences = Differences(Batch.gradient)
+    by_differences = partial(central_differences, differences=Differences(Batch.gradient))
     plain = "double backward as torch has it, without the layers' own second derivatives"
     methods = [
         Method("double_backward", double_backward, True, GRADIENT, HESSIAN, about="about two gradients a product"),
         Method("double_backward", partial(double_backward, fast=False), True, GRADIENT, HESSIAN, about=plain),
         Method("forward_over_reverse", forward_over_reverse, False, 0.0, FORWARD_OVER_REVERSE),
-        Method("central_differences", central_differences(differences), False, 0.0, DIFFERENCES, second_order=False),
+        Method("central_differences", by_differences, False, 0.0, DIFFERENCES, second_order=False),
     ]
     return OperatorOverData(
         problem,

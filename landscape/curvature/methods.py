@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from landscape.checks import one_of
-from landscape.curvature.verification import Compare, Comparison, cause, verified
+from landscape.curvature.causes import of_disagreement, of_infinity, root_at_zero
+from landscape.curvature.verification import Compare, Comparison, verified
 from landscape.problem.batch import Batch
 from landscape.problem.cost import note_verification
 from landscape.problem.traits import BatchError
@@ -54,15 +54,25 @@ class Method:
     second_order: bool = True
     about: str = ""
 
+    def single(self, batch: Batch, v: Vector) -> Vector:
+        """The batch's product with one vector."""
+        return self.linearise(batch, Manner())(v[:, None])[:, 0]
+
+
+NOT_FINITE = "the product is NaN or infinite"
+
 
 @dataclass(eq=False)
 class Choice:
-    """Which of several methods serves: the first one that raises nothing and agrees with differences.
+    """Which of several methods serves: the first one that raises nothing, is finite and agrees with differences.
 
     Attributes:
         mode: "auto" until the first product, then the name of a method.
         reason: why it was chosen.
         comparison: of the first product with differences; None where none was made.
+        strict: each batch's product must be finite, not the first one alone.
+        shared: a comparison of a method, on this batch, that serves several operators; in place of an own one where it
+            finds nothing wrong.
     """
 
     methods: Sequence[Method]
@@ -72,7 +82,9 @@ class Choice:
     mode: str = "auto"
     reason: str = ""
     comparison: Comparison | None = None
-    _failures: list[BaseException | Comparison] = field(default_factory=list)
+    strict: bool = False
+    shared: Callable[[Batch, Method], Comparison] | None = None
+    _failures: list[str | Comparison] = field(default_factory=list)
     _settled: bool = False
 
     def __post_init__(self) -> None:
@@ -104,19 +116,31 @@ class Choice:
             except (RuntimeError, ValueError) as error:
                 if self._settled:
                     raise
-                self._fail(batch, error)
+                self._fail(batch, _first_line(error), error)
+                continue
+            if (self.strict or not self._settled) and self._broken(batch, block, image):
+                self._settled = False
+                self._fail(batch, NOT_FINITE)
                 continue
             if not self._settled and not self._agrees(batch, block, image):
                 continue
             return image, product
 
+    def _broken(self, batch: Batch, block: Block, image: Block) -> bool:
+        """Whether the product is not finite, where that is looked for; what just overflows is finite for short v."""
+        if image.isfinite().all() or (self.asked != "auto" and self.compare is None) or not block.isfinite().all():
+            return False
+        short = block * torch.finfo(block.dtype).max ** -0.25
+        return not self.method.linearise(batch, Manner())(short).isfinite().all()
+
     def _agrees(self, batch: Batch, block: Block, image: Block) -> bool:
-        columns = block.any(dim=0).nonzero()[:, 0].tolist()
+        finite = block.isfinite().all(dim=0) & image.isfinite().all(dim=0)
+        columns = (block.any(dim=0) & finite).nonzero()[:, 0].tolist()
         if self.compare is not None and columns:
-            first = columns[0]
-            found = verified(
-                batch, block[:, first], image[:, first], self._product, self.compare, some=self.restrictable
-            )
+            found = self.shared(batch, self.method) if self.shared else None
+            if found is None or found.alarm:
+                v, own = block[:, columns[0]], image[:, columns[0]]
+                found = verified(batch, v, own, self.method.single, self.compare, some=self.restrictable)
             if found.alarm:
                 self._fail(batch, found)
                 return False
@@ -127,32 +151,32 @@ class Choice:
             self.reason = self._why()
         return True
 
-    def _product(self, batch: Batch, v: Tensor) -> Tensor:
-        return self.method.linearise(batch, Manner())(v[:, None])[:, 0]
-
     def _why(self) -> str:
         if not self._failures:
-            return self.method.about
+            rounding = self.comparison.why if self.comparison and self.comparison.disagreement is not None else ""
+            return "; ".join(part for part in (self.method.about, rounding) if part)
         first = self._failures[0]
         if isinstance(first, Comparison):
             return f"second derivatives by {self.methods[0].name} are wrong here: {first}"
-        return f"no second derivative: {_first_line(first)}"
+        return f"no second derivative: {first}"
 
-    def _fail(self, batch: Batch, failure: BaseException | Comparison) -> None:
+    def _fail(self, batch: Batch, failure: str | Comparison, error: BaseException | None = None) -> None:
         """On to the next method. Raises where there is none."""
         self._failures.append(failure)
-        if len(self._failures) < len(self.methods):
-            if isinstance(failure, BaseException):  # its traceback would hold what the attempt had allocated
-                failure.__traceback__ = failure.__context__ = failure.__cause__ = None
+        lost = failure == NOT_FINITE and bool(root_at_zero(batch))  # where there is no derivative, not just none found
+        if len(self._failures) < len(self.methods) and not lost:
             return
         failures = list(self._failures)
         self._failures.clear()
         wrong = next((each for each in failures if isinstance(each, Comparison)), None)
+        met = f"batch {batch.index}: the product by"
         if wrong is not None:
             name = self.methods[failures.index(wrong)].name
-            raise ValueError(f"batch {batch.index}: the product by {name} is {wrong}; {cause(batch, self.asked)}")
-        errors = [each for each in failures if isinstance(each, BaseException)]
-        raise errors[-1]
+            raise ValueError(f"{met} {name} is {wrong}; {of_disagreement(batch, self.asked)}")
+        if NOT_FINITE in failures or error is None:
+            name = self.methods[failures.index(NOT_FINITE)].name
+            raise ValueError(f"{met} {name} is NaN or infinite; {of_infinity(batch, self.asked)}")
+        raise error
 
 
 def _first_line(error: Any) -> str:

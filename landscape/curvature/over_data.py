@@ -8,6 +8,7 @@ out in spite of that, a product goes on with less: see `Retreat`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -151,6 +152,10 @@ class OperatorOverData(CurvatureOperator):
         self._kept: Kept | None = None
         self._separable = micro_batch is None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without kept graphs, which belong to this process's memory: a copy makes its own."""
+        return vars(self) | {"_kept": None}
+
     @property
     def mode(self) -> str:
         """What serves the products; "auto" until the first one."""
@@ -205,6 +210,9 @@ class OperatorOverData(CurvatureOperator):
                     sums.add(self._image(batch, block, kept), batch.units)
             kept.end()
         image = sums.mean().to(block.dtype)
+        if not (image.sum().isfinite() or self.choice.strict or self.choice.asked != "auto"):
+            self.choice.strict, self._kept = True, None  # all ranks have the same sum, and go on alike
+            return self._product(block)
         self.report.close(image)
         return image.add_(block, alpha=self.weight_decay) if self.weight_decay else image
 

@@ -278,7 +278,7 @@ def _pairs(krylov: Krylov, ritz: Ritz, k: int, tol: float) -> EigenPairs:
 def _restored(scaled: Scaled, found: EigenPairs) -> EigenPairs:
     """Pairs of the scaled operator as pairs of the operator itself."""
     residuals = times_power(found.residuals, scaled.exponent)
-    return replace(found, values=scaled.restored(found.values), residuals=residuals)
+    return replace(found, values=scaled.restored(found.values), residuals=residuals, verified=scaled.verified)
 
 
 def _orthonormal(vectors: Tensor, values: Tensor, residuals: Tensor) -> tuple[Tensor, Tensor]:

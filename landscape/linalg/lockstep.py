@@ -118,6 +118,10 @@ class _Part(CurvatureOperator):
         self.desk, self.place, self.whole = desk, place, whole
 
     @property
+    def verified(self) -> float | None:
+        return self.whole.verified
+
+    @property
     def columns(self) -> int:
         return self.whole.columns
 

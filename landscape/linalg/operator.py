@@ -20,6 +20,11 @@ class CurvatureOperator(ABC):
         self.device = device
 
     @property
+    def verified(self) -> float | None:
+        """Relative disagreement of a product with differences of the network; None where none has decided."""
+        return None
+
+    @property
     def columns(self) -> int:
         """How many columns in one product cost the operator least a column; algorithms that can choose ask for them."""
         return 1
@@ -88,6 +93,10 @@ class DerivedOperator(CurvatureOperator):
     def __init__(self, operator: CurvatureOperator) -> None:
         super().__init__(operator.shape[0], operator.dtype, operator.device)
         self.operator = operator
+
+    @property
+    def verified(self) -> float | None:
+        return self.operator.verified
 
     @property
     def columns(self) -> int:

@@ -65,7 +65,8 @@ class Scaled(DerivedOperator):
     def estimate(self, found: Estimate, power: float = 1.0) -> Estimate:
         """An estimate of this operator as one of the operator that was given."""
         value = self.restored(found.value, power)
-        return replace(found, value=value, stderr=times_power(found.stderr, power * self.exponent))
+        stderr = times_power(found.stderr, power * self.exponent)
+        return replace(found, value=value, stderr=stderr, verified=self.verified)
 
     def state(self) -> dict[str, Tensor]:
         """What a run that goes on later has to keep."""

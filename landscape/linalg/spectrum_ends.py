@@ -53,4 +53,5 @@ def spectrum_ends(
         residuals=residuals[order],
         converged=residuals[order] <= tol * values.abs().max(),
         matvecs=near.matvecs + far.matvecs,
+        verified=operator.verified,
     )

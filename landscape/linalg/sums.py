@@ -131,7 +131,7 @@ def _sum(
     """
     exact, rest = function(runs.outliers).sum(), operator.shape[0] - len(runs.outliers)
     if len(runs.lengths) == 0:
-        return Estimate.exact(exact, runs.matvecs)
+        return Estimate(value=exact, stderr=torch.zeros_like(exact), matvecs=runs.matvecs, verified=operator.verified)
 
     def samples(n: int, power: int = 1) -> Tensor:
         return rest * torch.stack([(weights * function(nodes) ** power).sum() for nodes, weights in runs.rules(n)])
@@ -140,4 +140,4 @@ def _sum(
     last, squares = (torch.stack([samples(n, power) for n in counted]).mean(0) for power in (1, 2))
     missed = last.mean() - samples(steps // 2).mean() if window == 1 else torch.zeros_like(exact)
     stderr = (probe_error(last, squares, rest).square() + missed.square()).sqrt()
-    return Estimate(value=exact + last.mean(), stderr=stderr, matvecs=runs.matvecs)
+    return Estimate(value=exact + last.mean(), stderr=stderr, matvecs=runs.matvecs, verified=operator.verified)

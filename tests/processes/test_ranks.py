@@ -1,13 +1,15 @@
 """Two gloo processes with unequal shards against one process with all the data."""
 
 import re
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 
 import pytest
 import torch
 from cases import make, normal, same, seeded, symmetric
 from served import served
 from torch import distributed
+from torch.nn import functional as F
 from torch.utils.data import IterableDataset, TensorDataset
 
 from landscape.curvature import fisher, ggn, hessian, over_data
@@ -106,6 +108,12 @@ def dealt_out(group):
     return found
 
 
+def missing_derivative(z, t, *, faulty):
+    """Σ z² / 2B more, whose second derivative is left out where it is faulty."""
+    squares = (z.detach() * z - z.detach().square() / 2) if faulty else z.square() / 2
+    return F.cross_entropy(z, t) + squares.sum() / len(z)
+
+
 def failures(rank, group):
     """What each process hears when process 1 fails, and a sum afterwards, which shows that none waits any more."""
     case = make("mlp")
@@ -115,6 +123,9 @@ def failures(rank, group):
     before = H @ H.w
     if rank:
         H._image = lambda *_: 1 / 0
+    missed = partial(missing_derivative, faulty=rank == 1)
+    faulty = replace(case, criterion=missed).problem().with_processes(group)
+    everywhere = replace(case, criterion=partial(missing_derivative, faulty=True)).problem().with_processes(group)
     moved = make("mlp").problem()
     if rank:
         with torch.no_grad():
@@ -123,6 +134,9 @@ def failures(rank, group):
         "loss": message_of(wrong.loss),
         "product": message_of(lambda: hessian(wrong).matvec(H.w)),
         "kept": message_of(lambda: H @ H.w),
+        "verification": message_of(lambda: hessian(faulty, mode="double_backward") @ H.w),
+        "verification everywhere": message_of(lambda: hessian(everywhere, mode="double_backward") @ H.w),
+        "by differences": float((hessian(faulty) @ H.w).norm()),
         "weights": message_of(lambda: moved.with_processes(group)),
         "batches_with_units": message_of(fine.batches_with_units),
         "empty": message_of(case.problem(data=[]).with_processes(group).loss),
@@ -195,7 +209,8 @@ def test_two_processes_give_the_numbers_of_one_and_both_the_same_bits(found, nam
 def test_a_basis_dealt_out_to_the_processes_gives_the_pairs_of_one(found, name):
     here, there = (found[rank]["stored"][name] for rank in range(2))
     one = expected_stored()[name]
-    assert all(same(here[field], there[field]) for field in here)
+    assert max(here["verified"], there["verified"]) < 1e-4  # each on its own data
+    assert all(same(here[field], there[field]) for field in here if field != "verified")
     assert here["converged"].equal(one["converged"])
     assert ((here["values"] - one["values"]).abs() <= 1e-6 * one["values"].abs()).all()
     matrix = hessian(make("mlp").problem()).dense()
@@ -227,6 +242,11 @@ def test_a_failure_in_one_process_is_raised_in_all_and_none_waits(found):
     assert [there[key] for key in ("loss", "product", "kept")] == [other] * 3
     assert here["loss"] == here["product"] == "batch 0: the loss is nan; check the weights, inputs and targets for NaN"
     assert here["kept"] == "division by zero"
+    wrong = "batch 0: the product by double_backward is off by .* use mode='auto'"
+    assert there["verification"] == other
+    for said in (here["verification"], here["verification everywhere"], there["verification everywhere"]):
+        assert re.fullmatch(wrong, said)
+    assert here["by differences"] == there["by differences"] > 0
     assert here["afterwards"] == there["afterwards"] == pytest.approx(float(make("mlp").problem().loss()), rel=1e-12)
 
 

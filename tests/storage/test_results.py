@@ -22,6 +22,8 @@ from landscape.storage.results import (
 RESULTS = [
     Estimate(torch.tensor(1.5), torch.tensor(nan), 7, {"alpha": 0.1, "beta": nan}),
     EigenPairs(normal(2), normal(5, 2), normal(2), torch.tensor([True, False]), 12),
+    EigenPairs(normal(2), normal(5, 2), normal(2), torch.tensor([True, False]), 12, verified=1e-6),
+    Estimate(torch.tensor(1.5), torch.tensor(0.1), 7, verified=2e-7),
     SpectralDensity(normal(2, 3), normal(2, 3).abs(), 6),
     SpectralDensity(normal(2, 4), normal(2, 4).abs(), 6, normal(2), {"mean": 0.1, "mean_stderr": nan}),
     Slice1D(normal(3), {"train": normal(3), "a/b": torch.tensor([nan, 1.0, 2.0])}, {}),
@@ -78,6 +80,15 @@ def test_load_gives_back_what_was_saved(result, tmp_path):
     assert manifest["seed"] == 3
     assert set(manifest["versions"]) >= {"landscape", "torch", "numpy", "python"}
     assert not list(path.parent.glob("*partial*"))
+
+
+@pytest.mark.parametrize("result", RESULTS[:2], ids=lambda r: type(r).__name__)
+def test_a_file_from_before_verification_is_read(result, tmp_path):
+    manifest = result.save(tmp_path / "old").with_suffix(".json")
+    content = json.loads(manifest.read_text())
+    del content["fields"]["verified"]
+    manifest.write_text(json.dumps(content))
+    assert type(result).load(tmp_path / "old").verified is None
 
 
 def test_names_with_a_dot_do_not_overwrite_each_other(tmp_path):

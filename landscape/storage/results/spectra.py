@@ -29,6 +29,7 @@ class Estimate(Result):
     gradient_times: float | None = None
     seconds: float | None = None
     data: str = ""  # on how much: "1,200 units in 2 batches"
+    verified: float | None = None  # as the operator's
 
     @classmethod
     def exact(cls, value: Tensor | float, matvecs: int = 0, **details: float) -> "Estimate":
@@ -46,6 +47,7 @@ class EigenPairs(Result):
     residuals: Tensor  # (k,), |H v - lambda v|
     converged: Tensor  # (k,), bool
     matvecs: int
+    verified: float | None = None  # as the operator's: how far a product was off from differences of the network
 
 
 @dataclass(frozen=True, eq=False)
