@@ -89,7 +89,8 @@ class _Together:
         return comparison if error >= UNDECIDED else replace(comparison, disagreement=off / size, error=error)
 
     def _compared(self, batch: Batch, method: Method) -> tuple[Comparison, Parts]:
-        layout, dtype, parts = self.problem.layout, self.problem.dtype, {}
+        layout, dtype = self.problem.layout, self.problem.dtype
+        parts: Parts = {}
 
         def note(seen: Layout, *vectors: Tensor) -> None:
             pieces = zip(*(vector.split(seen.sizes) for vector in vectors), strict=True)
