@@ -5,8 +5,9 @@ import torch
 from cases import normal, seeded
 from torch import nn
 from torch.nn import functional as F
+from verified import OPERATORS
 
-from landscape.curvature import fisher, ggn, hessian
+from landscape.curvature import hessian
 from landscape.linalg import top_eigenpairs, trace
 from landscape.problem import Problem
 
@@ -66,18 +67,28 @@ def test_another_mode_takes_over_where_what_a_branch_leaves_out_is_nan(function,
         assert (hessian(problem, mode=way) @ v - right @ v).norm() < 1e-6 * (right @ v).norm()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("make", [ggn, fisher, lambda p: fisher(p, "empirical"), lambda p: fisher(p, "sampled")])
-def test_gauss_newton_products_too(make, dtype):
-    def powers(x, z):
-        return torch.where(x[:, :1] > 0, z.exp(), z.logcumsumexp(-1))
+def powers(x, z):
+    return torch.where(z > 0, z.exp(), z.logcumsumexp(-1)) @ normal(3, 3, seed=5).to(z)
 
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", ["ggn", "exact", "empirical"])
+def test_gauss_newton_products_too(kind, dtype):
     x, y = normal(16, 4).to(dtype), torch.randint(3, (16,), generator=seeded(0))
-    net = Net(powers).to(dtype)
-    right = make(Problem(net, F.cross_entropy, [(x[x[:, 0] > 0], y[x[:, 0] > 0])])).dense()
-    assert right.isfinite().all()
-    found = make(Problem(net, F.cross_entropy, [(x, y)]))
-    assert found.dense().isfinite().all()
+    problem = Problem(Net(powers).to(dtype), F.cross_entropy, [(x, y)])
+    make = OPERATORS[kind]
+    assert make(problem, mode="double_backward", verify=False).dense().isnan().any()
+    J = torch.func.jacrev(lambda w: torch.func.functional_call(problem.model, {"w": w}, (x,)))(problem.model.w.detach())
+    assert J.isfinite().all()  # first derivatives are there
+    p = problem.outputs().softmax(1)
+    r = p - F.one_hot(y, 3)
+    C = r[:, :, None] * r[:, None] if kind == "empirical" else torch.diag_embed(p) - p[:, :, None] * p[:, None]
+    J = J.detach().flatten(2)
+    right = torch.einsum("bip,bij,bjq->pq", J, C, J) / 16
+    G = make(problem)
+    assert (G.dense() - right).norm() < (1e-4 if dtype == torch.float32 else 1e-6) * right.norm()
+    assert G.mode == "central_differences"
+    assert G.verified < 1e-2
 
 
 @pytest.mark.parametrize("call", [trace, lambda A: top_eigenpairs(A, 2), lambda A: A.dense()])
