@@ -37,6 +37,14 @@ RADII: dict[str, dict[str, float]] = {  # rule to its settings, the radii as rul
 NAMES = {"sgd": "SGD", "sam": "SAM", "asam": "ASAM", "fisher_sam": "Fisher SAM", "eigen_sam": "Eigen-SAM"}
 
 
+def training(folder: str, rule: str, seed: int, *settings: Mapping[str, Any], **changes: Any) -> ls.TrainConfig:
+    """The run of a rule, at its radius if `changes` has no other rule_settings."""
+    own: dict[str, Any] = {"rule_settings": RADII.get(rule, {}), "progress": False}
+    for more in (*settings, changes):
+        own |= more
+    return ls.TrainConfig(folder, optimizer=rule, seed=seed, **own)
+
+
 def measured(
     members: Mapping[K, ls.TrainConfig], measure: Measure, workers: int = 2, *, progress: bool | None = None
 ) -> dict[K, dict[str, Any]]:

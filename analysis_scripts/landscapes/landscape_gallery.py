@@ -4,8 +4,6 @@ surfaces: SGD against SAM on one scale.  eigenvectors: the plane of the sharpest
 through three networks.  trajectory, training.gif: a training run over its principal components.  connectivity: two
 networks joined by a straight line and by a Bezier curve with a trained bend, batch norm recomputed.
 
-    python -m analysis_scripts.landscapes.landscape_gallery
-
 Networks are trained into runs/ and kept; the data of every figure lies beside it as npz and json.
 """
 
@@ -21,6 +19,7 @@ from matplotlib.figure import Figure
 from torch.nn import functional as F
 
 import landscape as ls
+from analysis_scripts._shared.frame import command, publish
 from landscape.data import Images, digits
 from landscape.models import build
 from landscape.plots import (
@@ -34,7 +33,7 @@ from landscape.plots import (
 )
 from landscape.plots.style import BLUE, RED, STYLE, legend_above, line_style
 from landscape.slices import Directions
-from landscape.storage.results import BezierPath, Slice1D, Slice2D, Trajectory, versions, write_json
+from landscape.storage.results import BezierPath, Slice1D, Slice2D, Trajectory
 
 Axis = tuple[float, float, int]
 RULES: dict[str, dict[str, float]] = {"sgd": {}, "sam": {"rho": 0.2}, "asam": {"rho": 1.0}}
@@ -61,10 +60,9 @@ class Config:
 def main(config: Config) -> None:
     """Train, compute and draw everything."""
     folder = Path(config.folder)
-    folder.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(STYLE):
         found = {**rules(config, folder), **run(config, folder), **pair(config, folder)}
-    write_json(folder / "gallery.json", {"config": asdict(config), "versions": versions(), **found})
+    publish(config, "gallery", found)
 
 
 def rules(config: Config, folder: Path) -> dict[str, Any]:
@@ -289,4 +287,4 @@ def figure_of(ax: Axes) -> Figure:
 
 
 if __name__ == "__main__":
-    main(Config())
+    command(main, Config)

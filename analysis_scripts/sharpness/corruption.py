@@ -3,18 +3,16 @@
 Loss and accuracy at w + e over |e|, on training images (with the wrong labels that were trained on) and clean test
 images. Adversarial: e along the training loss's gradient, one line a network. Random: e uniform on the sphere, several
 draws a network. Bands hold 90 % of the lines of all seeds and draws.
-
-    python -m analysis_scripts.sharpness.corruption
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import matplotlib
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -22,10 +20,10 @@ from matplotlib.lines import Line2D
 from torch.nn import functional as F
 
 import landscape as ls
-from analysis_scripts._shared.many_networks import NAMES, RADII, SETTING, data_of, measured
-from landscape.plots import add_caption, save_figure
-from landscape.plots.style import SMALL, STYLE, line_style, look
-from landscape.storage.results import SliceBand, versions, write_json
+from analysis_scripts._shared.frame import command, publish
+from analysis_scripts._shared.many_networks import NAMES, SETTING, data_of, measured, training
+from landscape.plots.style import SMALL, line_style, look
+from landscape.storage.results import SliceBand
 from landscape.vectors import unit
 
 KINDS = ("adversarial", "random")
@@ -49,24 +47,12 @@ class Config:
 
 
 def main(config: Config) -> Bands:
-    """Train, corrupt, and write the figure with its numbers."""
-    folder = Path(config.folder)
-    cut = partial(
-        lines,
-        draws=config.draws,
-        points=config.points,
-        reach={"adversarial": config.adversarial, "random": config.random},
-    )
+    """Train and corrupt."""
+    reach = {kind: getattr(config, kind) for kind in KINDS}
+    cut = partial(lines, draws=config.draws, points=config.points, reach=reach)
     members = {
-        (rule, seed): ls.TrainConfig(
-            **config.setting,
-            folder=Path(config.runs) / f"{rule}-{seed}",
-            optimizer=rule,
-            rule_settings=RADII[rule],
-            seed=seed,
-        )
-        for rule in config.rules
-        for seed in config.seeds
+        (rule, seed): training(f"{config.runs}/{rule}-{seed}", rule, seed, config.setting)
+        for rule, seed in product(config.rules, config.seeds)
     }
     found = measured(members, cut, config.workers)
     bands = {
@@ -78,15 +64,9 @@ def main(config: Config) -> Bands:
     }
     for rule, own in bands.items():
         for kind, band in own.items():
-            band.save(folder / f"{rule}_{kind}")
+            band.save(Path(config.folder) / f"{rule}_{kind}")
     norms = {rule: [found[rule, seed]["norm"] for seed in config.seeds] for rule in config.rules}
-    text = sentence(bands, norms)
-    content = {"config": asdict(config), "versions": versions(), "sentence": text, "weight_norms": norms}
-    write_json(folder / "corruption.json", content)
-    with matplotlib.rc_context(STYLE):
-        figure = draw(bands)
-        add_caption(figure, text)
-        save_figure(figure, folder / "corruption", ["png"])
+    publish(config, "corruption", {"sentence": sentence(bands, norms), "weight_norms": norms}, partial(draw, bands))
     return bands
 
 
@@ -174,4 +154,4 @@ def curve(ax: Axes, band: SliceBand, split: str, what: str, color: str, width: f
 
 
 if __name__ == "__main__":
-    main(Config())
+    command(main, Config)

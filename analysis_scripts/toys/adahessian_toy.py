@@ -4,18 +4,14 @@ x² + 0.1 x sin(20πx) is a parabola with ripples whose curvature, up to 40π² 
 without an average (β₂ = 0) the step follows the ripple that it stands on. 10x² + y² has the Hessian diag(20, 2), which
 one probe gives exactly: one step of lr 1 lands in the minimum, where gradient descent zigzags.
 Source: Yao et al. 2021, arXiv:2006.00719, figure 3.
-
-    python -m analysis_scripts.toys.adahessian_toy
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from math import pi
-from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -23,9 +19,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import landscape as ls
-from landscape.plots import add_caption, save_figure
-from landscape.plots.style import BLUE, OTHERS, RED, SMALL, STYLE, legend_above
-from landscape.storage.results import versions, write_json
+from analysis_scripts._shared.frame import command, publish
+from landscape.plots.style import BLUE, OTHERS, RED, SMALL, legend_above
 
 Function = Callable[[Tensor], Tensor]
 
@@ -79,9 +74,7 @@ def first_stay(path: Tensor, within: float) -> Tensor:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """All runs; writes data, settings, the sentence and the figure."""
-    folder = Path(config.folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    """All runs, and the figure."""
     paths = rippled_runs(config)
     table = {key: outcome(config, path) for key, path in paths.items()}
     start = torch.tensor(config.quadratic_start, dtype=torch.float64)
@@ -90,16 +83,11 @@ def main(config: Config) -> dict[str, Any]:
         "gradient descent": descend(long_valley, start, 20, partial(torch.optim.SGD, lr=0.09)),
     }
     left = {name: float(way[-1].norm()) for name, way in ways.items()}
-    caption = sentence(config, table, left["AdaHessian"])
-    content = {"rippled": table, "quadratic": left, "sentence": caption}
-    arrays: dict[str, Any] = {name: way.numpy() for name, way in ways.items()}
-    arrays |= {f"drawn/{key}": path[:, 0].numpy() for key, path in paths.items()}
-    arrays |= {f"end/{key}": path[-1].numpy() for key, path in paths.items()}
-    np.savez_compressed(folder / "adahessian.npz", **arrays)
-    write_json(folder / "adahessian.json", {"config": asdict(config), "versions": versions(), **content})
-    with matplotlib.rc_context(STYLE):
-        save_figure(draw(config, paths, ways, caption), folder / "adahessian")
-    return content
+    found = {"rippled": table, "quadratic": left, "sentence": sentence(config, table, left["AdaHessian"])}
+    arrays = ways | {f"drawn/{key}": path[:, 0] for key, path in paths.items()}
+    arrays |= {f"end/{key}": path[-1] for key, path in paths.items()}
+    figure = partial(draw, config, paths, ways)
+    return publish(config, "adahessian", found, figure, arrays=arrays, formats=("png", "pdf"))
 
 
 def rippled_runs(config: Config) -> dict[str, Tensor]:
@@ -137,7 +125,7 @@ def sentence(config: Config, table: dict[str, dict[str, float]], left: float) ->
     )
 
 
-def draw(config: Config, paths: dict[str, Tensor], ways: dict[str, Tensor], caption: str) -> Figure:
+def draw(config: Config, paths: dict[str, Tensor], ways: dict[str, Tensor]) -> Figure:
     """The function with two runs over it; |x| over the iterations; the quadratic."""
     figure = Figure(figsize=(9.6, 3.9), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
@@ -155,7 +143,6 @@ def draw(config: Config, paths: dict[str, Tensor], ways: dict[str, Tensor], capt
     for ax in (left, middle):
         legend_above(ax, columns=2)
     draw_valley(right, ways)
-    add_caption(figure, caption)
     return figure
 
 
@@ -173,4 +160,4 @@ def draw_valley(ax: Axes, ways: dict[str, Tensor]) -> None:
 
 
 if __name__ == "__main__":
-    main(Config())
+    command(main, Config)

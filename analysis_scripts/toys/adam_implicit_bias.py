@@ -9,18 +9,16 @@ line between the two, tβ₃ from 0 to 1, tr H has one end as its only minimum, 
 at tβ₃ = t/(2 + t). So networks start all along that line.
 Source: the paper "Adam reduces a unique form of sharpness: theoretical insights near the minimizer manifold".
 
-    python -m analysis_scripts.toys.adam_implicit_bias
-
 Finished networks are kept in the folder and only measured again.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from math import cos, pi
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -30,10 +28,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import landscape as ls
-from analysis_scripts._shared.kept import kept_tensors
-from landscape.plots import add_caption, save_figure
-from landscape.plots.style import BLUE, GREY, RED, SMALL, STYLE
-from landscape.storage.results import standard_error, versions, write_json
+from analysis_scripts._shared.frame import command, kept_tensors, publish
+from landscape.plots.style import BLUE, GREY, RED, SMALL
+from landscape.storage.results import standard_error
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"SGD": torch.optim.SGD, "Adam": torch.optim.Adam}
 COLOURS = {"SGD": BLUE, "Adam": RED}
@@ -123,24 +120,17 @@ def networks(config: Config) -> dict[str, Tensor]:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Train, measure, write data, settings, the sentence and the figure."""
-    folder = Path(config.folder)
-    found = {
-        name: columns(config, own)
-        for name, own in kept_tensors(folder / "networks", config, lambda: networks(config)).items()
-    }
+    """Train and measure."""
+    trained = kept_tensors(Path(config.folder) / "networks", config, lambda: networks(config))
+    found = {name: columns(config, own) for name, own in trained.items()}
     table = {
         name: {key: {"mean": v.mean((1, 2)).tolist(), "stderr": error(v).tolist()} for key, v in own.items()}
         for name, own in found.items()
     }
     sentence = sentence_of(config, {name: own["sparse"] for name, own in found.items()})
+    arrays = {f"{name}/{key}": v for name, own in found.items() for key, v in own.items()}
     content = {"by_t": table, "sentence": sentence}
-    write_json(folder / "implicit_bias.json", {"config": asdict(config), "versions": versions(), **content})
-    arrays: dict[str, Any] = {f"{name}/{key}": v.numpy() for name, own in found.items() for key, v in own.items()}
-    np.savez_compressed(folder / "implicit_bias.npz", **arrays)
-    with matplotlib.rc_context(STYLE):
-        save_figure(draw(config, found, sentence), folder / "implicit_bias", ["png"])
-    return content
+    return publish(config, "implicit_bias", content, partial(draw, config, found), arrays=arrays)
 
 
 def columns(config: Config, own: Tensor) -> dict[str, Tensor]:
@@ -171,7 +161,7 @@ def sentence_of(config: Config, sparse: dict[str, Tensor]) -> str:
     )
 
 
-def draw(config: Config, found: dict[str, dict[str, Tensor]], sentence: str) -> Figure:
+def draw(config: Config, found: dict[str, dict[str, Tensor]]) -> Figure:
     """Where networks from each start end, of both optimisers; both sharpnesses of the ends over t."""
     figure = Figure(figsize=(7.6, 7.2), layout="constrained")
     above, below = figure.subplots(2, 2)
@@ -192,7 +182,6 @@ def draw(config: Config, found: dict[str, dict[str, Tensor]], sentence: str) -> 
         ax.axvspan(1, 2, color="0.95", linewidth=0, zorder=0)
         ax.set(xlabel="t", ylabel=label)
     below[0].legend(fontsize=SMALL, loc="upper left")
-    add_caption(figure, sentence)
     return figure
 
 
@@ -215,4 +204,4 @@ def draw_means(ax: Axes, config: Config, values: Tensor, name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Config())
+    command(main, Config)

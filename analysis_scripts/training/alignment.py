@@ -5,8 +5,6 @@ perturbation that the step then makes from its batch (for SGD and EGR, which mak
 the test accuracy. Source of the claims: Luo et al. 2024, arXiv:2501.12666: SAM's alignment is poor, Eigen-SAM's is
 better and its λmax is lower; Reverse-SAM (e = −ρĝ) and EGR (L + ρ|g|), which the second-order theory cannot tell
 from ascent on the gradient's norm and from SAM, differ from SAM.
-
-    python -m analysis_scripts.training.alignment
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -23,12 +20,11 @@ from torch import Tensor, nn
 
 import landscape as ls
 from analysis_scripts._shared.digits_steps import Closure, Leading, on_first, steps
-from analysis_scripts._shared.kept import Arrays, kept
+from analysis_scripts._shared.frame import Arrays, command, kept, legend_over, publish
 from landscape.data import Images, digits
 from landscape.models import build
-from landscape.plots import add_caption, plot_seeds, save_figure
-from landscape.plots.style import SMALL, STYLE, look
-from landscape.storage.results import read_json, write_json
+from landscape.plots import plot_seeds
+from landscape.plots.style import look
 from landscape.vectors import Vector, unit
 
 RULES = ("sgd", "sam", "eigen_sam", "reverse_sam", "egr")
@@ -150,16 +146,11 @@ def summary(curves: Arrays) -> dict[str, dict[str, float]]:
     return table
 
 
-def main(config: Config) -> dict[str, dict[str, float]]:
-    """Curves, their summary, and the figure."""
-    stem = Path(config.folder) / "alignment"
-    curves = kept(stem, config, lambda: collect(config))
+def main(config: Config) -> dict[str, Any]:
+    """Curves and their summary."""
+    curves = kept(Path(config.folder) / "alignment", config, lambda: collect(config))
     table = summary(curves)
-    manifest, text = read_json(stem.with_suffix(".json")), sentence(table)
-    write_json(stem.with_suffix(".json"), {**manifest, "summary": table, "sentence": text})
-    with matplotlib.rc_context(STYLE):
-        save_figure(draw(curves, text), stem, ["png"])
-    return table
+    return publish(config, "alignment", {"summary": table, "sentence": sentence(table)}, partial(draw, curves))
 
 
 def sentence(table: Mapping[str, Mapping[str, float]]) -> str:
@@ -185,7 +176,7 @@ def sentence(table: Mapping[str, Mapping[str, float]]) -> str:
     )
 
 
-def draw(curves: Arrays, text: str) -> Figure:
+def draw(curves: Arrays) -> Figure:
     """One panel a quantity, one curve a rule."""
     figure = Figure(figsize=(9.5, 3.9), layout="constrained")
     colors = {rule: color for rule, (color, _) in look(RULES).items()}
@@ -197,11 +188,9 @@ def draw(curves: Arrays, text: str) -> Figure:
         ax.set(xlabel="step", ylabel=label)
         ax.locator_params(axis="x", nbins=4)
     axes[1].set_yscale("log")
-    handles = axes[0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside upper center", ncols=5, frameon=False, fontsize=SMALL)
-    add_caption(figure, text)
+    legend_over(figure, axes[0], 5)
     return figure
 
 
 if __name__ == "__main__":
-    main(Config())
+    command(main, Config)
