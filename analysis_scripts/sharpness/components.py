@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from analysis_scripts._shared.frame import command, publish
 from analysis_scripts._shared.many_networks import measured, none_failed, training
@@ -102,7 +101,8 @@ def sentence(rows: Sequence[Mapping[str, Any]]) -> str:
             lower = sum(means[part] < value for part, value in first[1].items())
             ratio = first[1]["whole"] / means["whole"]
             said.append(f"{rule} is below {first[0]} in {lower} of {len(means)} parts, {ratio:.2g} times in the whole")
-        fitted = [f"{rule} {100 * _accuracy(own, rule):.0f} %" for rule in dict.fromkeys(row["rule"] for row in own)]
+        right = {rule: [row["train_accuracy"] for row in own if row["rule"] == rule] for rule, _ in [first, *others]}
+        fitted = [f"{rule} {100 * float(torch.tensor(each).mean()):.0f} %" for rule, each in right.items()]
         said.append(f"training labels given back: {', '.join(fitted)}")
     return "; ".join(said) + "."
 
@@ -110,11 +110,10 @@ def sentence(rows: Sequence[Mapping[str, Any]]) -> str:
 def mean_of(rows: Sequence[Mapping[str, Any]], rule: str) -> dict[str, float]:
     """Geometric mean of lambda_max over the seeds of a rule, part by part."""
     own = [row["lambda_max"] for row in rows if row["rule"] == rule]
-    return {part: float(_logs([each[part] for each in own]).mean().exp()) for part in own[0]}
-
-
-def _accuracy(rows: Sequence[Mapping[str, Any]], rule: str) -> float:
-    return float(torch.tensor([row["train_accuracy"] for row in rows if row["rule"] == rule]).mean())
+    return {
+        part: float(torch.tensor([each[part] for each in own], dtype=torch.float64).log().mean().exp())
+        for part in own[0]
+    }
 
 
 def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
@@ -143,10 +142,6 @@ def panel(rows: Sequence[Mapping[str, Any]], ax: Axes) -> None:
                 ax.plot(range(len(names)), [row["lambda_max"][name] for name in names], marker, color=color, ms=4)
     ax.set_yscale("log")
     ax.set_xticks(range(len(names)), names, rotation=60, ha="right")
-
-
-def _logs(values: Sequence[float]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64).log()
 
 
 if __name__ == "__main__":

@@ -55,16 +55,10 @@ def main(config: Config) -> Bands:
         for rule, seed in product(config.rules, config.seeds)
     }
     found = measured(members, cut, config.workers)
-    bands = {
-        rule: {
-            kind: joined([SliceBand.load(Path(members[rule, seed].folder) / kind) for seed in config.seeds])
-            for kind in KINDS
-        }
-        for rule in config.rules
-    }
-    for rule, own in bands.items():
-        for kind, band in own.items():
-            band.save(Path(config.folder) / f"{rule}_{kind}")
+    bands: Bands = {rule: {} for rule in config.rules}
+    for rule, kind in product(config.rules, KINDS):
+        bands[rule][kind] = joined([SliceBand.load(f"{config.runs}/{rule}-{seed}/{kind}") for seed in config.seeds])
+        bands[rule][kind].save(Path(config.folder) / f"{rule}_{kind}")
     norms = {rule: [found[rule, seed]["norm"] for seed in config.seeds] for rule in config.rules}
     publish(config, "corruption", {"sentence": sentence(bands, norms), "weight_norms": norms}, partial(draw, bands))
     return bands
@@ -108,20 +102,16 @@ def endured(band: SliceBand, split: str = "test", drop: float = 0.1) -> float:
     return float(band.x[i - 1] + share * (band.x[i] - band.x[i - 1]))
 
 
-def said(band: SliceBand) -> str:
-    """What a network endures, in words."""
-    length = endured(band)
-    return f"{length:.2f}" if length < float(band.x[-1]) else f"more than {length:.2g}"
-
-
 def sentence(bands: Bands, norms: Mapping[str, Sequence[float]]) -> str:
     """The |e| that costs ten points of test accuracy, rule by rule, and how long the weights are themselves."""
-    parts = []
-    for kind in KINDS:
-        lengths = ", ".join(f"{NAMES[rule]} {said(own[kind])}" for rule, own in bands.items())
-        parts.append(f"{kind}: {lengths}")
+
+    def said(band: SliceBand) -> str:
+        length = endured(band)
+        return f"{length:.2f}" if length < float(band.x[-1]) else f"more than {length:.2g}"
+
+    told = {kind: [f"{NAMES[rule]} {said(own[kind])}" for rule, own in bands.items()] for kind in KINDS}
+    costs = "; ".join(f"{kind}: {', '.join(lengths)}" for kind, lengths in told.items())
     own = ", ".join(f"{NAMES[rule]} {mean(lengths):.1f}" for rule, lengths in norms.items())
-    costs = "; ".join(parts)
     return f"The |e| that costs ten points of test accuracy is, {costs}. Mean |w|: {own}. Shaded: 90 % of test lines."
 
 

@@ -74,11 +74,9 @@ def along_training(
     run: Path, *, epochs: Sequence[int], divergences: Sequence[float], samples: int, max_matvecs: int
 ) -> dict[str, Any]:
     """Rows of one network: an epoch, a divergence, a geometry each."""
-    rows = []
-    for epoch in epochs:
-        found = compared(training_problem(run / f"epoch-{epoch}", samples), divergences, max_matvecs)
-        rows += [{"epoch": epoch, **row} for row in found]
-    return {"rows": rows}
+    problems = {epoch: training_problem(run / f"epoch-{epoch}", samples) for epoch in epochs}
+    found = {epoch: compared(problem, divergences, max_matvecs) for epoch, problem in problems.items()}
+    return {"rows": [{"epoch": epoch, **row} for epoch, rows in found.items() for row in rows]}
 
 
 def compared(problem: ls.Problem, divergences: Sequence[float], max_matvecs: int) -> list[dict[str, Any]]:
@@ -103,13 +101,9 @@ def compared(problem: ls.Problem, divergences: Sequence[float], max_matvecs: int
     for amount in divergences:
         for name, way in ways.items():
             e = way * scale(divergence, way, amount)
-            cosine = float(F.cosine_similarity(e, ways["fisher"], dim=0))
-            rise = float(problem.loss(w + e) - loss)
-            length = float(e.norm())
-            rows.append(
-                {"divergence": amount, "geometry": name, "rise": rise, "length": length, "cosine": cosine}
-                | {"slope": slopes[name], "loss": float(loss), "kl": divergence(e)}
-            )
+            row = {"divergence": amount, "geometry": name, "rise": float(problem.loss(w + e) - loss)}
+            row |= {"length": float(e.norm()), "cosine": float(F.cosine_similarity(e, ways["fisher"], dim=0))}
+            rows.append(row | {"slope": slopes[name], "loss": float(loss), "kl": divergence(e)})
     return rows
 
 
@@ -168,14 +162,12 @@ def draw(rows: Sequence[Mapping[str, Any]], config: Config) -> Figure:
         _line(below, ratios(rows, rule, "euclidean", config.divergences[0], "cosine"), "black", "")
         above.set_title(rule.upper())
         above.axhline(1.0, color="0.7", lw=0.7)
-        below.set_xlabel("epoch")
-        below.set_xscale("log")
+        below.set(xlabel="epoch", xscale="log")
         below.set_xticks(list(slopes), [str(epoch) for epoch in slopes])
         below.minorticks_off()
-    axes[0][0].set_yscale("log")
+    axes[0][0].set(yscale="log", ylabel="rise of the loss,\nellipsoid over ball")
     axes[0][0].yaxis.set_major_formatter("{x:g}")
     axes[0][0].yaxis.set_minor_formatter("")
-    axes[0][0].set_ylabel("rise of the loss,\nellipsoid over ball")
     axes[1][0].set_ylabel("cosine of the\ntwo displacements")
     legend_over(figure, axes[0][0], 4)
     return figure

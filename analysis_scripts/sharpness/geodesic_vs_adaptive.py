@@ -132,21 +132,14 @@ def main(config: Config) -> dict[str, Any]:
     truth = regression(config)[2]
     gap = (networks["u"] * networks["v"] - truth).square().sum(1) - networks["loss"]
     table = {"generalization_gap": gap, "init": networks["init"], "lr": networks["lr"], **values}
-    rows = [
-        dict(zip(table, row, strict=True))
-        for row, loss in zip(zip(*(own.tolist() for own in table.values()), strict=True), networks["loss"], strict=True)
-        if float(loss) <= config.loss
-    ]
+    fitted = networks["loss"] <= config.loss
+    columns = [own[fitted].tolist() for own in table.values()]
+    rows = [dict(zip(table, row, strict=True)) for row in zip(*columns, strict=True)]
     found = correlations(rows, [*values, "init", "lr"])
-    content = {
-        "networks": len(rows),
-        "not_fitted": config.networks - len(rows),
-        "tau_low_high": {
-            part: {name: [own.tau, own.low, own.high] for name, own in taus.items()} for part, taus in found.items()
-        },
-    }
+    taus = {part: {name: [t.tau, t.low, t.high] for name, t in own.items()} for part, own in found.items()}
     sentence = sentence_of(config, found, max(row[f"mix, ρ = {config.rho:g}"] for row in rows))
-    return publish(config, "geodesic", {"sentence": sentence, **content}, partial(draw, config, rows, found))
+    content = {"sentence": sentence, "networks": len(rows), "not_fitted": config.networks - len(rows)}
+    return publish(config, "geodesic", content | {"tau_low_high": taus}, partial(draw, config, rows, found))
 
 
 def correlations(rows: list[dict[str, float]], names: list[str]) -> dict[str, dict[str, ls.Correlation]]:
@@ -192,8 +185,7 @@ def draw(config: Config, rows: list[dict[str, float]], found: Mapping[str, Mappi
         own = found["all"][metric]
         ax = plot_metric_against_gap(halves, metric, axes[name], group="half", tau=own.tau, low=own.low, high=own.high)
         ax.set_yscale("log")
-        legend = ax.get_legend()
-        if legend is not None and name != "mix":  # one for all three
+        if name != "mix" and (legend := ax.get_legend()) is not None:  # one for all three
             legend.remove()
     taus = {f"{name}, {part}": found[part][f"{name}, ρ = {config.rho:g}"] for part in found for name in PUBLISHED}
     ax = plot_tau_forest(taus | {"standard deviation of the start, all": found["all"]["init"]}, axes["τ"])

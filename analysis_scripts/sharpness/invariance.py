@@ -48,13 +48,12 @@ class Config:
 
 def network(config: Config, c: float) -> ls.Problem:
     """The trained network with W1 c and W2 / c."""
-    model, x, y = trained(config)
-    rescaled = copy.deepcopy(model)
-    first, second = rescaled.parameters()
+    model, x, y = copy.deepcopy(trained(config))
+    first, second = model.parameters()
     with torch.no_grad():
         first.mul_(c)
         second.div_(c)
-    return ls.Problem(rescaled, F.cross_entropy, [(x, y)])
+    return ls.Problem(model, F.cross_entropy, [(x, y)])
 
 
 @cache
@@ -133,22 +132,14 @@ EXCEPTIONS = {
 
 def listed(names: tuple[str, ...] | None) -> dict[str, tuple[str, Measure]]:
     """The entries of METRICS as rows."""
-
-    def expected(name: str) -> str:
-        return "stays" if name in STAY else "exception" if name in EXCEPTIONS else "moves"
-
-    return {name: (expected(name), METRICS[name]) for name in (METRICS if names is None else names)}
+    expected = dict.fromkeys(METRICS, "moves") | dict.fromkeys(STAY, "stays") | dict.fromkeys(EXCEPTIONS, "exception")
+    return {name: (expected[name], METRICS[name]) for name in (METRICS if names is None else names)}
 
 
 def change(values: list[Tensor]) -> float:
     """The largest relative change against the first, over factors and entries."""
     first, *others = values
     return max(float(((other - first) / first).abs().max()) for other in others)
-
-
-def holds(expected: str, relative: float) -> bool:
-    """Whether the row is as expected: an exception is one as soon as it is not invariant."""
-    return {"moves": relative > MOVED, "stays": relative <= EQUAL, "exception": relative > EQUAL}[expected]
 
 
 def rows(config: Config) -> Iterator[dict[str, Any]]:
@@ -159,7 +150,8 @@ def rows(config: Config) -> Iterator[dict[str, Any]]:
             values = [measure(problem).value for problem in problems]
             relative = change(values)
             own = {"group": group, "name": name, "expected": expected, "values": [value.tolist() for value in values]}
-            yield {**own, "change": relative, "holds": holds(expected, relative)}
+            holds = {"moves": relative > MOVED, "stays": relative <= EQUAL, "exception": relative > EQUAL}[expected]
+            yield {**own, "change": relative, "holds": holds}
 
 
 def main(config: Config) -> list[dict[str, Any]]:

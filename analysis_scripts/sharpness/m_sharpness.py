@@ -62,7 +62,7 @@ def main(config: Config) -> dict[str, Any]:
     rows = [{"m": m, "rho": rho, "seed": seed, **own} for (m, rho, seed), own in kept.items()]
     taus = {m: correlation(rows, m) for m in config.measured}
     found = {"sentence": sentence(rows, taus, config), "tau": {str(m): asdict(tau) for m, tau in taus.items()}}
-    return publish(config, "m_sharpness", {**found, "rows": rows}, partial(draw, rows, taus, config))
+    return publish(config, "m_sharpness", found | {"rows": rows}, partial(draw, rows, taus, config))
 
 
 def losses_and_sharpness(run: Path, *, samples: int, sizes: Sequence[int], rho: float) -> dict[str, Any]:
@@ -122,10 +122,9 @@ def errors_over_radius(rows: Sequence[Mapping[str, Any]], config: Config, ax: Ax
         means, spans = [100 * mean for mean, _ in found], [200 * stderr for _, stderr in found]
         look = {"fmt": f"{marker}-", "color": color, "ms": 4, "lw": 1.0, "capsize": 2}
         ax.errorbar(config.radii, means, yerr=spans, label=label, **look)
-    ax.set_xscale("log")
+    ax.set(xlabel="radius ρ of SAM", ylabel="test error, %", xscale="log")
     ax.set_xticks(list(config.radii), [f"{rho:g}" for rho in config.radii])
     ax.minorticks_off()
-    ax.set(xlabel="radius ρ of SAM", ylabel="test error, %")
     legend_above(ax)
 
 

@@ -9,6 +9,7 @@ Source: Yao et al. 2021, arXiv:2006.00719, figure 3.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from math import pi
 from typing import Any
 
@@ -56,11 +57,7 @@ def descend(f: Function, start: Tensor, steps: int, make: Callable[..., torch.op
     path = [w.detach().clone()]
     for _ in range(steps):
         optimizer.zero_grad()
-        loss = f(w).sum()
-        if isinstance(optimizer, ls.AdaHessian):
-            optimizer.backward(loss)
-        else:
-            loss.backward()
+        (optimizer.backward if isinstance(optimizer, ls.AdaHessian) else Tensor.backward)(f(w).sum())
         optimizer.step()
         path.append(w.detach().clone())
     return torch.stack(path)
@@ -93,13 +90,11 @@ def main(config: Config) -> dict[str, Any]:
 def rippled_runs(config: Config) -> dict[str, Tensor]:
     """The ways from all starts, (steps + 1, 1 + starts) each, the drawn one first."""
     starts = torch.tensor([config.start, *np.linspace(-1, 1, config.starts)], dtype=torch.float64)
-    return {
-        f"lr {lr:g}, β₂ {beta2:g}": descend(
-            rippled, starts, config.steps, partial(ls.AdaHessian, lr=lr, betas=(0.9, beta2))
-        )
-        for lr in config.lrs
-        for beta2 in config.beta2s
+    makes = {
+        f"lr {lr:g}, β₂ {beta2:g}": partial(ls.AdaHessian, lr=lr, betas=(0.9, beta2))
+        for lr, beta2 in product(config.lrs, config.beta2s)
     }
+    return {name: descend(rippled, starts, config.steps, make) for name, make in makes.items()}
 
 
 def outcome(config: Config, path: Tensor) -> dict[str, float]:
@@ -149,9 +144,8 @@ def draw(config: Config, paths: dict[str, Tensor], ways: dict[str, Tensor]) -> F
 def draw_valley(ax: Axes, ways: dict[str, Tensor]) -> None:
     """Contours of 10x² + y² and both ways down."""
     x, y = torch.meshgrid(torch.linspace(-1.2, 1.2, 81), torch.linspace(-1, 3.5, 81), indexing="xy")
-    lines = ax.contour(
-        x, y, long_valley(torch.stack([x, y])), levels=[0.5, 2, 5, 10, 15, 20], colors="0.6", linewidths=0.6
-    )
+    z, levels = long_valley(torch.stack([x, y])), [0.5, 2, 5, 10, 15, 20]
+    lines = ax.contour(x, y, z, levels=levels, colors="0.6", linewidths=0.6)
     ax.clabel(lines, fontsize=SMALL - 1)
     for (name, way), colour in zip(ways.items(), (BLUE, RED), strict=True):
         ax.plot(*way.T, "o-", color=colour, markersize=3, linewidth=1, label=f"{name}, steps: {len(way) - 1}")

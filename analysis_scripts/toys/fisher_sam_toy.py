@@ -130,7 +130,8 @@ def main(config: Config) -> dict[str, Any]:
     minima = {name: minimum(guess) for name, guess in GUESSES.items()}
     paths = kept_tensors(folder / "runs", config, lambda: all_runs(config))
     ends = {name: [ending(minima, path) for path in own] for name, own in paths.items()}
-    surface = landscape_of(config)
+    along, origin = torch.eye(2, dtype=torch.float64), mixture(0.0, 0.0)  # the plane through the origin
+    surface = ls.slice_2d(origin, along[0], along[1], x=config.mu, y=config.sigmas, data={"toy's": origin.data})
     surface.save(folder / "landscape")
     found = {"minima": minima, "ends": ends, "sentence": sentence_of(config, minima, ends)}
     return publish(config, "fisher_sam", found, partial(draw, config, minima, surface, paths, ends))
@@ -149,23 +150,11 @@ def all_runs(config: Config) -> dict[str, Tensor]:
     }
 
 
-def landscape_of(config: Config) -> Slice2D:
-    """The loss over (μ, σ): the plane through the origin along both parameters."""
-    along = torch.eye(2, dtype=torch.float64)
-    origin = mixture(0.0, 0.0)
-    return ls.slice_2d(origin, along[0], along[1], x=config.mu, y=config.sigmas, data={"toy's": origin.data})
-
-
-def share(ends: list[str], name: str) -> float:
-    """The part of the runs that ended at that minimum."""
-    return ends.count(name) / len(ends)
-
-
 def sentence_of(config: Config, minima: Minima, ends: dict[str, list[str]]) -> str:
     """What agrees with the paper and what does not."""
     gamma, rho, wide = f"FSAM, γ = {config.fisher_sam[0]:g}", *(f"SAM, ρ = {config.sam[i]:g}" for i in (0, -1))
     fast, slow = (f", momentum {momentum:g}" for momentum in config.momenta)
-    to_flat = {key: f"{share(found, 'flat'):.0%}" for key, found in ends.items()}
+    to_flat = {key: f"{found.count('flat') / len(found):.0%}" for key, found in ends.items()}
     where = {
         name: f"({own['place'][0]:.1f}, {own['place'][1]:.1f}), loss {own['loss']:.3f}" for name, own in minima.items()
     }
@@ -213,7 +202,7 @@ def draw_shares(ax: Axes, ends: dict[str, list[str]]) -> None:
     """One bar a radius: how many starts ended in the flat, the sharp and neither minimum."""
     left = np.zeros(len(ends))
     for name, colour in (("flat", BLUE), ("sharp", RED), ("neither", "0.8")):
-        width = np.array([share(found, name) for found in ends.values()])
+        width = np.array([found.count(name) / len(found) for found in ends.values()])
         ax.barh(list(ends), width, left=left, color=colour, label=name, height=0.7)
         left += width
     ax.invert_yaxis()

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 
 import landscape as ls
-from analysis_scripts._shared.digits_steps import Closure, Leading, on_first, steps
+from analysis_scripts._shared.digits_steps import Closure, Leading, mean_and_stderr, on_first, steps
 from analysis_scripts._shared.frame import Arrays, command, kept, legend_over, publish
-from landscape.data import Images, digits
+from landscape.data import digits
 from landscape.models import build
 from landscape.plots import plot_seeds
 from landscape.plots.style import look
@@ -82,41 +82,28 @@ def train(name: str, seed: int, config: Config) -> Arrays:
     leading = Leading(on_first(config.images, model, data), tol=1e-2)
     short = Leading(on_first(config.eigen_images, model, data), max_matvecs=config.products)
     rule, last = watched(rule_of(name, config, lambda: short().vectors[:, 0]))
-    settings: dict[str, Any] = {"lr": config.lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
-    optimizer = ls.SharpnessAware(torch.optim.SGD(model.parameters(), **settings), rule, model=model)
-    closures = steps(model, optimizer, data, epochs=config.epochs, batch_size=config.batch_size, seed=seed)
+    optimizer, closures = steps(model, rule, data, config, seed)
     found: dict[str, list[float]] = {key: [] for key in ("step", *QUANTITIES)}
-    passes: list[int] = []
-    for step, closure in enumerate(closures):
-        v = None
-        if step % config.every == 0:
-            pairs = leading()
-            v = pairs.vectors[:, 0]
-            found["step"].append(step)
-            found["lambda_max"].append(float(pairs.values[0]))
-            found["test_accuracy"].append(accuracy(model, data))
-        optimizer.step(counted(closure, passes))
-        if v is not None:
-            found["alignment"].append(abs(float(last["e"] @ v)))
-    products = config.products * config.eigen_images / config.batch_size / config.period if name == "eigen_sam" else 0.0
-    found |= {"passes": [sum(passes) / (step + 1)], "products": [products]}
-    return {key: np.array(values) for key, values in found.items()}
+    passes = 0
 
-
-def counted(closure: Closure, passes: list[int]) -> Closure:
-    """The closure, which leaves a 1 whenever it is called."""
-
-    def run() -> Tensor:
-        passes.append(1)
+    def counted(closure: Closure) -> Tensor:
+        nonlocal passes
+        passes += 1
         return closure()
 
-    return run
-
-
-def accuracy(model: nn.Module, data: Images) -> float:
-    """On the test set."""
-    with torch.no_grad():
-        return float((model(data.test_inputs).argmax(1) == data.test_targets).double().mean())
+    for step, closure in enumerate(closures):
+        if watching := step % config.every == 0:
+            pairs = leading()
+            with torch.no_grad():
+                right = (model(data.test_inputs).argmax(1) == data.test_targets).double().mean()
+            for key, value in (("step", step), ("lambda_max", pairs.values[0]), ("test_accuracy", right)):
+                found[key].append(float(value))
+        optimizer.step(partial(counted, closure))
+        if watching:
+            found["alignment"].append(abs(float(last["e"] @ pairs.vectors[:, 0])))
+    products = config.products * config.eigen_images / config.batch_size / config.period if name == "eigen_sam" else 0.0
+    found |= {"passes": [passes / (step + 1)], "products": [products]}
+    return {key: np.array(values) for key, values in found.items()}
 
 
 def collect(config: Config) -> Arrays:
@@ -135,14 +122,10 @@ def summary(curves: Arrays) -> dict[str, dict[str, float]]:
     for rule in RULES:
         aligned = curves[f"{rule}/alignment"]
         half = aligned.shape[1] // 2
-        ends = {
-            "alignment": aligned[:, half:].mean(1),
-            "lambda_max": curves[f"{rule}/lambda_max"][:, -1],
-            "test_accuracy": curves[f"{rule}/test_accuracy"][:, -1],
-        }
         table[rule] = {cost: float(curves[f"{rule}/{cost}"].mean()) for cost in ("passes", "products")}
-        for name, own in ends.items():
-            table[rule] |= {name: float(own.mean()), f"{name}_stderr": float(own.std(ddof=1) / len(own) ** 0.5)}
+        table[rule] |= mean_and_stderr("alignment", aligned[:, half:].mean(1))
+        for name in ("lambda_max", "test_accuracy"):
+            table[rule] |= mean_and_stderr(name, curves[f"{rule}/{name}"][:, -1])
     return table
 
 

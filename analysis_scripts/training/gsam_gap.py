@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import landscape as ls
-from analysis_scripts._shared.digits_steps import Leading, on_first, steps
+from analysis_scripts._shared.digits_steps import Leading, mean_and_stderr, on_first, steps
 from analysis_scripts._shared.frame import Arrays, command, kept, publish
 from landscape.data import digits
 from landscape.models import build
@@ -77,11 +76,8 @@ def train(alpha: float, seed: int, config: Config) -> dict[str, list[float]]:
     model = build("resnet", {"width": config.width}, seed)
     problem = on_first(config.images, model, data)
     leading = Leading(problem, tol=1e-2)
-    settings: dict[str, Any] = {"lr": config.lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
-    base = torch.optim.SGD(model.parameters(), **settings)
-    optimizer = ls.SharpnessAware(base, ls.rules.gsam(config.rho, alpha), model=model)
+    optimizer, closures = steps(model, ls.rules.gsam(config.rho, alpha), data, config, seed)
     found: dict[str, list[float]] = {}
-    closures = steps(model, optimizer, data, epochs=config.epochs, batch_size=config.batch_size, seed=seed)
     for step, closure in enumerate(closures):
         if step % config.every == 0:
             for name, value in {"step": step, **measured(problem, leading, config.rho)}.items():
@@ -108,10 +104,8 @@ def summary(curves: Arrays, config: Config) -> dict[str, dict[str, float]]:
             "corrected_to_along_gradient": float(np.median(late["curvature_along_gradient"] / late["along_gradient"])),
             "along_gradient_to_lambda_max": float(np.median(late["along_gradient"] / top)),
             "gradient_share_of_gap": float(np.median(config.rho * late["gradient_norm"] / late["gap"])),
-            "final_lambda_max": float(top[:, -1].mean()),
-            "final_lambda_max_stderr": float(top[:, -1].std(ddof=1) / len(top) ** 0.5),
-            "final_gap": float(late["gap"][:, -1].mean()),
-            "final_gap_stderr": float(late["gap"][:, -1].std(ddof=1) / len(top) ** 0.5),
+            **mean_and_stderr("final_lambda_max", top[:, -1]),
+            **mean_and_stderr("final_gap", late["gap"][:, -1]),
             "cosine": float(np.median(late["cosine"])),
         }
     return table

@@ -77,7 +77,7 @@ def measure(folder: Path) -> dict[str, Any]:
 def sentence(runs: Mapping[str, Mapping[float, Sequence[Mapping[str, float]]]]) -> str:
     """How far the best rule is above the first one, seed by seed: above its last epoch and above its best one."""
     base, *others = runs
-    parts = []
+    parts, points = [], "{:+.1f} [{:+.1f}, {:+.1f}]"
     for share, first in runs[base].items():
         ends = {rule: [run["last"] for run in runs[rule][share]] for rule in others}
         last, best = (
@@ -85,16 +85,12 @@ def sentence(runs: Mapping[str, Mapping[float, Sequence[Mapping[str, float]]]]) 
             for key in ("last", "best")
         )
         rule = max(last, key=lambda name: last[name][0])
-        parts.append(f"{100 * share:g} % flips: {NAMES[rule]} {_points(last[rule])}, {_points(best[rule])}")
+        told = [points.format(*(100 * x for x in own[rule])) for own in (last, best)]
+        parts.append(f"{100 * share:g} % flips: {NAMES[rule]} {', '.join(told)}")
     return (
         f"Points of the best rule's last epoch above {NAMES[base]}'s last epoch, and above its best epoch, which early "
         f"stopping on the test set would find: {'; '.join(parts)}."
     )
-
-
-def _points(found: Sequence[float]) -> str:
-    mean, low, high = (100 * x for x in found)
-    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 def draw(table: Intervals) -> Figure:

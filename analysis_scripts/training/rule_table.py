@@ -133,7 +133,7 @@ def row(config: Config, name: str, tuned: Row, milliseconds: float, found: Mappi
         base = config.variants[0]
         others = [found[base, budgets(config, base)[budget], seed] for seed in config.seeds]
         whole = [(run, other) for run, other in zip(runs, others, strict=True) if "failed" not in run | other]
-        errors = [run["error"] for run, _ in whole]
+        errors, tops = ([run[key] for run, _ in whole] for key in ("error", "lambda_max"))
         result[budget] = {
             "epochs": epochs,
             "diverged": len(runs) - len(whole),
@@ -141,17 +141,11 @@ def row(config: Config, name: str, tuned: Row, milliseconds: float, found: Mappi
             "error": interval(errors),
             "minus_first": difference(errors, [other["error"] for _, other in whole]),
             "gap": interval([run["gap"] for run, _ in whole]),
-            "lambda_max": [median(run["lambda_max"] for run, _ in whole), *ends(run["lambda_max"] for run, _ in whole)],
+            "lambda_max": [median(tops), min(tops), max(tops)],
             "best": mean(run["best"] for run, _ in whole),
             "fitted": mean(run["fitted"] for run, _ in whole),
         }
     return result
-
-
-def ends(values: Any) -> tuple[float, float]:
-    """Smallest and largest."""
-    kept = list(values)
-    return min(kept), max(kept)
 
 
 if __name__ == "__main__":

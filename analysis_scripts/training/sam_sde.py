@@ -14,7 +14,7 @@ The images are dealt once into M batches; each step takes one of them at random.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from torch.func import functional_call, grad, jvp, vmap
 from torch.nn import functional as F
 
 import landscape as ls
+from analysis_scripts._shared.digits_steps import closure_of
 from analysis_scripts._shared.frame import Arrays, command, kept, legend_over, publish
 from landscape.curvature.forward_over_reverse import dual_rules_loaded
 from landscape.data import digits
@@ -134,14 +135,7 @@ def discrete(own: Setting, rho: float, config: Config, generator: torch.Generato
     base = torch.optim.SGD(own.model.parameters(), lr=config.lr)
     optimizer = ls.SharpnessAware(base, ls.rules.sam(rho=rho), model=own.model)
     for batch in torch.randint(config.batches, (config.steps,), generator=generator).tolist():
-
-        def closure(batch: int = batch) -> Tensor:
-            optimizer.zero_grad()
-            loss = F.cross_entropy(own.model(own.inputs[batch]), own.targets[batch])
-            loss.backward()
-            return loss
-
-        optimizer.step(closure)
+        optimizer.step(closure_of(own.model, optimizer, own.inputs[batch], own.targets[batch]))
         yield flatten(list(own.model.parameters()))
 
 
@@ -154,9 +148,8 @@ def measured(problem: ls.Problem, w: Vector, start: Vector | None) -> tuple[list
 
 def followed(problem: ls.Problem, w: Vector, walk: Iterator[Vector], every: int) -> list[list[float]]:
     """Rows of `measured` at the start and after every so many steps of a walk."""
-    row, v = measured(problem, w, None)
-    rows = [row]
-    for step, here in enumerate(walk, 1):
+    rows, v = [], None
+    for step, here in enumerate(chain([w], walk)):
         if step % every == 0:
             row, v = measured(problem, here, v)
             rows.append(row)

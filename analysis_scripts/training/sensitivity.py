@@ -57,15 +57,11 @@ class Config:
 def main(config: Config) -> dict[str, Array]:
     """Train and measure."""
     found = measured(members(config), accuracy, config.workers)
-    maps = {
-        rule: np.array(
-            [
-                [[found[rule, y, x, seed].get("accuracy", np.nan) for x in own.columns[2]] for y in own.rows[2]]
-                for seed in config.seeds
-            ]
-        )
-        for rule, own in config.maps.items()
-    }  # (seeds, rows, columns)
+    maps = {}  # (seeds, rows, columns)
+    for rule, own in config.maps.items():
+        keys = product((rule,), own.rows[2], own.columns[2], config.seeds)
+        values = np.array([found[key].get("accuracy", np.nan) for key in keys])
+        maps[rule] = np.moveaxis(values.reshape(len(own.rows[2]), len(own.columns[2]), -1), -1, 0).copy()
     content = {"sentence": sentence(maps), "accuracy": {rule: own.tolist() for rule, own in maps.items()}}
     publish(config, "sensitivity", content, partial(draw, config.maps, maps))
     return maps
