@@ -152,9 +152,8 @@ def trained(
     config: Config, rule: str, label_noise: float, epochs: int, *, seed: int = 0, norm: str = "none"
 ) -> ls.Problem:
     """The training loss of a network of `ls.train`; a finished run is only read."""
-    own = {"rule_settings": RULES[rule], "model_settings": {"width": config.width, "norm": norm}, "lr": config.lr}
-    folder = f"{config.runs}/{rule}-{norm}-{seed}"
-    ls.train(training(folder, rule, seed, own, label_noise=label_noise, epochs=epochs))
+    own = {"model_settings": {"width": config.width, "norm": norm}, "label_noise": label_noise, "epochs": epochs}
+    folder = ls.train(training(config, f"{rule}-{norm}-{seed}", rule, seed, rule_settings=RULES[rule], **own))
     return ls.Problem(ls.load_checkpoint(folder)[0], F.cross_entropy, train_batches(digits(label_noise, seed)))
 
 

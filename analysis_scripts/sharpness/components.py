@@ -56,11 +56,12 @@ def main(config: Config) -> dict[str, Any]:
     """Train and measure."""
     members = {
         (model, rule, seed): training(
-            f"{config.runs}/{model}-{rule}-{seed}",
+            config,
+            f"{model}-{rule}-{seed}",
             rule,
             seed,
-            {"model": model, "model_settings": dict(config.models[model]), "label_noise": config.label_noise},
-            {"lr": config.lr, "epochs": config.epochs},
+            model=model,
+            model_settings=dict(config.models[model]),
             rule_settings={} if rule == "sgd" else {"rho": config.radii[model]},
         )
         for model, rule, seed in product(config.models, config.rules, config.seeds)

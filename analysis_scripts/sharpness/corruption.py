@@ -50,14 +50,17 @@ def main(config: Config) -> Bands:
     """Train and corrupt."""
     reach = {kind: getattr(config, kind) for kind in KINDS}
     cut = partial(lines, draws=config.draws, points=config.points, reach=reach)
-    members = {
-        (rule, seed): training(f"{config.runs}/{rule}-{seed}", rule, seed, config.setting)
-        for rule, seed in product(config.rules, config.seeds)
-    }
+    names = product(config.rules, config.seeds)
+    members = {(rule, seed): training(config, f"{rule}-{seed}", rule, seed) for rule, seed in names}
     found = measured(members, cut, config.workers)
     bands: Bands = {rule: {} for rule in config.rules}
     for rule, kind in product(config.rules, KINDS):
-        bands[rule][kind] = joined([SliceBand.load(f"{config.runs}/{rule}-{seed}/{kind}") for seed in config.seeds])
+        own = [SliceBand.load(f"{config.runs}/{rule}-{seed}/{kind}") for seed in config.seeds]
+        loss, accuracy = (
+            {split: torch.cat([getattr(band, what)[split] for band in own]) for split in own[0].loss}
+            for what in ("loss", "accuracy")
+        )
+        bands[rule][kind] = SliceBand(own[0].x, loss, accuracy)
         bands[rule][kind].save(Path(config.folder) / f"{rule}_{kind}")
     norms = {rule: [found[rule, seed]["norm"] for seed in config.seeds] for rule in config.rules}
     publish(config, "corruption", {"sentence": sentence(bands, norms), "weight_norms": norms}, partial(draw, bands))
@@ -78,16 +81,6 @@ def lines(folder: Path, draws: int, points: int, reach: Mapping[str, float]) -> 
     for kind, own in directions.items():
         ls.slice_1d(problem, own, (0.0, reach[kind], points), splits, progress=False).save(folder / kind)
     return {"norm": float(problem.vector().norm()), "gradient": float(problem.gradient().norm())}
-
-
-def joined(bands: Sequence[SliceBand]) -> SliceBand:
-    """The lines of several networks as one band."""
-    splits = list(bands[0].loss)
-    loss, accuracy = (
-        {split: torch.cat([getattr(band, what)[split] for band in bands]) for split in splits}
-        for what in ("loss", "accuracy")
-    )
-    return SliceBand(bands[0].x, loss, accuracy)
 
 
 def endured(band: SliceBand, split: str = "test", drop: float = 0.1) -> float:

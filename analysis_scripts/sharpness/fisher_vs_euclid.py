@@ -52,15 +52,10 @@ class Config:
 
 def main(config: Config) -> dict[str, Any]:
     """Train and measure."""
+    own = {"epochs": max(config.epochs), "checkpoint_epochs": list(config.epochs), "lr": 0.1}
+    own["model_settings"] = {"width": config.width}
     members = {
-        (rule, seed): training(
-            f"{config.runs}/{rule}-{seed}",
-            rule,
-            seed,
-            {"model_settings": {"width": config.width}, "label_noise": config.label_noise, "lr": 0.1},
-            {"epochs": max(config.epochs), "checkpoint_epochs": list(config.epochs)},
-            rule_settings=dict(config.rules[rule]),
-        )
+        (rule, seed): training(config, f"{rule}-{seed}", rule, seed, rule_settings=dict(config.rules[rule]), **own)
         for rule, seed in product(config.rules, config.seeds)
     }
     settings = {key: getattr(config, key) for key in ("epochs", "divergences", "samples", "max_matvecs")}

@@ -48,12 +48,7 @@ def main(config: Config) -> dict[str, Any]:
     """Train and measure."""
     members = {
         (m, rho, seed): training(
-            f"{config.runs}/m{m}-rho{rho}-seed{seed}",
-            "sam",
-            seed,
-            {"model": "mlp", "model_settings": dict(config.model_settings), "label_noise": config.label_noise},
-            {"batch_size": config.batch_size, "epochs": config.epochs, "m_sharpness": m},
-            rule_settings={"rho": rho},
+            config, f"m{m}-rho{rho}-seed{seed}", "sam", seed, model="mlp", rule_settings={"rho": rho}, m_sharpness=m
         )
         for m, rho, seed in product(config.trained, config.radii, config.seeds)
     }

@@ -89,12 +89,7 @@ def minutes_left(whole: StudyConfig) -> float:
     name, member = next(iter(waiting.items()))
     began = perf_counter()
     run_study(replace(whole, members={name: member}, workers=1), progress=False)
-    return expected_minutes(perf_counter() - began, len(waiting) - 1, whole.workers)
-
-
-def expected_minutes(seconds: float, networks: int, workers: int) -> float:
-    """Of so many networks that take so many seconds each, side by side."""
-    return seconds * networks / workers / 60
+    return (perf_counter() - began) * (len(waiting) - 1) / whole.workers / 60
 
 
 def verdict(correlations: Mapping[str, Correlation]) -> str:

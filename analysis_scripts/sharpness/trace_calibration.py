@@ -52,14 +52,6 @@ def spectra(size: int) -> dict[str, Tensor]:
     }
 
 
-def rotated(values: Tensor) -> Tensor:
-    """A matrix with this spectrum and random eigenvectors: on a diagonal one, sign vectors would be exact."""
-    generator = torch.Generator().manual_seed(0)
-    q, _ = torch.linalg.qr(torch.randn(len(values), len(values), generator=generator, dtype=torch.float64))
-    matrix = q @ torch.diag(values) @ q.T
-    return (matrix + matrix.T) / 2
-
-
 def estimators(config: Config, matrix: Tensor, values: Tensor) -> Iterator[tuple[str, Callable[..., Estimate], Tensor]]:
     """Name, function of the generator, and the truth."""
     A = MatrixOperator(matrix)
@@ -80,12 +72,6 @@ def estimators(config: Config, matrix: Tensor, values: Tensor) -> Iterator[tuple
     yield "count", partial(eigenvalue_count, A, above=above, **settings), (values > above).double().sum()
 
 
-def repeat(run: Callable[..., Estimate], truth: Tensor, repetitions: int) -> tuple[Tensor, Tensor]:
-    """Errors and stated errors, (repetitions,) or (repetitions, P)."""
-    found = [run(generator=torch.Generator().manual_seed(seed)) for seed in range(repetitions)]
-    return torch.stack([each.value - truth for each in found]), torch.stack([each.stderr for each in found])
-
-
 def coverage(errors: Tensor, stated: Tensor) -> float:
     """Share of runs, and of entries, that ± 1.96 stderr holds; what is exact up to rounding counts."""
     return float((errors.abs() <= 1.96 * stated + 1e-12).double().mean())
@@ -95,9 +81,14 @@ def main(config: Config) -> dict[str, Any]:
     """Coverage of every estimator on every spectrum."""
     table: dict[str, dict[str, float]] = {}
     arrays: dict[str, Tensor] = {}
+    source = torch.Generator().manual_seed(0)  # random eigenvectors: on a diagonal matrix, sign vectors would be exact
+    q, _ = torch.linalg.qr(torch.randn(config.size, config.size, generator=source, dtype=torch.float64))
     for name, values in spectra(config.size).items():
-        for label, run, truth in estimators(config, rotated(values), values):
-            errors, stated = repeat(run, truth, config.repetitions)
+        matrix = q @ torch.diag(values) @ q.T
+        for label, run, truth in estimators(config, (matrix + matrix.T) / 2, values):
+            found = [run(generator=torch.Generator().manual_seed(seed)) for seed in range(config.repetitions)]
+            errors = torch.stack([each.value - truth for each in found])  # (repetitions,) or (repetitions, P)
+            stated = torch.stack([each.stderr for each in found])
             table.setdefault(label, {})[name] = coverage(errors, stated)
             if errors.ndim == 1:  # of the diagonal's entries the coverage is enough
                 arrays |= {f"{label}/{name}/error": errors, f"{label}/{name}/stderr": stated}

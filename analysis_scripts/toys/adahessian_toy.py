@@ -73,7 +73,15 @@ def first_stay(path: Tensor, within: float) -> Tensor:
 def main(config: Config) -> dict[str, Any]:
     """All runs, and the figure."""
     paths = rippled_runs(config)
-    table = {key: outcome(config, path) for key, path in paths.items()}
+    needed = {key: first_stay(path, config.within) for key, path in paths.items()}
+    table = {
+        key: {
+            "share_found": float(own[1:].isfinite().double().mean()),
+            "iterations_from_start": float(own[0]),
+            "end_from_start": float(paths[key][-1, 0]),
+        }
+        for key, own in needed.items()
+    }
     start = torch.tensor(config.quadratic_start, dtype=torch.float64)
     ways = {
         "AdaHessian": descend(long_valley, start, 1, partial(ls.AdaHessian, lr=1.0, eps=0.0)),
@@ -95,16 +103,6 @@ def rippled_runs(config: Config) -> dict[str, Tensor]:
         for lr, beta2 in product(config.lrs, config.beta2s)
     }
     return {name: descend(rippled, starts, config.steps, make) for name, make in makes.items()}
-
-
-def outcome(config: Config, path: Tensor) -> dict[str, float]:
-    """Which part of the starts ends in the minimum, and what becomes of the drawn one."""
-    needed = first_stay(path, config.within)
-    return {
-        "share_found": float(needed[1:].isfinite().double().mean()),
-        "iterations_from_start": float(needed[0]),
-        "end_from_start": float(path[-1, 0]),
-    }
 
 
 def sentence(config: Config, table: dict[str, dict[str, float]], left: float) -> str:

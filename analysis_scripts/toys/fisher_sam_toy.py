@@ -116,20 +116,17 @@ def descend(config: Config, rule: ls.rules.Rule, momentum: float, start: Place) 
     return torch.stack(path)
 
 
-def ending(minima: Minima, path: Tensor) -> str:
-    """The minimum that a run ended at, "neither" if none is within 3: SAM circles around its minimum."""
-    for name, found in minima.items():
-        if float((path[-1] - torch.tensor(found["place"], dtype=torch.float64)).norm()) < 3:
-            return name
-    return "neither"
-
-
 def main(config: Config) -> dict[str, Any]:
     """Minima, landscape and runs."""
     folder = Path(config.folder)
     minima = {name: minimum(guess) for name, guess in GUESSES.items()}
     paths = kept_tensors(folder / "runs", config, lambda: all_runs(config))
-    ends = {name: [ending(minima, path) for path in own] for name, own in paths.items()}
+    places = {name: torch.tensor(own["place"], dtype=torch.float64) for name, own in minima.items()}
+
+    def ending(last: Tensor) -> str:  # SAM circles around its minimum
+        return next((name for name, place in places.items() if float((last - place).norm()) < 3), "neither")
+
+    ends = {name: [ending(path[-1]) for path in own] for name, own in paths.items()}
     along, origin = torch.eye(2, dtype=torch.float64), mixture(0.0, 0.0)  # the plane through the origin
     surface = ls.slice_2d(origin, along[0], along[1], x=config.mu, y=config.sigmas, data={"toy's": origin.data})
     surface.save(folder / "landscape")

@@ -96,8 +96,8 @@ def train(name: str, seed: int, config: Config) -> Arrays:
             pairs = leading()
             with torch.no_grad():
                 right = (model(data.test_inputs).argmax(1) == data.test_targets).double().mean()
-            for key, value in (("step", step), ("lambda_max", pairs.values[0]), ("test_accuracy", right)):
-                found[key].append(float(value))
+            for key, value in (("step", step), ("lambda_max", float(pairs.values[0])), ("test_accuracy", float(right))):
+                found[key].append(value)
         optimizer.step(partial(counted, closure))
         if watching:
             found["alignment"].append(abs(float(last["e"] @ pairs.vectors[:, 0])))

@@ -8,6 +8,7 @@ with the batch's statistics as in training, in networks that one step trained, f
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -44,33 +45,20 @@ class Config:
 def main(config: Config) -> dict[str, Any]:
     """Train and ascend."""
     look = partial(measure, steps=config.steps, rho=config.rho, batches=config.batches)
-    found = measured(members(config), look, config.workers)
-    last = config.setting["epochs"]
-    errors = {n: [found[n, last, seed]["error"] for seed in config.seeds] for n in config.steps}
-    excess = {
-        f"after {epochs} epochs": [found[1, epochs, seed]["excess"] for seed in config.seeds]
-        for epochs in (config.early, last)
+    last, own = config.setting["epochs"], {"rho": config.rho}
+    kinds = [(n, last) for n in config.steps] + [(1, config.early)]  # every n for all epochs, n = 1 also for a few
+    members = {
+        (n, epochs, seed): training(
+            config, f"steps{n}-epochs{epochs}-{seed}", "sam", seed, rule_settings={**own, "steps": n}, epochs=epochs
+        )
+        for (n, epochs), seed in product(kinds, config.seeds)
     }
+    found = measured(members, look, config.workers)
+    errors = {n: [found[n, last, seed]["error"] for seed in config.seeds] for n in config.steps}
+    ends = {f"after {epochs} epochs": epochs for epochs in (config.early, last)}
+    excess = {name: [found[1, epochs, seed]["excess"] for seed in config.seeds] for name, epochs in ends.items()}
     content = {"sentence": sentence(errors, excess), "errors": errors, "excess": excess}
     return publish(config, "ascent_steps", content, partial(draw, config.steps, errors, excess))
-
-
-def members(config: Config) -> dict[tuple[int, int, int], ls.TrainConfig]:
-    """(n, epochs, seed) to training run: every n for all epochs, n = 1 also for a few."""
-    last = config.setting["epochs"]
-    kinds = [(n, last) for n in config.steps] + [(1, config.early)]
-    return {
-        (n, epochs, seed): training(
-            f"{config.runs}/steps{n}-epochs{epochs}-{seed}",
-            "sam",
-            seed,
-            config.setting,
-            rule_settings={"rho": config.rho, "steps": n},
-            epochs=epochs,
-        )
-        for n, epochs in kinds
-        for seed in config.seeds
-    }
 
 
 def measure(folder: Path, steps: Sequence[int], rho: float, batches: int) -> dict[str, Any]:

@@ -44,9 +44,7 @@ class Config:
 def main(config: Config) -> dict[str, Any]:
     """Train and measure."""
     members = {
-        (rule, share, seed): training(
-            f"{config.runs}/{rule}-{share:g}-{seed}", rule, seed, config.setting, label_noise=share
-        )
+        (rule, share, seed): training(config, f"{rule}-{share:g}-{seed}", rule, seed, label_noise=share)
         for rule, share, seed in product(config.rules, config.flips, config.seeds)
     }
     found = measured(members, measure, config.workers)

@@ -10,6 +10,7 @@ Networks are trained into runs/ and kept; csv, json, markdown and figure go to f
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import mean, median
 from tempfile import TemporaryDirectory
@@ -54,7 +55,16 @@ def main(config: Config) -> list[Row]:
     """Tune, train, time, and write the table."""
     folder, runs = Path(config.folder), Path(config.runs)
     tuned = tune(config.variants, config.setting, config.tuning_seeds, runs / "tuning", config.held_out, config.workers)
-    found = measured(members(config, tuned), partial(measure, samples=config.samples), config.workers)
+    members = {  # where both budgets are the same, one run serves both
+        (name, epochs, seed): ls.TrainConfig(
+            **config.setting
+            | VARIANTS[name].training(tuned[name]["value"], tuned[name]["lr"], STEPS)
+            | {"folder": f"{config.runs}/{slug(name)}-{epochs}-{seed}", "epochs": epochs, "seed": seed}
+        )
+        for name in config.variants
+        for epochs, seed in product(budgets(config, name).values(), config.seeds)
+    }
+    found = measured(members, partial(measure, samples=config.samples), config.workers)
     times = step_times(config, tuned, runs / "times.json")
     rows = [row(config, name, tuned[name], times[name], found) for name in config.variants]
     rows.sort(key=lambda own: own["gradients"]["error"][0])
@@ -69,20 +79,6 @@ def budgets(config: Config, name: str) -> dict[str, int]:
     """Epochs that a variant trains at either budget."""
     epochs = config.setting["epochs"]
     return {"gradients": VARIANTS[name].epochs(2 * epochs), "epochs": epochs}
-
-
-def members(config: Config, tuned: Mapping[str, Row]) -> dict[tuple[str, int, int], ls.TrainConfig]:
-    """(variant, epochs, seed) to training run; where both budgets are the same, one run serves both."""
-    return {
-        (name, epochs, seed): ls.TrainConfig(
-            **config.setting
-            | VARIANTS[name].training(tuned[name]["value"], tuned[name]["lr"], STEPS)
-            | {"folder": f"{config.runs}/{slug(name)}-{epochs}-{seed}", "epochs": epochs, "seed": seed}
-        )
-        for name in config.variants
-        for epochs in budgets(config, name).values()
-        for seed in config.seeds
-    }
 
 
 def measure(folder: Path, samples: int) -> Row:

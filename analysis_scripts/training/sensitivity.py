@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-import landscape as ls
 from analysis_scripts._shared.frame import command, publish
 from analysis_scripts._shared.many_networks import NAMES, SETTING, measured, training
 from landscape.plots.style import SMALL
@@ -56,7 +55,19 @@ class Config:
 
 def main(config: Config) -> dict[str, Array]:
     """Train and measure."""
-    found = measured(members(config), accuracy, config.workers)
+    members = {
+        (rule, y, x, seed): training(
+            config,
+            f"{rule}-{y:g}-{x:g}-{seed}",
+            rule,
+            seed,
+            rule_settings={own.rows[0]: y, own.columns[0]: x, **own.others},
+            eigen_samples=128,
+        )
+        for rule, own in config.maps.items()
+        for y, x, seed in product(own.rows[2], own.columns[2], config.seeds)
+    }
+    found = measured(members, accuracy, config.workers)
     maps = {}  # (seeds, rows, columns)
     for rule, own in config.maps.items():
         keys = product((rule,), own.rows[2], own.columns[2], config.seeds)
@@ -65,22 +76,6 @@ def main(config: Config) -> dict[str, Array]:
     content = {"sentence": sentence(maps), "accuracy": {rule: own.tolist() for rule, own in maps.items()}}
     publish(config, "sensitivity", content, partial(draw, config.maps, maps))
     return maps
-
-
-def members(config: Config) -> dict[tuple[str, float, float, int], ls.TrainConfig]:
-    """(rule, row, column, seed) to training run."""
-    return {
-        (rule, y, x, seed): training(
-            f"{config.runs}/{rule}-{y:g}-{x:g}-{seed}",
-            rule,
-            seed,
-            config.setting,
-            rule_settings={own.rows[0]: y, own.columns[0]: x, **own.others},
-            eigen_samples=128,
-        )
-        for rule, own in config.maps.items()
-        for y, x, seed in product(own.rows[2], own.columns[2], config.seeds)
-    }
 
 
 def accuracy(folder: Path) -> dict[str, Any]:
