@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,32 +16,50 @@ from landscape.vectors import Vector
 Closure = Callable[[], Tensor]
 
 
+def closure_of(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> Closure:
+    """The loss of one batch, with its gradient in the parameters."""
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        return loss
+
+    return closure
+
+
 def steps(
-    model: nn.Module, optimizer: torch.optim.Optimizer, data: Images, *, epochs: int, batch_size: int, seed: int
-) -> Iterator[Closure]:
-    """The closure of each step, which the reader is to take; between them the learning rate falls along half a cosine.
+    model: nn.Module, rule: ls.rules.Rule, data: Images, config: Any, seed: int
+) -> tuple[ls.SharpnessAware, Iterator[Closure]]:
+    """The optimiser, and the closure of each step, which the reader is to take: `optimizer.step(closure)`.
 
     Args:
         model: what is trained, in the mode it is in.
-        optimizer: whose learning rate is changed; `optimizer.step(closure)` is the caller's.
+        rule: of the optimiser.
         data: images and labels.
-        epochs: passes over the training images.
-        batch_size: images a step; what is left over at the end of an epoch is left out.
+        config: lr, momentum and weight_decay of SGD, epochs, batch_size; an incomplete batch is left out.
         seed: of the order of the images.
     """
+    settings = {"lr": config.lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
+    optimizer = ls.SharpnessAware(torch.optim.SGD(model.parameters(), **settings), rule, model=model)
+    return optimizer, _closures(model, optimizer, data, config.epochs, config.batch_size, seed)
+
+
+def mean_and_stderr(name: str, values: NDArray[Any]) -> dict[str, float]:
+    """Of one value a seed, as NAME and NAME_stderr."""
+    return {name: float(values.mean()), f"{name}_stderr": float(values.std(ddof=1) / len(values) ** 0.5)}
+
+
+def _closures(
+    model: nn.Module, optimizer: torch.optim.Optimizer, data: Images, epochs: int, batch_size: int, seed: int
+) -> Iterator[Closure]:
+    """Between them the learning rate falls along half a cosine."""
     order = torch.Generator().manual_seed(seed)
     count = len(data.train_targets) // batch_size
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * count)
     for _ in range(epochs):
         for index in torch.randperm(len(data.train_targets), generator=order).split(batch_size)[:count]:
-
-            def closure(index: Tensor = index) -> Tensor:
-                optimizer.zero_grad()
-                loss = F.cross_entropy(model(data.train_inputs[index]), data.train_targets[index])
-                loss.backward()
-                return loss
-
-            yield closure
+            yield closure_of(model, optimizer, data.train_inputs[index], data.train_targets[index])
             schedule.step()
 
 

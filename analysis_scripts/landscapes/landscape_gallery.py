@@ -4,8 +4,6 @@ surfaces: SGD against SAM on one scale.  eigenvectors: the plane of the sharpest
 through three networks.  trajectory, training.gif: a training run over its principal components.  connectivity: two
 networks joined by a straight line and by a Bezier curve with a trained bend, batch norm recomputed.
 
-    python -m analysis_scripts.landscapes.landscape_gallery
-
 Networks are trained into runs/ and kept; the data of every figure lies beside it as npz and json.
 """
 
@@ -21,6 +19,8 @@ from matplotlib.figure import Figure
 from torch.nn import functional as F
 
 import landscape as ls
+from analysis_scripts._shared.frame import command, publish
+from analysis_scripts._shared.many_networks import training
 from landscape.data import Images, digits
 from landscape.models import build
 from landscape.plots import (
@@ -34,7 +34,7 @@ from landscape.plots import (
 )
 from landscape.plots.style import BLUE, RED, STYLE, legend_above, line_style
 from landscape.slices import Directions
-from landscape.storage.results import BezierPath, Slice1D, Slice2D, Trajectory, versions, write_json
+from landscape.storage.results import BezierPath, Slice1D, Slice2D
 
 Axis = tuple[float, float, int]
 RULES: dict[str, dict[str, float]] = {"sgd": {}, "sam": {"rho": 0.2}, "asam": {"rho": 1.0}}
@@ -60,52 +60,39 @@ class Config:
 
 def main(config: Config) -> None:
     """Train, compute and draw everything."""
-    folder = Path(config.folder)
-    folder.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(STYLE):
-        found = {**rules(config, folder), **run(config, folder), **pair(config, folder)}
-    write_json(folder / "gallery.json", {"config": asdict(config), "versions": versions(), **found})
+        publish(config, "gallery", {**rules(config), **run(config), **pair(config)})
 
 
-def rules(config: Config, folder: Path) -> dict[str, Any]:
+def rules(config: Config) -> dict[str, Any]:
     """Networks of three rules from one start: each by itself, by its sharpest directions, and all in one plane."""
-    problems = {rule: trained(config, rule) for rule in RULES}
-    sgd = problems["sgd"]
-    wide = (-1.0, 1.0, config.points)
+    problems = {rule: trained(config, rule, config.label_noise, config.epochs) for rule in RULES}
+    wide, near = ((-end, end, config.points) for end in (1.0, 1.5))
+    two = {rule: problems[rule] for rule in ("sgd", "sam")}
     surfaces = {
-        rule: plane(config, folder, f"surface_{rule}", problems[rule], ls.random_directions(problems[rule]), wide, wide)
-        for rule in ("sgd", "sam")
+        rule: plane(config, f"surface_{rule}", own, ls.random_directions(own), wide, wide) for rule, own in two.items()
     }
-    save_figure(compared(surfaces, [rule.upper() for rule in surfaces]), folder / "surfaces", ["png"])
-    convexity(config, folder, {rule: problems[rule] for rule in surfaces})
+    save(config, "surfaces", compared(surfaces, [rule.upper() for rule in surfaces]))
+    convexity(config, two)
 
-    sharp = {rule: ls.hessian_directions(problems[rule]) for rule in ("sgd", "sam")}
-    near = (-1.5, 1.5, config.points)
-    eigen = {
-        rule: plane(config, folder, f"eigenvectors_{rule}", problems[rule], sharp[rule], near, near) for rule in sharp
-    }
-    names = []
-    for rule, own in sharp.items():
-        one, two = own.details["eigenvalues"]
-        names.append(f"λ1 = {one:.3g}, λ2 = {two:.3g}\n{rule.upper()}")
-    save_figure(compared(eigen, names), folder / "eigenvectors", ["png"])
+    sharp = {rule: ls.hessian_directions(own) for rule, own in two.items()}
+    eigen = {rule: plane(config, f"eigenvectors_{rule}", two[rule], own, near, near) for rule, own in sharp.items()}
+    values = {rule: own.details["eigenvalues"] for rule, own in sharp.items()}
+    names = [f"λ1 = {own[0]:.3g}, λ2 = {own[1]:.3g}\n{rule.upper()}" for rule, own in values.items()]
+    save(config, "eigenvectors", compared(eigen, names))
 
-    directions, places = ls.plane_through(sgd, problems["sam"].model, problems["asam"].model)
-    x, y = (around(places[:, axis], config.points) for axis in (0, 1))
-    surface = plane(config, folder, "three_models", sgd, directions, x, y)
-    loss = surface.loss["train"]
-    ax = plot_slice_2d(surface, levels=levels(float(loss.min()), float(loss.max())))
+    directions, places = ls.plane_through(problems["sgd"], problems["sam"].model, problems["asam"].model)
+    surface = plane(config, "three_models", problems["sgd"], directions, *around(places, config.points))
+    ax = plot_slice_2d(surface, levels=levels(surface.loss["train"]))
     mark(ax, places.tolist(), ["SGD", "SAM", "ASAM"])
-    save_figure(figure_of(ax), folder / "three_models", ["png"])
+    save(config, "three_models", ax.figure)
     found = ls.persistence(surface)
-    save_figure(figure_of(plot_persistence(found)), folder / "basins", ["png"])
-    return {
-        "eigenvalues": {rule: own.details["eigenvalues"] for rule, own in sharp.items()},
-        "basins": {"loss_at_minimum": found.birth.tolist(), "loss_at_saddle": found.death.tolist()},
-    }
+    save(config, "basins", plot_persistence(found).figure)
+    basins = {"loss_at_minimum": found.birth.tolist(), "loss_at_saddle": found.death.tolist()}
+    return {"eigenvalues": values, "basins": basins}
 
 
-def convexity(config: Config, folder: Path, problems: Mapping[str, ls.Problem]) -> None:
+def convexity(config: Config, problems: Mapping[str, ls.Problem]) -> None:
     """|λmin / λmax| on the planes of the surfaces, side by side on one scale."""
     wide = (-1.0, 1.0, config.map_points)
     maps = {}
@@ -113,76 +100,61 @@ def convexity(config: Config, folder: Path, problems: Mapping[str, ls.Problem]) 
         d1, d2 = ls.random_directions(problem)
         kept = Path(config.runs) / f"convexity_{rule}.jsonl"
         maps[rule] = ls.convexity_map(problem, d1, d2, wide, wide, tol=0.01, resume=kept)
-        maps[rule].save(folder / f"convexity_{rule}")
+        maps[rule].save(Path(config.folder) / f"convexity_{rule}")
     values, errors = (torch.stack([getattr(own, what) for own in maps.values()]) for what in ("values", "errors"))
     low, high = float(errors[errors.isfinite()].max()), float(values[values.isfinite()].max())
     figure = Figure(figsize=(4.2 * len(maps), 3.5), layout="compressed")
     for ax, (rule, own) in zip(figure.subplots(1, len(maps)), maps.items(), strict=True):
         plot_map(own, ax, vmin=low, vmax=high)
         ax.set_title(rule.upper(), pad=18)
-    save_figure(figure, folder / "convexity", ["png"])
+    save(config, "convexity", figure)
 
 
-def run(config: Config, folder: Path) -> dict[str, Any]:
+def run(config: Config) -> dict[str, Any]:
     """One run of plain SGD over its principal components."""
     problem, snapshots = recorded(config)
-    (d1, d2), explained = ls.pca_directions(problem, snapshots)
-    trajectory = ls.project_trajectory(problem, snapshots, d1, d2)
-    trajectory.save(folder / "trajectory")
-    x, y = (around(trajectory.coordinates[:, axis], config.points) for axis in (0, 1))
-    surface = plane(config, folder, "trajectory_plane", problem, Directions([d1, d2]), x, y)
-    ax = plot_trajectory(surface, trajectory)
-    save_figure(figure_of(ax), folder / "trajectory", ["png"])
-    animate_trajectory(surface, trajectory, folder / "training.gif", frames=50)
-    return {"explained": explained.tolist(), "off_plane": furthest(trajectory)}
+    directions, explained = ls.pca_directions(problem, snapshots)
+    trajectory = ls.project_trajectory(problem, snapshots, *directions)
+    trajectory.save(Path(config.folder) / "trajectory")
+    axes = around(trajectory.coordinates, config.points)
+    surface = plane(config, "trajectory_plane", problem, Directions(list(directions)), *axes)
+    save(config, "trajectory", plot_trajectory(surface, trajectory).figure)
+    animate_trajectory(surface, trajectory, Path(config.folder) / "training.gif", frames=50)
+    return {"explained": explained.tolist(), "off_plane": float(trajectory.off_plane.max())}
 
 
-def pair(config: Config, folder: Path) -> dict[str, Any]:
+def pair(config: Config) -> dict[str, Any]:
     """Two networks with batch norm from different seeds, joined by a line and by a curve."""
-    first, second = (
-        trained(config, "sgd", seed=seed, norm="batch", label_noise=0.0, epochs=config.pair_epochs) for seed in (0, 1)
-    )
+    first, second = (trained(config, "sgd", 0.0, config.pair_epochs, seed=seed, norm="batch") for seed in (0, 1))
     bent = Path(config.runs) / "bend.npz"
     if not bent.exists():
         ls.train_path(first, second.model, epochs=config.bend_epochs, lr=config.lr).save(bent)
     curve = BezierPath.load(bent)
     paths = {"straight": ls.straight_path(first, second.model), "bezier": curve}
-    data = {"train": first.data, "test": test_batches(digits())}
+    images = digits()
+    data = {"train": first.data, "test": [(images.test_inputs, images.test_targets)]}
     lines = {name: ls.path_losses(first, path, config.points, data) for name, path in paths.items()}
     for name, line in lines.items():
-        line.save(folder / f"connectivity_{name}")
+        line.save(Path(config.folder) / f"connectivity_{name}")
     recomputed = first.with_batch_norm("recompute")
     directions, places = ls.plane_through(recomputed, second.model, curve.bend)
-    x, y = (around(places[:, axis], config.points) for axis in (0, 1))
-    surface = plane(config, folder, "connectivity_plane", recomputed, directions, x, y)
-    save_figure(connected(lines, surface, places.tolist(), curve), folder / "connectivity", ["png"])
+    surface = plane(config, "connectivity_plane", recomputed, directions, *around(places, config.points))
+    save(config, "connectivity", connected(lines, surface, places.tolist(), curve))
     return {"barriers": {name: asdict(ls.barrier(line)) for name, line in lines.items()}}
 
 
+def save(config: Config, name: str, figure: Any) -> None:
+    """As png."""
+    save_figure(figure, Path(config.folder) / name, ["png"])
+
+
 def trained(
-    config: Config,
-    rule: str,
-    *,
-    seed: int = 0,
-    norm: str = "none",
-    label_noise: float | None = None,
-    epochs: int | None = None,
+    config: Config, rule: str, label_noise: float, epochs: int, *, seed: int = 0, norm: str = "none"
 ) -> ls.Problem:
     """The training loss of a network of `ls.train`; a finished run is only read."""
-    noise = config.label_noise if label_noise is None else label_noise
-    folder = ls.train(
-        ls.TrainConfig(
-            folder=Path(config.runs) / f"{rule}-{norm}-{seed}",
-            label_noise=noise,
-            model_settings={"width": config.width, "norm": norm},
-            optimizer=rule,
-            rule_settings=RULES[rule],
-            lr=config.lr,
-            epochs=epochs or config.epochs,
-            seed=seed,
-        )
-    )
-    return ls.Problem(ls.load_checkpoint(folder)[0], F.cross_entropy, train_batches(digits(noise, seed)))
+    own = {"model_settings": {"width": config.width, "norm": norm}, "label_noise": label_noise, "epochs": epochs}
+    folder = ls.train(training(config, f"{rule}-{norm}-{seed}", rule, seed, rule_settings=RULES[rule], **own))
+    return ls.Problem(ls.load_checkpoint(folder)[0], F.cross_entropy, train_batches(digits(label_noise, seed)))
 
 
 def recorded(config: Config) -> tuple[ls.Problem, ls.Recorder]:
@@ -207,38 +179,29 @@ def train_batches(data: Images) -> list[tuple[torch.Tensor, torch.Tensor]]:
     return list(zip(data.train_inputs.split(200), data.train_targets.split(200), strict=True))
 
 
-def test_batches(data: Images) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """All at once."""
-    return [(data.test_inputs, data.test_targets)]
-
-
-def plane(
-    config: Config, folder: Path, name: str, problem: ls.Problem, directions: Directions, x: Axis, y: Axis
-) -> Slice2D:
+def plane(config: Config, name: str, problem: ls.Problem, directions: Directions, x: Axis, y: Axis) -> Slice2D:
     """The training loss on a plane, saved; an interrupted one goes on."""
-    kept = Path(config.runs) / f"{name}.jsonl"
-    d1, d2 = directions
-    found = ls.slice_2d(problem, d1, d2, x, y, resume=kept)
-    found.save(folder / name, directions=directions.details)
+    found = ls.slice_2d(problem, *directions, x, y, resume=Path(config.runs) / f"{name}.jsonl")
+    found.save(Path(config.folder) / name, directions=directions.details)
     return found
 
 
-def around(places: torch.Tensor, points: int, margin: float = 0.25) -> Axis:
-    """An axis that holds all places and some room."""
-    low, high = float(places.min()), float(places.max())
-    room = margin * (high - low)
-    return low - room, high + room, points
+def around(places: torch.Tensor, points: int, margin: float = 0.25) -> tuple[Axis, Axis]:
+    """Axes that hold all places (n, 2) and some room."""
+    low, high = (end.double() for end in places.aminmax(dim=0))
+    x, y = torch.stack([low - margin * (high - low), high + margin * (high - low)], 1).tolist()
+    return (x[0], x[1], points), (y[0], y[1], points)
 
 
 def compared(planes: Mapping[str, Slice2D], names: Sequence[str]) -> Figure:
     """Planes side by side on one scale of colours."""
     losses = torch.stack([own.loss["train"] for own in planes.values()])
-    finite = losses[losses.isfinite()]
-    return plot_slices_2d(list(planes.values()), names, levels=levels(float(finite.min()), float(finite.max())))
+    return plot_slices_2d(list(planes.values()), names, levels=levels(losses))
 
 
-def levels(low: float, high: float) -> list[float]:
-    """Round numbers between `low` and `high`, closer than the plots' own, and the two ends."""
+def levels(losses: torch.Tensor) -> list[float]:
+    """Round numbers among the finite losses, closer than the plots' own, and the two ends."""
+    low, high = (float(end) for end in losses[losses.isfinite()].aminmax())
     within = (1, 1.5, 2, 3, 5, 7) if high > 15 * low else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)
     steps = [step * 10.0**power for power in range(-6, 6) for step in within]
     room = (high / low) ** 0.05
@@ -271,22 +234,9 @@ def mark(ax: Axes, places: list[list[float]], names: list[str]) -> None:
     for (x, y), name in zip(places, names, strict=True):
         ax.plot([x], [y], marker="o", ms=5, mfc="white", mec="black", ls="", zorder=4)
         box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
-        ax.annotate(
-            name, (x, y), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=8, bbox=box, zorder=6
-        )
-
-
-def furthest(trajectory: Trajectory) -> float:
-    """The run's largest distance from the plane."""
-    return float(trajectory.off_plane.max())
-
-
-def figure_of(ax: Axes) -> Figure:
-    """The whole figure that axes belong to."""
-    figure = ax.figure
-    assert isinstance(figure, Figure)
-    return figure
+        above = {"xytext": (0, 9), "textcoords": "offset points", "ha": "center"}
+        ax.annotate(name, (x, y), fontsize=8, bbox=box, zorder=6, **above)
 
 
 if __name__ == "__main__":
-    main(Config())
+    command(main, Config)

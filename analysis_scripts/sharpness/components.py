@@ -4,28 +4,24 @@ The largest Hessian eigenvalue of the embedding, of each block, of all attention
 mixing) layers, of the head and of the whole network, all parts of a network in shared passes over its training data.
 Published for ImageNet: the shallow blocks are the sharpest, and SAM lowers every part.
 Source: Chen, Hsieh and Gong 2022, arXiv:2106.01548, Table 3.
-
-    python -m analysis_scripts.sharpness.components
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
 
-import landscape as ls
-from analysis_scripts._shared.many_networks import measured, none_failed
+from analysis_scripts._shared.frame import command, publish
+from analysis_scripts._shared.many_networks import measured, none_failed, training
 from landscape.curvature.block_spectra import block_spectra
-from landscape.plots import add_caption, save_figure
-from landscape.plots.style import STYLE, legend_above, look, words
-from landscape.storage.results import read_json, versions, write_json
+from landscape.plots.style import legend_above, look, words
+from landscape.storage.results import read_json
 from landscape.study.network_record import training_problem
 
 KINDS: dict[str, dict[str, str]] = {  # the two kinds of layers in a block, by the names of their parameters
@@ -57,33 +53,22 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Train, measure and draw; returns what components.json holds."""
+    """Train and measure."""
     members = {
-        (model, rule, seed): ls.TrainConfig(
-            folder=Path(config.runs) / f"{model}-{rule}-{seed}",
+        (model, rule, seed): training(
+            config,
+            f"{model}-{rule}-{seed}",
+            rule,
+            seed,
             model=model,
             model_settings=dict(config.models[model]),
-            optimizer=rule,
             rule_settings={} if rule == "sgd" else {"rho": config.radii[model]},
-            label_noise=config.label_noise,
-            lr=config.lr,
-            epochs=config.epochs,
-            seed=seed,
-            progress=False,
         )
-        for model in config.models
-        for rule in config.rules
-        for seed in config.seeds
+        for model, rule, seed in product(config.models, config.rules, config.seeds)
     }
     kept = none_failed(measured(members, partial(sharpest, tol=config.tol), config.workers))
     rows = [{"model": model, "rule": rule, "seed": seed, **own} for (model, rule, seed), own in kept.items()]
-    found = {"config": asdict(config), "versions": versions(), "sentence": sentence(rows), "rows": rows}
-    folder = Path(config.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "components.json", found)
-    with matplotlib.rc_context(STYLE):
-        save_figure(draw(rows), folder / "components", ["png"])
-    return found
+    return publish(config, "components", {"sentence": sentence(rows), "rows": rows}, partial(draw, rows))
 
 
 def sharpest(run: Path, *, tol: float) -> dict[str, Any]:
@@ -117,7 +102,8 @@ def sentence(rows: Sequence[Mapping[str, Any]]) -> str:
             lower = sum(means[part] < value for part, value in first[1].items())
             ratio = first[1]["whole"] / means["whole"]
             said.append(f"{rule} is below {first[0]} in {lower} of {len(means)} parts, {ratio:.2g} times in the whole")
-        fitted = [f"{rule} {100 * _accuracy(own, rule):.0f} %" for rule in dict.fromkeys(row["rule"] for row in own)]
+        right = {rule: [row["train_accuracy"] for row in own if row["rule"] == rule] for rule, _ in [first, *others]}
+        fitted = [f"{rule} {100 * float(torch.tensor(each).mean()):.0f} %" for rule, each in right.items()]
         said.append(f"training labels given back: {', '.join(fitted)}")
     return "; ".join(said) + "."
 
@@ -125,11 +111,10 @@ def sentence(rows: Sequence[Mapping[str, Any]]) -> str:
 def mean_of(rows: Sequence[Mapping[str, Any]], rule: str) -> dict[str, float]:
     """Geometric mean of lambda_max over the seeds of a rule, part by part."""
     own = [row["lambda_max"] for row in rows if row["rule"] == rule]
-    return {part: float(_logs([each[part] for each in own]).mean().exp()) for part in own[0]}
-
-
-def _accuracy(rows: Sequence[Mapping[str, Any]], rule: str) -> float:
-    return float(torch.tensor([row["train_accuracy"] for row in rows if row["rule"] == rule]).mean())
+    return {
+        part: float(torch.tensor([each[part] for each in own], dtype=torch.float64).log().mean().exp())
+        for part in own[0]
+    }
 
 
 def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
@@ -142,7 +127,6 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
         ax.set_title({"vit": "ViT", "mixer": "MLP-Mixer"}[model], pad=18)
         legend_above(ax)
     axes[0].set_ylabel("largest Hessian eigenvalue of the part")
-    add_caption(figure, sentence(rows))
     return figure
 
 
@@ -161,9 +145,5 @@ def panel(rows: Sequence[Mapping[str, Any]], ax: Axes) -> None:
     ax.set_xticks(range(len(names)), names, rotation=60, ha="right")
 
 
-def _logs(values: Sequence[float]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64).log()
-
-
 if __name__ == "__main__":
-    main(Config())
+    command(main, Config)

@@ -3,18 +3,16 @@
 Loss and accuracy at w + e over |e|, on training images (with the wrong labels that were trained on) and clean test
 images. Adversarial: e along the training loss's gradient, one line a network. Random: e uniform on the sphere, several
 draws a network. Bands hold 90 % of the lines of all seeds and draws.
-
-    python -m analysis_scripts.sharpness.corruption
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import matplotlib
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -22,10 +20,10 @@ from matplotlib.lines import Line2D
 from torch.nn import functional as F
 
 import landscape as ls
-from analysis_scripts._shared.many_networks import NAMES, RADII, SETTING, data_of, measured
-from landscape.plots import add_caption, save_figure
-from landscape.plots.style import SMALL, STYLE, line_style, look
-from landscape.storage.results import SliceBand, versions, write_json
+from analysis_scripts._shared.frame import command, publish
+from analysis_scripts._shared.many_networks import NAMES, SETTING, data_of, measured, training
+from landscape.plots.style import SMALL, line_style, look
+from landscape.storage.results import SliceBand
 from landscape.vectors import unit
 
 KINDS = ("adversarial", "random")
@@ -49,44 +47,23 @@ class Config:
 
 
 def main(config: Config) -> Bands:
-    """Train, corrupt, and write the figure with its numbers."""
-    folder = Path(config.folder)
-    cut = partial(
-        lines,
-        draws=config.draws,
-        points=config.points,
-        reach={"adversarial": config.adversarial, "random": config.random},
-    )
-    members = {
-        (rule, seed): ls.TrainConfig(
-            **config.setting,
-            folder=Path(config.runs) / f"{rule}-{seed}",
-            optimizer=rule,
-            rule_settings=RADII[rule],
-            seed=seed,
-        )
-        for rule in config.rules
-        for seed in config.seeds
-    }
+    """Train and corrupt."""
+    reach = {kind: getattr(config, kind) for kind in KINDS}
+    cut = partial(lines, draws=config.draws, points=config.points, reach=reach)
+    names = product(config.rules, config.seeds)
+    members = {(rule, seed): training(config, f"{rule}-{seed}", rule, seed) for rule, seed in names}
     found = measured(members, cut, config.workers)
-    bands = {
-        rule: {
-            kind: joined([SliceBand.load(Path(members[rule, seed].folder) / kind) for seed in config.seeds])
-            for kind in KINDS
-        }
-        for rule in config.rules
-    }
-    for rule, own in bands.items():
-        for kind, band in own.items():
-            band.save(folder / f"{rule}_{kind}")
+    bands: Bands = {rule: {} for rule in config.rules}
+    for rule, kind in product(config.rules, KINDS):
+        own = [SliceBand.load(f"{config.runs}/{rule}-{seed}/{kind}") for seed in config.seeds]
+        loss, accuracy = (
+            {split: torch.cat([getattr(band, what)[split] for band in own]) for split in own[0].loss}
+            for what in ("loss", "accuracy")
+        )
+        bands[rule][kind] = SliceBand(own[0].x, loss, accuracy)
+        bands[rule][kind].save(Path(config.folder) / f"{rule}_{kind}")
     norms = {rule: [found[rule, seed]["norm"] for seed in config.seeds] for rule in config.rules}
-    text = sentence(bands, norms)
-    content = {"config": asdict(config), "versions": versions(), "sentence": text, "weight_norms": norms}
-    write_json(folder / "corruption.json", content)
-    with matplotlib.rc_context(STYLE):
-        figure = draw(bands)
-        add_caption(figure, text)
-        save_figure(figure, folder / "corruption", ["png"])
+    publish(config, "corruption", {"sentence": sentence(bands, norms), "weight_norms": norms}, partial(draw, bands))
     return bands
 
 
@@ -106,16 +83,6 @@ def lines(folder: Path, draws: int, points: int, reach: Mapping[str, float]) -> 
     return {"norm": float(problem.vector().norm()), "gradient": float(problem.gradient().norm())}
 
 
-def joined(bands: Sequence[SliceBand]) -> SliceBand:
-    """The lines of several networks as one band."""
-    splits = list(bands[0].loss)
-    loss, accuracy = (
-        {split: torch.cat([getattr(band, what)[split] for band in bands]) for split in splits}
-        for what in ("loss", "accuracy")
-    )
-    return SliceBand(bands[0].x, loss, accuracy)
-
-
 def endured(band: SliceBand, split: str = "test", drop: float = 0.1) -> float:
     """|e| at which the mean accuracy over all lines has fallen by `drop`, between points by a straight line; the
     largest |e| if it never has."""
@@ -128,20 +95,16 @@ def endured(band: SliceBand, split: str = "test", drop: float = 0.1) -> float:
     return float(band.x[i - 1] + share * (band.x[i] - band.x[i - 1]))
 
 
-def said(band: SliceBand) -> str:
-    """What a network endures, in words."""
-    length = endured(band)
-    return f"{length:.2f}" if length < float(band.x[-1]) else f"more than {length:.2g}"
-
-
 def sentence(bands: Bands, norms: Mapping[str, Sequence[float]]) -> str:
     """The |e| that costs ten points of test accuracy, rule by rule, and how long the weights are themselves."""
-    parts = []
-    for kind in KINDS:
-        lengths = ", ".join(f"{NAMES[rule]} {said(own[kind])}" for rule, own in bands.items())
-        parts.append(f"{kind}: {lengths}")
+
+    def said(band: SliceBand) -> str:
+        length = endured(band)
+        return f"{length:.2f}" if length < float(band.x[-1]) else f"more than {length:.2g}"
+
+    told = {kind: [f"{NAMES[rule]} {said(own[kind])}" for rule, own in bands.items()] for kind in KINDS}
+    costs = "; ".join(f"{kind}: {', '.join(lengths)}" for kind, lengths in told.items())
     own = ", ".join(f"{NAMES[rule]} {mean(lengths):.1f}" for rule, lengths in norms.items())
-    costs = "; ".join(parts)
     return f"The |e| that costs ten points of test accuracy is, {costs}. Mean |w|: {own}. Shaded: 90 % of test lines."
 
 
@@ -174,4 +137,4 @@ def curve(ax: Axes, band: SliceBand, split: str, what: str, color: str, width: f
 
 
 if __name__ == "__main__":
-    main(Config())
+    command(main, Config)

@@ -6,17 +6,15 @@ KL(p(w) ‖ p(w + e)), the one unit that does not depend on the parametrisation.
 loss, the cosine between the displacements, and their lengths. To first order the ellipsoid's rise is never smaller
 (Cauchy and Schwarz: g·F⁻¹g · g·Fg >= |g|⁴).
 Source: Kim et al. 2022, arXiv:2206.04920; Foret et al. 2021, arXiv:2010.01412.
-
-    python -m analysis_scripts.sharpness.fisher_vs_euclid
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -25,11 +23,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import landscape as ls
-from analysis_scripts._shared.many_networks import measured, none_failed
+from analysis_scripts._shared.frame import command, legend_over, publish
+from analysis_scripts._shared.many_networks import measured, none_failed, training
 from landscape.metrics.balls import ball
-from landscape.plots import add_caption, save_figure
-from landscape.plots.style import BLUE, RED, SMALL, STYLE
-from landscape.storage.results import versions, write_json
+from landscape.plots.style import BLUE, RED
 from landscape.study.network_record import training_problem
 
 NAMES = {"fisher": "Fisher ellipsoid", "fisher_diagonal": "Fisher SAM's diagonal", "euclidean": "Euclidean ball"}
@@ -54,44 +51,27 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Train, measure and draw; returns what fisher_vs_euclid.json holds."""
+    """Train and measure."""
+    own = {"epochs": max(config.epochs), "checkpoint_epochs": list(config.epochs), "lr": 0.1}
+    own["model_settings"] = {"width": config.width}
     members = {
-        (rule, seed): ls.TrainConfig(
-            folder=Path(config.runs) / f"{rule}-{seed}",
-            model_settings={"width": config.width},
-            optimizer=rule,
-            rule_settings=dict(config.rules[rule]),
-            label_noise=config.label_noise,
-            lr=0.1,
-            epochs=max(config.epochs),
-            checkpoint_epochs=list(config.epochs),
-            seed=seed,
-            progress=False,
-        )
-        for rule in config.rules
-        for seed in config.seeds
+        (rule, seed): training(config, f"{rule}-{seed}", rule, seed, rule_settings=dict(config.rules[rule]), **own)
+        for rule, seed in product(config.rules, config.seeds)
     }
     settings = {key: getattr(config, key) for key in ("epochs", "divergences", "samples", "max_matvecs")}
     kept = none_failed(measured(members, partial(along_training, **settings), config.workers))
     rows = [{"rule": rule, "seed": seed, **row} for (rule, seed), own in kept.items() for row in own["rows"]]
-    found = {"config": asdict(config), "versions": versions(), "sentence": sentence(rows, config), "rows": rows}
-    folder = Path(config.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "fisher_vs_euclid.json", found)
-    with matplotlib.rc_context(STYLE):
-        save_figure(draw(rows, config), folder / "fisher_vs_euclid", ["png"])
-    return found
+    found = {"sentence": sentence(rows, config), "rows": rows}
+    return publish(config, "fisher_vs_euclid", found, partial(draw, rows, config))
 
 
 def along_training(
     run: Path, *, epochs: Sequence[int], divergences: Sequence[float], samples: int, max_matvecs: int
 ) -> dict[str, Any]:
     """Rows of one network: an epoch, a divergence, a geometry each."""
-    rows = []
-    for epoch in epochs:
-        found = compared(training_problem(run / f"epoch-{epoch}", samples), divergences, max_matvecs)
-        rows += [{"epoch": epoch, **row} for row in found]
-    return {"rows": rows}
+    problems = {epoch: training_problem(run / f"epoch-{epoch}", samples) for epoch in epochs}
+    found = {epoch: compared(problem, divergences, max_matvecs) for epoch, problem in problems.items()}
+    return {"rows": [{"epoch": epoch, **row} for epoch, rows in found.items() for row in rows]}
 
 
 def compared(problem: ls.Problem, divergences: Sequence[float], max_matvecs: int) -> list[dict[str, Any]]:
@@ -116,13 +96,9 @@ def compared(problem: ls.Problem, divergences: Sequence[float], max_matvecs: int
     for amount in divergences:
         for name, way in ways.items():
             e = way * scale(divergence, way, amount)
-            cosine = float(F.cosine_similarity(e, ways["fisher"], dim=0))
-            rise = float(problem.loss(w + e) - loss)
-            length = float(e.norm())
-            rows.append(
-                {"divergence": amount, "geometry": name, "rise": rise, "length": length, "cosine": cosine}
-                | {"slope": slopes[name], "loss": float(loss), "kl": divergence(e)}
-            )
+            row = {"divergence": amount, "geometry": name, "rise": float(problem.loss(w + e) - loss)}
+            row |= {"length": float(e.norm()), "cosine": float(F.cosine_similarity(e, ways["fisher"], dim=0))}
+            rows.append(row | {"slope": slopes[name], "loss": float(loss), "kl": divergence(e)})
     return rows
 
 
@@ -181,19 +157,14 @@ def draw(rows: Sequence[Mapping[str, Any]], config: Config) -> Figure:
         _line(below, ratios(rows, rule, "euclidean", config.divergences[0], "cosine"), "black", "")
         above.set_title(rule.upper())
         above.axhline(1.0, color="0.7", lw=0.7)
-        below.set_xlabel("epoch")
-        below.set_xscale("log")
+        below.set(xlabel="epoch", xscale="log")
         below.set_xticks(list(slopes), [str(epoch) for epoch in slopes])
         below.minorticks_off()
-    axes[0][0].set_yscale("log")
+    axes[0][0].set(yscale="log", ylabel="rise of the loss,\nellipsoid over ball")
     axes[0][0].yaxis.set_major_formatter("{x:g}")
     axes[0][0].yaxis.set_minor_formatter("")
-    axes[0][0].set_ylabel("rise of the loss,\nellipsoid over ball")
     axes[1][0].set_ylabel("cosine of the\ntwo displacements")
-    figure.legend(
-        *axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False, fontsize=SMALL
-    )
-    add_caption(figure, sentence(rows, config))
+    legend_over(figure, axes[0][0], 4)
     return figure
 
 
@@ -205,4 +176,4 @@ def _line(ax: Axes, values: Mapping[int, Tensor], color: str, label: str, style:
 
 
 if __name__ == "__main__":
-    main(Config())
+    command(main, Config)

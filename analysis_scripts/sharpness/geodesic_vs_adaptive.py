@@ -5,18 +5,16 @@ rate fit the same n < d noiseless samples of a sparse β*; their expected test l
 adaptive and of both geodesic sharpnesses with the gap is set beside the published values.
 Source: da Silva et al. 2025, arXiv:2505.05409; sizes and settings of theirs are not known here, those below assumed.
 
-    python -m analysis_scripts.sharpness.geodesic_vs_adaptive
-
 Finished networks and measurements are kept in the folder.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import matplotlib
 import torch
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -25,10 +23,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 import landscape as ls
-from analysis_scripts._shared.kept import kept_tensors
-from landscape.plots import add_caption, plot_metric_against_gap, plot_tau_forest, save_figure
-from landscape.plots.style import RED, SMALL, STYLE
-from landscape.storage.results import versions, write_json
+from analysis_scripts._shared.frame import command, kept_tensors, publish
+from landscape.plots import plot_metric_against_gap, plot_tau_forest
+from landscape.plots.style import RED, SMALL
 
 PUBLISHED = {"adaptive": -0.68, "inv": -0.83, "mix": -0.86}
 
@@ -128,32 +125,21 @@ def measure(config: Config, networks: Mapping[str, Tensor]) -> dict[str, Tensor]
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Train, measure, correlate; writes data, settings, the sentence and the figure."""
+    """Train, measure, correlate."""
     folder = Path(config.folder)
     networks = kept_tensors(folder / "networks", config, lambda: train(config))
     values = kept_tensors(folder / "sharpness", config, lambda: measure(config, networks))
     truth = regression(config)[2]
     gap = (networks["u"] * networks["v"] - truth).square().sum(1) - networks["loss"]
     table = {"generalization_gap": gap, "init": networks["init"], "lr": networks["lr"], **values}
-    rows = [
-        dict(zip(table, row, strict=True))
-        for row, loss in zip(zip(*(own.tolist() for own in table.values()), strict=True), networks["loss"], strict=True)
-        if float(loss) <= config.loss
-    ]
+    fitted = networks["loss"] <= config.loss
+    columns = [own[fitted].tolist() for own in table.values()]
+    rows = [dict(zip(table, row, strict=True)) for row in zip(*columns, strict=True)]
     found = correlations(rows, [*values, "init", "lr"])
-    content = {
-        "networks": len(rows),
-        "not_fitted": config.networks - len(rows),
-        "tau_low_high": {
-            part: {name: [own.tau, own.low, own.high] for name, own in taus.items()} for part, taus in found.items()
-        },
-    }
+    taus = {part: {name: [t.tau, t.low, t.high] for name, t in own.items()} for part, own in found.items()}
     sentence = sentence_of(config, found, max(row[f"mix, ρ = {config.rho:g}"] for row in rows))
-    manifest = {"config": asdict(config), "versions": versions(), "sentence": sentence}
-    write_json(folder / "geodesic.json", {**manifest, **content})
-    with matplotlib.rc_context(STYLE):
-        save_figure(draw(config, rows, found, sentence), folder / "geodesic", ["png"])
-    return {**content, "sentence": sentence}
+    content = {"sentence": sentence, "networks": len(rows), "not_fitted": config.networks - len(rows)}
+    return publish(config, "geodesic", content | {"tau_low_high": taus}, partial(draw, config, rows, found))
 
 
 def correlations(rows: list[dict[str, float]], names: list[str]) -> dict[str, dict[str, ls.Correlation]]:
@@ -188,31 +174,18 @@ def sentence_of(config: Config, found: Mapping[str, Mapping[str, ls.Correlation]
     )
 
 
-def draw(
-    config: Config,
-    rows: list[dict[str, float]],
-    found: Mapping[str, Mapping[str, ls.Correlation]],
-    sentence: str,
-) -> Figure:
+def draw(config: Config, rows: list[dict[str, float]], found: Mapping[str, Mapping[str, ls.Correlation]]) -> Figure:
     """Each sharpness against the gap at the radius fixed before, and τ with the published values."""
     figure = Figure(figsize=(10.0, 6.8), layout="constrained")
     axes = figure.subplot_mosaic([[*PUBLISHED], ["τ"] * 3])
     middle = median(row["init"] for row in rows)
     halves = [{**row, "half": "smaller starts" if row["init"] < middle else "larger starts"} for row in rows]
     for name in PUBLISHED:
-        own = found["all"][f"{name}, ρ = {config.rho:g}"]
-        ax = plot_metric_against_gap(
-            halves,
-            f"{name}, ρ = {config.rho:g}",
-            axes[name],
-            group="half",
-            tau=own.tau,
-            low=own.low,
-            high=own.high,
-        )
+        metric = f"{name}, ρ = {config.rho:g}"
+        own = found["all"][metric]
+        ax = plot_metric_against_gap(halves, metric, axes[name], group="half", tau=own.tau, low=own.low, high=own.high)
         ax.set_yscale("log")
-        legend = ax.get_legend()
-        if legend is not None and name != "mix":  # one for all three
+        if name != "mix" and (legend := ax.get_legend()) is not None:  # one for all three
             legend.remove()
     taus = {f"{name}, {part}": found[part][f"{name}, ρ = {config.rho:g}"] for part in found for name in PUBLISHED}
     ax = plot_tau_forest(taus | {"standard deviation of the start, all": found["all"]["init"]}, axes["τ"])
@@ -221,9 +194,8 @@ def draw(
             ax.plot([PUBLISHED[label.partition(",")[0]]], [row], "x", color=RED, markersize=6)
     cross = Line2D([], [], color=RED, marker="x", linestyle="", label="published, radius and range of starts unknown")
     ax.legend(handles=[cross], fontsize=SMALL, loc="lower right")
-    add_caption(figure, sentence)
     return figure
 
 
 if __name__ == "__main__":
-    main(Config())
+    command(main, Config)

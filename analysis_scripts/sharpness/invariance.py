@@ -4,8 +4,6 @@ The function, and with it the generalisation gap, is the same for every c > 0; a
 any value. Rows: the cases whose answer is known beforehand, and every entry of METRICS at its own settings. A value
 counts as moved if it changes by more than 10 %, as invariant if it agrees to 1e-6, in float64.
 
-    python -m analysis_scripts.sharpness.invariance
-
 Writes invariance.json (values, settings, versions), invariance.md (the table) and the figure.
 """
 
@@ -16,17 +14,17 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import landscape as ls
+from analysis_scripts._shared.frame import command, publish
 from landscape.metrics import METRICS
-from landscape.plots import save_figure
-from landscape.plots.style import BLUE, GREY, RED, SMALL, STYLE, legend_above
-from landscape.storage.results import read_json, versions, write_json
+from landscape.plots.style import BLUE, GREY, RED, SMALL, legend_above
+from landscape.storage.manifest import read_or_none
+from landscape.storage.settings import differing
 
 Measure = Callable[[ls.Problem], ls.Estimate]
 MOVED, EQUAL = 0.1, 1e-6  # relative changes
@@ -50,13 +48,12 @@ class Config:
 
 def network(config: Config, c: float) -> ls.Problem:
     """The trained network with W1 c and W2 / c."""
-    model, x, y = trained(config)
-    rescaled = copy.deepcopy(model)
-    first, second = rescaled.parameters()
+    model, x, y = copy.deepcopy(trained(config))
+    first, second = model.parameters()
     with torch.no_grad():
         first.mul_(c)
         second.div_(c)
-    return ls.Problem(rescaled, F.cross_entropy, [(x, y)])
+    return ls.Problem(model, F.cross_entropy, [(x, y)])
 
 
 @cache
@@ -66,11 +63,8 @@ def trained(config: Config) -> tuple[nn.Sequential, Tensor, Tensor]:
     shapes = ((config.hidden, config.inputs), (config.classes, config.hidden), (config.samples, config.inputs))
     first, second, x = (torch.randn(shape, generator=source, dtype=torch.float64) for shape in shapes)
     y = torch.randint(config.classes, (config.samples,), generator=source)  # labels without a pattern: no zero loss
-    model = nn.Sequential(
-        nn.Linear(config.inputs, config.hidden, bias=False),
-        nn.ReLU(),
-        nn.Linear(config.hidden, config.classes, bias=False),
-    ).double()
+    layers = (nn.Linear(config.inputs, config.hidden, bias=False), nn.Linear(config.hidden, config.classes, bias=False))
+    model = nn.Sequential(layers[0], nn.ReLU(), layers[1]).double()
     problem = ls.Problem(model, F.cross_entropy, [(x, y)])
     w = torch.cat([0.5 * first.flatten(), 0.5 * second.flatten()])
     for _ in range(config.steps):
@@ -138,22 +132,14 @@ EXCEPTIONS = {
 
 def listed(names: tuple[str, ...] | None) -> dict[str, tuple[str, Measure]]:
     """The entries of METRICS as rows."""
-
-    def expected(name: str) -> str:
-        return "stays" if name in STAY else "exception" if name in EXCEPTIONS else "moves"
-
-    return {name: (expected(name), METRICS[name]) for name in (METRICS if names is None else names)}
+    expected = dict.fromkeys(METRICS, "moves") | dict.fromkeys(STAY, "stays") | dict.fromkeys(EXCEPTIONS, "exception")
+    return {name: (expected[name], METRICS[name]) for name in (METRICS if names is None else names)}
 
 
 def change(values: list[Tensor]) -> float:
     """The largest relative change against the first, over factors and entries."""
     first, *others = values
     return max(float(((other - first) / first).abs().max()) for other in others)
-
-
-def holds(expected: str, relative: float) -> bool:
-    """Whether the row is as expected: an exception is one as soon as it is not invariant."""
-    return {"moves": relative > MOVED, "stays": relative <= EQUAL, "exception": relative > EQUAL}[expected]
 
 
 def rows(config: Config) -> Iterator[dict[str, Any]]:
@@ -163,30 +149,22 @@ def rows(config: Config) -> Iterator[dict[str, Any]]:
         for name, (expected, measure) in measures.items():
             values = [measure(problem).value for problem in problems]
             relative = change(values)
-            numbers = [value.tolist() for value in values]
-            yield {
-                **{"group": group, "name": name, "expected": expected, "values": numbers},
-                **{"change": relative, "holds": holds(expected, relative)},
-            }
+            own = {"group": group, "name": name, "expected": expected, "values": [value.tolist() for value in values]}
+            holds = {"moves": relative > MOVED, "stays": relative <= EQUAL, "exception": relative > EQUAL}[expected]
+            yield {**own, "change": relative, "holds": holds}
 
 
 def main(config: Config) -> list[dict[str, Any]]:
     """The table; a finished one with the same settings is read again."""
+    config = replace(config, metrics=tuple(METRICS) if config.metrics is None else config.metrics)
     folder = Path(config.folder)
-    path = folder / "invariance.json"
-    settings = asdict(replace(config, metrics=tuple(METRICS) if config.metrics is None else config.metrics))
-    settings = {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
-    if path.exists() and (found := read_json(path))["config"] == settings:
-        table: list[dict[str, Any]] = found["rows"]
-    else:
+    found = read_or_none(folder / "invariance.json")
+    if found is None or differing(found["config"], asdict(config)):
         table = list(rows(config))
-        folder.mkdir(parents=True, exist_ok=True)
-        content = {"config": settings, "versions": versions(), "finding": finding(table), "rows": table}
-        write_json(path, content)
-    (folder / "invariance.md").write_text(markdown(table))
-    with matplotlib.rc_context(STYLE):
-        save_figure(draw(table), folder / "invariance", ["png"])
-    return table
+        found = {"finding": finding(table), "rows": table}
+    publish(config, "invariance", found, partial(draw, found["rows"]))
+    (folder / "invariance.md").write_text(markdown(found["rows"]))
+    return list(found["rows"])
 
 
 def finding(table: list[dict[str, Any]]) -> str:
@@ -226,4 +204,4 @@ def draw(table: list[dict[str, Any]]) -> Figure:
 
 
 if __name__ == "__main__":
-    main(Config())
+    command(main, Config)

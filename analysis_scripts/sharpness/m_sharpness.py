@@ -4,26 +4,24 @@ Left: test error over the radius for several m, two standard errors over the see
 all these networks, measured at one radius on the same images for several m, orders their generalisation gaps: Kendall's
 tau with a 95 % interval that resamples whole settings, whose seeds go together. Published: smaller m
 generalises and predicts better. Source: Foret et al. 2021, arXiv:2010.01412, section 4.1 and figure 3.
-
-    python -m analysis_scripts.sharpness.m_sharpness
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import landscape as ls
-from analysis_scripts._shared.many_networks import measured, none_failed
-from landscape.plots import add_caption, save_figure
-from landscape.plots.style import BLUE, OTHERS, STYLE, legend_above
-from landscape.storage.results import read_json, versions, write_json
+from analysis_scripts._shared.frame import command, publish
+from analysis_scripts._shared.many_networks import measured, none_failed, training
+from landscape.plots.style import BLUE, OTHERS, legend_above
+from landscape.storage.results import read_json
 from landscape.study.network_record import training_problem
 
 
@@ -47,42 +45,19 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Train, measure and draw; returns what m_sharpness.json holds."""
+    """Train and measure."""
     members = {
-        (m, rho, seed): ls.TrainConfig(
-            folder=Path(config.runs) / f"m{m}-rho{rho}-seed{seed}",
-            model="mlp",
-            model_settings=dict(config.model_settings),
-            optimizer="sam",
-            rule_settings={"rho": rho},
-            m_sharpness=m,
-            batch_size=config.batch_size,
-            epochs=config.epochs,
-            label_noise=config.label_noise,
-            seed=seed,
-            progress=False,
+        (m, rho, seed): training(
+            config, f"m{m}-rho{rho}-seed{seed}", "sam", seed, model="mlp", rule_settings={"rho": rho}, m_sharpness=m
         )
-        for m in config.trained
-        for rho in config.radii
-        for seed in config.seeds
+        for m, rho, seed in product(config.trained, config.radii, config.seeds)
     }
     measure = partial(losses_and_sharpness, samples=config.samples, sizes=list(config.measured), rho=config.rho)
     kept = none_failed(measured(members, measure, config.workers))
     rows = [{"m": m, "rho": rho, "seed": seed, **own} for (m, rho, seed), own in kept.items()]
     taus = {m: correlation(rows, m) for m in config.measured}
-    found = {
-        "config": asdict(config),
-        "versions": versions(),
-        "sentence": sentence(rows, taus, config),
-        "tau": {str(m): asdict(tau) for m, tau in taus.items()},
-        "rows": rows,
-    }
-    folder = Path(config.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "m_sharpness.json", found)
-    with matplotlib.rc_context(STYLE):
-        save_figure(draw(rows, taus, config), folder / "m_sharpness", ["png"])
-    return found
+    found = {"sentence": sentence(rows, taus, config), "tau": {str(m): asdict(tau) for m, tau in taus.items()}}
+    return publish(config, "m_sharpness", found | {"rows": rows}, partial(draw, rows, taus, config))
 
 
 def losses_and_sharpness(run: Path, *, samples: int, sizes: Sequence[int], rho: float) -> dict[str, Any]:
@@ -131,7 +106,6 @@ def draw(rows: Sequence[Mapping[str, Any]], taus: Mapping[int, ls.Correlation], 
     right.set_xscale("log", base=2)
     right.set_xticks(list(taus), [str(m) for m in taus])
     right.set(xlabel="m of the metric", ylabel="Kendall's τ with the\ngeneralisation gap", ylim=(-1, 1))
-    add_caption(figure, sentence(rows, taus, config))
     return figure
 
 
@@ -141,15 +115,13 @@ def errors_over_radius(rows: Sequence[Mapping[str, Any]], config: Config, ax: Ax
         found = [mean_error(rows, m, rho) for rho in config.radii]
         label = f"m = {m}" + (" (the batch)" if m == config.batch_size else "")
         means, spans = [100 * mean for mean, _ in found], [200 * stderr for _, stderr in found]
-        ax.errorbar(
-            config.radii, means, yerr=spans, fmt=f"{marker}-", color=color, ms=4, lw=1.0, capsize=2, label=label
-        )
-    ax.set_xscale("log")
+        look = {"fmt": f"{marker}-", "color": color, "ms": 4, "lw": 1.0, "capsize": 2}
+        ax.errorbar(config.radii, means, yerr=spans, label=label, **look)
+    ax.set(xlabel="radius ρ of SAM", ylabel="test error, %", xscale="log")
     ax.set_xticks(list(config.radii), [f"{rho:g}" for rho in config.radii])
     ax.minorticks_off()
-    ax.set(xlabel="radius ρ of SAM", ylabel="test error, %")
     legend_above(ax)
 
 
 if __name__ == "__main__":
-    main(Config())
+    command(main, Config)

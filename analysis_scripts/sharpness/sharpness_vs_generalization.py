@@ -4,24 +4,22 @@ A full grid of training rule, learning rate, batch size, weight decay, width, la
 setting fixed here, before a network is trained; where variants compete (Rényi's order, the ball of the worst case) one
 is chosen on half of the settings and judged on the other half. A killed run goes on where it stopped.
 
-    python -m analysis_scripts.sharpness.sharpness_vs_generalization
-
 Source of the question and of the criteria: Jiang et al. 2020, arXiv:1912.02178; Dziugaite et al. 2020,
 arXiv:2010.11924.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import click
 
+from analysis_scripts._shared.frame import command, publish
 from landscape.metrics import METRICS
 from landscape.report import report_study
 from landscape.report.evidence import gather
-from landscape.storage.results import versions, write_json
 from landscape.study import Correlation
 from landscape.study.network_record import METRICS_FILE, Analysis
 from landscape.study.study_runner import StudyConfig, broken, grid, run_study
@@ -91,12 +89,7 @@ def minutes_left(whole: StudyConfig) -> float:
     name, member = next(iter(waiting.items()))
     began = perf_counter()
     run_study(replace(whole, members={name: member}, workers=1), progress=False)
-    return expected_minutes(perf_counter() - began, len(waiting) - 1, whole.workers)
-
-
-def expected_minutes(seconds: float, networks: int, workers: int) -> float:
-    """Of so many networks that take so many seconds each, side by side."""
-    return seconds * networks / workers / 60
+    return (perf_counter() - began) * (len(waiting) - 1) / whole.workers / 60
 
 
 def verdict(correlations: Mapping[str, Correlation]) -> str:
@@ -123,11 +116,10 @@ def main(config: Config) -> Path:
     out = Path(config.folder)
     page = report_study(whole, out, "Which sharpness measure follows the generalisation gap?")
     sentence = verdict(gather(whole).correlations)
-    content = {"config": asdict(config), "versions": versions(), "verdict": sentence, "failed": broken(whole)}
-    write_json(out / "verdict.json", content)
+    publish(config, "verdict", {"verdict": sentence, "failed": broken(whole)})
     click.echo(f"{sentence}\n{perf_counter() - began:.0f} s; open {page}")
     return page
 
 
 if __name__ == "__main__":
-    main(Config())
+    command(main, Config)

@@ -2,26 +2,22 @@
 
 300 repetitions with independent seeds for each estimator, spectrum and number of products. A calibrated 95 % interval
 covers 90-99 % of them. Writes coverage.npz (errors and stated errors of every run), coverage.json and the figure.
-
-    python -m analysis_scripts.sharpness.trace_calibration
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from analysis_scripts._shared.frame import command, publish
 from landscape.linalg import absolute_trace, diagonal, eigenvalue_count, frobenius_norm, log_determinant, trace
 from landscape.linalg.operator import MatrixOperator
-from landscape.plots import save_figure
 from landscape.plots.style import OTHERS, legend_above
-from landscape.storage.results import Estimate, versions, write_json
+from landscape.storage.results import Estimate
 
 METHODS = ("xtrace", "hutch++", "hutchinson")
 LOW, HIGH = 0.90, 0.99  # of a 95 % interval that deserves its name
@@ -56,14 +52,6 @@ def spectra(size: int) -> dict[str, Tensor]:
     }
 
 
-def rotated(values: Tensor) -> Tensor:
-    """A matrix with this spectrum and random eigenvectors: on a diagonal one, sign vectors would be exact."""
-    generator = torch.Generator().manual_seed(0)
-    q, _ = torch.linalg.qr(torch.randn(len(values), len(values), generator=generator, dtype=torch.float64))
-    matrix = q @ torch.diag(values) @ q.T
-    return (matrix + matrix.T) / 2
-
-
 def estimators(config: Config, matrix: Tensor, values: Tensor) -> Iterator[tuple[str, Callable[..., Estimate], Tensor]]:
     """Name, function of the generator, and the truth."""
     A = MatrixOperator(matrix)
@@ -84,34 +72,27 @@ def estimators(config: Config, matrix: Tensor, values: Tensor) -> Iterator[tuple
     yield "count", partial(eigenvalue_count, A, above=above, **settings), (values > above).double().sum()
 
 
-def repeat(run: Callable[..., Estimate], truth: Tensor, repetitions: int) -> tuple[Tensor, Tensor]:
-    """Errors and stated errors, (repetitions,) or (repetitions, P)."""
-    found = [run(generator=torch.Generator().manual_seed(seed)) for seed in range(repetitions)]
-    return torch.stack([each.value - truth for each in found]), torch.stack([each.stderr for each in found])
-
-
 def coverage(errors: Tensor, stated: Tensor) -> float:
     """Share of runs, and of entries, that ± 1.96 stderr holds; what is exact up to rounding counts."""
     return float((errors.abs() <= 1.96 * stated + 1e-12).double().mean())
 
 
-def main(config: Config) -> dict[str, dict[str, float]]:
-    """Coverage of every estimator on every spectrum; writes data, settings and the figure."""
+def main(config: Config) -> dict[str, Any]:
+    """Coverage of every estimator on every spectrum."""
     table: dict[str, dict[str, float]] = {}
     arrays: dict[str, Tensor] = {}
+    source = torch.Generator().manual_seed(0)  # random eigenvectors: on a diagonal matrix, sign vectors would be exact
+    q, _ = torch.linalg.qr(torch.randn(config.size, config.size, generator=source, dtype=torch.float64))
     for name, values in spectra(config.size).items():
-        for label, run, truth in estimators(config, rotated(values), values):
-            errors, stated = repeat(run, truth, config.repetitions)
+        matrix = q @ torch.diag(values) @ q.T
+        for label, run, truth in estimators(config, (matrix + matrix.T) / 2, values):
+            found = [run(generator=torch.Generator().manual_seed(seed)) for seed in range(config.repetitions)]
+            errors = torch.stack([each.value - truth for each in found])  # (repetitions,) or (repetitions, P)
+            stated = torch.stack([each.stderr for each in found])
             table.setdefault(label, {})[name] = coverage(errors, stated)
             if errors.ndim == 1:  # of the diagonal's entries the coverage is enough
                 arrays |= {f"{label}/{name}/error": errors, f"{label}/{name}/stderr": stated}
-    folder = Path(config.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    columns: dict[str, Any] = {key: value.numpy() for key, value in arrays.items()}
-    np.savez_compressed(folder / "coverage.npz", **columns)
-    write_json(folder / "coverage.json", {"config": asdict(config), "versions": versions(), "coverage": table})
-    save_figure(draw(table), folder / "coverage")
-    return table
+    return publish(config, "coverage", {"coverage": table}, partial(draw, table), arrays=arrays, formats=("png", "pdf"))
 
 
 def draw(table: dict[str, dict[str, float]]) -> Figure:
@@ -133,4 +114,4 @@ def draw(table: dict[str, dict[str, float]]) -> Figure:
 
 
 if __name__ == "__main__":
-    main(Config())
+    command(main, Config)

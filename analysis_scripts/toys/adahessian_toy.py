@@ -4,18 +4,15 @@ x² + 0.1 x sin(20πx) is a parabola with ripples whose curvature, up to 40π² 
 without an average (β₂ = 0) the step follows the ripple that it stands on. 10x² + y² has the Hessian diag(20, 2), which
 one probe gives exactly: one step of lr 1 lands in the minimum, where gradient descent zigzags.
 Source: Yao et al. 2021, arXiv:2006.00719, figure 3.
-
-    python -m analysis_scripts.toys.adahessian_toy
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from math import pi
-from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -23,9 +20,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import landscape as ls
-from landscape.plots import add_caption, save_figure
-from landscape.plots.style import BLUE, OTHERS, RED, SMALL, STYLE, legend_above
-from landscape.storage.results import versions, write_json
+from analysis_scripts._shared.frame import command, publish
+from landscape.plots.style import BLUE, OTHERS, RED, SMALL, legend_above
 
 Function = Callable[[Tensor], Tensor]
 
@@ -61,11 +57,7 @@ def descend(f: Function, start: Tensor, steps: int, make: Callable[..., torch.op
     path = [w.detach().clone()]
     for _ in range(steps):
         optimizer.zero_grad()
-        loss = f(w).sum()
-        if isinstance(optimizer, ls.AdaHessian):
-            optimizer.backward(loss)
-        else:
-            loss.backward()
+        (optimizer.backward if isinstance(optimizer, ls.AdaHessian) else Tensor.backward)(f(w).sum())
         optimizer.step()
         path.append(w.detach().clone())
     return torch.stack(path)
@@ -79,49 +71,38 @@ def first_stay(path: Tensor, within: float) -> Tensor:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """All runs; writes data, settings, the sentence and the figure."""
-    folder = Path(config.folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    """All runs, and the figure."""
     paths = rippled_runs(config)
-    table = {key: outcome(config, path) for key, path in paths.items()}
+    needed = {key: first_stay(path, config.within) for key, path in paths.items()}
+    table = {
+        key: {
+            "share_found": float(own[1:].isfinite().double().mean()),
+            "iterations_from_start": float(own[0]),
+            "end_from_start": float(paths[key][-1, 0]),
+        }
+        for key, own in needed.items()
+    }
     start = torch.tensor(config.quadratic_start, dtype=torch.float64)
     ways = {
         "AdaHessian": descend(long_valley, start, 1, partial(ls.AdaHessian, lr=1.0, eps=0.0)),
         "gradient descent": descend(long_valley, start, 20, partial(torch.optim.SGD, lr=0.09)),
     }
     left = {name: float(way[-1].norm()) for name, way in ways.items()}
-    caption = sentence(config, table, left["AdaHessian"])
-    content = {"rippled": table, "quadratic": left, "sentence": caption}
-    arrays: dict[str, Any] = {name: way.numpy() for name, way in ways.items()}
-    arrays |= {f"drawn/{key}": path[:, 0].numpy() for key, path in paths.items()}
-    arrays |= {f"end/{key}": path[-1].numpy() for key, path in paths.items()}
-    np.savez_compressed(folder / "adahessian.npz", **arrays)
-    write_json(folder / "adahessian.json", {"config": asdict(config), "versions": versions(), **content})
-    with matplotlib.rc_context(STYLE):
-        save_figure(draw(config, paths, ways, caption), folder / "adahessian")
-    return content
+    found = {"rippled": table, "quadratic": left, "sentence": sentence(config, table, left["AdaHessian"])}
+    arrays = ways | {f"drawn/{key}": path[:, 0] for key, path in paths.items()}
+    arrays |= {f"end/{key}": path[-1] for key, path in paths.items()}
+    figure = partial(draw, config, paths, ways)
+    return publish(config, "adahessian", found, figure, arrays=arrays, formats=("png", "pdf"))
 
 
 def rippled_runs(config: Config) -> dict[str, Tensor]:
     """The ways from all starts, (steps + 1, 1 + starts) each, the drawn one first."""
     starts = torch.tensor([config.start, *np.linspace(-1, 1, config.starts)], dtype=torch.float64)
-    return {
-        f"lr {lr:g}, β₂ {beta2:g}": descend(
-            rippled, starts, config.steps, partial(ls.AdaHessian, lr=lr, betas=(0.9, beta2))
-        )
-        for lr in config.lrs
-        for beta2 in config.beta2s
+    makes = {
+        f"lr {lr:g}, β₂ {beta2:g}": partial(ls.AdaHessian, lr=lr, betas=(0.9, beta2))
+        for lr, beta2 in product(config.lrs, config.beta2s)
     }
-
-
-def outcome(config: Config, path: Tensor) -> dict[str, float]:
-    """Which part of the starts ends in the minimum, and what becomes of the drawn one."""
-    needed = first_stay(path, config.within)
-    return {
-        "share_found": float(needed[1:].isfinite().double().mean()),
-        "iterations_from_start": float(needed[0]),
-        "end_from_start": float(path[-1, 0]),
-    }
+    return {name: descend(rippled, starts, config.steps, make) for name, make in makes.items()}
 
 
 def sentence(config: Config, table: dict[str, dict[str, float]], left: float) -> str:
@@ -137,7 +118,7 @@ def sentence(config: Config, table: dict[str, dict[str, float]], left: float) ->
     )
 
 
-def draw(config: Config, paths: dict[str, Tensor], ways: dict[str, Tensor], caption: str) -> Figure:
+def draw(config: Config, paths: dict[str, Tensor], ways: dict[str, Tensor]) -> Figure:
     """The function with two runs over it; |x| over the iterations; the quadratic."""
     figure = Figure(figsize=(9.6, 3.9), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
@@ -155,16 +136,14 @@ def draw(config: Config, paths: dict[str, Tensor], ways: dict[str, Tensor], capt
     for ax in (left, middle):
         legend_above(ax, columns=2)
     draw_valley(right, ways)
-    add_caption(figure, caption)
     return figure
 
 
 def draw_valley(ax: Axes, ways: dict[str, Tensor]) -> None:
     """Contours of 10x² + y² and both ways down."""
     x, y = torch.meshgrid(torch.linspace(-1.2, 1.2, 81), torch.linspace(-1, 3.5, 81), indexing="xy")
-    lines = ax.contour(
-        x, y, long_valley(torch.stack([x, y])), levels=[0.5, 2, 5, 10, 15, 20], colors="0.6", linewidths=0.6
-    )
+    z, levels = long_valley(torch.stack([x, y])), [0.5, 2, 5, 10, 15, 20]
+    lines = ax.contour(x, y, z, levels=levels, colors="0.6", linewidths=0.6)
     ax.clabel(lines, fontsize=SMALL - 1)
     for (name, way), colour in zip(ways.items(), (BLUE, RED), strict=True):
         ax.plot(*way.T, "o-", color=colour, markersize=3, linewidth=1, label=f"{name}, steps: {len(way) - 1}")
@@ -173,4 +152,4 @@ def draw_valley(ax: Axes, ways: dict[str, Tensor]) -> None:
 
 
 if __name__ == "__main__":
-    main(Config())
+    command(main, Config)

@@ -9,31 +9,27 @@ line between the two, tβ₃ from 0 to 1, tr H has one end as its only minimum, 
 at tβ₃ = t/(2 + t). So networks start all along that line.
 Source: the paper "Adam reduces a unique form of sharpness: theoretical insights near the minimizer manifold".
 
-    python -m analysis_scripts.toys.adam_implicit_bias
-
 Finished networks are kept in the folder and only measured again.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from math import cos, pi
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import landscape as ls
-from analysis_scripts._shared.kept import kept_tensors
-from landscape.plots import add_caption, save_figure
-from landscape.plots.style import BLUE, GREY, RED, SMALL, STYLE
-from landscape.storage.results import standard_error, versions, write_json
+from analysis_scripts._shared.frame import command, kept_tensors, publish
+from landscape.plots.style import BLUE, GREY, RED, SMALL
+from landscape.storage.results import standard_error
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"SGD": torch.optim.SGD, "Adam": torch.optim.Adam}
 COLOURS = {"SGD": BLUE, "Adam": RED}
@@ -71,17 +67,13 @@ def inputs(ts: Iterable[float]) -> Tensor:
     return torch.tensor([[[1.0, 0.0, t], [0.0, 1.0, t]] for t in ts], dtype=torch.float64)
 
 
-def line(t: float, sparse: float) -> list[float]:
-    """The β with tβ₃ = sparse that fits."""
-    return [1 - sparse, 1 - sparse, sparse / t]
-
-
 def train(config: Config, name: str) -> Tensor:
     """u and v of one network for each t, start and seed, (ts, starts, seeds, 2, 3)."""
     source = torch.Generator().manual_seed(0)
     shape = (len(config.ts), len(config.starts), config.seeds)
     where = [(t, start) for t in config.ts for start in config.starts for _ in range(config.seeds)]
-    x, beta = inputs(t for t, _ in where), torch.tensor([line(t, start) for t, start in where], dtype=torch.float64)
+    x = inputs(t for t, _ in where)
+    beta = torch.tensor([[1 - start, 1 - start, start / t] for t, start in where], dtype=torch.float64)  # it fits
     v = config.spread * torch.randn(beta.shape, generator=source, dtype=torch.float64)
     model = Diagonal((beta + v**2).sqrt(), v)
     lr = {"SGD": config.lr_sgd, "Adam": config.lr_adam}[name]
@@ -99,15 +91,10 @@ def train(config: Config, name: str) -> Tensor:
     return torch.stack([model.u.detach(), model.v.detach()], 1).view(*shape, 2, 3)
 
 
-def problem_of(t: float, network: Tensor) -> ls.Problem:
-    """The clean training loss of one network (2, 3)."""
-    model = Diagonal(network[0], network[1])
-    return ls.Problem(model, F.mse_loss, (inputs([t])[0], torch.ones(2, 1, dtype=torch.float64)))
-
-
 def measured(t: float, network: Tensor) -> dict[str, float]:
-    """Loss, both sharpnesses, and how much of the sparse solution there is: tβ₃, 0 for dense and 1 for sparse."""
-    problem = problem_of(t, network)
+    """Clean loss of one network (2, 3), both sharpnesses, and tβ₃: 0 for the dense solution, 1 for the sparse one."""
+    data = (inputs([t])[0], torch.ones(2, 1, dtype=torch.float64))
+    problem = ls.Problem(Diagonal(network[0], network[1]), F.mse_loss, data)
     beta = network[0] ** 2 - network[1] ** 2
     return {
         "loss": float(problem.loss()),
@@ -117,30 +104,19 @@ def measured(t: float, network: Tensor) -> dict[str, float]:
     }
 
 
-def networks(config: Config) -> dict[str, Tensor]:
-    """All networks of each optimiser."""
-    return {name: train(config, name) for name in OPTIMIZERS}
-
-
 def main(config: Config) -> dict[str, Any]:
-    """Train, measure, write data, settings, the sentence and the figure."""
-    folder = Path(config.folder)
-    found = {
-        name: columns(config, own)
-        for name, own in kept_tensors(folder / "networks", config, lambda: networks(config)).items()
-    }
+    """Train and measure."""
+    compute = lambda: {name: train(config, name) for name in OPTIMIZERS}  # noqa: E731
+    trained = kept_tensors(Path(config.folder) / "networks", config, compute)
+    found = {name: columns(config, own) for name, own in trained.items()}
     table = {
         name: {key: {"mean": v.mean((1, 2)).tolist(), "stderr": error(v).tolist()} for key, v in own.items()}
         for name, own in found.items()
     }
     sentence = sentence_of(config, {name: own["sparse"] for name, own in found.items()})
+    arrays = {f"{name}/{key}": v for name, own in found.items() for key, v in own.items()}
     content = {"by_t": table, "sentence": sentence}
-    write_json(folder / "implicit_bias.json", {"config": asdict(config), "versions": versions(), **content})
-    arrays: dict[str, Any] = {f"{name}/{key}": v.numpy() for name, own in found.items() for key, v in own.items()}
-    np.savez_compressed(folder / "implicit_bias.npz", **arrays)
-    with matplotlib.rc_context(STYLE):
-        save_figure(draw(config, found, sentence), folder / "implicit_bias", ["png"])
-    return content
+    return publish(config, "implicit_bias", content, partial(draw, config, found), arrays=arrays)
 
 
 def columns(config: Config, own: Tensor) -> dict[str, Tensor]:
@@ -171,14 +147,17 @@ def sentence_of(config: Config, sparse: dict[str, Tensor]) -> str:
     )
 
 
-def draw(config: Config, found: dict[str, dict[str, Tensor]], sentence: str) -> Figure:
-    """Where networks from each start end, of both optimisers; both sharpnesses of the ends over t."""
+def draw(config: Config, found: dict[str, dict[str, Tensor]]) -> Figure:
+    """Where networks from each start end, of both optimisers, seeds side by side; both sharpnesses of the ends."""
     figure = Figure(figsize=(7.6, 7.2), layout="constrained")
     above, below = figure.subplots(2, 2)
     t = np.linspace(min(config.ts) - 0.1, max(config.ts) + 0.1, 200)
+    aside = 0.03 * (np.arange(config.seeds) - (config.seeds - 1) / 2)
     ridges = {"SGD": np.where(t < 1, 0.0, 1.0), "Adam": t / (2 + t)}
     for ax, name in zip(above, OPTIMIZERS, strict=True):
-        dots = draw_ends(ax, config, found[name]["sparse"])
+        places = np.meshgrid(config.ts, config.starts, aside, indexing="ij")
+        look = {"cmap": "coolwarm", "s": 14, "edgecolors": "0.4", "linewidths": 0.3}
+        dots = ax.scatter(places[0] + places[2], places[1], c=found[name]["sparse"], vmin=0, vmax=1, **look)
         ax.plot(t, ridges[name], color=GREY, linewidth=1, label="boundary in closed form")
         ax.set(title=name, xlabel="t", ylabel="tβ₃ at the start", ylim=(-0.05, 1.05))
     above[1].legend(fontsize=SMALL, loc="lower right")
@@ -192,17 +171,7 @@ def draw(config: Config, found: dict[str, dict[str, Tensor]], sentence: str) -> 
         ax.axvspan(1, 2, color="0.95", linewidth=0, zorder=0)
         ax.set(xlabel="t", ylabel=label)
     below[0].legend(fontsize=SMALL, loc="upper left")
-    add_caption(figure, sentence)
     return figure
-
-
-def draw_ends(ax: Axes, config: Config, sparse: Tensor) -> PathCollection:
-    """A dot for each network at its t and start, coloured by where it ended; seeds side by side."""
-    aside = 0.03 * (np.arange(config.seeds) - (config.seeds - 1) / 2)
-    ts, starts, aside = np.meshgrid(config.ts, config.starts, aside, indexing="ij")
-    return ax.scatter(
-        ts + aside, starts, c=sparse, vmin=0, vmax=1, cmap="coolwarm", s=14, edgecolors="0.4", linewidths=0.3
-    )
 
 
 def draw_means(ax: Axes, config: Config, values: Tensor, name: str) -> None:
@@ -215,4 +184,4 @@ def draw_means(ax: Axes, config: Config, values: Tensor, name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Config())
+    command(main, Config)

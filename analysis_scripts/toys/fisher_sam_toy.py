@@ -4,15 +4,13 @@ L(μ, σ) = −log Σᵢ aᵢ exp(−KL(N(μ, σ²) ‖ N(mᵢ, sᵢ²)) / bᵢ�
 case in a disc, exact-Fisher FSAM in the ellipse eᵀFe <= γ², F = diag(1/σ², 2/σ²), which is wide where σ is large. Both
 descend from several starts, with heavy-ball momentum and without it, at several radii.
 Source: Kim et al. 2022, arXiv:2206.04920, section 3.1 and figures 1 to 3; (m, s, a, b) are not confirmed.
-
-    python -m analysis_scripts.toys.fisher_sam_toy
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -20,14 +18,15 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import landscape as ls
-from analysis_scripts._shared.kept import kept_tensors
-from landscape.plots import add_caption, plot_slice_2d, save_figure
-from landscape.plots.style import BLUE, RED, SMALL, STYLE, legend_above
-from landscape.storage.results import Slice2D, versions, write_json
+from analysis_scripts._shared.frame import command, kept_tensors, publish
+from landscape.plots import plot_slice_2d
+from landscape.plots.style import BLUE, RED, SMALL, legend_above
+from landscape.storage.results import Slice2D
 from landscape.vectors import unit
 
 COMPONENTS = torch.tensor([[20.0, 30.0, 0.7, 1.8], [-20.0, 10.0, 0.3, 1.2]], dtype=torch.float64)  # m, s, a, b
 Place = tuple[float, float]
+Minima = dict[str, dict[str, Any]]
 GUESSES: dict[str, Place] = {"flat": (20.0, 30.0), "sharp": (-17.0, 13.0)}
 
 
@@ -117,28 +116,22 @@ def descend(config: Config, rule: ls.rules.Rule, momentum: float, start: Place) 
     return torch.stack(path)
 
 
-def ending(minima: dict[str, dict[str, Any]], path: Tensor) -> str:
-    """The minimum that a run ended at, "neither" if none is within 3: SAM circles around its minimum."""
-    for name, found in minima.items():
-        if float((path[-1] - torch.tensor(found["place"], dtype=torch.float64)).norm()) < 3:
-            return name
-    return "neither"
-
-
 def main(config: Config) -> dict[str, Any]:
-    """Minima, landscape and runs; writes data, settings, the sentence and the figure."""
+    """Minima, landscape and runs."""
     folder = Path(config.folder)
     minima = {name: minimum(guess) for name, guess in GUESSES.items()}
     paths = kept_tensors(folder / "runs", config, lambda: all_runs(config))
-    ends = {name: [ending(minima, path) for path in own] for name, own in paths.items()}
-    surface = landscape_of(config)
+    places = {name: torch.tensor(own["place"], dtype=torch.float64) for name, own in minima.items()}
+
+    def ending(last: Tensor) -> str:  # SAM circles around its minimum
+        return next((name for name, place in places.items() if float((last - place).norm()) < 3), "neither")
+
+    ends = {name: [ending(path[-1]) for path in own] for name, own in paths.items()}
+    along, origin = torch.eye(2, dtype=torch.float64), mixture(0.0, 0.0)  # the plane through the origin
+    surface = ls.slice_2d(origin, along[0], along[1], x=config.mu, y=config.sigmas, data={"toy's": origin.data})
     surface.save(folder / "landscape")
-    sentence = sentence_of(config, minima, ends)
-    content = {"minima": minima, "ends": ends, "sentence": sentence}
-    write_json(folder / "fisher_sam.json", {"config": asdict(config), "versions": versions(), **content})
-    with matplotlib.rc_context(STYLE):
-        save_figure(draw(config, minima, surface, paths, ends, sentence), folder / "fisher_sam", ["png"])
-    return content
+    found = {"minima": minima, "ends": ends, "sentence": sentence_of(config, minima, ends)}
+    return publish(config, "fisher_sam", found, partial(draw, config, minima, surface, paths, ends))
 
 
 def all_runs(config: Config) -> dict[str, Tensor]:
@@ -154,27 +147,11 @@ def all_runs(config: Config) -> dict[str, Tensor]:
     }
 
 
-def landscape_of(config: Config) -> Slice2D:
-    """The loss over (μ, σ): the plane through the origin along both parameters."""
-    along = torch.eye(2, dtype=torch.float64)
-    origin = mixture(0.0, 0.0)
-    return ls.slice_2d(origin, along[0], along[1], x=config.mu, y=config.sigmas, data={"toy's": origin.data})
-
-
-def share(ends: list[str], name: str) -> float:
-    """The part of the runs that ended at that minimum."""
-    return ends.count(name) / len(ends)
-
-
-def sentence_of(config: Config, minima: dict[str, dict[str, Any]], ends: dict[str, list[str]]) -> str:
+def sentence_of(config: Config, minima: Minima, ends: dict[str, list[str]]) -> str:
     """What agrees with the paper and what does not."""
-    gamma, rho, wide = (
-        f"FSAM, γ = {config.fisher_sam[0]:g}",
-        f"SAM, ρ = {config.sam[0]:g}",
-        f"SAM, ρ = {config.sam[-1]:g}",
-    )
+    gamma, rho, wide = f"FSAM, γ = {config.fisher_sam[0]:g}", *(f"SAM, ρ = {config.sam[i]:g}" for i in (0, -1))
     fast, slow = (f", momentum {momentum:g}" for momentum in config.momenta)
-    to_flat = {key: f"{share(found, 'flat'):.0%}" for key, found in ends.items()}
+    to_flat = {key: f"{found.count('flat') / len(found):.0%}" for key, found in ends.items()}
     where = {
         name: f"({own['place'][0]:.1f}, {own['place'][1]:.1f}), loss {own['loss']:.3f}" for name, own in minima.items()
     }
@@ -188,12 +165,7 @@ def sentence_of(config: Config, minima: dict[str, dict[str, Any]], ends: dict[st
 
 
 def draw(
-    config: Config,
-    minima: dict[str, dict[str, Any]],
-    surface: Slice2D,
-    paths: dict[str, Tensor],
-    ends: dict[str, list[str]],
-    sentence: str,
+    config: Config, minima: Minima, surface: Slice2D, paths: dict[str, Tensor], ends: dict[str, list[str]]
 ) -> Figure:
     """A row for each momentum: SAM's runs, FSAM's, and the share of starts that reach the flat minimum."""
     figure = Figure(figsize=(10.4, 6.6), layout="constrained")
@@ -206,11 +178,10 @@ def draw(
             ax.set_title(title, fontsize=9)
         suffix = f", momentum {momentum:g}"
         draw_shares(row[2], {key.removesuffix(suffix): own for key, own in ends.items() if key.endswith(suffix)})
-    add_caption(figure, sentence)
     return figure
 
 
-def draw_runs(ax: Axes, config: Config, minima: dict[str, dict[str, Any]], surface: Slice2D, paths: Tensor) -> None:
+def draw_runs(ax: Axes, config: Config, minima: Minima, surface: Slice2D, paths: Tensor) -> None:
     """Runs over the contours; a square at each start, a dot at each end, stars at the minima."""
     plot_slice_2d(surface, "toy's", ax)
     for path in paths:
@@ -219,15 +190,8 @@ def draw_runs(ax: Axes, config: Config, minima: dict[str, dict[str, Any]], surfa
         ax.plot(*path[-1], "o", mfc=RED, mec="black", ms=5, zorder=5)
     for name, found in minima.items():
         ax.plot(*found["place"], marker="*", ms=11, mfc="white", mec="black", ls="", zorder=4)
-        ax.annotate(
-            name,
-            found["place"],
-            xytext=(0, -13),
-            textcoords="offset points",
-            ha="center",
-            fontsize=SMALL,
-            color="white",
-        )
+        below = {"xytext": (0, -13), "textcoords": "offset points", "ha": "center"}
+        ax.annotate(name, found["place"], fontsize=SMALL, color="white", **below)
     ax.set(xlabel="μ", ylabel="σ", xlim=config.mu[:2], ylim=config.sigmas[:2])
 
 
@@ -235,7 +199,7 @@ def draw_shares(ax: Axes, ends: dict[str, list[str]]) -> None:
     """One bar a radius: how many starts ended in the flat, the sharp and neither minimum."""
     left = np.zeros(len(ends))
     for name, colour in (("flat", BLUE), ("sharp", RED), ("neither", "0.8")):
-        width = np.array([share(found, name) for found in ends.values()])
+        width = np.array([found.count(name) / len(found) for found in ends.values()])
         ax.barh(list(ends), width, left=left, color=colour, label=name, height=0.7)
         left += width
     ax.invert_yaxis()
@@ -244,4 +208,4 @@ def draw_shares(ax: Axes, ends: dict[str, list[str]]) -> None:
 
 
 if __name__ == "__main__":
-    main(Config())
+    command(main, Config)

@@ -4,16 +4,13 @@ Model N(θ, 1), datum 0, so that h(θ) = θ²/2, ∇h = θ, the Fisher matrix F 
 θ ← θ − α_k C⁻ᵖ ∇h converge linearly, by |1 − α| a step, for C = F and fixed α in (0, 2). For C = F̄ and ½ <= p <= 1 no
 fixed α converges, and a falling one only for p < 1 and at its own pace.
 Source: Martens 2020, "New insights and perspectives on the natural gradient method", section 11.
-
-    python -m analysis_scripts.toys.natural_gradient_toy
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from math import sqrt
-from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -22,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import landscape as ls
-from landscape.plots import add_caption, save_figure
-from landscape.plots.style import BLUE, GREY, OTHERS, RED, STYLE, legend_above
-from landscape.storage.results import standard_error, versions, write_json
+from analysis_scripts._shared.frame import command, publish
+from landscape.plots.style import BLUE, GREY, OTHERS, RED, legend_above
+from landscape.storage.results import standard_error
 
 
 @dataclass(frozen=True)
@@ -88,12 +85,8 @@ def matrices(config: Config) -> dict[str, Tensor]:
         for kind in ("exact", "empirical")
     }
     source = torch.Generator().manual_seed(0)
-    sampled = torch.stack(
-        [
-            torch.stack([ls.fisher(problem, "sampled", generator=source).dense()[0, 0] for problem in problems])
-            for _ in range(config.draws)
-        ]
-    )
+    draws = [ls.fisher(own, "sampled", generator=source).dense()[0, 0] for _ in range(config.draws) for own in problems]
+    sampled = torch.stack(draws).view(config.draws, -1)
     return {**found, "sampled": sampled.mean(0), "sampled_stderr": standard_error(sampled)}
 
 
@@ -106,19 +99,13 @@ def exponent(path: Tensor) -> float:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Matrices and runs; writes data, settings, the sentence and the figure."""
+    """Matrices and runs."""
     fishers = matrices(config)
     problem = gaussian(config.start)
     paths = {run.label: descend(problem, run, config) for run in RUNS}
-    found = summary(config, fishers, paths)
-    folder = Path(config.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, Any] = {key: value.numpy() for key, value in (fishers | paths).items()}
-    np.savez_compressed(folder / "natural_gradient.npz", theta=np.array(config.thetas), **arrays)
-    write_json(folder / "natural_gradient.json", {"config": asdict(config), "versions": versions(), **found})
-    with matplotlib.rc_context(STYLE):
-        save_figure(draw(config, fishers, paths, found["sentence"]), folder / "natural_gradient")
-    return found
+    arrays = {"theta": config.thetas, **fishers, **paths}
+    found, figure = summary(config, fishers, paths), partial(draw, config, fishers, paths)
+    return publish(config, "natural_gradient", found, figure, arrays=arrays, formats=("png", "pdf"))
 
 
 def summary(config: Config, fishers: dict[str, Tensor], paths: dict[str, Tensor]) -> dict[str, Any]:
@@ -129,30 +116,24 @@ def summary(config: Config, fishers: dict[str, Tensor], paths: dict[str, Tensor]
     ratios = (exact[1:] / exact[:-1])[used[1:]]
     tails = {label: float(path[len(path) // 2 :].abs().max()) for label, path in paths.items()}
     slopes = {run.label: exponent(paths[run.label]) for run in RUNS if run.decay and run.power < 1}
-    errors = [
-        float((found - truth).abs().max())
-        for found, truth in (
-            (fishers["exact"], torch.ones_like(theta)),
-            (fishers["empirical"], theta**2),
-            (ratios, torch.full_like(ratios, 1 - config.lr)),
-        )
-    ]
-    found = {
-        **dict(zip(("error_of_exact", "error_of_empirical", "error_of_rate"), errors, strict=True)),
-        "largest_in_second_half": tails,
-        "exponents": slopes,
+    apart = {
+        "exact": fishers["exact"] - 1,
+        "empirical": fishers["empirical"] - theta**2,
+        "rate": ratios - (1 - config.lr),
     }
+    found: dict[str, Any] = {f"error_of_{name}": float(own.abs().max()) for name, own in apart.items()}
+    largest = max(found["error_of_exact"], found["error_of_empirical"])
     sentence = (
-        f"Agrees with Martens: F = 1 and F̄ = θ² to {max(errors[:2]):.0e}; F shrinks |θ| by {1 - config.lr:g} a step; "
+        f"Agrees with Martens: F = 1 and F̄ = θ² to {largest:.0e}; F shrinks |θ| by {1 - config.lr:g} a step; "
         f"with F̄ the second half of the run still reaches |θ| = {tails['F̄, p = ½, fixed α']:.2g} (p = ½, fixed α), "
         f"{tails['F̄, p = 1, fixed α']:.2g} (p = 1, fixed α) and {tails['F̄, p = 1, α / k']:.2g} (p = 1, α / k); p = ½ "
         f"falls no faster than α, like k^{slopes['F̄, p = ½, α / k']:.2f} and k^{slopes['F̄, p = ½, α / √k']:.2f}. "
         "Nothing disagrees."
     )
-    return {**found, "sentence": sentence}
+    return {**found, "largest_in_second_half": tails, "exponents": slopes, "sentence": sentence}
 
 
-def draw(config: Config, fishers: dict[str, Tensor], paths: dict[str, Tensor], sentence: str) -> Figure:
+def draw(config: Config, fishers: dict[str, Tensor], paths: dict[str, Tensor]) -> Figure:
     """The matrices over θ; |θ| over the first steps; the way between two steps over all of them."""
     figure = Figure(figsize=(9.6, 3.9), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
@@ -166,7 +147,6 @@ def draw(config: Config, fishers: dict[str, Tensor], paths: dict[str, Tensor], s
     middle.set(yscale="log", xlabel="step k", ylabel="|θ|", ylim=(1e-8, 1e2))
     right.set(xscale="log", yscale="log", xlabel="step k", ylabel="|θ| before + |θ| after the step")
     legend_above(middle, columns=2)
-    add_caption(figure, sentence)
     return figure
 
 
@@ -177,19 +157,12 @@ def draw_matrices(ax: Axes, config: Config, fishers: dict[str, Tensor]) -> None:
     ax.plot(grid, grid**2, color=RED, linewidth=1, label="θ²")
     for kind, colour in (("exact", BLUE), ("empirical", RED)):
         ax.plot(config.thetas, fishers[kind].numpy(), "o", color=colour, markersize=4, label=f"{kind} F")
-    ax.errorbar(
-        config.thetas,
-        fishers["sampled"].numpy(),
-        1.96 * fishers["sampled_stderr"].numpy(),
-        fmt="s",
-        color=GREY,
-        markersize=3,
-        elinewidth=0.8,
-        label=f"sampled F, mean of {config.draws}, 95 %",
-    )
+    middle, bars = fishers["sampled"].numpy(), 1.96 * fishers["sampled_stderr"].numpy()
+    label = f"sampled F, mean of {config.draws}, 95 %"
+    ax.errorbar(config.thetas, middle, bars, fmt="s", color=GREY, markersize=3, elinewidth=0.8, label=label)
     ax.set(xlabel="θ", ylabel="curvature matrix")
     legend_above(ax, columns=2)
 
 
 if __name__ == "__main__":
-    main(Config())
+    command(main, Config)

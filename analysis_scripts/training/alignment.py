@@ -5,8 +5,6 @@ perturbation that the step then makes from its batch (for SGD and EGR, which mak
 the test accuracy. Source of the claims: Luo et al. 2024, arXiv:2501.12666: SAM's alignment is poor, Eigen-SAM's is
 better and its λmax is lower; Reverse-SAM (e = −ρĝ) and EGR (L + ρ|g|), which the second-order theory cannot tell
 from ascent on the gradient's norm and from SAM, differ from SAM.
-
-    python -m analysis_scripts.training.alignment
 """
 
 from collections.abc import Callable, Mapping
@@ -15,20 +13,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 
 import landscape as ls
-from analysis_scripts._shared.digits_steps import Closure, Leading, on_first, steps
-from analysis_scripts._shared.kept import Arrays, kept
-from landscape.data import Images, digits
+from analysis_scripts._shared.digits_steps import Closure, Leading, mean_and_stderr, on_first, steps
+from analysis_scripts._shared.frame import Arrays, command, kept, legend_over, publish
+from landscape.data import digits
 from landscape.models import build
-from landscape.plots import add_caption, plot_seeds, save_figure
-from landscape.plots.style import SMALL, STYLE, look
-from landscape.storage.results import read_json, write_json
+from landscape.plots import plot_seeds
+from landscape.plots.style import look
 from landscape.vectors import Vector, unit
 
 RULES = ("sgd", "sam", "eigen_sam", "reverse_sam", "egr")
@@ -86,41 +82,28 @@ def train(name: str, seed: int, config: Config) -> Arrays:
     leading = Leading(on_first(config.images, model, data), tol=1e-2)
     short = Leading(on_first(config.eigen_images, model, data), max_matvecs=config.products)
     rule, last = watched(rule_of(name, config, lambda: short().vectors[:, 0]))
-    settings: dict[str, Any] = {"lr": config.lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
-    optimizer = ls.SharpnessAware(torch.optim.SGD(model.parameters(), **settings), rule, model=model)
-    closures = steps(model, optimizer, data, epochs=config.epochs, batch_size=config.batch_size, seed=seed)
+    optimizer, closures = steps(model, rule, data, config, seed)
     found: dict[str, list[float]] = {key: [] for key in ("step", *QUANTITIES)}
-    passes: list[int] = []
-    for step, closure in enumerate(closures):
-        v = None
-        if step % config.every == 0:
-            pairs = leading()
-            v = pairs.vectors[:, 0]
-            found["step"].append(step)
-            found["lambda_max"].append(float(pairs.values[0]))
-            found["test_accuracy"].append(accuracy(model, data))
-        optimizer.step(counted(closure, passes))
-        if v is not None:
-            found["alignment"].append(abs(float(last["e"] @ v)))
-    products = config.products * config.eigen_images / config.batch_size / config.period if name == "eigen_sam" else 0.0
-    found |= {"passes": [sum(passes) / (step + 1)], "products": [products]}
-    return {key: np.array(values) for key, values in found.items()}
+    passes = 0
 
-
-def counted(closure: Closure, passes: list[int]) -> Closure:
-    """The closure, which leaves a 1 whenever it is called."""
-
-    def run() -> Tensor:
-        passes.append(1)
+    def counted(closure: Closure) -> Tensor:
+        nonlocal passes
+        passes += 1
         return closure()
 
-    return run
-
-
-def accuracy(model: nn.Module, data: Images) -> float:
-    """On the test set."""
-    with torch.no_grad():
-        return float((model(data.test_inputs).argmax(1) == data.test_targets).double().mean())
+    for step, closure in enumerate(closures):
+        if watching := step % config.every == 0:
+            pairs = leading()
+            with torch.no_grad():
+                right = (model(data.test_inputs).argmax(1) == data.test_targets).double().mean()
+            for key, value in (("step", step), ("lambda_max", float(pairs.values[0])), ("test_accuracy", float(right))):
+                found[key].append(value)
+        optimizer.step(partial(counted, closure))
+        if watching:
+            found["alignment"].append(abs(float(last["e"] @ pairs.vectors[:, 0])))
+    products = config.products * config.eigen_images / config.batch_size / config.period if name == "eigen_sam" else 0.0
+    found |= {"passes": [passes / (step + 1)], "products": [products]}
+    return {key: np.array(values) for key, values in found.items()}
 
 
 def collect(config: Config) -> Arrays:
@@ -139,27 +122,18 @@ def summary(curves: Arrays) -> dict[str, dict[str, float]]:
     for rule in RULES:
         aligned = curves[f"{rule}/alignment"]
         half = aligned.shape[1] // 2
-        ends = {
-            "alignment": aligned[:, half:].mean(1),
-            "lambda_max": curves[f"{rule}/lambda_max"][:, -1],
-            "test_accuracy": curves[f"{rule}/test_accuracy"][:, -1],
-        }
         table[rule] = {cost: float(curves[f"{rule}/{cost}"].mean()) for cost in ("passes", "products")}
-        for name, own in ends.items():
-            table[rule] |= {name: float(own.mean()), f"{name}_stderr": float(own.std(ddof=1) / len(own) ** 0.5)}
+        table[rule] |= mean_and_stderr("alignment", aligned[:, half:].mean(1))
+        for name in ("lambda_max", "test_accuracy"):
+            table[rule] |= mean_and_stderr(name, curves[f"{rule}/{name}"][:, -1])
     return table
 
 
-def main(config: Config) -> dict[str, dict[str, float]]:
-    """Curves, their summary, and the figure."""
-    stem = Path(config.folder) / "alignment"
-    curves = kept(stem, config, lambda: collect(config))
+def main(config: Config) -> dict[str, Any]:
+    """Curves and their summary."""
+    curves = kept(Path(config.folder) / "alignment", config, lambda: collect(config))
     table = summary(curves)
-    manifest, text = read_json(stem.with_suffix(".json")), sentence(table)
-    write_json(stem.with_suffix(".json"), {**manifest, "summary": table, "sentence": text})
-    with matplotlib.rc_context(STYLE):
-        save_figure(draw(curves, text), stem, ["png"])
-    return table
+    return publish(config, "alignment", {"summary": table, "sentence": sentence(table)}, partial(draw, curves))
 
 
 def sentence(table: Mapping[str, Mapping[str, float]]) -> str:
@@ -185,7 +159,7 @@ def sentence(table: Mapping[str, Mapping[str, float]]) -> str:
     )
 
 
-def draw(curves: Arrays, text: str) -> Figure:
+def draw(curves: Arrays) -> Figure:
     """One panel a quantity, one curve a rule."""
     figure = Figure(figsize=(9.5, 3.9), layout="constrained")
     colors = {rule: color for rule, (color, _) in look(RULES).items()}
@@ -197,11 +171,9 @@ def draw(curves: Arrays, text: str) -> Figure:
         ax.set(xlabel="step", ylabel=label)
         ax.locator_params(axis="x", nbins=4)
     axes[1].set_yscale("log")
-    handles = axes[0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside upper center", ncols=5, frameon=False, fontsize=SMALL)
-    add_caption(figure, text)
+    legend_over(figure, axes[0], 5)
     return figure
 
 
 if __name__ == "__main__":
-    main(Config())
+    command(main, Config)

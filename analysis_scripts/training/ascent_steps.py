@@ -3,28 +3,25 @@
 The paper: about the same test error for all n, the loss found 3 % higher at n = 5 near convergence. Digits with 40 %
 wrong labels, the same epochs for all n (n + 1 gradients a step). The loss found is that of a batch of 128 at w + e,
 with the batch's statistics as in training, in networks that one step trained, for a few epochs and for all of them.
-
-    python -m analysis_scripts.training.ascent_steps
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
 
 import landscape as ls
-from analysis_scripts._shared.many_networks import RADII, SETTING, data_of, measured
+from analysis_scripts._shared.frame import command, publish
+from analysis_scripts._shared.many_networks import RADII, SETTING, data_of, measured, training
 from analysis_scripts._shared.over_seeds import difference, interval
-from landscape.plots import add_caption, save_figure
-from landscape.plots.style import BLUE, GREY, RED, STYLE, legend_above
-from landscape.storage.results import versions, write_json
+from landscape.plots.style import BLUE, GREY, RED, legend_above
 from landscape.training.rules import Context
 
 Interval = tuple[float, float, float]
@@ -46,42 +43,22 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Train, ascend, and write the figure with its numbers."""
+    """Train and ascend."""
     look = partial(measure, steps=config.steps, rho=config.rho, batches=config.batches)
-    found = measured(members(config), look, config.workers)
-    last = config.setting["epochs"]
-    errors = {n: [found[n, last, seed]["error"] for seed in config.seeds] for n in config.steps}
-    excess = {
-        f"after {epochs} epochs": [found[1, epochs, seed]["excess"] for seed in config.seeds]
-        for epochs in (config.early, last)
-    }
-    said = sentence(errors, excess)
-    folder = Path(config.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {"config": asdict(config), "versions": versions(), "sentence": said, "errors": errors, "excess": excess}
-    write_json(folder / "ascent_steps.json", content)
-    with matplotlib.rc_context(STYLE):
-        figure = draw(config.steps, errors, excess)
-        add_caption(figure, said)
-        save_figure(figure, folder / "ascent_steps", ["png"])
-    return content
-
-
-def members(config: Config) -> dict[tuple[int, int, int], ls.TrainConfig]:
-    """(n, epochs, seed) to training run: every n for all epochs, n = 1 also for a few."""
-    last = config.setting["epochs"]
-    kinds = [(n, last) for n in config.steps] + [(1, config.early)]
-    return {
-        (n, epochs, seed): ls.TrainConfig(
-            **{**config.setting, "epochs": epochs},
-            folder=Path(config.runs) / f"steps{n}-epochs{epochs}-{seed}",
-            optimizer="sam",
-            rule_settings={"rho": config.rho, "steps": n},
-            seed=seed,
+    last, own = config.setting["epochs"], {"rho": config.rho}
+    kinds = [(n, last) for n in config.steps] + [(1, config.early)]  # every n for all epochs, n = 1 also for a few
+    members = {
+        (n, epochs, seed): training(
+            config, f"steps{n}-epochs{epochs}-{seed}", "sam", seed, rule_settings={**own, "steps": n}, epochs=epochs
         )
-        for n, epochs in kinds
-        for seed in config.seeds
+        for (n, epochs), seed in product(kinds, config.seeds)
     }
+    found = measured(members, look, config.workers)
+    errors = {n: [found[n, last, seed]["error"] for seed in config.seeds] for n in config.steps}
+    ends = {f"after {epochs} epochs": epochs for epochs in (config.early, last)}
+    excess = {name: [found[1, epochs, seed]["excess"] for seed in config.seeds] for name, epochs in ends.items()}
+    content = {"sentence": sentence(errors, excess), "errors": errors, "excess": excess}
+    return publish(config, "ascent_steps", content, partial(draw, config.steps, errors, excess))
 
 
 def measure(folder: Path, steps: Sequence[int], rho: float, batches: int) -> dict[str, Any]:
@@ -132,14 +109,9 @@ def draw(
     """Test error over n, every seed a grey line; the excess of the loss found."""
     figure = Figure(figsize=(7.4, 3.5), layout="compressed")
     left, right = figure.subplots(1, 2)
-    left.plot(steps, [[100 * x for x in errors[n]] for n in steps], color="0.75", linewidth=0.7)
-    bars(
-        left,
-        steps,
-        [interval([100 * x for x in errors[n]]) for n in steps],
-        GREY,
-        "mean and 95 % interval; one seed: thin",
-    )
+    percent = [[100 * x for x in errors[n]] for n in steps]
+    left.plot(steps, percent, color="0.75", linewidth=0.7)
+    bars(left, steps, [interval(own) for own in percent], GREY, "mean and 95 % interval; one seed: thin")
     left.set(xlabel="steps of ascent in training, n", ylabel="test error (%)", xticks=steps)
     for (when, own), color in zip(excess.items(), (RED, BLUE), strict=True):
         bars(right, steps, [interval([100 * each[i] for each in own]) for i in range(len(steps))], color, when)
@@ -158,4 +130,4 @@ def bars(ax: Any, x: Sequence[int], found: Sequence[Interval], color: str, label
 
 
 if __name__ == "__main__":
-    main(Config())
+    command(main, Config)

@@ -4,29 +4,25 @@ h = L(w + ρĝ) − L(w) = ρ|g| + ½ρ² ĝᵀHĝ + O(ρ³). So 2h/ρ² is λma
 elsewhere 2(h − ρ|g|)/ρ² → ĝᵀHĝ ≤ λmax is what the gap tells of the curvature. All on the first training images, at
 the weights before a step. Source: Zhuang et al. 2022, arXiv:2203.08065: Lemma 3.3 and figure 4 (2h/ρ² against λmax),
 figure 8 (the cosine of ∇f and ∇f_p), figure 9 (the gap for several α).
-
-    python -m analysis_scripts.training.gsam_gap
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import landscape as ls
-from analysis_scripts._shared.digits_steps import Leading, on_first, steps
-from analysis_scripts._shared.kept import Arrays, kept
+from analysis_scripts._shared.digits_steps import Leading, mean_and_stderr, on_first, steps
+from analysis_scripts._shared.frame import Arrays, command, kept, publish
 from landscape.data import digits
 from landscape.models import build
-from landscape.plots import add_caption, plot_seeds, save_figure
-from landscape.plots.style import BLUE, GREY, RED, STYLE, legend_above
-from landscape.storage.results import read_json, write_json
+from landscape.plots import plot_seeds
+from landscape.plots.style import BLUE, GREY, RED, legend_above
 from landscape.vectors import unit
 
 CURVATURES = {
@@ -80,11 +76,8 @@ def train(alpha: float, seed: int, config: Config) -> dict[str, list[float]]:
     model = build("resnet", {"width": config.width}, seed)
     problem = on_first(config.images, model, data)
     leading = Leading(problem, tol=1e-2)
-    settings: dict[str, Any] = {"lr": config.lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
-    base = torch.optim.SGD(model.parameters(), **settings)
-    optimizer = ls.SharpnessAware(base, ls.rules.gsam(config.rho, alpha), model=model)
+    optimizer, closures = steps(model, ls.rules.gsam(config.rho, alpha), data, config, seed)
     found: dict[str, list[float]] = {}
-    closures = steps(model, optimizer, data, epochs=config.epochs, batch_size=config.batch_size, seed=seed)
     for step, closure in enumerate(closures):
         if step % config.every == 0:
             for name, value in {"step": step, **measured(problem, leading, config.rho)}.items():
@@ -111,25 +104,19 @@ def summary(curves: Arrays, config: Config) -> dict[str, dict[str, float]]:
             "corrected_to_along_gradient": float(np.median(late["curvature_along_gradient"] / late["along_gradient"])),
             "along_gradient_to_lambda_max": float(np.median(late["along_gradient"] / top)),
             "gradient_share_of_gap": float(np.median(config.rho * late["gradient_norm"] / late["gap"])),
-            "final_lambda_max": float(top[:, -1].mean()),
-            "final_lambda_max_stderr": float(top[:, -1].std(ddof=1) / len(top) ** 0.5),
-            "final_gap": float(late["gap"][:, -1].mean()),
-            "final_gap_stderr": float(late["gap"][:, -1].std(ddof=1) / len(top) ** 0.5),
+            **mean_and_stderr("final_lambda_max", top[:, -1]),
+            **mean_and_stderr("final_gap", late["gap"][:, -1]),
             "cosine": float(np.median(late["cosine"])),
         }
     return table
 
 
-def main(config: Config) -> dict[str, dict[str, float]]:
-    """Curves, their summary, and the figure."""
-    stem = Path(config.folder) / "gsam_gap"
-    curves = kept(stem, config, lambda: collect(config))
+def main(config: Config) -> dict[str, Any]:
+    """Curves and their summary."""
+    curves = kept(Path(config.folder) / "gsam_gap", config, lambda: collect(config))
     table = summary(curves, config)
-    manifest, text = read_json(stem.with_suffix(".json")), sentence(table, config)
-    write_json(stem.with_suffix(".json"), {**manifest, "summary": table, "sentence": text})
-    with matplotlib.rc_context(STYLE):
-        save_figure(draw(curves, config, text), stem, ["png"])
-    return table
+    found = {"summary": table, "sentence": sentence(table, config)}
+    return publish(config, "gsam_gap", found, partial(draw, curves, config))
 
 
 def sentence(table: Mapping[str, Mapping[str, float]], config: Config) -> str:
@@ -149,7 +136,7 @@ def sentence(table: Mapping[str, Mapping[str, float]], config: Config) -> str:
     )
 
 
-def draw(curves: Arrays, config: Config, text: str) -> Figure:
+def draw(curves: Arrays, config: Config) -> Figure:
     """The curvatures of one α; gap and cosine of all."""
     figure = Figure(figsize=(9.5, 3.9), layout="constrained")
     axes = figure.subplots(1, 3)
@@ -164,7 +151,6 @@ def draw(curves: Arrays, config: Config, text: str) -> Figure:
     for ax in axes:
         ax.set_xlabel("step")
         legend_above(ax, columns=2)
-    add_caption(figure, text)
     return figure
 
 
@@ -175,4 +161,4 @@ def over_alphas(ax: Axes, curves: Arrays, config: Config, name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Config())
+    command(main, Config)

@@ -2,24 +2,22 @@
 
 Accuracy on clean test images after the last epoch and at the best one, and the share of wrong labels that the final
 network gives back; 95 % intervals over seeds. The radii are those that rule_table.py tuned at 40 %.
-
-    python -m analysis_scripts.training.label_noise
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.figure import Figure
 
 import landscape as ls
-from analysis_scripts._shared.many_networks import NAMES, RADII, SETTING, data_of, measured
+from analysis_scripts._shared.frame import command, publish
+from analysis_scripts._shared.many_networks import NAMES, RADII, SETTING, data_of, measured, training
 from analysis_scripts._shared.over_seeds import difference, interval
-from landscape.plots import add_caption, save_figure
-from landscape.plots.style import SMALL, STYLE, look
-from landscape.storage.results import versions, write_json
+from landscape.plots.style import SMALL, look
 from landscape.training import read_log
 
 PANELS = {
@@ -43,20 +41,11 @@ class Config:
     runs: str = "runs/label_noise"
 
 
-def main(config: Config) -> Intervals:
-    """Train, and write the figure with its numbers."""
+def main(config: Config) -> dict[str, Any]:
+    """Train and measure."""
     members = {
-        (rule, share, seed): ls.TrainConfig(
-            **config.setting,
-            folder=Path(config.runs) / f"{rule}-{share:g}-{seed}",
-            optimizer=rule,
-            rule_settings=RADII[rule],
-            label_noise=share,
-            seed=seed,
-        )
-        for rule in config.rules
-        for share in config.flips
-        for seed in config.seeds
+        (rule, share, seed): training(config, f"{rule}-{share:g}-{seed}", rule, seed, label_noise=share)
+        for rule, share, seed in product(config.rules, config.flips, config.seeds)
     }
     found = measured(members, measure, config.workers)
     runs = {
@@ -67,16 +56,8 @@ def main(config: Config) -> Intervals:
         rule: {share: {key: interval([run[key] for run in own]) for key in PANELS} for share, own in levels.items()}
         for rule, levels in runs.items()
     }
-    said = sentence(runs)
-    folder = Path(config.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {"config": asdict(config), "versions": versions(), "sentence": said, "intervals": table, "runs": runs}
-    write_json(folder / "label_noise.json", content)
-    with matplotlib.rc_context(STYLE):
-        figure = draw(table)
-        add_caption(figure, said)
-        save_figure(figure, folder / "label_noise", ["png"])
-    return table
+    content = {"sentence": sentence(runs), "intervals": table, "runs": runs}
+    return publish(config, "label_noise", content, partial(draw, table))
 
 
 def measure(folder: Path) -> dict[str, Any]:
@@ -94,26 +75,20 @@ def measure(folder: Path) -> dict[str, Any]:
 def sentence(runs: Mapping[str, Mapping[float, Sequence[Mapping[str, float]]]]) -> str:
     """How far the best rule is above the first one, seed by seed: above its last epoch and above its best one."""
     base, *others = runs
-    parts = []
+    parts, points = [], "{:+.1f} [{:+.1f}, {:+.1f}]"
     for share, first in runs[base].items():
+        ends = {rule: [run["last"] for run in runs[rule][share]] for rule in others}
         last, best = (
-            {
-                rule: difference([run["last"] for run in runs[rule][share]], [run[key] for run in first])
-                for rule in others
-            }
+            {rule: difference(own, [run[key] for run in first]) for rule, own in ends.items()}
             for key in ("last", "best")
         )
         rule = max(last, key=lambda name: last[name][0])
-        parts.append(f"{100 * share:g} % flips: {NAMES[rule]} {_points(last[rule])}, {_points(best[rule])}")
+        told = [points.format(*(100 * x for x in own[rule])) for own in (last, best)]
+        parts.append(f"{100 * share:g} % flips: {NAMES[rule]} {', '.join(told)}")
     return (
         f"Points of the best rule's last epoch above {NAMES[base]}'s last epoch, and above its best epoch, which early "
         f"stopping on the test set would find: {'; '.join(parts)}."
     )
-
-
-def _points(found: Sequence[float]) -> str:
-    mean, low, high = (100 * x for x in found)
-    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 def draw(table: Intervals) -> Figure:
@@ -136,4 +111,4 @@ def draw(table: Intervals) -> Figure:
 
 
 if __name__ == "__main__":
-    main(Config())
+    command(main, Config)

@@ -5,17 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-COLUMNS = (
-    "rule",
-    "tuned",
-    "error (%), equal gradients",
-    "equal epochs",
-    "best epoch",
-    "gap",
-    "λmax",
-    "wrong labels fitted",
-    "ms a step",
-)
+COLUMNS = "rule | tuned | error (%), equal gradients | equal epochs | best epoch | gap | λmax"
+COLUMNS += " | wrong labels fitted | ms a step"
 Row = dict[str, Any]
 
 
@@ -58,7 +49,7 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
 
 def markdown(rows: Sequence[Row], said: str) -> str:
     """The table as README files show it, the smallest error at equal gradients on top."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "| --- |" + " --- |" * (len(COLUMNS) - 1)]
+    lines = [f"| {COLUMNS} |", "| --- |" + " --- |" * COLUMNS.count("|")]
     for own in rows:
         equal = own["gradients"]
         cells = [
@@ -67,13 +58,8 @@ def markdown(rows: Sequence[Row], said: str) -> str:
             _pm(equal["error"]),
             _pm(own["epochs"]["error"]),
         ]
-        cells += [
-            f"{100 * equal['best']:.1f}",
-            f"{equal['gap'][0]:+.2f}",
-            f"{equal['lambda_max'][0]:.3g}",
-            _percent(equal["fitted"]),
-        ]
-        lines.append("| " + " | ".join([*cells, f"{own['ms_a_step']:.1f}"]) + " |")
+        cells += [f"{100 * equal['best']:.1f}", f"{equal['gap'][0]:+.2f}", f"{equal['lambda_max'][0]:.3g}"]
+        lines.append("| " + " | ".join([*cells, _percent(equal["fitted"]), f"{own['ms_a_step']:.1f}"]) + " |")
     return "\n".join(lines) + f"\n\n{said}\n"
 
 
@@ -84,12 +70,8 @@ def _flat(own: Row, budget: str) -> Row:
     for key in ("error", "minus_first", "gap", "lambda_max"):
         middle = "median" if key == "lambda_max" else "mean"
         line |= {f"{key}_{part}": f"{x:.5g}" for part, x in zip((middle, "low", "high"), found[key], strict=True)}
-    return {
-        **line,
-        "best": f"{found['best']:.4f}",
-        "fitted": f"{found['fitted']:.4f}",
-        "ms_a_step": f"{own['ms_a_step']:.3g}",
-    }
+    line |= {key: f"{found[key]:.4f}" for key in ("best", "fitted")}
+    return line | {"ms_a_step": f"{own['ms_a_step']:.3g}"}
 
 
 def _percent(share: float) -> str:

@@ -4,32 +4,29 @@ Test error with a 95 % interval over seeds, generalisation gap, λmax of the fin
 time a step. Each rule has one setting tuned beforehand (rule_tuning.py). The budget in gradients is two for each step
 of the budget in epochs: SGD trains twice as long there, SAM as long, a rule of four gradients half as long.
 
-    python -m analysis_scripts.training.rule_table
-
 Networks are trained into runs/ and kept; csv, json, markdown and figure go to figures/rule_table.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import mean, median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import matplotlib
 from torch.nn import functional as F
 
 import landscape as ls
+from analysis_scripts._shared.frame import command, publish
 from analysis_scripts._shared.many_networks import SETTING, data_of, measured, slug
 from analysis_scripts._shared.over_seeds import difference, interval
 from analysis_scripts.training.rule_figure import draw
 from analysis_scripts.training.rule_report import markdown, sentence, write_csv
 from analysis_scripts.training.rule_tuning import tune
 from analysis_scripts.training.rule_variants import VARIANTS
-from landscape.plots import add_caption, save_figure
-from landscape.plots.style import STYLE
-from landscape.storage.results import read_json, versions, write_json
+from landscape.storage.results import read_json, write_json
 from landscape.training import read_log
 
 STEPS = 10  # of an epoch: 1,200 images in batches of 128
@@ -57,21 +54,24 @@ class Config:
 def main(config: Config) -> list[Row]:
     """Tune, train, time, and write the table."""
     folder, runs = Path(config.folder), Path(config.runs)
-    folder.mkdir(parents=True, exist_ok=True)
     tuned = tune(config.variants, config.setting, config.tuning_seeds, runs / "tuning", config.held_out, config.workers)
-    found = measured(members(config, tuned), partial(measure, samples=config.samples), config.workers)
+    members = {  # where both budgets are the same, one run serves both
+        (name, epochs, seed): ls.TrainConfig(
+            **config.setting
+            | VARIANTS[name].training(tuned[name]["value"], tuned[name]["lr"], STEPS)
+            | {"folder": f"{config.runs}/{slug(name)}-{epochs}-{seed}", "epochs": epochs, "seed": seed}
+        )
+        for name in config.variants
+        for epochs, seed in product(budgets(config, name).values(), config.seeds)
+    }
+    found = measured(members, partial(measure, samples=config.samples), config.workers)
     times = step_times(config, tuned, runs / "times.json")
     rows = [row(config, name, tuned[name], times[name], found) for name in config.variants]
     rows.sort(key=lambda own: own["gradients"]["error"][0])
     said = sentence(rows, config.variants[0])
+    publish(config, "rule_table", {"sentence": said, "rows": rows}, partial(draw, rows, config.variants[0]))
     write_csv(folder / "rule_table.csv", rows)
     (folder / "rule_table.md").write_text(markdown(rows, said))
-    content = {"config": asdict(config), "versions": versions(), "sentence": said, "rows": rows}
-    write_json(folder / "rule_table.json", content)
-    with matplotlib.rc_context(STYLE):
-        figure = draw(rows, config.variants[0])
-        add_caption(figure, said)
-        save_figure(figure, folder / "rule_table", ["png"])
     return rows
 
 
@@ -79,24 +79,6 @@ def budgets(config: Config, name: str) -> dict[str, int]:
     """Epochs that a variant trains at either budget."""
     epochs = config.setting["epochs"]
     return {"gradients": VARIANTS[name].epochs(2 * epochs), "epochs": epochs}
-
-
-def members(config: Config, tuned: Mapping[str, Row]) -> dict[tuple[str, int, int], ls.TrainConfig]:
-    """(variant, epochs, seed) to training run; where both budgets are the same, one run serves both."""
-    return {
-        (name, epochs, seed): ls.TrainConfig(
-            **{
-                **config.setting,
-                **VARIANTS[name].training(tuned[name]["value"], tuned[name]["lr"], STEPS),
-                "epochs": epochs,
-            },
-            folder=Path(config.runs) / f"{slug(name)}-{epochs}-{seed}",
-            seed=seed,
-        )
-        for name in config.variants
-        for epochs in budgets(config, name).values()
-        for seed in config.seeds
-    }
 
 
 def measure(folder: Path, samples: int) -> Row:
@@ -147,7 +129,7 @@ def row(config: Config, name: str, tuned: Row, milliseconds: float, found: Mappi
         base = config.variants[0]
         others = [found[base, budgets(config, base)[budget], seed] for seed in config.seeds]
         whole = [(run, other) for run, other in zip(runs, others, strict=True) if "failed" not in run | other]
-        errors = [run["error"] for run, _ in whole]
+        errors, tops = ([run[key] for run, _ in whole] for key in ("error", "lambda_max"))
         result[budget] = {
             "epochs": epochs,
             "diverged": len(runs) - len(whole),
@@ -155,18 +137,12 @@ def row(config: Config, name: str, tuned: Row, milliseconds: float, found: Mappi
             "error": interval(errors),
             "minus_first": difference(errors, [other["error"] for _, other in whole]),
             "gap": interval([run["gap"] for run, _ in whole]),
-            "lambda_max": [median(run["lambda_max"] for run, _ in whole), *ends(run["lambda_max"] for run, _ in whole)],
+            "lambda_max": [median(tops), min(tops), max(tops)],
             "best": mean(run["best"] for run, _ in whole),
             "fitted": mean(run["fitted"] for run, _ in whole),
         }
     return result
 
 
-def ends(values: Any) -> tuple[float, float]:
-    """Smallest and largest."""
-    kept = list(values)
-    return min(kept), max(kept)
-
-
 if __name__ == "__main__":
-    main(Config())
+    command(main, Config)

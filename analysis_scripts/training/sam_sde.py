@@ -9,16 +9,15 @@ et al. 2024, arXiv:2501.12666). Time is t = step · lr, and a step's variance lr
 here Σ is the covariance of the truncated d itself, so it has the papers' terms up to ρ (and some beyond).
 
 The images are dealt once into M batches; each step takes one of them at random. So E and Σ are exact sums over M.
-
-    python -m analysis_scripts.training.sam_sde
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import product
+from functools import partial
+from itertools import chain, product
 from pathlib import Path
+from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -27,13 +26,13 @@ from torch.func import functional_call, grad, jvp, vmap
 from torch.nn import functional as F
 
 import landscape as ls
-from analysis_scripts._shared.kept import Arrays, kept
+from analysis_scripts._shared.digits_steps import closure_of
+from analysis_scripts._shared.frame import Arrays, command, kept, legend_over, publish
 from landscape.curvature.forward_over_reverse import dual_rules_loaded
 from landscape.data import digits
-from landscape.plots import add_caption, plot_seeds, save_figure
-from landscape.plots.style import BLUE, RED, STYLE
+from landscape.plots import plot_seeds
+from landscape.plots.style import BLUE, RED
 from landscape.side_effects import random_state_kept
-from landscape.storage.results import read_json, write_json
 from landscape.vectors import Vector, flatten, layout_of
 
 QUANTITIES = {"loss": "training loss", "gradient_norm": "gradient norm", "lambda_max": "λmax"}
@@ -136,14 +135,7 @@ def discrete(own: Setting, rho: float, config: Config, generator: torch.Generato
     base = torch.optim.SGD(own.model.parameters(), lr=config.lr)
     optimizer = ls.SharpnessAware(base, ls.rules.sam(rho=rho), model=own.model)
     for batch in torch.randint(config.batches, (config.steps,), generator=generator).tolist():
-
-        def closure(batch: int = batch) -> Tensor:
-            optimizer.zero_grad()
-            loss = F.cross_entropy(own.model(own.inputs[batch]), own.targets[batch])
-            loss.backward()
-            return loss
-
-        optimizer.step(closure)
+        optimizer.step(closure_of(own.model, optimizer, own.inputs[batch], own.targets[batch]))
         yield flatten(list(own.model.parameters()))
 
 
@@ -156,9 +148,8 @@ def measured(problem: ls.Problem, w: Vector, start: Vector | None) -> tuple[list
 
 def followed(problem: ls.Problem, w: Vector, walk: Iterator[Vector], every: int) -> list[list[float]]:
     """Rows of `measured` at the start and after every so many steps of a walk."""
-    row, v = measured(problem, w, None)
-    rows = [row]
-    for step, here in enumerate(walk, 1):
+    rows, v = [], None
+    for step, here in enumerate(chain([w], walk)):
         if step % every == 0:
             row, v = measured(problem, here, v)
             rows.append(row)
@@ -196,19 +187,15 @@ def departure(curves: Arrays, kind: str, rho: float, name: str) -> float:
     return float(np.abs(sde / sam - 1)[1:].mean())
 
 
-def main(config: Config) -> dict[str, dict[str, dict[str, float]]]:
-    """Curves, their departures from SAM by quantity, kind and rho, and the figure."""
-    folder = Path(config.folder)
-    curves = kept(folder / "curves", config, lambda: simulate(config))
+def main(config: Config) -> dict[str, Any]:
+    """Curves, and their departures from SAM by quantity, kind and rho."""
+    curves = kept(Path(config.folder) / "curves", config, lambda: simulate(config))
     table = {
         name: {kind: {str(rho): departure(curves, kind, rho, name) for rho in config.rhos} for kind in ORDERS}
         for name in QUANTITIES
     }
-    manifest, text = read_json(folder / "curves.json"), sentence(table, config)
-    write_json(folder / "curves.json", {**manifest, "departure": table, "sentence": text})
-    with matplotlib.rc_context(STYLE):
-        save_figure(draw(curves, config, text), folder / "curves", ["png"])
-    return table
+    found = {"departure": table, "sentence": sentence(table, config)}
+    return publish(config, "curves", found, partial(draw, curves, config))
 
 
 def sentence(table: Mapping[str, Mapping[str, Mapping[str, float]]], config: Config) -> str:
@@ -228,7 +215,7 @@ def sentence(table: Mapping[str, Mapping[str, Mapping[str, float]]], config: Con
     )
 
 
-def draw(curves: Arrays, config: Config, text: str) -> Figure:
+def draw(curves: Arrays, config: Config) -> Figure:
     """One column a rho, one row a quantity."""
     figure = Figure(figsize=(2.3 * len(config.rhos), 6.3), layout="constrained")
     axes = figure.subplots(len(QUANTITIES), len(config.rhos), sharex=True, sharey="row", squeeze=False)
@@ -241,11 +228,9 @@ def draw(curves: Arrays, config: Config, text: str) -> Figure:
         ax.set(ylabel=label if column == 0 else "", xlabel="time = step · lr" if row == 2 else "")
         if row == 0:
             ax.set_title(f"ρ = {rho:g}" + (" (SGD)" if rho == 0 else ""))
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
-    add_caption(figure, text)
+    legend_over(figure, axes[0, 0], 3, fontsize=None)
     return figure
 
 
 if __name__ == "__main__":
-    main(Config())
+    command(main, Config)

@@ -2,27 +2,25 @@
 
 Both papers show maps with a broad region of nearly equal accuracy. Digits with 40 % wrong labels, mean over seeds; the
 spread between seeds says which differences of the map mean something.
-
-    python -m analysis_scripts.training.sensitivity
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-import landscape as ls
-from analysis_scripts._shared.many_networks import NAMES, SETTING, measured
-from landscape.plots import add_caption, save_figure
-from landscape.plots.style import SMALL, STYLE
-from landscape.storage.results import read_json, versions, write_json
+from analysis_scripts._shared.frame import command, publish
+from analysis_scripts._shared.many_networks import NAMES, SETTING, measured, training
+from landscape.plots.style import SMALL
+from landscape.storage.results import read_json
 
 Array = NDArray[np.float64]
 
@@ -56,45 +54,28 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Array]:
-    """Train, and write the maps with their numbers."""
-    found = measured(members(config), accuracy, config.workers)
-    maps = {
-        rule: np.array(
-            [
-                [[found[rule, y, x, seed].get("accuracy", np.nan) for x in own.columns[2]] for y in own.rows[2]]
-                for seed in config.seeds
-            ]
-        )
-        for rule, own in config.maps.items()
-    }  # (seeds, rows, columns)
-    said = sentence(maps)
-    folder = Path(config.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {"config": asdict(config), "versions": versions(), "sentence": said}
-    write_json(folder / "sensitivity.json", content | {"accuracy": {rule: own.tolist() for rule, own in maps.items()}})
-    with matplotlib.rc_context(STYLE):
-        figure = draw(config.maps, maps)
-        add_caption(figure, said)
-        save_figure(figure, folder / "sensitivity", ["png"])
-    return maps
-
-
-def members(config: Config) -> dict[tuple[str, float, float, int], ls.TrainConfig]:
-    """(rule, row, column, seed) to training run."""
-    return {
-        (rule, y, x, seed): ls.TrainConfig(
-            **config.setting,
-            folder=Path(config.runs) / f"{rule}-{y:g}-{x:g}-{seed}",
-            optimizer=rule,
+    """Train and measure."""
+    members = {
+        (rule, y, x, seed): training(
+            config,
+            f"{rule}-{y:g}-{x:g}-{seed}",
+            rule,
+            seed,
             rule_settings={own.rows[0]: y, own.columns[0]: x, **own.others},
             eigen_samples=128,
-            seed=seed,
         )
         for rule, own in config.maps.items()
-        for y in own.rows[2]
-        for x in own.columns[2]
-        for seed in config.seeds
+        for y, x, seed in product(own.rows[2], own.columns[2], config.seeds)
     }
+    found = measured(members, accuracy, config.workers)
+    maps = {}  # (seeds, rows, columns)
+    for rule, own in config.maps.items():
+        keys = product((rule,), own.rows[2], own.columns[2], config.seeds)
+        values = np.array([found[key].get("accuracy", np.nan) for key in keys])
+        maps[rule] = np.moveaxis(values.reshape(len(own.rows[2]), len(own.columns[2]), -1), -1, 0).copy()
+    content = {"sentence": sentence(maps), "accuracy": {rule: own.tolist() for rule, own in maps.items()}}
+    publish(config, "sensitivity", content, partial(draw, config.maps, maps))
+    return maps
 
 
 def accuracy(folder: Path) -> dict[str, Any]:
@@ -154,4 +135,4 @@ def cells(ax: Axes, own: Map, mean: Array, low: float, high: float) -> AxesImage
 
 
 if __name__ == "__main__":
-    main(Config())
+    command(main, Config)

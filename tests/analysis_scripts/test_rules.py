@@ -127,7 +127,7 @@ def test_label_noise_compares_rules_at_each_share_of_flips(tmp_path):
 
     setting = {key: value for key, value in TINY.items() if key != "label_noise"}
     config = replace(tiny(Config, tmp_path, rules=("sgd", "sam"), flips=(0.2, 0.8)), setting=setting)
-    table = main(config)
+    table = main(config)["intervals"]
     assert list(table) == ["sgd", "sam"]
     assert list(table["sgd"]) == [0.2, 0.8]
     for own in table["sgd"].values():

@@ -25,10 +25,6 @@ def test_families_are_variants_of_one_name() -> None:
     }
 
 
-def test_the_time_is_shared_by_the_processes() -> None:
-    assert SCRIPT["expected_minutes"](12.0, 100, 2) == 10
-
-
 def test_a_small_run_goes_on_and_says_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = {name: getattr(Config(), name)[:1] for name in ("batch_size", "weight_decay", "label_noise", "seed")}
     config = Config(

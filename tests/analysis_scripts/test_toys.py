@@ -9,6 +9,7 @@ import torch
 from torch.autograd.functional import hessian
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
+ENDS = ("json", "npz", "png", "pdf")
 
 
 def tensor(*values):
@@ -40,7 +41,7 @@ def test_natural_gradient_toy(tmp_path):
     assert tails["F̄, p = ½, fixed α"] == pytest.approx(0.2)  # 0.1, -0.2, 0.1, ...
     assert found["exponents"] == pytest.approx({"F̄, p = ½, α / √k": -0.5, "F̄, p = ½, α / k": -1.0}, abs=0.1)
     assert json.loads((tmp_path / "natural_gradient.json").read_text())["sentence"].startswith("Agrees")
-    assert {path.suffix for path in tmp_path.iterdir()} >= {".json", ".npz", ".png"}
+    assert {path.name for path in tmp_path.iterdir()} == {f"natural_gradient.{end}" for end in ENDS}
 
 
 def test_the_fisher_ellipse_is_that_of_the_divergence():
@@ -71,12 +72,7 @@ def test_fisher_sam_toy(tmp_path):
     assert max(flat["eigenvalues"]) < min(sharp["eigenvalues"])
     assert sharp["loss"] < flat["loss"]
     assert found["ends"]["SAM, ρ = 0, momentum 0.9"] == ["flat", "sharp"]  # plain descent into the valley it starts in
-    assert {path.name for path in tmp_path.iterdir()} >= {
-        "landscape.npz",
-        "runs.npz",
-        "fisher_sam.json",
-        "fisher_sam.png",
-    }
+    assert {path.name for path in tmp_path.iterdir()} >= {"landscape.npz", "runs.npz", "fisher_sam.json"}
 
 
 def test_the_iteration_from_which_on_a_run_stays_inside():
@@ -94,7 +90,7 @@ def test_adahessian_toy(tmp_path):
     with_average, without = (found["rippled"][f"lr 1, β₂ {beta2}"] for beta2 in ("0.999", "0"))
     assert abs(with_average["end_from_start"]) < 0.01 < abs(without["end_from_start"])
     assert found["quadratic"]["AdaHessian"] < 1e-12 < found["quadratic"]["gradient descent"]
-    assert {path.suffix for path in tmp_path.iterdir()} >= {".json", ".npz", ".png"}
+    assert {path.name for path in tmp_path.iterdir()} == {f"adahessian.{end}" for end in ENDS}
 
 
 @pytest.mark.parametrize("t", [0.7, 1.5])
@@ -118,7 +114,6 @@ def test_adam_implicit_bias(tmp_path, monkeypatch):
         assert own["sparse"]["mean"] == pytest.approx([0.55, 0.55], abs=1e-3)
     monkeypatch.setattr(script, "train", lambda *_: pytest.fail("finished networks are trained again"))
     assert script.main(config) == found
-    assert {path.suffix for path in tmp_path.iterdir()} >= {".json", ".npz", ".png"}
 
 
 def test_all_three_sharpnesses_are_blind_to_the_symmetry_of_diagonal_networks():

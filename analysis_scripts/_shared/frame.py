@@ -1,0 +1,118 @@
+"""The frame of all scripts: a Config's fields are options, what was computed is kept, what was found is published."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import matplotlib
+import numpy as np
+import torch
+import yaml
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
+
+from landscape.plots import add_caption, save_figure
+from landscape.plots.style import SMALL, STYLE
+from landscape.storage.atomic import replacing
+from landscape.storage.manifest import read_manifest, whole, write_with_manifest
+from landscape.storage.results import read_json, versions, write_json
+from landscape.storage.settings import as_json, differing
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def command(main: Callable[[Any], Any], config: type[Any]) -> None:
+    """Run `main` with the config of the command line: an option a field, in YAML, as in --seeds "[0, 1]"."""
+
+    def run(**given: str | None) -> None:
+        try:
+            changed = {name: yaml.safe_load(text) for name, text in given.items() if text is not None}
+            own = TypeAdapter(config).validate_python(changed)
+        except (yaml.YAMLError, ValidationError) as error:
+            raise click.UsageError(" ".join(str(error).split())) from error
+        main(own)
+
+    options: list[click.Parameter] = [
+        click.Option([f"--{name.replace('_', '-')}", name], metavar="YAML", help=json.dumps(value, ensure_ascii=False))
+        for name, value in asdict(config()).items()
+    ]
+    click.Command("script", params=options, callback=run, help=sys.modules[config.__module__].__doc__)()
+
+
+def legend_over(figure: Figure, ax: Axes, columns: int, fontsize: float | None = SMALL) -> None:
+    """The legend of one of the panels above all of them."""
+    lines, labels = ax.get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside upper center", ncols=columns, frameon=False, fontsize=fontsize)
+
+
+def kept(path: Path, config: Any, compute: Callable[[], Arrays]) -> Arrays:
+    """The arrays of PATH.npz if PATH.json beside it holds this config; else those of `compute`, saved there.
+
+    Args:
+        path: without a suffix; what a name there ends in is kept, as in lr0.1.
+        config: a dataclass that decides the arrays.
+        compute: gives the arrays by name.
+    """
+    settings, data = as_json(asdict(config)), path.with_name(f"{path.name}.npz")
+    if whole(data) and not differing(read_manifest(data).get("config", {}), settings):
+        with np.load(data, allow_pickle=False) as arrays:
+            return dict(arrays)
+    found = compute()
+    write = partial(np.savez_compressed, **found)  # type: ignore[arg-type]
+    write_with_manifest(data, write, {"config": settings, "versions": versions()})
+    return found
+
+
+def kept_tensors(path: Path, config: Any, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The same for tensors."""
+    found = kept(path, config, lambda: {name: own.numpy() for name, own in compute().items()})
+    return {name: torch.from_numpy(own) for name, own in found.items()}
+
+
+def publish(
+    config: Any,
+    name: str,
+    found: Mapping[str, Any],
+    draw: Callable[[], Figure] | None = None,
+    *,
+    arrays: Mapping[str, Any] | None = None,
+    formats: Sequence[str] = ("png",),
+) -> dict[str, Any]:
+    """Write NAME.json, NAME.npz and the figure into the config's folder.
+
+    Args:
+        config: of the script.
+        name: of the files; if `kept` made NAME.npz, what it said of config and versions stays.
+        found: the numbers; a "sentence" among them also stands below the figure.
+        draw: makes the figure.
+        arrays: data by name, unless `kept` made it.
+        formats: of the figure.
+    Returns:
+        What the JSON file holds: config, versions, what was found.
+    """
+    folder = Path(config.folder)
+    data, manifest = (folder / f"{name}.{kind}" for kind in ("npz", "json"))
+    if arrays is None and data.exists():
+        head = read_json(manifest)
+    else:
+        head = {"config": asdict(config), "versions": versions()}
+    if arrays is not None:
+        with replacing(data) as part:
+            np.savez_compressed(part, **{key: np.asarray(own) for key, own in arrays.items()})
+    content = {**head, **found}
+    write_json(manifest, content)
+    if draw is not None:
+        with matplotlib.rc_context(STYLE):
+            figure = draw()
+            if "sentence" in found:
+                add_caption(figure, found["sentence"])
+            save_figure(figure, folder / name, formats)
+    return content

@@ -1,0 +1,71 @@
+"""What all scripts share: options, published files; every script says what it can be told."""
+
+import json
+import runpy
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from analysis_scripts._shared.frame import command, publish
+
+ROOT = Path(__file__).parents[2] / "analysis_scripts"
+ROOMS = ("toys", "training", "sharpness", "landscapes")
+FILES = [file for room in ROOMS for file in sorted((ROOT / room).glob("*.py"))]
+SCRIPTS = [f"analysis_scripts.{file.parent.name}.{file.stem}" for file in FILES if "__main__" in file.read_text()]
+
+
+@dataclass(frozen=True)
+class Config:
+    rates: tuple[float, ...] = (0.1,)
+    steps: int = 3
+    folder: str = "somewhere"
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_has_its_config_as_options(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_module(name, run_name="__main__")
+    told = capsys.readouterr().out
+    assert "--folder YAML" in told
+    assert f"figures/{name.rpartition('.')[2]}" in told
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [([], Config()), (["--rates", "[5e-4, 1]", "--steps", "4"], Config((5e-4, 1.0), 4)), (["--steps", "few"], None)],
+)
+def test_options_make_the_config(given, expected, monkeypatch, capsys):
+    got = []
+    monkeypatch.setattr(sys, "argv", ["script", *given])
+    with pytest.raises(SystemExit) as ended:
+        command(got.append, Config)
+    assert (got, ended.value.code) == (([expected], 0) if expected else ([], 2))
+    if not expected:
+        assert "steps Input should be a valid integer" in capsys.readouterr().err
+
+
+def test_what_is_published_is_config_versions_numbers_data_and_figure(tmp_path):
+    config = Config(folder=str(tmp_path / "new"))
+    figures = []
+
+    def draw():
+        figures.append(Figure())
+        return figures[0]
+
+    content = publish(
+        config, "a", {"sentence": "All is well."}, draw, arrays={"x": torch.arange(3)}, formats=("png", "pdf")
+    )
+    assert list(content) == ["config", "versions", "sentence"]
+    folder = tmp_path / "new"
+    assert {path.name for path in folder.iterdir()} == {"a.json", "a.npz", "a.png", "a.pdf"}
+    assert json.loads((folder / "a.json").read_text())["config"] == {"rates": [0.1], "steps": 3, "folder": str(folder)}
+    with np.load(folder / "a.npz") as data:
+        assert data["x"].tolist() == [0, 1, 2]
+    assert figures[0].get_supxlabel() == "All is well."
