@@ -115,7 +115,7 @@ def errors_over_radius(rows: Sequence[Mapping[str, Any]], config: Config, ax: Ax
         found = [mean_error(rows, m, rho) for rho in config.radii]
         label = f"m = {m}" + (" (the batch)" if m == config.batch_size else "")
         means, spans = [100 * mean for mean, _ in found], [200 * stderr for _, stderr in found]
-        look = {"fmt": f"{marker}-", "color": color, "ms": 4, "lw": 1.0, "capsize": 2}
+        look: dict[str, Any] = {"fmt": f"{marker}-", "color": color, "ms": 4, "lw": 1.0, "capsize": 2}
         ax.errorbar(config.radii, means, yerr=spans, label=label, **look)
     ax.set(xlabel="radius ρ of SAM", ylabel="test error, %", xscale="log")
     ax.set_xticks(list(config.radii), [f"{rho:g}" for rho in config.radii])
