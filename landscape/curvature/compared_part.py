@@ -43,7 +43,9 @@ def _calls_outweigh(batch: Batch) -> bool:
     if products > SMALL_CALL * NODES:
         return False
     loss = batch.loss(batch.w.detach().clone().requires_grad_())
-    sizes = [prod(meta.shape) for node in islice(graph_nodes(loss.grad_fn), NODES) for meta in node._input_metadata]
+    nodes = islice(graph_nodes(loss.grad_fn), NODES)
+    shapes = [meta.shape for node in nodes for meta in node._input_metadata]
+    sizes = [prod(n for n in shape if isinstance(n, int)) for shape in shapes]  # a jagged length is no number
     return products + sum(sizes) < SMALL_CALL * len(sizes)
 
 

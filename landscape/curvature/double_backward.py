@@ -91,7 +91,7 @@ def hooked(leaves: Sequence[Tensor], functions: Sequence[Callable[[Tensor], Tens
 
 
 def joined(
-    backward: Callable[[], Sequence[Tensor | None]], leaves: Sequence[Tensor], layout: Layout, like: Vector
+    backward: Callable[[], Sequence[Tensor | None]], leaves: Sequence[Tensor], layout: Layout, like: Tensor
 ) -> Vector:
     """What a backward finds by leaf as one vector (P,), 0 where there is nothing.
 
