@@ -40,7 +40,8 @@ def main() -> None:
         sys.exit(130)
     except tuple(TRY) as error:
         attempt = next(attempt for kind, attempt in TRY.items() if isinstance(error, kind))
-        click.echo(f"landscape: {' '.join(str(error).split())}{attempt}", err=True)
+        said = " ".join(str(error).split()) or type(error).__name__
+        click.echo(f"landscape: {said}{attempt}", err=True)
         sys.exit(2)
 
 

@@ -246,24 +246,6 @@ def test_a_mistake_is_one_line_and_exit_status_2(
     assert "\n" not in error
 
 
-@pytest.mark.parametrize(
-    ("error", "hint"),
-    [(OSError(28, "No space left"), "make room"), (RuntimeError("out of\nmemory"), "fewer"), (MemoryError(), "fewer")],
-)
-def test_what_the_system_or_torch_raises_is_one_line(
-    error: Exception, hint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def raises(*_: object, **__: object) -> None:
-        raise error
-
-    monkeypatch.setattr("landscape.cli.console._source", raises)
-    assert run(monkeypatch, "analyze") == 2
-    said = capsys.readouterr().err.strip()
-    assert said.startswith(f"landscape: {type(error).__name__}")
-    assert hint in said
-    assert "\n" not in said
-
-
 def test_the_demo_is_the_study_of_the_issue(tmp_path: Path) -> None:
     study = demo_study(tmp_path)
     assert len(study.members) == 12
