@@ -214,6 +214,7 @@ class OperatorOverData(CurvatureOperator):
             try:
                 held, method = kept.of(batch), self.choice.method
                 if held.product is not None:
+                    batch.put_in_place()
                     charge(batch.units * method.column * block.shape[1])
                     return held.product(block)
                 if self.retreat.micro_batch is not None and self.retreat.micro_batch < len(batch):

@@ -92,6 +92,14 @@ class Batch:
         leaf = outputs.detach().requires_grad_()
         return gradient_of(self.criterion_of(leaf), leaf)
 
+    def put_in_place(self) -> None:
+        """w as it was when a graph was built: a backward pass that computes parts of the forward anew reads it."""
+        place = self.placement
+        if not place.leaves:
+            place.leaves = self._completed(self.leaves())
+        place.start()
+        place.put(place.leaves, self.dtype)
+
     @property
     def layers_may_be_fast(self) -> bool:
         """Whether nothing inside is known to be differentiated by its input or its weights: see `bilinear`."""

@@ -85,6 +85,7 @@ class Placement:
         self.vector: Tensor | None = None  # the last one that was put in place as a whole, and its pieces
         self.of_vector: Sequence[Tensor] = ()
         self.differentiated = False
+        self.leaves: Sequence[Tensor] = ()  # w as leaves, for products from kept graphs
         self._in_place: list[Tensor] = []
 
     @property

@@ -3,9 +3,12 @@
 import pytest
 import torch
 from cases import make, seeded
+from torch import nn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 from landscape.curvature import fisher, ggn, hessian, hessian_blocks, over_data
+from landscape.problem import Problem
 
 OPERATORS = {
     "hessian": hessian,
@@ -22,6 +25,18 @@ def memory(request, monkeypatch):
     if request.param == "data read again":
         monkeypatch.setattr(over_data, "GRAPHS", 0)
         monkeypatch.setattr(over_data, "BATCHES", 0)
+
+
+class Checkpointed(nn.Module):
+    """Its blocks are computed once more in every backward pass, with the weights that are in place then."""
+
+    def __init__(self, saving, normed):
+        super().__init__()
+        norm = nn.BatchNorm1d(5) if normed else nn.Identity()
+        self.block, self.last, self.saving = nn.Sequential(nn.Linear(4, 5), norm, nn.Tanh()), nn.Linear(5, 3), saving
+
+    def forward(self, x):
+        return self.last(checkpoint(self.block, x, use_reentrant=False) if self.saving else self.block(x))
 
 
 class Forbidden:
@@ -49,6 +64,19 @@ def test_an_operator_stays_when_the_model_moves_on(kind, name, policy):
     assert torch.equal(operator @ v, before)
     assert torch.equal(unused @ v, before)
     assert not torch.equal(OPERATORS[kind](problem) @ v, before)
+
+
+@pytest.mark.parametrize("kind", ["hessian", "ggn", "exact", "sampled"])
+def test_products_away_from_the_models_own_weights_under_activation_checkpointing(kind):
+    models = [Checkpointed(saving, normed=False).double() for saving in (False, True)]
+    models[1].load_state_dict(models[0].state_dict())
+    data = [(torch.randn(n, 4, generator=seeded(n)).double(), torch.arange(n) % 3) for n in (7, 4)]
+    plain, saving = (OPERATORS[kind](Problem(model, torch.nn.functional.cross_entropy, data)) for model in models)
+    with torch.no_grad():
+        for parameter in models[1].parameters():  # the operator stays where it was made
+            parameter.mul_(3)
+    for v in (plain.w.cos(), plain.w.cos(), plain.w.sin()):  # the second one from kept graphs
+        torch.testing.assert_close(saving @ v, plain @ v, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", OPERATORS)
