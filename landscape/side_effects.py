@@ -1,5 +1,6 @@
 """Leave no trace: random state, training flags and buffers are put back bit for bit, also after an exception."""
 
+import pickle
 import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -31,7 +32,7 @@ _APART = np.random.MT19937(0)  # for one pass at a time
 def random_state_apart(*generators: torch.Generator) -> Iterator[None]:
     """As `random_state_kept`, faster: NumPy's global functions draw from another generator during the block."""
     python, cpu, numpy = random.getstate(), torch.get_rng_state(), _numpy.get_bit_generator()
-    gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    gpu = torch.cuda.get_rng_state_all() if gpu_draws() else []
     own = [generator.get_state() for generator in generators]
     _numpy.set_bit_generator(_APART)
     try:
@@ -55,7 +56,7 @@ def random_state(*generators: torch.Generator) -> Callable[[], None]:
     python, bits, cpu = random.getstate(), _numpy.get_bit_generator(), torch.get_rng_state()
     usual = isinstance(bits, np.random.MT19937)
     numpy = np.random.get_state() if usual else bits.state
-    gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    gpu = torch.cuda.get_rng_state_all() if gpu_draws() else []
     own = [(generator, generator.get_state()) for generator in generators]
     return partial(_go_back, python, None if usual else bits, numpy, cpu, gpu, own)
 
@@ -78,6 +79,18 @@ def _go_back(
         torch.cuda.set_rng_state_all(gpu)
     for generator, state in own:
         generator.set_state(state)
+
+
+def global_state() -> bytes:
+    """What tells whether a random number has been drawn from a global generator."""
+    host = random.getstate(), _numpy.get_bit_generator().state
+    gpu = torch.cuda.get_rng_state_all() if gpu_draws() else []
+    return pickle.dumps((host, [bytes(state.numpy()) for state in (torch.get_rng_state(), *gpu)]))
+
+
+def gpu_draws() -> bool:
+    """Whether random numbers may come from a GPU: it is in use, and no CUDA graph is being recorded, which has none."""
+    return torch.cuda.is_initialized() and not torch.cuda.is_current_stream_capturing()
 
 
 def derivatives_on() -> AbstractContextManager[None]:

@@ -7,6 +7,7 @@ out in spite of that, a product goes on with less: see `Retreat`.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,11 +15,12 @@ import torch
 from torch import Tensor
 
 from landscape.autograd.allocator import free_bytes
+from landscape.autograd.cuda_graphs import Replayed, cuda_graphs
 from landscape.autograd.precision import full_precision
 from landscape.checks import integer_in, not_negative, require, vector_like
 from landscape.curvature.columns import columns_at_once
 from landscape.curvature.kept_graphs import Kept
-from landscape.curvature.methods import Choice, ColumnsError, Manner, Method
+from landscape.curvature.methods import Choice, ColumnsError, Manner, Method, Product
 from landscape.curvature.micro_batches import pieces, require_same_in_pieces
 from landscape.curvature.verification import Compare
 from landscape.linalg.operator import CurvatureOperator
@@ -79,10 +81,14 @@ class Report:
     Attributes:
         errors: units and estimated errors (K,) of the batches, where the method has any.
         error_estimate: relative, largest of the columns; 0 where only rounding is left.
+        replays: batches whose product was a CUDA graph's, see `cuda_graphs.py`.
+        not_replayed: why there will be none, where they are asked for.
     """
 
     errors: list[tuple[float, Tensor]] = field(default_factory=list)
     error_estimate: float = 0.0
+    replays: int = 0
+    not_replayed: str = ""
 
     def close(self, image: Block) -> None:
         """Sum up over the batches."""
@@ -151,6 +157,7 @@ class OperatorOverData(CurvatureOperator):
         self._buffers: dict[str, Tensor] | None = None  # the constants with what the batch-norm policy puts in place
         self._kept: Kept | None = None
         self._separable = micro_batch is None
+        self._graphs = cuda_graphs(own.device)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without kept graphs, which belong to this process's memory: a copy makes its own."""
@@ -193,9 +200,11 @@ class OperatorOverData(CurvatureOperator):
 
     def _product(self, block: Block) -> Block:
         self.report = Report()
-        problem, kept = self.problem, self._prepared()
+        problem, kept, graphs = self.problem, self._prepared(), self._graphs
+        replays = graphs.replays if graphs else 0
         with (
             derivatives_on(),
+            graphs.beside() if graphs else nullcontext(),
             random_state_kept(*problem.reader.generators),
             full_precision(self.tf32),
             sums_over(problem.process_group, block.shape, block.device) as sums,
@@ -214,6 +223,8 @@ class OperatorOverData(CurvatureOperator):
             self.choice.strict, self._kept = True, None  # all ranks have the same sum, and go on alike
             return self._product(block)
         self.report.close(image)
+        if graphs:
+            self.report.replays, self.report.not_replayed = graphs.replays - replays, graphs.failure
         return image.add_(block, alpha=self.weight_decay) if self.weight_decay else image
 
     def _image(self, batch: Batch, block: Block, kept: Kept) -> Block:
@@ -229,7 +240,7 @@ class OperatorOverData(CurvatureOperator):
                     return self._in_pieces(batch, block)
                 image, product = self.choice.image(batch, block, self._manner(once=not held.keep))
                 method = self.choice.method
-                held.product = product if held.keep and method.keeps and self.choice.settled else None
+                held.product = self._replayed(product) if held.keep and method.keeps and self.choice.settled else None
                 charge(batch.units * (method.fresh + method.column * block.shape[1]))
                 return image
             except torch.OutOfMemoryError:
@@ -240,6 +251,12 @@ class OperatorOverData(CurvatureOperator):
                 for one in kept.held.values():
                     one.product = None  # made for more columns at once
             # once more, here and not above: there the error still holds what the attempt had allocated
+
+    def _replayed(self, product: Product) -> Product:
+        if self._graphs is None:
+            return product
+        model = self.problem.model
+        return Replayed(product, self._graphs, lambda: [*model.parameters(), *model.buffers()])  # those in place
 
     def _in_pieces(self, batch: Batch, block: Block) -> Block:
         size, weight = self.retreat.micro_batch, self.problem.weight

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from landscape.problem.batches import count, rows, shapes, to_precision
 from landscape.problem.placement import Placement, coarsest, graph_nodes
-from landscape.problem.random_draws import global_state, seed_everything
+from landscape.problem.random_draws import seed_everything
 from landscape.problem.traits import BatchError, require_followed
+from landscape.side_effects import global_state
 from landscape.vectors import Layout, copied
 
 Criterion = Callable[[Any, Any], Tensor]

@@ -77,7 +77,7 @@ class ClassTargets:
     def count_hits(self, outputs: Any, targets: Any, finite: bool) -> tuple[Tensor | float, Tensor | float]:
         """Correct predictions and targets that count; NaN hits where an output is NaN or a target no class.
 
-        `finite`: the loss is, so that the outputs that count hold no NaN.
+        `finite`: the loss is known to be, so that the outputs that count hold no NaN.
         """
         if self.axis is None or not self.fits(outputs, targets):
             return float("nan"), 1.0

@@ -6,7 +6,6 @@ one and the same function. Reading the data has a stream of its own, so that aug
 on how often a batch was evaluated.
 """
 
-import pickle
 import random
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from landscape.side_effects import random_state
+from landscape.side_effects import gpu_draws, random_state
 
 MIX = 0x9E3779B97F4A7C15  # the golden ratio in 64 bits: neighbouring seeds and batches get unlike states
 DATA = -1  # in place of a batch's index: the stream that the data is read with
@@ -26,20 +25,8 @@ def seed_everything(draws: int, index: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():
+    if gpu_draws():
         torch.cuda.manual_seed_all(seed)
-
-
-def global_state() -> bytes:
-    """What tells whether a random number has been drawn from a global generator."""
-    host = random.getstate(), _state_of_numpy()
-    gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    return pickle.dumps((host, [bytes(state.numpy()) for state in (torch.get_rng_state(), *gpu)]))
-
-
-def _state_of_numpy() -> Any:
-    numpy: Any = np.random  # whose stubs lack the function
-    return numpy.get_bit_generator().state
 
 
 def read_apart(data: Iterable[Any], draws: int) -> Iterator[Any]:

@@ -56,13 +56,14 @@ class Score:
     targets: Tensor | float = 0.0
     units: list[float] = field(default_factory=list)  # of each batch
     losses: list[Tensor] = field(default_factory=list)
+    waits: bool = True  # for the device, to spare it work where the loss is finite
 
     def __call__(self, batch: Batch) -> Tensor:
         """The batch's mean loss, (); NaN and infinity stay as they are."""
         loss, outputs = batch.evaluate(batch.w)
         if isinstance(self.counting, ClassTargets):
             self.counting.look(outputs, batch.targets)
-            hits, targets = self.counting.count_hits(outputs, batch.targets, bool(loss.isfinite()))
+            hits, targets = self.counting.count_hits(outputs, batch.targets, self.waits and bool(loss.isfinite()))
         else:
             hits, targets = _counted(self.counting(outputs, batch.targets), batch.units)
         self.hits, self.targets = self.hits + hits, self.targets + targets

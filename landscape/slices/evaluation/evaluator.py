@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from landscape.autograd.cuda_graphs import CudaGraphs, cuda_graphs
 from landscape.checks import integer_in, require
 from landscape.problem import Problem
 from landscape.processes import agree
 from landscape.side_effects import random_source
-from landscape.slices.evaluation.accuracy import Accuracy, Counting, counting, name_of, reasons, scored
+from landscape.slices.evaluation.accuracy import Accuracy, Counting, Score, counting, name_of, reasons, scored
 from landscape.slices.evaluation.device_cache import cached_on_device
 from landscape.slices.evaluation.engine import Execution, Point, Points, evaluate_points
 from landscape.slices.evaluation.parametrisation import Buffers, Parametrisation
@@ -46,13 +47,13 @@ class SplitEvaluator:
         """(4, splits) float64 on the CPU; NaN and infinity stay. `buffers` replace the model's own."""
         with torch.no_grad():
             buffers = buffers | self.problem.statistics(w, buffers)
-            rows = [self._row(name, w, buffers) for name in self.splits]
+            found = {name: scored(split, self.counting[name], w, buffers) for name, split in self.splits.items()}
+        rows = [self.row(name, loss, score, w.device) for name, (loss, score) in found.items()]
         return torch.tensor(rows, dtype=torch.float64, device="cpu").view(-1, len(MEASURES)).T
 
-    def _row(self, name: str, w: Vector, buffers: Buffers) -> tuple[float, float, float, float]:
-        split = self.splits[name]
-        loss, score = scored(split, self.counting[name], w, buffers)
-        units = score.added_up(split.process_group, w.device)
+    def row(self, name: str, loss: float, score: Score, device: torch.device) -> tuple[float, float, float, float]:
+        """MEASURES of a split, from its mean loss and what else its pass has met."""
+        units = score.added_up(self.splits[name].process_group, device)
         stderr = standard_error(score.losses, score.units, self.shares[name]) if self.shares else torch.nan
         return loss, score.accuracy, stderr, units
 
@@ -134,8 +135,13 @@ def slice_fields(
             agree(corner.norm().reshape(1), how.group),
             "the processes' weights and directions must be equal, got different ones; use generators of the same seed",
         )
+    graphs = cuda_graphs(evaluator.problem.device) if how.workers == 1 else None
     values, estimate = evaluate_points(
-        evaluator, points, how, lambda: ({**_settings(evaluator), **settings()}, centre[0]), pace=pace
+        evaluator if graphs is None else _replayed(evaluator, graphs),
+        points,
+        how,
+        lambda: ({**_settings(evaluator), **settings()}, centre[0]),
+        pace=pace,
     )
     named = {
         what: {name: values[:, i, k].reshape(*shape).clone() for k, name in enumerate(evaluator.splits)}
@@ -153,9 +159,16 @@ def slice_fields(
             "no_accuracy": reasons(evaluator.counting, centre[0], centre[1]),
             "seconds": perf_counter() - began,
             "estimated_seconds": estimate,
+            **({"cuda_graphs": graphs.said()} if graphs is not None else {}),
             **(details or {}),
         },
     }
+
+
+def _replayed(evaluator: SliceEvaluator, graphs: CudaGraphs) -> SliceEvaluator:
+    from landscape.slices.evaluation.replayed import replayed  # noqa: PLC0415 - it is built on this module
+
+    return replayed(evaluator, graphs)
 
 
 def _settings(evaluator: SliceEvaluator) -> dict[str, Any]:
