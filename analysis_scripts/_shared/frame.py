@@ -106,7 +106,7 @@ def publish(
         head = {"config": asdict(config), "versions": versions()}
     if arrays is not None:
         with replacing(data) as part:
-            np.savez_compressed(part, **{key: np.asarray(own) for key, own in arrays.items()})
+            np.savez_compressed(part, **{key: np.asarray(own) for key, own in arrays.items()})  # type: ignore[arg-type]
     content = {**head, **found}
     write_json(manifest, content)
     if draw is not None:

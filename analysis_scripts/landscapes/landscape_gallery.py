@@ -181,7 +181,8 @@ def train_batches(data: Images) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 def plane(config: Config, name: str, problem: ls.Problem, directions: Directions, x: Axis, y: Axis) -> Slice2D:
     """The training loss on a plane, saved; an interrupted one goes on."""
-    found = ls.slice_2d(problem, *directions, x, y, resume=Path(config.runs) / f"{name}.jsonl")
+    d1, d2 = directions
+    found = ls.slice_2d(problem, d1, d2, x, y, resume=Path(config.runs) / f"{name}.jsonl")
     found.save(Path(config.folder) / name, directions=directions.details)
     return found
 
@@ -234,7 +235,7 @@ def mark(ax: Axes, places: list[list[float]], names: list[str]) -> None:
     for (x, y), name in zip(places, names, strict=True):
         ax.plot([x], [y], marker="o", ms=5, mfc="white", mec="black", ls="", zorder=4)
         box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
-        above = {"xytext": (0, 9), "textcoords": "offset points", "ha": "center"}
+        above: dict[str, Any] = {"xytext": (0, 9), "textcoords": "offset points", "ha": "center"}
         ax.annotate(name, (x, y), fontsize=8, bbox=box, zorder=6, **above)
 
 

@@ -190,7 +190,7 @@ def draw_runs(ax: Axes, config: Config, minima: Minima, surface: Slice2D, paths:
         ax.plot(*path[-1], "o", mfc=RED, mec="black", ms=5, zorder=5)
     for name, found in minima.items():
         ax.plot(*found["place"], marker="*", ms=11, mfc="white", mec="black", ls="", zorder=4)
-        below = {"xytext": (0, -13), "textcoords": "offset points", "ha": "center"}
+        below: dict[str, Any] = {"xytext": (0, -13), "textcoords": "offset points", "ha": "center"}
         ax.annotate(name, found["place"], fontsize=SMALL, color="white", **below)
     ax.set(xlabel="μ", ylabel="σ", xlim=config.mu[:2], ylim=config.sigmas[:2])
 
