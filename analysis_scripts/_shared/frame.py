@@ -106,8 +106,7 @@ def publish(
         head = {"config": asdict(config), "versions": versions()}
     if arrays is not None:
         with replacing(data) as part:
-            own: dict[str, Any] = {key: np.asarray(array) for key, array in arrays.items()}
-            np.savez_compressed(part, **own)
+            np.savez_compressed(part, **{key: np.asarray(own) for key, own in arrays.items()})  # type: ignore[arg-type]
     content = {**head, **found}
     write_json(manifest, content)
     if draw is not None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import landscape as ls
@@ -95,32 +94,27 @@ def mean_error(rows: Sequence[Mapping[str, Any]], m: int, rho: float) -> tuple[f
 
 
 def draw(rows: Sequence[Mapping[str, Any]], taus: Mapping[int, ls.Correlation], config: Config) -> Figure:
-    """Test error over the radius, and tau over m."""
+    """Test error over the radius with two standard errors over the seeds, a line an m; tau over m."""
     figure = Figure(figsize=(7.2, 3.5), layout="constrained")
     left, right = figure.subplots(1, 2)
-    errors_over_radius(rows, config, left)
-    values = [tau.tau for tau in taus.values()]
-    spans = [[tau.tau - tau.low for tau in taus.values()], [tau.high - tau.tau for tau in taus.values()]]
-    right.errorbar(list(taus), values, yerr=spans, fmt="o-", color=BLUE, ms=4, lw=1.0, capsize=2)
-    right.axhline(0.0, color="0.7", lw=0.7)
-    right.set_xscale("log", base=2)
-    right.set_xticks(list(taus), [str(m) for m in taus])
-    right.set(xlabel="m of the metric", ylabel="Kendall's τ with the\ngeneralisation gap", ylim=(-1, 1))
-    return figure
-
-
-def errors_over_radius(rows: Sequence[Mapping[str, Any]], config: Config, ax: Axes) -> None:
-    """A line an m, with two standard errors over the seeds."""
     for (color, marker), m in zip(OTHERS, config.trained, strict=False):
         found = [mean_error(rows, m, rho) for rho in config.radii]
         label = f"m = {m}" + (" (the batch)" if m == config.batch_size else "")
         means, spans = [100 * mean for mean, _ in found], [200 * stderr for _, stderr in found]
         look: dict[str, Any] = {"fmt": f"{marker}-", "color": color, "ms": 4, "lw": 1.0, "capsize": 2}
-        ax.errorbar(config.radii, means, yerr=spans, label=label, **look)
-    ax.set(xlabel="radius ρ of SAM", ylabel="test error, %", xscale="log")
-    ax.set_xticks(list(config.radii), [f"{rho:g}" for rho in config.radii])
-    ax.minorticks_off()
-    legend_above(ax)
+        left.errorbar(config.radii, means, yerr=spans, label=label, **look)
+    left.set(xlabel="radius ρ of SAM", ylabel="test error, %", xscale="log")
+    left.set_xticks(list(config.radii), [f"{rho:g}" for rho in config.radii])
+    left.minorticks_off()
+    legend_above(left)
+    values = [tau.tau for tau in taus.values()]
+    ends = [[tau.tau - tau.low for tau in taus.values()], [tau.high - tau.tau for tau in taus.values()]]
+    right.errorbar(list(taus), values, yerr=ends, fmt="o-", color=BLUE, ms=4, lw=1.0, capsize=2)
+    right.axhline(0.0, color="0.7", lw=0.7)
+    right.set_xscale("log", base=2)
+    right.set_xticks(list(taus), [str(m) for m in taus])
+    right.set(xlabel="m of the metric", ylabel="Kendall's τ with the\ngeneralisation gap", ylim=(-1, 1))
+    return figure
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import landscape as ls
@@ -144,20 +143,14 @@ def draw(curves: Arrays, config: Config) -> Figure:
         key = f"{config.shown}/{name}"
         plot_seeds(curves[f"{config.shown}/step"][0], curves[key], axes[0], label=label, **line)
     axes[0].set(ylabel=f"curvature, α = {config.shown:g}", yscale="log")
-    over_alphas(axes[1], curves, config, "gap")
-    axes[1].set(ylabel="surrogate gap h")
-    over_alphas(axes[2], curves, config, "cosine")
-    axes[2].set(ylabel="cos(∇f, ∇f_p)")
+    for ax, (name, label) in zip(axes[1:], {"gap": "surrogate gap h", "cosine": "cos(∇f, ∇f_p)"}.items(), strict=True):
+        for alpha, color in zip(config.alphas, COLORS, strict=False):
+            plot_seeds(curves[f"{alpha}/step"][0], curves[f"{alpha}/{name}"], ax, label=f"α = {alpha:g}", color=color)
+        ax.set(ylabel=label)
     for ax in axes:
         ax.set_xlabel("step")
         legend_above(ax, columns=2)
     return figure
-
-
-def over_alphas(ax: Axes, curves: Arrays, config: Config, name: str) -> None:
-    """One curve an α."""
-    for alpha, color in zip(config.alphas, COLORS, strict=False):
-        plot_seeds(curves[f"{alpha}/step"][0], curves[f"{alpha}/{name}"], ax, label=f"α = {alpha:g}", color=color)
 
 
 if __name__ == "__main__":

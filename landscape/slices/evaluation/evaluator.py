@@ -166,7 +166,7 @@ def slice_fields(
 
 
 def _replayed(evaluator: SliceEvaluator, graphs: CudaGraphs) -> SliceEvaluator:
-    from landscape.slices.evaluation.replayed import replayed  # noqa: PLC0415 - it is built on this module
+    from landscape.slices.evaluation.replayed import replayed
 
     return replayed(evaluator, graphs)
 
