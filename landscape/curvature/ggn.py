@@ -119,7 +119,8 @@ def _by_graph(batch: Batch, manner: Manner, *, curvature: OutputCurvature, fast:
             return torch.zeros_like(v)
         pieces = layout.unflatten(v)
         (along,) = torch.autograd.grad(edges, u, [pieces[i] for i in used], retain_graph=True, materialize_grads=True)
-        return joined(partial(_pulled_back, z, leaves, C(along)), leaves, layout, v)
+        back = partial(torch.autograd.grad, z, leaves, C(along), retain_graph=True, allow_unused=True)
+        return joined(back, leaves, layout, v)
 
     return lambda block: in_columns(one, block, manner.chunk)
 

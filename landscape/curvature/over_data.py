@@ -22,6 +22,7 @@ from landscape.curvature.columns import columns_at_once
 from landscape.curvature.kept_graphs import Kept
 from landscape.curvature.methods import Choice, ColumnsError, Manner, Method, Product
 from landscape.curvature.micro_batches import pieces, require_same_in_pieces
+from landscape.curvature.retreat import Retreat
 from landscape.curvature.verification import Compare
 from landscape.linalg.operator import CurvatureOperator
 from landscape.problem import Problem
@@ -50,28 +51,6 @@ class Matrix:
     methods: Sequence[Method]
     compare: Compare | None
     size: int | None = None
-
-
-@dataclass(eq=False)
-class Retreat:
-    """How much is done at once, and what is given up when memory runs out: kept graphs, columns, rows.
-
-    Attributes:
-        chunk: columns of a block at once by vmap.
-        micro_batch: rows of a batch at once, None for all.
-    """
-
-    chunk: int
-    micro_batch: int | None
-
-    def give_way(self, rows: int) -> bool:
-        """Half the columns, else half the rows. False where nothing is left to halve."""
-        if self.chunk > 1:
-            self.chunk //= 2
-            return True
-        present = min(self.micro_batch or rows, rows)
-        self.micro_batch = (present + 1) // 2
-        return present > 1
 
 
 @dataclass(eq=False)
