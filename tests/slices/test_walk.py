@@ -43,7 +43,7 @@ def test_workers_equal_one_process_to_the_bit_and_a_killed_one_is_named_and_lose
     with pytest.raises(RuntimeError, match=r"worker process \d+ was killed by signal 9; with"):
         slice_2d(problem, d1, d2, **GRID, resume=file, workers=2)
     points = len(file.read_text().splitlines()) - 1
-    assert 4 <= points <= 11
+    assert 1 <= points <= 11  # what was on its way from the killed worker is lost
     shared = slice_2d(problem, d1, d2, **GRID, resume=file, workers=2)
     assert len(file.read_text().splitlines()) == 1 + 12
     serial = slice_2d(problem, d1, d2, **GRID)
