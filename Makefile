@@ -24,7 +24,7 @@ PEERS := PyHessian curvlinops-for-pytorch einops einconv backpack-for-pytorch un
 gpu:
 	if $(PYTHON) -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then \
 	  test -e $(GPU)/asked || { mkdir -p $(GPU); \
-	    for package in . $(PEERS); do $(PYTHON) -m pip install -qq --no-deps --no-build-isolation --retries 0 --target $(GPU) $$package || true; done; \
+	    for package in . $(PEERS); do $(PYTHON) -m pip install -qq --no-deps --no-build-isolation --retries 0 --timeout 3 --target $(GPU) $$package || true; done; \
 	    touch $(GPU)/asked; }; \
 	  PYTHONPATH=$(CURDIR):$(CURDIR)/$(GPU) $(PYTHON) analysis_scripts/benchmarks/gpu.py; \
 	else \

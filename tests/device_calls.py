@@ -1,8 +1,10 @@
 """Every public function once on a small float64 network: what `test_device.py` runs on one device and on another."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from device_place import CPU, DOUBLE, Place, drawn
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import landscape as ls
+from landscape.cuda_graphs import FLAG
 from landscape.curvature import hessian_blocks
 from landscape.interop.pyhessian import hessian as pyhessian
 from landscape.linalg.solve import solve
@@ -56,6 +59,17 @@ def recurrent(at: Place, operator: Callable[[ls.Problem], ls.CurvatureOperator],
     return operator(problem) @ drawn(problem.size, seed=9).to(at.device)
 
 
+def replayed(at: Place) -> list[Any]:
+    """Products and a grid with CUDA graphs asked for, which a GPU must give."""
+    with patch.dict(os.environ, {FLAG: "1"}):
+        H, grid = at.H, walked(at)
+    found = [H @ v for v in at.V.T.contiguous()]
+    if at.device.type == "cuda":
+        assert H.report.replays == len(at.data), H.report.not_replayed
+        assert grid.details["cuda_graphs"] == "7 replays", grid.details["cuda_graphs"]
+    return [*found, grid]
+
+
 def operator_calls() -> dict[str, Call]:
     modes = ("auto", "double_backward", "forward_over_reverse", "central_differences")
     kinds = ("exact", "sampled", "empirical")
@@ -68,6 +82,7 @@ def operator_calls() -> dict[str, Call]:
         ),
         "hessian, in pieces": lambda at: ls.hessian(at.problem, micro_batch=5, weight_decay=0.1) @ at.v,
         "hessian, recomputed statistics": lambda at: ls.hessian(at.problem.with_batch_norm("recompute")) @ at.v,
+        "hessian and slice, replayed": replayed,
         "hessian, dense": lambda at: at.H.dense(),
         "hessian, to_scipy": lambda at: torch.from_numpy(at.H.to_scipy() @ at.v.cpu().numpy()),
         "ggn": lambda at: ls.ggn(at.problem, chunk=2) @ at.V,

@@ -31,7 +31,7 @@ class Config:
         tol: their residuals', relative.
         repeats: of every timing; contenders take turns, medians are reported.
         trace_matvecs: products of our trace and of curvlinops'.
-        chunk: vectors that our operator takes at once where it is given a block.
+        chunk: vectors that our operator takes at once where it is given a block; None for its own rule.
         trace_seeds: runs over which its rms error is taken.
         trace_budgets: products with which our trace is tried for 1 %, rising.
         density_steps: Lanczos steps of a density, PyHessian's default.
@@ -52,7 +52,7 @@ class Config:
     tol: float = 1e-3
     repeats: int = 3
     trace_matvecs: int = 60
-    chunk: int = 10
+    chunk: int | None = 10
     trace_seeds: int = 30
     trace_budgets: tuple[int, ...] = (48, 96)
     density_steps: int = 100

@@ -5,7 +5,6 @@ Source: Alpaydin & Kaynak 1998, "Optical Recognition of Handwritten Digits", UCI
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 
 from landscape.checks import integer_in
 from landscape.data.images import Images
@@ -25,6 +24,8 @@ def digits(label_noise: float = 0.0, seed: int = 0, test_size: int = 597) -> Ima
     Raises:
         ValueError: if an argument is out of range.
     """
+    from sklearn.datasets import load_digits  # which takes a second, and is not asked for elsewhere
+
     pixels, classes = load_digits(return_X_y=True)
     count = len(pixels)
     integer_in("test_size", test_size, 1, count - 1)

@@ -14,7 +14,7 @@ def run(scripts, monkeypatch, tmp_path):
     monkeypatch.setattr(gpu, "EVERY", 60)
     config = replace(Config(device="cpu"), k=2, trace_matvecs=8, density_steps=6, chunk=2)
 
-    def ran(minutes=1.0):
+    def ran(minutes=4.0):
         found = gpu.main(tmp_path / "gpu.json", config, minutes=minutes, small=True)
         assert json.loads((tmp_path / "gpu.json").read_text()) == json.loads(json.dumps(found))
         return {(row["network"], row["question"], row["contender"]): row for row in found["rows"]}
@@ -37,6 +37,8 @@ def test_a_small_run_has_every_network_question_and_package(run, capsys):
         for question, contender in (("first product", "ours"), ("3 x 3 grid", "ours"), ("step", "sam")):
             assert rows[network, question, contender]["seconds"] > 0
     assert not [key for key, row in rows.items() if key[2] in ("ours", "torch", "sam", "sgd") and "failure" in row]
+    assert "on cpu" in rows["small CNN", "product", "ours, replayed"]["failure"]
+    assert "on cpu" in rows["small CNN", "3 x 3 grid", "ours, replayed"]["failure"]
     assert "ResNet-18" in capsys.readouterr().out
 
 
@@ -59,6 +61,39 @@ def test_a_run_that_is_out_of_time_ends_with_what_is_there(run, capsys):
     assert rows["", "", ""]["failure"] == "0.01 minutes are over"
     assert len(rows) < 20
     assert "minutes are over" in capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_row_that_takes_too_long_is_given_up_and_the_others_come(run, monkeypatch):
+    import gpu
+    import large
+
+    def endless(_setting, _seed):
+        while True:
+            pass
+
+    monkeypatch.setattr(gpu, "LEAST", 0.2)
+    monkeypatch.setattr(gpu, "ROW", 0.0)
+    monkeypatch.setitem(gpu.QUESTIONS, "trace", {"pyhessian": endless, "ours": gpu.QUESTIONS["trace"]["ours"]})
+    monkeypatch.setattr(large, "NETWORKS", {})
+    monkeypatch.setattr(gpu, "NETWORKS", {"small CNN": large.convolutions})
+    rows = run()
+    assert rows["small CNN", "trace", "pyhessian"]["failure"] == "given up after 0 s"
+    assert "failure" not in rows["small CNN", "gradient", "torch"]
+    assert ("small CNN", "density", "ours") in rows
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_large_network_is_asked_on_its_first_batch(run, monkeypatch):
+    import gpu
+    import large
+
+    monkeypatch.setattr(gpu, "NETWORKS", {"small CNN": large.convolutions})
+    monkeypatch.setattr(gpu, "WHOLE", 1)
+    rows = run()
+    for question in ("eigenvalues", "trace", "density"):
+        assert rows["small CNN, 4", question, "ours"]["gradients"] > 0
+    assert "failure" not in rows["small CNN", "product", "ours"]
 
 
 def test_the_plain_networks_have_their_usual_sizes(scripts):
