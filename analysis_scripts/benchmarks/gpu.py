@@ -198,9 +198,8 @@ def replays(name: str, setting: Setting, small: bool) -> Iterator[Job]:
 
 def slices_and_steps(name: str, setting: Setting, small: bool) -> Iterator[Job]:
     """A grid of losses beside the forward passes of as many points; a step of SAM beside one of SGD."""
-    points = POINTS[small] ** 2
     yield Job(name, _size(small), "ours", lambda: _grid(setting, small))
-    yield Job(name, _size(small), "forward passes", lambda: _passes(setting, points))
+    yield Job(name, _size(small), "forward passes", lambda: _passes(setting, POINTS[small] ** 2))
     x, t = setting.batches[0]
     base = torch.optim.SGD(setting.model.parameters(), lr=1e-6, momentum=0.9)
 
@@ -260,7 +259,8 @@ def _size(small: bool) -> str:
 
 def _grid(setting: Setting, small: bool) -> ls.Slice2D:
     problem, span = setting.problem, (-0.5, 0.5, POINTS[small])
-    return ls.slice_2d(problem, *ls.random_directions(problem), span, span, progress=False)
+    d1, d2 = ls.random_directions(problem)
+    return ls.slice_2d(problem, d1, d2, span, span, progress=False)
 
 
 def _math(call: Callable[[], Any]) -> Any:
