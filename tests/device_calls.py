@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import landscape as ls
-from landscape.cuda_graphs import FLAG
+from landscape.autograd.cuda_graphs import FLAG
 from landscape.curvature import hessian_blocks
 from landscape.interop.pyhessian import hessian as pyhessian
 from landscape.linalg.solve import solve

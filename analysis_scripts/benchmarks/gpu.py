@@ -35,8 +35,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
 
 import landscape as ls  # noqa: E402
 from landscape.autograd.cuda_graphs import FLAG  # noqa: E402
-from landscape.curvature.columns import SMALL_NETWORK  # noqa: E402
 from landscape.autograd.precision import full_precision  # noqa: E402
+from landscape.curvature.columns import SMALL_NETWORK  # noqa: E402
 from landscape.storage.results import versions, write_json  # noqa: E402
 
 POINTS = {True: 3, False: 5}  # of a grid, a side; of a small run or not
