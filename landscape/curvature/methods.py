@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from landscape.checks import one_of
 from landscape.curvature.causes import of_disagreement, of_infinity, root_at_zero
@@ -128,14 +129,13 @@ class Choice:
 
     def _broken(self, batch: Batch, block: Block, image: Block) -> bool:
         """Whether the product is not finite, where that is looked for; what just overflows is finite for short v."""
-        if image.isfinite().all() or (self.asked != "auto" and self.compare is None) or not block.isfinite().all():
+        if finite(image).all() or (self.asked != "auto" and self.compare is None) or not block.isfinite().all():
             return False
         short = block * torch.finfo(block.dtype).max ** -0.25
         return not self.method.linearise(batch, Manner())(short).isfinite().all()
 
     def _agrees(self, batch: Batch, block: Block, image: Block) -> bool:
-        finite = block.isfinite().all(dim=0) & image.isfinite().all(dim=0)
-        columns = (block.any(dim=0) & finite).nonzero()[:, 0].tolist()
+        columns = (block.any(dim=0) & finite(image)).nonzero()[:, 0].tolist()
         if self.compare is not None and columns:
             found = self.shared(batch, self.method) if self.shared else None
             if found is None or found.alarm:
@@ -177,6 +177,12 @@ class Choice:
             name = self.methods[failures.index(NOT_FINITE)].name
             raise ValueError(f"{met} {name} is NaN or infinite; {of_infinity(batch, self.asked)}")
         raise error
+
+
+def finite(block: Block) -> Tensor:
+    """Which columns are, (K,). A sum shows it with no copy of a large vector, of which `isfinite` makes several."""
+    seen = block.sum(dim=0).isfinite()
+    return seen if seen.all() else block.isfinite().all(dim=0)
 
 
 def _first_line(error: Any) -> str:

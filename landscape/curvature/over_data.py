@@ -20,7 +20,7 @@ from landscape.autograd.precision import full_precision
 from landscape.checks import integer_in, not_negative, require, vector_like
 from landscape.curvature.columns import columns_at_once
 from landscape.curvature.kept_graphs import Kept
-from landscape.curvature.methods import Choice, ColumnsError, Manner, Method, Product
+from landscape.curvature.methods import Choice, ColumnsError, Manner, Method, Product, finite
 from landscape.curvature.micro_batches import pieces, require_same_in_pieces
 from landscape.curvature.retreat import Retreat
 from landscape.curvature.verification import Compare
@@ -198,7 +198,7 @@ class OperatorOverData(CurvatureOperator):
                     sums.add(self._image(batch, block, kept), batch.units)
             kept.end()
         image = sums.mean().to(block.dtype)
-        if not (image.sum().isfinite() or self.choice.strict or self.choice.asked != "auto"):
+        if not (self.choice.strict or self.choice.asked != "auto" or finite(image).all()):
             self.choice.strict, self._kept = True, None  # all ranks have the same sum, and go on alike
             return self._product(block)
         self.report.close(image)
