@@ -20,7 +20,8 @@ from landscape.processes import ProcessGroup
 from landscape.slices.evaluation.accuracy import Accuracy
 from landscape.slices.evaluation.axis import Range, axis
 from landscape.slices.evaluation.engine import Execution
-from landscape.slices.evaluation.evaluator import slice_evaluator, slice_fields
+from landscape.slices.evaluation.evaluator import slice_evaluator
+from landscape.slices.evaluation.fields import slice_fields
 from landscape.slices.evaluation.find_range import find_range
 from landscape.slices.evaluation.parametrisation import Plane
 from landscape.storage.results import Slice1D, Slice2D, SliceBand

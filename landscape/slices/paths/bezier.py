@@ -24,7 +24,8 @@ from landscape.side_effects import derivatives_on, random_source, random_state_k
 from landscape.slices.directions.between_models import Weights, vector_of
 from landscape.slices.evaluation.accuracy import Accuracy, counting
 from landscape.slices.evaluation.engine import Execution, Point
-from landscape.slices.evaluation.evaluator import SliceEvaluator, slice_fields, splits_of
+from landscape.slices.evaluation.evaluator import SliceEvaluator, splits_of
+from landscape.slices.evaluation.fields import slice_fields
 from landscape.slices.evaluation.parametrisation import Buffers
 from landscape.storage.array_checkpoint import ArrayCheckpoint, fingerprint
 from landscape.storage.results import BezierPath, Slice1D

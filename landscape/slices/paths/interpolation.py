@@ -19,7 +19,8 @@ from landscape.slices.directions.between_models import Weights, vector_of
 from landscape.slices.evaluation.accuracy import Accuracy
 from landscape.slices.evaluation.axis import Range, axis
 from landscape.slices.evaluation.engine import Execution
-from landscape.slices.evaluation.evaluator import slice_evaluator, slice_fields
+from landscape.slices.evaluation.evaluator import slice_evaluator
+from landscape.slices.evaluation.fields import slice_fields
 from landscape.slices.evaluation.parametrisation import Buffers
 from landscape.storage.array_checkpoint import fingerprint
 from landscape.storage.results import Slice1D
