@@ -10,6 +10,7 @@ from torch import nn
 from landscape.problem import Problem
 from landscape.slices import convexity_map, gradient_norm_map, random_directions, slice_1d, slice_2d
 from landscape.slices.evaluation import device_cache as holding
+from landscape.slices.evaluation import fields
 from landscape.slices.evaluation.device_cache import cached_on_device
 from landscape.storage.results import SliceBand
 
@@ -92,10 +93,9 @@ def test_details_tell_what_it_was_made_with_and_how_long_it_took():
 
 
 def test_the_estimate_is_what_the_first_point_took_times_the_points_that_are_left(monkeypatch):
-    from landscape.slices.evaluation import evaluator
 
     clock = iter([100.0, 102.5, 170.0])
-    monkeypatch.setattr(evaluator, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(fields, "perf_counter", lambda: next(clock))
     problem, (d, _) = trained()
     details = slice_1d(problem, d, (-1.0, 1.0, 30)).details
     assert (details["estimated_seconds"], details["seconds"]) == (2.5 * 30, 70.0)
