@@ -51,5 +51,10 @@ def vector_like(name: str, vector: Tensor, like: Tensor) -> None:
     require(expected == got, f"{name} must be {expected}, got {got}")
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says first, or its kind where it says nothing: for a message of ours, in one line."""
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
 def _signature(tensor: Tensor) -> str:
     return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')} on {tensor.device}"

@@ -48,3 +48,11 @@ def test_what_is_in_range_passes():
     checks.one_of("which", None, ("LM", None))
     checks.vector_like("w", torch.ones(2), torch.zeros(2))
     checks.require(True, "never")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [(ValueError("one\ntwo"), "one"), (RuntimeError(), "RuntimeError"), (KeyError("name"), "'name'")],
+)
+def test_what_an_error_says_first(error, line):
+    assert checks.first_line(error) == line

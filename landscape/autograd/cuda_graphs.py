@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
+from landscape.checks import first_line
 from landscape.side_effects import global_state
 
 FLAG = "LANDSCAPE_CUDA_GRAPHS"
@@ -157,4 +158,4 @@ def _agree(one: Tensor, two: Tensor, tolerance: float) -> bool:
 def _cause(error: BaseException) -> str:
     while error.__context__ is not None:  # the end of a recording that was spoilt raises anew
         error = error.__context__
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return first_line(error)

@@ -3,12 +3,11 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from landscape.checks import one_of
+from landscape.checks import first_line, one_of
 from landscape.curvature.causes import of_disagreement, of_infinity, root_at_zero
 from landscape.curvature.verification import Compare, Comparison, verified
 from landscape.problem.batch import Batch
@@ -117,7 +116,7 @@ class Choice:
             except (RuntimeError, ValueError) as error:
                 if self._settled:
                     raise
-                self._fail(batch, _first_line(error), error)
+                self._fail(batch, first_line(error), error)
                 continue
             if (self.strict or not self._settled) and self._broken(batch, block, image):
                 self._settled = False
@@ -183,10 +182,6 @@ def finite(block: Block) -> Tensor:
     """Which columns are, (K,). A sum shows it with no copy of a large vector, of which `isfinite` makes several."""
     seen = block.sum(dim=0).isfinite()
     return seen if seen.all() else block.isfinite().all(dim=0)
-
-
-def _first_line(error: Any) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 class ColumnsError(Exception):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from landscape.checks import first_line
 from landscape.problem.batches import count, rows, shapes, to_precision
 from landscape.problem.placement import Placement, coarsest, graph_nodes
 from landscape.problem.random_draws import seed_everything
@@ -256,7 +257,7 @@ def criterion_loss(criterion: Criterion, outputs: Any, targets: Any, index: int,
     except (torch.OutOfMemoryError, NotImplementedError):  # memory, or a derivative of some kind: not the criterion
         raise
     except (RuntimeError, ValueError, IndexError, TypeError, UserWarning) as error:
-        said = (str(error) or type(error).__name__).splitlines()[0]
+        said = first_line(error)
         if any(words in said for words in NO_DERIVATIVE):
             raise
         hint = "; check the targets' shape and dtype" if _raised_by_torch(error) else ""

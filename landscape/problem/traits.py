@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from landscape.checks import first_line
+
 AGREEMENT = {torch.float64: 1e-4}  # of a gradient with differences of the loss; other precisions 3e-2
 
 
@@ -81,7 +83,7 @@ def require_followed(loss_of: Callable[[Sequence[Tensor]], Tensor], pieces: Sequ
         )
         off = max(_off(loss_of, pieces, w, g, direction, eps) for direction in (g, w.cos()))
     except RuntimeError as error:
-        raise BatchError(f"{WRITTEN}, and torch says: {str(error).splitlines()[0]}") from error
+        raise BatchError(f"{WRITTEN}, and torch says: {first_line(error)}") from error
     if off > AGREEMENT.get(w.dtype, 3e-2):
         raise BatchError(f"{WRITTEN}: its gradient is off by {off:.2g} from differences of the loss")
 

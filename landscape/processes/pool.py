@@ -20,6 +20,8 @@ from typing import Any
 
 import torch
 
+from landscape.checks import first_line
+
 Pool = Callable[[Iterable[Any]], Iterator[tuple[Any, Any]]]  # pieces to (piece, result), as they come
 Answer = tuple[Any, str | None]  # the result, and what went wrong
 UNSENDABLE = (pickle.PicklingError, AttributeError, TypeError)
@@ -150,7 +152,7 @@ def _cancel(sent: Iterable[Future[Any]]) -> None:
 def _unsendable(error: Exception) -> ValueError:
     return ValueError(
         f"workers= sends model, criterion, accuracy and data to other processes, which failed: "
-        f"{str(error).splitlines()[0]}; use functions of a module, no lambda"
+        f"{first_line(error)}; use functions of a module, no lambda"
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from landscape.checks import require
+from landscape.checks import first_line, require
 from landscape.problem import Problem
 from landscape.problem.batch import Batch
 from landscape.problem.batches import count, join, taken
@@ -75,7 +75,7 @@ def _rows(problem: Problem, chosen: Tensor) -> tuple[Any, Any]:
         inputs, targets = (join(part) for part in zip(*pieces, strict=True))
     except RuntimeError as error:
         raise ValueError(
-            f"subset= needs samples of one shape, got {str(error).splitlines()[0]}; cut the data set itself"
+            f"subset= needs samples of one shape, got {first_line(error)}; cut the data set itself"
         ) from error
     return inputs, targets
 

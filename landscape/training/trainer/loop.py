@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from landscape.checks import require
+from landscape.checks import first_line, require
 from landscape.data import Images, load
 from landscape.models import build
 from landscape.problem import Problem
@@ -245,7 +245,7 @@ def _check_fit(model: nn.Module, data: Images) -> None:
         with torch.no_grad(), training_flags_kept(model):
             shape = tuple(model.eval()(inputs).shape)
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ValueError(f"model must take images of shape {tuple(inputs.shape[1:])}: {reason}") from error
     require(shape == (2, data.classes), f"model must have classes={data.classes} outputs, got shape {shape[1:]}")
 
