@@ -21,7 +21,6 @@ from landscape.problem.placement import graph_nodes
 from landscape.vectors import Layout, Vector
 
 LARGE = 2**22  # entries from which a vector is put together while backward runs, so that it is not held twice
-
 SPARE = 2**26  # bytes of parts that may be free in the heap, not yet given back
 
 
@@ -101,6 +100,8 @@ def joined(
     if layout.size < LARGE or torch._C._functorch.is_batchedtensor(like):
         pairs = zip(backward(), layout.sizes, strict=True)
         return torch.cat([like.new_zeros(size) if part is None else part.reshape(-1) for part, size in pairs])
+    if like.device.type == "cpu":
+        give_back_freed_memory()  # holes that the passes before have left
     whole = torch.empty(layout.size, dtype=like.dtype, device=like.device)
     places = layout.unflatten(whole)
     with hooked(leaves, [place.copy_ for place in places]):

@@ -35,6 +35,7 @@ class Traits:
     criterion_draws: bool = False  # random numbers of its own
     shapes: set[Any] = field(default_factory=set)  # of outputs and targets that the criterion took without a warning
     checked_graph: bool = False  # nothing cuts the loss off from the weights
+    opened: tuple[Any, Any] | None = None  # what a pass that is kept open serves, and its placement
 
 
 class OwnWeightsWatched(TorchFunctionMode):

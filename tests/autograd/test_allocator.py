@@ -39,7 +39,7 @@ from torch import nn
 class Multiplied(nn.Module):  # not nn.Linear, whose gradient has no values of its own
     def __init__(self):
         super().__init__()
-        self.weights = nn.ParameterList(torch.randn(1024, 1024) / 32 for _ in range(24))
+        self.weights = nn.ParameterList(torch.randn(1024, 1024) / 32 for _ in range(64))
 
     def forward(self, x):
         for weight in self.weights:
@@ -63,8 +63,7 @@ print((held("VmHWM") - before) / v.nbytes)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc" or sys.platform != "linux", reason="another allocator")
-@pytest.mark.xfail(strict=False, reason="1.3 to 3.3 by what glibc gave back before; to be mended before a large image")
 def test_a_product_of_a_large_network_holds_its_image_once():
     run = subprocess.run([sys.executable, "-c", PEAK], check=True, capture_output=True, text=True)
-    # the image or, before it, what one half of backward leaves to the other; 2.3 with freed parts beside it
-    assert float(run.stdout) < 1.5
+    # the image or, before it, what one half of backward leaves to the other: 1.0 to 1.4; 3.1 with freed parts beside it
+    assert float(run.stdout) < 2

@@ -1,17 +1,21 @@
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import torch
-from cases import make, normal, same
+from cases import everything, make, normal, same
 from torch import nn
 
+from landscape.curvature import hessian
 from landscape.problem import Problem
 from landscape.slices import convexity_map, gradient_norm_map, random_directions, slice_1d, slice_2d
 from landscape.slices.evaluation import device_cache as holding
 from landscape.slices.evaluation import fields
 from landscape.slices.evaluation.device_cache import cached_on_device
+from landscape.slices.evaluation.evaluator import slice_evaluator
+from landscape.slices.evaluation.parametrisation import Plane
 from landscape.storage.results import SliceBand
 
 GRID = {"x": (-1.0, 1.0, 4), "y": (-1.0, 2.0, 3), "progress": False}
@@ -155,3 +159,49 @@ def test_data_that_does_not_fit_is_read_at_every_point(monkeypatch):
         line.loss["train"],
     )
     assert len(reads) == 1
+
+
+@pytest.mark.parametrize("policy", ["eval", "batch", "recompute"])
+@pytest.mark.parametrize("name", ["conv_bn", "dropout", "tied"])
+def test_points_for_which_the_model_is_prepared_once_are_the_same_to_the_bit(name, policy):
+    case = make(name)
+    problem = case.problem(batch_norm=policy)
+    plane = Plane(problem.vector(), {"x": problem.vector().cos()})
+    evaluator = slice_evaluator(problem, plane, None, None, None)
+    points = [(x,) for x in (0.0, 0.3, -0.2, 0.0)]
+    before = everything(case.model)
+    alone = [evaluator.at(point) for point in points]
+    with evaluator.prepared():
+        together = [evaluator.at(point) for point in points]
+    assert same(together, alone)
+    assert not torch.equal(alone[0], alone[1])
+    assert same(everything(case.model), before)
+
+
+def test_a_pass_kept_open_serves_passes_like_it_alone():
+    case = make("conv_bn")
+    problem, w = case.problem(), case.problem().vector()
+    other, means = problem.with_batch_norm("batch"), {"1.running_mean": torch.ones(3, dtype=torch.float64)}
+    loss = partial(problem.mean, lambda batch: batch.loss(batch.w))
+    expected = [problem.gradient(w + 1), other.loss(w + 2), loss(w, buffers=means), problem.loss(w)]
+    product = hessian(problem, w) @ w
+    before = everything(case.model)
+    with problem.kept_open():
+        found = [problem.gradient(w + 1), other.loss(w + 2), loss(w, buffers=means), problem.loss(w)]
+        assert torch.equal(hessian(problem, w) @ w, product)
+    assert same(found, expected)
+    assert len({float(value) for value in expected[1:]}) == 3
+    assert same(everything(case.model), before)
+
+
+def test_a_failing_point_leaves_the_model_as_it_was():
+    case = make("mlp")
+    problem = case.problem()
+    evaluator = slice_evaluator(problem, Plane(problem.vector(), {"x": problem.vector()}), None, None, None)
+    before, expected = everything(case.model), problem.loss()
+    with pytest.raises(TypeError), evaluator.prepared():
+        [evaluator.at(point) for point in ((1.0,), ("far",))]
+    assert same(everything(case.model), before)
+    assert not torch.equal(problem.loss(problem.vector() + 1), expected)
+    assert torch.equal(problem.loss(), expected)
+    assert same(everything(case.model), before)

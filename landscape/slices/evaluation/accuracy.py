@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import nan
+from math import isfinite, nan
 from typing import Any
 
 import torch
@@ -63,7 +63,7 @@ class Score:
         loss, outputs = batch.evaluate(batch.w)
         if isinstance(self.counting, ClassTargets):
             self.counting.look(outputs, batch.targets)
-            hits, targets = self.counting.count_hits(outputs, batch.targets, self.waits and bool(loss.isfinite()))
+            hits, targets = self.counting.count_hits(outputs, batch.targets, self.waits and isfinite(loss))
         else:
             hits, targets = _counted(self.counting(outputs, batch.targets), batch.units)
         self.hits, self.targets = self.hits + hits, self.targets + targets

@@ -6,6 +6,7 @@ that all end with the same values; a flag travels with it: where one fails, all 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,8 @@ from landscape.checks import integer_in, require
 from landscape.problem import Problem
 from landscape.processes import ProcessGroup, Sums, WorkerError, pool, summed
 from landscape.slices.evaluation.walk_log import WalkLog, kept
+
+PREPARED = 0.2  # seconds for which a model is prepared at once, and other threads wait
 
 Point = Sequence[float]
 Points = Sequence[Point]
@@ -38,6 +41,14 @@ class PointEvaluator(Protocol):
 
     def at(self, point: Point) -> Tensor:
         """The numbers, float64 on the CPU."""
+
+
+@runtime_checkable
+class PreparedEvaluator(PointEvaluator, Protocol):
+    """Several points cost it less within one block than each by itself."""
+
+    def prepared(self) -> AbstractContextManager[None]:
+        """That block."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,11 +112,25 @@ def evaluate_points(
         kept(log) as keep,
         tqdm(total=len(points), initial=len(points) - len(todo), desc=about, unit=unit, disable=hidden) as bar,
     ):
-        for index, row in _rows(evaluator, points, todo, how):
-            values[index] = row
-            keep(index, row)
-            bar.update()
+        for block, some in _blocks(evaluator, todo, how, pace):
+            with block:
+                for index, row in _rows(evaluator, points, some, how):
+                    values[index] = row
+                    keep(index, row)
+                    bar.update()
     return values, estimate
+
+
+def _blocks(
+    evaluator: PointEvaluator, todo: Sequence[int], how: Execution, pace: float | None
+) -> Iterator[tuple[AbstractContextManager[None], Sequence[int]]]:
+    """The points to do, in groups, and the block in which each group is done."""
+    if how.workers != 1 or how.group is not None or not pace or not isinstance(evaluator, PreparedEvaluator):
+        yield nullcontext(), todo
+        return
+    count = max(1, int(PREPARED / pace))
+    for start in range(0, len(todo), count):
+        yield evaluator.prepared(), todo[start : start + count]
 
 
 def _rows(

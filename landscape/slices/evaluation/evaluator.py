@@ -1,6 +1,7 @@
 """Loss and accuracy of every split at the points of a line, plane or curve through the weights."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,6 +68,11 @@ class SliceEvaluator(SplitEvaluator):
 
     def at(self, point: Point) -> Tensor:
         return self.measure(*self.parametrisation.at(point))
+
+    def prepared(self) -> AbstractContextManager[None]:
+        """Within the block the model is prepared once for all points; other threads wait."""
+        alone = self.problem.batch_norm == "recompute"  # whose statistics are other passes
+        return nullcontext() if alone else self.problem.kept_open()
 
 
 def splits_of(problem: Problem, data: Mapping[str, Iterable[Any]] | None) -> dict[str, Problem]:
