@@ -14,6 +14,7 @@ torch.compile makes of it has one derivative only.
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -65,7 +66,10 @@ def _without_cudnn() -> Iterator[None]:
 
 
 class _WrittenOut(TorchFunctionMode):
-    """Calls of some functions answered by others."""
+    """Calls of some functions answered by others, also where a backward pass runs forward once more.
+
+    torch switches a mode off within each function that the mode is told of, torch.autograd.grad among them.
+    """
 
     def __init__(self, functions: Mapping[Function, Function]) -> None:
         super().__init__()
@@ -78,7 +82,21 @@ class _WrittenOut(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
+        if func is torch.autograd.grad:
+            with self:
+                return _GRAD(*args, **(kwargs or {}))
         return self._functions.get(func, func)(*args, **(kwargs or {}))
+
+
+def _untold(function: Function) -> Function:
+    """The same function, which tells no mode that it is called."""
+    names = function.__globals__ | {"has_torch_function": lambda _: False}
+    untold = FunctionType(function.__code__, names, function.__name__, function.__defaults__)
+    untold.__kwdefaults__ = function.__kwdefaults__
+    return untold
+
+
+_GRAD = _untold(torch.autograd.grad)
 
 
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:

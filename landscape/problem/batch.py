@@ -219,6 +219,7 @@ class Batch:
         """One forward pass on copies, which shows the traits of a model not run before; None if it must be run anew."""
         place, copies, found = self.placement, copied(pieces), None
         traits = place.traits
+        traits.writes_weights = False  # also after a look that ended in a refusal
         try:
             with torch.no_grad(), warnings.catch_warnings(), place.watched():
                 warnings.filterwarnings("ignore", message="None of the inputs have requires_grad=True")

@@ -30,10 +30,9 @@ def memory(request, monkeypatch):
 class Checkpointed(nn.Module):
     """Its blocks are computed once more in every backward pass, with the weights that are in place then."""
 
-    def __init__(self, saving, normed):
+    def __init__(self, saving, first):
         super().__init__()
-        norm = nn.BatchNorm1d(5) if normed else nn.Identity()
-        self.block, self.last, self.saving = nn.Sequential(nn.Linear(4, 5), norm, nn.Tanh()), nn.Linear(5, 3), saving
+        self.block, self.last, self.saving = nn.Sequential(first, nn.BatchNorm1d(5), nn.Tanh()), nn.Linear(5, 3), saving
 
     def forward(self, x):
         return self.last(checkpoint(self.block, x, use_reentrant=False) if self.saving else self.block(x))
@@ -66,12 +65,21 @@ def test_an_operator_stays_when_the_model_moves_on(kind, name, policy):
     assert not torch.equal(OPERATORS[kind](problem) @ v, before)
 
 
+FIRST = {  # with batch normalisation behind it: layers that are written out to be differentiated twice
+    "linear": lambda: nn.Linear(4, 5),
+    "weight_norm": lambda: nn.utils.parametrizations.weight_norm(nn.Linear(4, 5)),
+}
+
+
+@pytest.mark.parametrize("layer", FIRST)
+@pytest.mark.parametrize("policy", ["eval", "batch"])
 @pytest.mark.parametrize("kind", ["hessian", "ggn", "exact", "sampled"])
-def test_products_away_from_the_models_own_weights_under_activation_checkpointing(kind):
-    models = [Checkpointed(saving, normed=False).double() for saving in (False, True)]
+def test_products_away_from_the_models_own_weights_under_activation_checkpointing(kind, policy, layer):
+    models = [Checkpointed(saving, FIRST[layer]()).double() for saving in (False, True)]
     models[1].load_state_dict(models[0].state_dict())
     data = [(torch.randn(n, 4, generator=seeded(n)).double(), torch.arange(n) % 3) for n in (7, 4)]
-    plain, saving = (OPERATORS[kind](Problem(model, torch.nn.functional.cross_entropy, data)) for model in models)
+    problems = [Problem(model, nn.functional.cross_entropy, data, batch_norm=policy) for model in models]
+    plain, saving = (OPERATORS[kind](problem) for problem in problems)
     with torch.no_grad():
         for parameter in models[1].parameters():  # the operator stays where it was made
             parameter.mul_(3)

@@ -1,12 +1,14 @@
 """What a forward pass reads and writes besides its inputs: buffers, weights from elsewhere, weights written into."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 from cases import Record, normal, same, seeded
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from landscape.curvature import ggn, hessian
 from landscape.problem import Problem
@@ -134,6 +136,14 @@ def test_a_forward_pass_that_writes_into_weights(how):
 
 def of_length_one(weight):
     weight.div_(weight.norm())
+
+
+def test_writes_in_a_part_that_is_computed_anew_are_refused_each_time():
+    net = Rescaling("no_grad").double()
+    problem = Problem(net, F.cross_entropy, classes(4), forward=partial(checkpoint, use_reentrant=False))
+    for call in (problem.gradient, lambda: hessian(problem) @ problem.vector(), problem.gradient):
+        with pytest.raises(ValueError, match="writes into its weights in a way that cannot be followed"):
+            call()
 
 
 OTHER_WRITES = {
