@@ -73,13 +73,13 @@ class DefaultUnits:
 
     def _size(self, targets: Any) -> float:
         """Of one of these samples, in samples of the first batch."""
-        here = _entries(targets)
+        here = _entries(targets) if self.over_entries else _valid_entries(targets)
         if self.entries is None:
             self.entries = here
         require(
             self.over_entries or here == self.entries,
             f"it is not known what the criterion's mean is over, where a sample of one batch has {self.entries:g} "
-            f"targets and one of another {here:g}; pass weight=, (inputs, targets) to the units in a batch",
+            f"targets that count and one of another {here:g}; pass weight=, (inputs, targets) to the units in a batch",
         )
         return here / self.entries if self.entries > 0 else 1.0
 
@@ -88,6 +88,15 @@ def _entries(targets: Any) -> float:
     """Entries of a sample."""
     strided = isinstance(targets, Tensor) and targets.layout == torch.strided and not targets.is_nested
     return targets.numel() / len(targets) if strided else 1.0
+
+
+def _valid_entries(targets: Any) -> float:
+    """Those of a sample that are classes: a negative one marks what a criterion ignores, such as torch's -100."""
+    if _classes(targets) and targets.layout == torch.strided and not targets.is_nested and targets.dtype != torch.bool:
+        negative = targets < 0
+        if len(targets[negative].unique()) == 1:
+            return float((~negative).sum()) / len(targets)
+    return _entries(targets)
 
 
 def _classes(targets: Any) -> bool:
