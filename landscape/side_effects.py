@@ -111,11 +111,15 @@ def training_flags_kept(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def buffers_kept(model: nn.Module) -> Iterator[None]:
-    """Restore every buffer: running statistics, counters, power-iteration vectors."""
+    """Restore every buffer: running statistics, counters, power-iteration vectors; also one that is assigned anew."""
+    places = [(module._buffers, dict(module._buffers)) for module in model.modules()]
     saved = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     try:
         yield
     finally:
+        for present, before in places:
+            present.clear()
+            present.update(before)
         with torch.no_grad():
             for buffer, value in saved:
                 buffer.copy_(value)

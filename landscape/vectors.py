@@ -86,10 +86,12 @@ def copied(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [next(blocks[tensor.dtype]).view(tensor.shape) for tensor in tensors]
 
 
-def unit(vector: Vector) -> Vector:
-    """vector / |vector|; the zero vector stays zero."""
+def unit(vector: Vector, out: Tensor | None = None) -> Vector:
+    """vector / |vector|; the zero vector stays zero. `out`: to write into, which may be the vector itself."""
     norm = vector.norm()
-    return vector / norm if norm > 0 else torch.zeros_like(vector)
+    if norm > 0:
+        return torch.div(vector, norm, out=out)
+    return torch.zeros_like(vector) if out is None else out.zero_()
 
 
 def reject(vector: Vector, direction: Vector) -> Vector:
@@ -98,14 +100,14 @@ def reject(vector: Vector, direction: Vector) -> Vector:
     return vector - along.mul_(vector @ along)
 
 
-def steepest(g: Vector, p: float = 2) -> Vector:
-    """The maximiser of <e, g> over |e|_p <= 1, p in [1, inf]; zero for g = 0.
+def steepest(g: Vector, p: float = 2, out: Tensor | None = None) -> Vector:
+    """The maximiser of <e, g> over |e|_p <= 1, p in [1, inf]; zero for g = 0. For p = 2 it may be written into `out`.
 
     e = sign(g) |g|^(q-1) / (Σ|g|^q)^(1/p), 1/p + 1/q = 1;  p = inf: sign(g);  p = 1: the largest coordinate alone.
     Source: Foret et al. 2021, arXiv:2010.01412, equation 2.
     """
     if p == 2:
-        return unit(g)
+        return unit(g, out)
     largest = g.abs().max()
     if largest == 0:
         return torch.zeros_like(g)
@@ -136,9 +138,9 @@ def filter_norms(w: Vector, layout: Layout) -> Vector:
 
 
 @contextmanager
-def displaced(parameters: Sequence[Tensor], e: Vector) -> Iterator[None]:
-    """Move the parameters by `e` for the duration of the block, then back, bit for bit; keeps one copy of them."""
-    w = flatten(parameters)
+def displaced(parameters: Sequence[Tensor], e: Vector, w: Vector | None = None) -> Iterator[None]:
+    """Move the parameters by `e` for the duration of the block, then back, bit for bit; keeps one copy of them, `w`."""
+    w = flatten(parameters) if w is None else w
     try:
         with torch.no_grad():
             for p, piece in zip(parameters, e.split([p.numel() for p in parameters]), strict=True):

@@ -18,9 +18,11 @@ def test_gsam_radius_follows_the_learning_rate():
 def test_wsam_closed_form_and_limits():
     g_adv = random_vector(1, 5)
     assert torch.equal(wsam(0.1).perturb(W, G, None)[0], sam(0.1).perturb(W, G, None)[0])
-    torch.testing.assert_close(wsam(0.1, 0.9).descend(G, g_adv), -8 * G + 9 * g_adv, **EXACT)
-    torch.testing.assert_close(wsam(0.1, 0.5).descend(G, g_adv), g_adv, **EXACT)
-    torch.testing.assert_close(wsam(0.1, 0.0).descend(G, g_adv), G, **EXACT)
+    for gamma, expected in ((0.9, -8 * G + 9 * g_adv), (0.5, g_adv), (0.0, G)):
+        torch.testing.assert_close(wsam(0.1, gamma, decoupled=False).descend(G, g_adv), expected, **EXACT)
+        decoupled = wsam(0.1, gamma)
+        assert torch.equal(decoupled.descend(G, g_adv), G)
+        torch.testing.assert_close(G + decoupled.beside(G, g_adv), expected, **EXACT)
 
 
 def test_looksam_takes_pass_two_every_period_and_uses_its_part_across_g_between():

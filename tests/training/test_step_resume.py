@@ -116,7 +116,7 @@ def test_the_state_of_another_rule_is_refused():
 def test_a_state_that_was_loaded_elsewhere_goes_to_the_parameters_device():
     model = network().to("meta")
     opt = wrapped(model, eigen_sam(0.3, top=lambda: None))
-    state = opt.state_dict() | {"rule_state": {"step": 1, "v": torch.ones(43)}}
-    opt.load_state_dict(state)
+    rule = {**opt.state_dict()["rule"], "state": {"step": 1, "v": torch.ones(43)}}
+    opt.load_state_dict(opt.state_dict() | {"rule": rule})
     assert opt.rule_state["v"].is_meta
     assert opt.rule_state["step"] == 1

@@ -3,13 +3,14 @@
 New vectors are scaled in place: while e is built, memory for few further copies of a large network is left.
 """
 
+from functools import partial
 from math import inf
 
 import torch
 from torch import Tensor
 
 from landscape.checks import integer_in, norm_order, not_negative, positive, require
-from landscape.training.rules.rule import Context, Rule, State, steps_done
+from landscape.training.rules.rule import Context, Rule, State, adversarial, along, steps_done
 from landscape.vectors import Layout, Vector, filter_norms, steepest, unit
 
 
@@ -32,15 +33,23 @@ def sam(rho: float = 0.05, p: float = 2, steps: int = 1) -> Rule:
     norm_order("p", p)
     integer_in("steps", steps, 1)
     if steps == 1:
-        return Rule("sam", lambda _w, g, state: (steepest(g, p).mul_(rho), state))
+        return Rule("sam", partial(_sam, rho=rho, p=p), rho=rho, out=True)
+    return Rule("sam", partial(_sam_steps, rho=rho, p=p, steps=steps), adversarial, context=True)
 
-    def perturb(_w: Vector, g: Vector, state: State, context: Context) -> tuple[Vector, State]:
-        e = rho * steepest(g, p)
-        for _ in range(steps - 1 if e.any() else 0):
-            e = _pull_back(e + rho * steepest(context.gradient(e), p), rho, p)
-        return e, state
 
-    return Rule("sam", perturb, lambda _g, g_adv, state, _context: (g_adv, state), context=True)
+def _sam(
+    _w: Vector, g: Vector, state: State, *, rho: float, p: float, out: Tensor | None = None
+) -> tuple[Vector, State]:
+    return steepest(g, p, out=out).mul_(rho), state
+
+
+def _sam_steps(
+    _w: Vector, g: Vector, state: State, context: Context, *, rho: float, p: float, steps: int
+) -> tuple[Vector, State]:
+    e = rho * steepest(g, p)
+    for _ in range(steps - 1 if e.any() else 0):
+        e = _pull_back(e + rho * steepest(context.gradient(e), p), rho, p)
+    return e, state
 
 
 def asam(rho: float = 0.5, eta: float = 0.01, p: float = 2, filterwise: bool = False) -> Rule:
@@ -62,12 +71,27 @@ def asam(rho: float = 0.5, eta: float = 0.01, p: float = 2, filterwise: bool = F
     not_negative("eta", eta)
     norm_order("p", p)
 
-    def perturb(w: Vector, g: Vector, state: State, layout: Layout) -> tuple[Vector, State]:
-        scale = (filter_norms(w, layout) if filterwise else w.abs()) + eta
-        T = torch.where(_entries(layout, layout.is_weight, w.device), scale, 1.0)
-        return steepest(T * g, p).mul_(T).mul_(rho), state
+    return Rule("asam", partial(_asam, rho=rho, eta=eta, p=p, filterwise=filterwise), layout=True, rho=rho, out=eta > 0)
 
-    return Rule("asam", perturb, layout=True)
+
+def _asam(
+    w: Vector,
+    g: Vector,
+    state: State,
+    layout: Layout,
+    *,
+    rho: float,
+    eta: float,
+    p: float,
+    filterwise: bool,
+    out: Tensor | None = None,
+) -> tuple[Vector, State]:
+    T = (filter_norms(w, layout) if filterwise else w.abs()).add_(eta)
+    for piece, is_weight in zip(T.split(layout.sizes), layout.is_weight, strict=True):
+        if not is_weight:
+            piece.fill_(1.0)
+    scaled = torch.mul(T, g, out=out)
+    return steepest(scaled, p, out=scaled).mul_(T).mul_(rho), state
 
 
 def fisher_sam(rho: float = 0.1, eta: float = 1.0) -> Rule:
@@ -85,11 +109,15 @@ def fisher_sam(rho: float = 0.1, eta: float = 1.0) -> Rule:
     not_negative("rho", rho)
     not_negative("eta", eta)
 
-    def perturb(_w: Vector, g: Vector, state: State) -> tuple[Vector, State]:
-        root = (1 + eta * g**2).rsqrt()  # f^(-1/2): e = rho f^(-1/2) unit(f^(-1/2) g) has no 0/0
-        return unit(root * g).mul_(root).mul_(rho), state
+    return Rule("fisher_sam", partial(_fisher_sam, rho=rho, eta=eta), rho=rho, out=True)
 
-    return Rule("fisher_sam", perturb)
+
+def _fisher_sam(
+    _w: Vector, g: Vector, state: State, *, rho: float, eta: float, out: Tensor | None = None
+) -> tuple[Vector, State]:
+    root = g.square().mul_(eta).add_(1).rsqrt_()  # f^(-1/2): e = rho f^(-1/2) unit(f^(-1/2) g) has no 0/0
+    damped = torch.mul(root, g, out=out)
+    return unit(damped, out=damped).mul_(root).mul_(rho), state
 
 
 def reverse_sam(rho: float = 0.05) -> Rule:
@@ -102,7 +130,7 @@ def reverse_sam(rho: float = 0.05) -> Rule:
     Source: Luo et al. 2024, arXiv:2501.12666.
     """
     not_negative("rho", rho)
-    return Rule("reverse_sam", lambda _w, g, state: (-rho * unit(g), state))
+    return Rule("reverse_sam", partial(along, rho=-rho), rho=rho, out=True)
 
 
 def rsam(rho: float = 0.65, a: float = 1.2, plain_steps: int = 0) -> Rule:
@@ -122,16 +150,15 @@ def rsam(rho: float = 0.65, a: float = 1.2, plain_steps: int = 0) -> Rule:
     positive("a", a)
     require(a != 1, "a must not be 1, where R is constant")
     integer_in("plain_steps", plain_steps, 0)
-    signed = rho if a > 1 else -rho
+    return Rule("rsam", partial(_rsam, signed=rho if a > 1 else -rho, a=a, plain_steps=plain_steps), rho=rho)
 
-    def perturb(_w: Vector, g: Vector, state: State) -> tuple[Vector, State]:
-        step, norm = steps_done(state), g.norm()
-        e = torch.zeros_like(g)
-        if step >= plain_steps and norm > 0:
-            e = signed * unit(g).abs().pow(2 * a).sum() / norm * unit(g)
-        return e, {"step": step + 1}
 
-    return Rule("rsam", perturb)
+def _rsam(_w: Vector, g: Vector, state: State, *, signed: float, a: float, plain_steps: int) -> tuple[Vector, State]:
+    step, norm = steps_done(state), g.norm()
+    e = torch.zeros_like(g)
+    if step >= plain_steps and norm > 0:
+        e = signed * unit(g).abs().pow(2 * a).sum() / norm * unit(g)
+    return e, {"step": step + 1}
 
 
 def sam_on(rho: float = 0.5, p: float = 2, adaptive: bool = False, eta: float = 0.01) -> Rule:
@@ -150,14 +177,18 @@ def sam_on(rho: float = 0.5, p: float = 2, adaptive: bool = False, eta: float = 
     not_negative("eta", eta)
     norm_order("p", p)
 
-    def perturb(w: Vector, g: Vector, state: State, layout: Layout) -> tuple[Vector, State]:
-        require(any(layout.is_norm), "sam_on must have normalisation layers to perturb, got none; use sam")
-        T = torch.where(
-            _entries(layout, layout.is_norm, w.device), w.abs() + eta if adaptive else torch.ones_like(w), 0.0
-        )
-        return rho * T * steepest(T * g, p), state
+    return Rule("sam_on", partial(_sam_on, rho=rho, p=p, eta=eta if adaptive else None), layout=True, rho=rho)
 
-    return Rule("sam_on", perturb, layout=True)
+
+def _sam_on(
+    w: Vector, g: Vector, state: State, layout: Layout, *, rho: float, p: float, eta: float | None
+) -> tuple[Vector, State]:
+    require(any(layout.is_norm), "sam_on must have normalisation layers to perturb, got none; use sam")
+    T = torch.ones_like(w) if eta is None else w.abs().add_(eta)
+    for piece, is_norm in zip(T.split(layout.sizes), layout.is_norm, strict=True):
+        if not is_norm:
+            piece.zero_()
+    return rho * T * steepest(T * g, p), state
 
 
 def _pull_back(e: Vector, rho: float, p: float) -> Vector:
@@ -165,8 +196,3 @@ def _pull_back(e: Vector, rho: float, p: float) -> Vector:
     if p == inf:
         return e.clamp(-rho, rho)
     return e * (rho / torch.linalg.vector_norm(e, p)).clamp(max=1)
-
-
-def _entries(layout: Layout, flags: tuple[bool, ...], device: torch.device) -> Tensor:
-    """A flag a parameter as a flag an entry, (P,)."""
-    return torch.tensor(flags, device=device).repeat_interleave(torch.tensor(layout.sizes, device=device))

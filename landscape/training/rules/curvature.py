@@ -1,12 +1,21 @@
 """Rules that use the Hessian: its top eigenvector in e, or a product with it in the direction of descent."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from landscape.checks import integer_in, not_negative
-from landscape.training.rules.rule import Context, Rule, State, steps_done, vector_from
+from landscape.training.rules.rule import (
+    Context,
+    Rule,
+    State,
+    along_with_context,
+    due,
+    steps_done,
+    vector_from,
+)
 from landscape.vectors import Vector, reject, unit
 
 
@@ -29,15 +38,18 @@ def eigen_sam(rho: float = 0.05, alpha: float = 0.1, *, top: Callable[[], Tensor
     not_negative("alpha", alpha)
     integer_in("period", period, 1)
 
-    def perturb(_w: Vector, g: Vector, state: State) -> tuple[Vector, State]:
-        step, v = steps_done(state), state["v"] if state else None
-        if step % period == 0:
-            found = top()
-            v = None if found is None else unit(vector_from("top()", found, g))
-        e = unit(g) if v is None else unit(g) + alpha * (g @ v).sign() * reject(v, g)
-        return rho * e, {"step": step + 1, "v": v}
+    return Rule("eigen_sam", partial(_eigen_sam, rho=rho, alpha=alpha, top=top, period=period), rho=rho)
 
-    return Rule("eigen_sam", perturb)
+
+def _eigen_sam(
+    _w: Vector, g: Vector, state: State, *, rho: float, alpha: float, top: Callable[[], Tensor | None], period: int
+) -> tuple[Vector, State]:
+    v = state["v"] if state else None
+    if due(state, period):
+        found = top()
+        v = None if found is None else unit(vector_from("top()", found, g))
+    e = unit(g) if v is None else unit(g) + alpha * (g @ v).sign() * reject(v, g)
+    return rho * e, {"step": steps_done(state) + 1, "v": v}
 
 
 def sam_second_order(rho: float = 0.05) -> Rule:
@@ -52,11 +64,12 @@ def sam_second_order(rho: float = 0.05) -> Rule:
     Source: Foret et al. 2021, arXiv:2010.01412, who found it no better than the first order.
     """
     not_negative("rho", rho)
+    perturb, descend = partial(along_with_context, rho=rho), partial(_second_order, rho=rho)
+    return Rule("sam_second_order", perturb, descend, context=True)
 
-    def descend(g: Vector, g_adv: Vector, state: State, context: Context) -> tuple[Vector, State]:
-        return g_adv + rho / g.norm() * context.product(reject(g_adv, g)), state  # e is not 0, so g is not
 
-    return Rule("sam_second_order", lambda _w, g, state, _context: (rho * unit(g), state), descend, context=True)
+def _second_order(g: Vector, g_adv: Vector, state: State, context: Context, *, rho: float) -> tuple[Vector, State]:
+    return g_adv + rho / g.norm() * context.product(reject(g_adv, g)), state  # e is not 0, so g is not
 
 
 def egr(rho: float = 0.05) -> Rule:
@@ -71,11 +84,12 @@ def egr(rho: float = 0.05) -> Rule:
     Source: Luo et al. 2024, arXiv:2501.12666.
     """
     not_negative("rho", rho)
+    return Rule("egr", partial(_stay, rho=rho), partial(_along_penalty, rho=rho), context=True)
 
-    def perturb(_w: Vector, g: Vector, state: State, _context: Context) -> tuple[Vector | None, State]:
-        return (None if rho > 0 and g.any() else torch.zeros_like(g)), state
 
-    def descend(g: Vector, _g_adv: Vector, state: State, context: Context) -> tuple[Vector, State]:
-        return g + rho * context.product(unit(g)), state
+def _stay(_w: Vector, g: Vector, state: State, _context: Context, *, rho: float) -> tuple[Vector | None, State]:
+    return (None if rho > 0 and g.any() else torch.zeros_like(g)), state
 
-    return Rule("egr", perturb, descend, context=True)
+
+def _along_penalty(g: Vector, _g_adv: Vector, state: State, context: Context, *, rho: float) -> tuple[Vector, State]:
+    return g + rho * context.product(unit(g)), state

@@ -1,6 +1,7 @@
 """Sparse rules: SAM's e on some of the entries. The norm is that of the whole gradient, taken before masking."""
 
 from collections.abc import Callable
+from functools import partial
 from math import cos, inf, pi
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from landscape.checks import integer_in, not_negative, require
-from landscape.training.rules.rule import Rule, State, steps_done, vector_from
+from landscape.training.rules.rule import Rule, State, due, steps_done, vector_from
 from landscape.vectors import Vector, unit
 
 
@@ -26,14 +27,17 @@ def ssam_f(rho: float = 0.05, sparsity: float = 0.2, *, fisher: Callable[[], Ten
     Source: Mi et al. 2022, arXiv:2210.05177.
     """
     _check(rho, sparsity, period)
+    return Rule("ssam_f", partial(_ssam_f, rho=rho, sparsity=sparsity, fisher=fisher, period=period), rho=rho)
 
-    def perturb(_w: Vector, g: Vector, state: State) -> tuple[Vector, State]:
-        step = steps_done(state)
-        due = step % period == 0
-        mask = _largest(vector_from("fisher()", fisher(), g), _count_kept(g, sparsity)) if due else state["mask"]
-        return rho * unit(g) * mask, {"step": step + 1, "mask": mask}
 
-    return Rule("ssam_f", perturb)
+def _ssam_f(
+    _w: Vector, g: Vector, state: State, *, rho: float, sparsity: float, fisher: Callable[[], Tensor], period: int
+) -> tuple[Vector, State]:
+    if due(state, period):
+        mask = _largest(vector_from("fisher()", fisher(), g), _count_kept(g, sparsity))
+    else:
+        mask = state["mask"]
+    return rho * unit(g) * mask, {"step": steps_done(state) + 1, "mask": mask}
 
 
 def ssam_d(
@@ -67,19 +71,32 @@ def ssam_d(
     if total is not None:
         integer_in("total", total, 1)
 
-    def perturb(_w: Vector, g: Vector, state: State) -> tuple[Vector, State]:
-        step, kept = steps_done(state), _count_kept(g, sparsity)
-        if state is None:
-            mask = _largest(_uniform(g, seed, step), kept)
-        elif step % period == 0:
-            share = drop if total is None else drop * (1 + cos(pi * min(step / total, 1.0))) / 2
-            count = min(round(share * kept), len(g) - kept)
-            mask = _exchange(state["mask"], g, count, _uniform(g, seed, step))
-        else:
-            mask = state["mask"]
-        return rho * unit(g) * mask, {"step": step + 1, "mask": mask}
+    settings = {"rho": rho, "sparsity": sparsity, "drop": drop, "total": total, "period": period, "seed": seed}
+    return Rule("ssam_d", partial(_ssam_d, **settings), rho=rho)
 
-    return Rule("ssam_d", perturb)
+
+def _ssam_d(
+    _w: Vector,
+    g: Vector,
+    state: State,
+    *,
+    rho: float,
+    sparsity: float,
+    drop: float,
+    total: int | None,
+    period: int,
+    seed: int,
+) -> tuple[Vector, State]:
+    step = steps_done(state)
+    mask = None if state is None else state["mask"]
+    if mask is None or "new" in state:
+        fresh = _largest(_uniform(g, seed, step), _count_kept(g, sparsity))
+        mask = fresh if mask is None else torch.where(state["new"], fresh, mask)
+    if state is not None and due(state, period):
+        share = drop if total is None else drop * (1 + cos(pi * min(step / total, 1.0))) / 2
+        kept = int(mask.sum())
+        mask = _exchange(mask, g, min(round(share * kept), len(g) - kept), _uniform(g, seed, step))
+    return rho * unit(g) * mask, {"step": step + 1, "mask": mask}
 
 
 def esam(rho: float = 0.05, beta: float = 0.6, seed: int = 0) -> Rule:
@@ -99,12 +116,13 @@ def esam(rho: float = 0.05, beta: float = 0.6, seed: int = 0) -> Rule:
     require(0 < beta <= 1, f"beta must be in (0, 1], got {beta!r}")
     integer_in("seed", seed, 0)
 
-    def perturb(_w: Vector, g: Vector, state: State) -> tuple[Vector, State]:
-        step = steps_done(state)
-        mask = _uniform(g, seed, step) < beta
-        return rho / beta * unit(g) * mask, {"step": step + 1}
+    return Rule("esam", partial(_esam, rho=rho, beta=beta, seed=seed), rho=rho)
 
-    return Rule("esam", perturb)
+
+def _esam(_w: Vector, g: Vector, state: State, *, rho: float, beta: float, seed: int) -> tuple[Vector, State]:
+    step = steps_done(state)
+    mask = _uniform(g, seed, step) < beta
+    return rho / beta * unit(g) * mask, {"step": step + 1}
 
 
 def _check(rho: float, sparsity: float, period: int) -> None:

@@ -1,9 +1,12 @@
 """Rules that mix gradients: of both passes in the direction of descent, or of earlier steps in either pass."""
 
+from functools import partial
+
 import torch
+from torch import Tensor
 
 from landscape.checks import integer_in, not_negative, require
-from landscape.training.rules.rule import Context, Rule, State, steps_done
+from landscape.training.rules.rule import Context, Rule, State, along, due, steps_done
 from landscape.vectors import Vector, reject, unit
 
 
@@ -34,43 +37,68 @@ def gsam(
     not_negative("rho", rho)
     not_negative("alpha", alpha)
 
-    def across(g: Vector, g_adv: Vector) -> Vector:
-        return torch.sub(g_adv, reject(g, g_adv), alpha=alpha)
-
     if rho_min is None:
-        return Rule("gsam", lambda _w, g, state: (unit(g).mul_(rho), state), across)
+        return Rule("gsam", partial(along, rho=rho), partial(_across, alpha=alpha), rho=rho, out=True)
     not_negative("rho_min", rho_min)
     require(
         lr_max is not None and lr_max > lr_min,
         f"rho_min needs an lr_max above lr_min, got lr_max={lr_max!r}, lr_min={lr_min!r}",
     )
     slope = (rho - rho_min) / (lr_max - lr_min)  # type: ignore[operator]
-
-    def perturb(_w: Vector, g: Vector, state: State, context: Context) -> tuple[Vector, State]:
-        return unit(g).mul_(rho_min + slope * max(context.lr - lr_min, 0.0)), state
-
-    return Rule("gsam", perturb, lambda g, g_adv, state, _context: (across(g, g_adv), state), context=True)
+    perturb = partial(_scheduled, rho_min=rho_min, slope=slope, lr_min=lr_min)
+    return Rule("gsam", perturb, partial(_across_with_context, alpha=alpha), context=True)
 
 
-def wsam(rho: float = 0.05, gamma: float = 0.9) -> Rule:
-    """Weighted SAM: L + gamma/(1 − gamma) times the sharpness L(w + e) − L(w).
+def _across(g: Vector, g_adv: Vector, *, alpha: float, out: Tensor | None = None) -> Vector:
+    norm = g_adv.norm()
+    share = g @ g_adv / norm / norm if norm > 0 else 0.0
+    return torch.mul(g_adv, 1 + alpha * share, out=out).sub_(g, alpha=alpha)
 
-    e = rho ĝ;  d = ((1 − 2 gamma) g + gamma g_adv) / (1 − gamma).
+
+def _across_with_context(
+    g: Vector, g_adv: Vector, state: State, _context: Context, *, alpha: float
+) -> tuple[Vector, State]:
+    return _across(g, g_adv, alpha=alpha), state
+
+
+def _scheduled(
+    _w: Vector, g: Vector, state: State, context: Context, *, rho_min: float, slope: float, lr_min: float
+) -> tuple[Vector, State]:
+    return unit(g).mul_(rho_min + slope * max(context.lr - lr_min, 0.0)), state
+
+
+def wsam(rho: float = 0.05, gamma: float = 0.9, *, decoupled: bool = True) -> Rule:
+    """Weighted SAM: L + c times the sharpness L(w + e) − L(w), c = gamma/(1 − gamma).
+
+    e = rho ĝ. Decoupled, the default here and in the authors' code: the base steps along g alone, and the weights move
+    by −lr c (g_adv − g) besides, which momentum and adaptive scales do not see. Coupled: the base steps along
+    d = g + c (g_adv − g) = ((1 − 2 gamma) g + gamma g_adv) / (1 − gamma). For SGD without momentum both are the same.
 
     Args:
         rho: radius, at least 0.
-        gamma: in [0, 1); reference: .9; .5 is SAM, 0 the base.
+        gamma: in [0, 1); reference: .9; coupled, .5 is SAM; 0 is the base.
+        decoupled: which of both forms.
     Raises:
         ValueError: if rho is negative or gamma outside [0, 1).
     Source: Yue et al. 2023, arXiv:2305.15817.
     """
     not_negative("rho", rho)
     require(0 <= gamma < 1, f"gamma must be in [0, 1), got {gamma!r}")
-    return Rule(
-        "wsam",
-        perturb=lambda _w, g, state: (unit(g).mul_(rho), state),
-        descend=lambda g, g_adv: ((1 - 2 * gamma) * g + gamma * g_adv) / (1 - gamma),
-    )
+    if decoupled:
+        return Rule("wsam", partial(along, rho=rho), _at_w, rho=rho, beside=partial(_sharpness, gamma=gamma))
+    return Rule("wsam", partial(along, rho=rho), partial(_weighted, gamma=gamma), rho=rho)
+
+
+def _at_w(g: Vector, _g_adv: Vector) -> Vector:
+    return g
+
+
+def _sharpness(g: Vector, g_adv: Vector, *, gamma: float) -> Vector:
+    return (g_adv - g).mul_(gamma / (1 - gamma))
+
+
+def _weighted(g: Vector, g_adv: Vector, *, gamma: float) -> Vector:
+    return ((1 - 2 * gamma) * g + gamma * g_adv) / (1 - gamma)
 
 
 def looksam(rho: float = 0.05, period: int = 10, alpha: float = 0.7) -> Rule:
@@ -90,16 +118,22 @@ def looksam(rho: float = 0.05, period: int = 10, alpha: float = 0.7) -> Rule:
     not_negative("alpha", alpha)
     integer_in("period", period, 1)
 
-    def perturb(_w: Vector, g: Vector, state: State, _context: Context) -> tuple[Vector | None, State]:
-        step, kept = steps_done(state), state["kept"] if state else None
-        return (rho * unit(g) if step % period == 0 else None), {"step": step + 1, "kept": kept}
+    perturb = partial(_look, rho=rho, period=period)
+    return Rule("looksam", perturb, partial(_look_again, alpha=alpha), context=True, rho=rho)
 
-    def descend(g: Vector, g_adv: Vector, state: State, _context: Context) -> tuple[Vector, State]:
-        if (state["step"] - 1) % period == 0:
-            return g_adv, {**state, "kept": unit(reject(g_adv, g))}
-        return (g if state["kept"] is None else g + alpha * g.norm() * state["kept"]), state
 
-    return Rule("looksam", perturb, descend, context=True)
+def _look(
+    _w: Vector, g: Vector, state: State, _context: Context, *, rho: float, period: int
+) -> tuple[Vector | None, State]:
+    looks = due(state, period)
+    kept = state["kept"] if state and not looks else None
+    return (rho * unit(g) if looks else None), {"step": steps_done(state) + 1, "kept": kept, "looks": looks}
+
+
+def _look_again(g: Vector, g_adv: Vector, state: State, _context: Context, *, alpha: float) -> tuple[Vector, State]:
+    if state["looks"]:
+        return g_adv, {**state, "kept": unit(reject(g_adv, g))}
+    return (g if state["kept"] is None else g + alpha * g.norm() * state["kept"]), state
 
 
 def friendly_sam(rho: float = 0.05, sigma: float = 1.0, lmbda: float = 0.9) -> Rule:
@@ -120,10 +154,15 @@ def friendly_sam(rho: float = 0.05, sigma: float = 1.0, lmbda: float = 0.9) -> R
     not_negative("sigma", sigma)
     require(0 <= lmbda < 1, f"lmbda must be in [0, 1), got {lmbda!r}")
 
-    def perturb(_w: Vector, g: Vector, state: State) -> tuple[Vector, State]:
-        if state is None:
-            return rho * unit(g), {"mean": g.clone()}
-        mean = state["mean"]
-        return rho * unit(g - sigma * mean), {"mean": torch.lerp(g, mean, lmbda)}
+    return Rule("friendly_sam", partial(_friendly_sam, rho=rho, sigma=sigma, lmbda=lmbda), rho=rho)
 
-    return Rule("friendly_sam", perturb)
+
+def _friendly_sam(
+    _w: Vector, g: Vector, state: State, *, rho: float, sigma: float, lmbda: float
+) -> tuple[Vector, State]:
+    if state is None:
+        return rho * unit(g), {"mean": g.clone()}
+    u, mean = g - sigma * state["mean"], torch.lerp(g, state["mean"], lmbda)
+    if "new" in state:  # m starts as the first gradient there, and e as SAM's, for which the mean there is 0
+        mean = torch.where(state["new"], g, mean)
+    return rho * unit(u), {"mean": mean}

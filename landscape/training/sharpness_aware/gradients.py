@@ -15,6 +15,11 @@ def finite(v: Vector) -> bool:
     return bool(low * 0 == high * 0)  # NaN spreads to both ends, and 0 times infinity is NaN
 
 
+def clipped(d: Vector, max_norm: float) -> Vector:
+    """d, shortened as by `clip_grad_norm_`, which takes no sparse gradients."""
+    return d * (max_norm / (d.norm() + 1e-6)).clamp(max=1.0)
+
+
 class Gradients:
     """The `.grad` of the parameters. None counts as zero; a parameter without one in every pass is left alone.
 

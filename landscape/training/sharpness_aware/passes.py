@@ -1,12 +1,13 @@
 """The passes that a step makes of one closure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 
+from landscape.checks import require
 from landscape.side_effects import buffers_kept, random_state, random_state_kept
 from landscape.training.sharpness_aware.gradients import Gradients
 from landscape.training.sharpness_aware.perturbation import AfterFirstPass, Perturbation
@@ -39,7 +40,9 @@ class Passes:
     def explore(self, perturbation: Perturbation, keep: bool = False) -> tuple[AfterFirstPass, Vector]:
         """State after pass 1, and g_adv (P,)."""
         with perturbation.displace(self._first(), self.at, keep) as after:
-            return after, self._again() if after.moved else after.g
+            if after.moved:
+                self._run_again()
+        return after, self._read() if after.moved else after.g
 
     def at(self, e: Vector) -> Vector:
         """The gradient at w + e, (P,)."""
@@ -53,15 +56,33 @@ class Passes:
         return self._read()
 
     def _again(self) -> Vector:
+        self._run_again()
+        return self._read()
+
+    def _run_again(self) -> None:
         with random_state_kept(), self._around(), self._casts:
             self._rewind()
             self._closure()
-        return self._read()
 
     def _read(self) -> Vector:
         g = self._gradients.read()
         self._gradients.clear()  # also where the closure forgets it: a pass must not add to the one before
         return g
+
+
+def closures_of(closure: Closure | Sequence[Closure] | None, sizes: Sequence[float] | None) -> list[Closure]:
+    """One or several. Raises ValueError where there is none, or sizes do not fit."""
+    closures = [closure] if callable(closure) else list(closure or [])
+    require(
+        bool(closures),
+        "step needs a closure: "
+        "def closure(): opt.zero_grad(); loss = criterion(model(x), y); loss.backward(); return loss",
+    )
+    require(
+        sizes is None or (len(sizes) == len(closures) and min(sizes) > 0),
+        f"sizes must be {len(closures)} positive numbers, one a closure, got {sizes}",
+    )
+    return closures
 
 
 def _autocast(device: str) -> torch.autocast:

@@ -1,6 +1,6 @@
 """From w to the w + e of a rule, and back bit for bit."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from landscape.checks import vector_like
+from landscape.checks import require, vector_like
 from landscape.side_effects import buffers_kept, random_state_kept
 from landscape.training.rules import Context, Rule, State
 from landscape.training.sharpness_aware.gradients import Gradients, finite
@@ -44,6 +44,7 @@ class Perturbation:
         gradients: of the parameters, which are at w.
         layout: of (P,).
         lr: the present learning rate.
+        radii: of each parameter, over the rule's; None: all are 1.
     """
 
     rule: Rule
@@ -52,41 +53,59 @@ class Perturbation:
     gradients: Gradients
     layout: Layout
     lr: float
+    radii: Sequence[float] | None = None
 
     @contextmanager
     def displace(self, g: Vector, at: Gradient, keep: bool = False) -> Iterator[AfterFirstPass]:
         """At w + e for the length of the block, where there is a pass 2; buffers are put back in any case."""
-        e, state = self.perturb(g, at)
+        w, forgets = flatten(self.gradients.parameters), self.rule.forgets_g and not keep
+        written = forgets and self.rule.out and bool(self.rule.rho) and self.radii is None and bool(g.any())
+        e, state = self._perturbed(w, g, at, out=g if written else None)
         shift = e if e is not None and e.any() else None
-        forgotten = shift is not None and self.rule.forgets_g and not keep
+        require(
+            shift is not None or not written or e is None,
+            f"e of rule {self.rule.name!r} must not round to 0, got rho={self.rule.rho!r}; raise rho, or set it to 0",
+        )
         after = AfterFirstPass(
-            g=g.new_empty(0) if forgotten else g,
+            g=g.new_empty(0) if forgets and shift is not None else g,
             state=state,
             moved=shift is not None,
             plain=e is not None and shift is None,
         )
-        way = nullcontext() if shift is None else displaced(self.gradients.parameters, shift)
+        way = nullcontext() if shift is None else displaced(self.gradients.parameters, shift, w)
         with buffers_kept(self.model), way:
-            del g, e, shift  # their memory is free for the pass
+            del w, g, e, shift  # their memory is free for the pass
             yield after
 
     def perturb(self, g: Vector, at: Gradient) -> tuple[Vector | None, State]:
         """The rule's e and next state. A g that is not finite leads nowhere: the step will be skipped."""
+        return self._perturbed(flatten(self.gradients.parameters), g, at, out=None)
+
+    def _perturbed(self, w: Vector, g: Vector, at: Gradient, out: Vector | None) -> tuple[Vector | None, State]:
         if not finite(g):
             return None, self.state
-        w = flatten(self.gradients.parameters)
         with random_state_kept(), _no_casts(g):
-            e, state = self.rule.find_perturbation(w, g, self.state, self._context(at))
+            e, state = self.rule.find_perturbation(w, g, self.state, self._context(at), out)
         if e is not None:
             vector_like(f"e of rule {self.rule.name!r}", e, w)
+            if self.radii is not None:
+                e = e.clone()
+                for piece, ratio in zip(e.split(self.layout.sizes), self.radii, strict=True):
+                    piece.mul_(ratio)
         return e, state
+
+    def beside(self, after: AfterFirstPass, g_adv: Vector) -> Vector | None:
+        """How the weights move beside the base's step, over −lr."""
+        if self.rule.beside is None or after.plain:
+            return None
+        return self.rule.beside(after.g, g_adv)
 
     def descend(self, after: AfterFirstPass, g_adv: Vector, at: Gradient) -> tuple[Vector, State]:
         """The direction of the step, (P,), and the rule's next state."""
         if after.plain:
             return g_adv, after.state
         with random_state_kept(), _no_casts(g_adv):
-            d, state = self.rule.find_direction(after.g, g_adv, after.state, self._context(at))
+            d, state = self.rule.find_direction(after.g, g_adv, after.state, self._context(at), out=g_adv)
         vector_like(f"d of rule {self.rule.name!r}", d, g_adv)
         return d, state
 

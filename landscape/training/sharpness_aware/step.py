@@ -8,20 +8,25 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from landscape.checks import positive, require
+from landscape.checks import integer_in, positive, require
 from landscape.processes import ProcessGroup
 from landscape.training.rules import Rule, State
-from landscape.training.sharpness_aware.gradients import Gradients, ScalerReport, finite
+from landscape.training.rules.rule import PLAIN
+from landscape.training.sharpness_aware.carried import Progress, carried
+from landscape.training.sharpness_aware.gradients import Gradients, ScalerReport, clipped, finite
 from landscape.training.sharpness_aware.m_sharpness import MSharpnessPasses
-from landscape.training.sharpness_aware.passes import Closure, Passes
+from landscape.training.sharpness_aware.optimised import OptimisedParameters, at_rest, own_radii, shapes_in
+from landscape.training.sharpness_aware.passes import Closure, Passes, closures_of
 from landscape.training.sharpness_aware.perturbation import AfterFirstPass, Gradient, Perturbation, no_more_passes
-from landscape.vectors import Layout, Vector, layout_of
+from landscape.training.sharpness_aware.wrapper import OptimizerWrapper, require_one_gradient
+from landscape.vectors import Vector
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,10 @@ class _Between:
     way_back: ExitStack
 
 
-class SharpnessAware(torch.optim.Optimizer):
+Beside = tuple[bool, Vector | None]  # whether the base is to step, and u: the weights move by −lr u besides
+
+
+class SharpnessAware(OptimizerWrapper):
     """A torch optimiser that steps along the direction of a `Rule`.
 
     It shares parameter groups and state with the base optimiser, so that learning-rate schedulers work on it. The flat
@@ -45,7 +53,10 @@ class SharpnessAware(torch.optim.Optimizer):
     the same weights; so does autocast. A NaN or infinite gradient in either pass, on any rank, skips the whole step;
     the first such step warns.
 
-    Existing loops may keep their two calls, `first_step` and `second_step`.
+    Loops may keep their two calls, `first_step` and `second_step`. A parameter group may have a radius of its own,
+    {"params": norms, "rho": 0}, where e is proportional to the rule's: e is scaled by the ratio of both (Adadelta has a
+    rho of its own: there it is not read). Parameters may be frozen, thawed and added: what a rule has kept follows
+    their names, and a periodic rule looks anew at once. torch's step hooks run once for each step of the base.
 
     With DistributedDataParallel both passes are all-reduced as usual, and all ranks have the same e. With `per_rank`
     each has its own, from its own batch (m-sharpness): passes run under `model.no_sync()`, one all-reduce then averages
@@ -57,9 +68,13 @@ class SharpnessAware(torch.optim.Optimizer):
         model: owns the parameters and the buffers.
         max_norm: to which the direction of the step is clipped, and not the gradients that it is made of; None: not.
         per_rank: an e for each rank; the model must be a DistributedDataParallel.
+        every: the rule's step every so many steps, the first among them, and between them the base's alone.
     Raises:
-        ValueError: if the base optimises a parameter that is not the model's, or an argument is out of range.
+        ValueError: if the base optimises a parameter that is not the model's, or is complex, sparse or sharded; if it
+            asks for the loss at other weights, as LBFGS does; if an argument is out of range.
     """
+
+    copied = ("base", "rule", "model", "max_norm", "per_rank", "every", "progress")
 
     def __init__(
         self,
@@ -69,40 +84,36 @@ class SharpnessAware(torch.optim.Optimizer):
         model: nn.Module,
         max_norm: float | None = None,
         per_rank: bool = False,
+        every: int = 1,
     ) -> None:
-        layout = layout_of(model)
-        self._labels = {
-            id(p): label
-            for (_, p), label in zip(
-                model.named_parameters(),
-                zip(layout.names, layout.is_weight, layout.is_norm, strict=True),
-                strict=True,
-            )
-        }
         if max_norm is not None:
             positive("max_norm", max_norm)
+        integer_in("every", every, 1)
+        require_one_gradient(base_optimizer)
+        if per_rank and not isinstance(model, DistributedDataParallel):
+            raise ValueError(f"per_rank needs a DistributedDataParallel as model, got {type(model).__name__}")
+        self.rule, self.model, self.max_norm, self.per_rank, self.every = rule, model, max_norm, per_rank, every
+        self.progress = Progress()
+        super().__init__(base_optimizer)
+        self._optimised.check(p for group in self.param_groups for p in group["params"])
+
+    def _set_up(self) -> None:
+        super()._set_up()
+        self._optimised = OptimisedParameters(self.model)
         self._group: ProcessGroup | None = None
         self._around: Callable[[], AbstractContextManager[Any]] = nullcontext
-        if per_rank:
-            if not isinstance(model, DistributedDataParallel):
-                raise ValueError(f"per_rank needs a DistributedDataParallel as model, got {type(model).__name__}")
-            self._group, self._around = model.process_group, model.no_sync
-        super().__init__([dict(group) for group in base_optimizer.param_groups], base_optimizer.defaults)
-        self.base, self.rule, self.model, self.max_norm = base_optimizer, rule, model, max_norm
-        self.rule_state: State = None
+        if self.per_rank:
+            ddp: Any = self.model
+            self._group, self._around = ddp.process_group, ddp.no_sync
         self._between: _Between | None = None
         self._report, self._warned = ScalerReport(), False
-        self._share()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group to this and to the base optimiser. Raises ValueError if a parameter is not the model's."""
-        super().add_param_group(param_group)
-        foreign = [tuple(p.shape) for p in param_group["params"] if id(p) not in self._labels]
-        if foreign:
-            self.param_groups.pop()
-        require(
-            not foreign, f"every optimised parameter must belong to model, got one of shape {foreign[:1]} that does not"
-        )
+        """Add a group to the base. Raises ValueError if a parameter is not the model's."""
+        given = param_group["params"]
+        given = [given] if isinstance(given, Tensor) else list(given)
+        self._optimised.check(p[1] if isinstance(p, tuple) else p for p in given)  # by name, or not
+        super().add_param_group({**param_group, "params": given})
 
     def step(
         self,
@@ -125,9 +136,11 @@ class SharpnessAware(torch.optim.Optimizer):
         Raises:
             ValueError: without a closure, if sizes do not fit, or if the rule gives no (P,).
         """
-        loss, fine = self._direct(closure, sizes, scaler)
-        if fine:
+        if closure is None and at_rest(self.param_groups):
             self.base.step()
+            return None
+        loss, beside = self._direct(closure, sizes, scaler)
+        self._step(beside)
         return loss
 
     def direction(self, closure: Closure) -> Any:
@@ -138,7 +151,15 @@ class SharpnessAware(torch.optim.Optimizer):
             opt.base.step()
 
         Where a gradient is not finite no `.grad` is left, so that the base finds nothing to do.
+
+        Raises:
+            ValueError: also for a rule that moves the weights beside the base's step.
         """
+        require(
+            self.rule.beside is None,
+            f"rule {self.rule.name!r} moves the weights beside the base's step, which .grad cannot hold; "
+            "use step(closure), or the rule's coupled form",
+        )
         return self._direct(closure, None, None)[0]
 
     def first_step(self, zero_grad: bool = True, *, scaler: torch.amp.GradScaler | None = None) -> bool:
@@ -164,11 +185,12 @@ class SharpnessAware(torch.optim.Optimizer):
         """
         require(self._group is None, "per_rank has no two-call form; use step(closure)")
         perturbation = self._start(scaler)
-        with ExitStack() as stack:
-            after = stack.enter_context(perturbation.displace(perturbation.gradients.read(), no_more_passes))
-            self._between = _Between(perturbation, after, stack.pop_all())
+        g = perturbation.gradients.read()
         if zero_grad:
             self.zero_grad()
+        with ExitStack() as stack:
+            after = stack.enter_context(perturbation.displace(g, no_more_passes))
+            self._between = _Between(perturbation, after, stack.pop_all())
         return after.moved
 
     def second_step(self, zero_grad: bool = False) -> None:
@@ -182,10 +204,9 @@ class SharpnessAware(torch.optim.Optimizer):
         if self._between is None:
             raise ValueError("second_step needs first_step before it: loss.backward(); opt.first_step()")
         perturbation, after = self._between.perturbation, self._between.after
-        g_adv = perturbation.gradients.read() if after.moved else after.g
         self.restore()
-        if self._finish(perturbation, after, g_adv, no_more_passes):
-            self.base.step()
+        g_adv = perturbation.gradients.read() if after.moved else after.g
+        self._step(self._finish(perturbation, after, g_adv, no_more_passes))
         self._opt_called = True  # what schedulers look at to see whether a step was made before theirs
         if zero_grad:
             self.zero_grad()
@@ -196,62 +217,81 @@ class SharpnessAware(torch.optim.Optimizer):
             self._between.way_back.close()
             self._between = None
 
-    def state_dict(self) -> dict[str, Any]:
-        """The base's state and the rule's; loadable with `torch.load(..., weights_only=True)`."""
-        return {"base": self.base.state_dict(), "rule": self.rule.name, "rule_state": self.rule_state}
+    @property
+    def rule_state(self) -> State:
+        """What the rule has kept: None at first."""
+        return self.progress.state
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where `state_dict()` was taken. Raises ValueError if that was another rule."""
-        found = state_dict.get("rule")
-        require(found == self.rule.name, f"state must be of rule {self.rule.name!r}, got {found!r}")
-        self.base.load_state_dict(state_dict["base"])
-        self._share()
-        self.rule_state = _move(state_dict["rule_state"], self.param_groups[0]["params"][0].device)
+    def __getstate__(self) -> dict[str, Any]:
+        require(self._between is None, "SharpnessAware must not be copied between first_step and second_step")
+        return super().__getstate__()
+
+    def own_state(self) -> dict[str, Any]:
+        """The rule's name and state, the parameters that the state is of, and the steps made."""
+        return {"rule": self.progress.saved(self.rule.name)}
+
+    def split_state(self, state_dict: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], None]]:
+        """Raises ValueError if the state is that of another rule. A base's own leaves the rule at its beginning."""
+        if "base" in state_dict:  # as version 0.1 wrote it
+            now = shapes_in(self._optimised.present(self.param_groups)[1])
+            own = {"name": state_dict["rule"], "state": state_dict["rule_state"], "parameters": now, "steps": 0}
+            state_dict = {**state_dict["base"], "rule": own}
+        own = state_dict.pop("rule", None) or Progress().saved(self.rule.name)
+        require(own["name"] == self.rule.name, f"state must be of rule {self.rule.name!r}, got {own['name']!r}")
+        progress = Progress.of(own, self.param_groups[0]["params"][0].device)
+        return state_dict, partial(setattr, self, "progress", progress)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.rule.name}, {self.base!r})"
 
-    def _share(self) -> None:
-        self.param_groups, self.state, self.defaults = self.base.param_groups, self.base.state, self.base.defaults
-
     def _start(self, scaler: torch.amp.GradScaler | None) -> Perturbation:
         require(self._between is None, "first_step was called before: call second_step, or restore() to go back to w")
-        parameters = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
-        require(bool(parameters), "the optimiser must hold a parameter that requires grad, got none")
-        names, is_weight, is_norm = zip(*(self._labels[id(p)] for p in parameters), strict=True)
-        layout = Layout(names, tuple(p.shape for p in parameters), is_weight, is_norm)
-        lr = float(self.param_groups[0]["lr"])
-        return Perturbation(self.rule, self.rule_state, self.model, Gradients(parameters, scaler), layout, lr)
+        parameters, layout = self._optimised.present(self.param_groups)
+        lr, gradients = float(self.param_groups[0]["lr"]), Gradients(parameters, scaler)
+        if self.progress.steps % self.every:
+            return Perturbation(PLAIN, None, self.model, gradients, layout, lr)
+        state = carried(self.rule_state, self.progress.shapes, shapes_in(layout))
+        radii = None if "rho" in self.defaults else own_radii(self.param_groups, self.rule)
+        return Perturbation(self.rule, state, self.model, gradients, layout, lr, radii)
 
     def _direct(
         self,
         closure: Closure | Sequence[Closure] | None,
         sizes: Sequence[float] | None,
         scaler: torch.amp.GradScaler | None,
-    ) -> tuple[Any, bool]:
-        """Make the passes: the closures' returns in pass 1, and whether d is in `.grad`."""
-        closures = [closure] if callable(closure) else list(closure or [])
-        _check_closures(closures, sizes)
+    ) -> tuple[Any, Beside]:
+        """Make the passes and put d into `.grad`: the closures' returns in pass 1, and the move beside the step."""
+        closures = closures_of(closure, sizes)
         perturbation = self._start(scaler)
         passes = [Passes(each, self.model, perturbation.gradients, self._around) for each in closures]
         with torch.enable_grad():
             plain = len(passes) == 1 and self._group is None
             whole = passes[0] if plain else MSharpnessPasses(passes, sizes or [1.0] * len(passes), self._group)
-            fine = self._finish(perturbation, *whole.explore(perturbation), whole.at)
-        return passes[0].loss if callable(closure) else [each.loss for each in passes], fine
+            beside = self._finish(perturbation, *whole.explore(perturbation), whole.at)
+        return passes[0].loss if callable(closure) else [each.loss for each in passes], beside
 
-    def _finish(self, perturbation: Perturbation, after: AfterFirstPass, g_adv: Vector, at: Gradient) -> bool:
-        """Put d, clipped, into `.grad`; False if a gradient is not finite."""
-        gradients = perturbation.gradients
+    def _finish(self, perturbation: Perturbation, after: AfterFirstPass, g_adv: Vector, at: Gradient) -> Beside:
+        """Put d, clipped, into `.grad`: (True, how the weights move besides); (False, None) if it is not finite."""
+        gradients, u = perturbation.gradients, None
         fine = self._fine(g_adv, "pass 2" if after.moved else "pass 1")
         if fine:
+            u = perturbation.beside(after, g_adv)
             d, state = perturbation.descend(after, g_adv, at)
             fine = d is g_adv or self._fine(d, "the step")
         if fine:
-            gradients.write(d if self.max_norm is None else _clip(d, self.max_norm))
-            self.rule_state = state
+            gradients.write(d if self.max_norm is None else clipped(d, self.max_norm))
+            self.progress.steps += 1
+            if perturbation.rule is not PLAIN:
+                self.progress.state, self.progress.shapes = state, shapes_in(perturbation.layout)
         self._report.tell(gradients.scaler, fine, g_adv.device)
-        return fine
+        return fine, u
+
+    def _step(self, beside: Beside) -> None:
+        fine, u = beside
+        if fine:
+            self.base.step()
+        if u is not None:
+            self._optimised.move_along(u, self.param_groups)
 
     def _fine(self, gradient: Vector, where: str) -> bool:
         fine = finite(gradient)
@@ -262,27 +302,3 @@ class SharpnessAware(torch.optim.Optimizer):
                 stacklevel=5,
             )
         return fine
-
-
-def _check_closures(closures: Sequence[Closure], sizes: Sequence[float] | None) -> None:
-    require(
-        bool(closures),
-        "step needs a closure: "
-        "def closure(): opt.zero_grad(); loss = criterion(model(x), y); loss.backward(); return loss",
-    )
-    require(
-        sizes is None or (len(sizes) == len(closures) and min(sizes) > 0),
-        f"sizes must be {len(closures)} positive numbers, one a closure, got {sizes}",
-    )
-
-
-def _clip(d: Vector, max_norm: float) -> Vector:
-    """d, shortened as by `clip_grad_norm_`, which takes no sparse gradients."""
-    return d * (max_norm / (d.norm() + 1e-6)).clamp(max=1.0)
-
-
-def _move(state: State, device: torch.device) -> State:
-    """A rule's state with its tensors on `device`."""
-    if isinstance(state, dict):
-        return {key: _move(value, device) for key, value in state.items()}
-    return state.to(device) if isinstance(state, Tensor) else state

@@ -1,0 +1,136 @@
+"""An optimiser around another one, which has all that schedulers, scalers, hooks and checkpoints look at."""
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import partial
+from inspect import Parameter, signature
+from typing import Any
+
+import torch
+from torch.utils.hooks import RemovableHandle
+
+from landscape.checks import require
+from landscape.training.rules import Rule
+from landscape.training.sharpness_aware.copies import require_own_functions, require_picklable
+
+StepHook = Callable[[torch.optim.Optimizer, tuple[Any, ...], dict[str, Any]], Any]
+HOOKS = ("state_dict_pre", "state_dict_post", "load_state_dict_pre", "load_state_dict_post")
+
+
+class OptimizerWrapper(torch.optim.Optimizer):
+    """Parameter groups, state, defaults and step hooks are the base's own, also where the base has been loaded anew.
+
+    Step hooks run once for each step of the base; those that were registered here get this optimiser.
+    """
+
+    rule: Rule
+    copied: Sequence[str] = ("base", "rule")  # the attributes that a copy takes along
+
+    def __init__(self, base: torch.optim.Optimizer) -> None:
+        self.base = base
+        self._set_up()
+
+    def _set_up(self) -> None:
+        """What is neither copied nor saved."""
+        for name in HOOKS:
+            setattr(self, f"_optimizer_{name}_hooks", OrderedDict())
+        self._patch_step_function()
+
+    def _patch_step_function(self) -> None:
+        """No hooks around `step` itself: those of the base's step are this optimiser's."""
+        self._zero_grad_profile_name = f"Optimizer.zero_grad#{type(self).__name__}.zero_grad"
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        return self.base.param_groups
+
+    @property
+    def state(self) -> Any:  # type: ignore[override]
+        return self.base.state
+
+    @property
+    def defaults(self) -> dict[str, Any]:  # type: ignore[override]
+        return self.base.defaults
+
+    @property
+    def _optimizer_step_pre_hooks(self) -> Any:  # type: ignore[override]
+        return self.base._optimizer_step_pre_hooks
+
+    @property
+    def _optimizer_step_post_hooks(self) -> Any:  # type: ignore[override]
+        return self.base._optimizer_step_post_hooks
+
+    def register_step_pre_hook(self, hook: StepHook) -> RemovableHandle:  # type: ignore[override]
+        """Called with this optimiser before each step of the base, when `.grad` holds what it steps along."""
+        return self.base.register_step_pre_hook(partial(_with, self, hook))
+
+    def register_step_post_hook(self, hook: StepHook) -> RemovableHandle:  # type: ignore[override]
+        """Called with this optimiser after each step of the base."""
+        return self.base.register_step_post_hook(partial(_with, self, hook))
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group to the base."""
+        self.base.add_param_group(param_group)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The base's "state" and "param_groups", and an entry for each of `own_state()`."""
+        for hook in self._optimizer_state_dict_pre_hooks.values():
+            hook(self)
+        found: dict[str, Any] = {**self.base.state_dict(), **self.own_state()}
+        for post_hook in self._optimizer_state_dict_post_hooks.values():
+            changed = post_hook(self, found)
+            found = found if changed is None else changed
+        return found
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where `state_dict()` was taken, this optimiser's or that of a plain base."""
+        state_dict = dict(state_dict)
+        for hook in self._optimizer_load_state_dict_pre_hooks.values():
+            changed = hook(self, state_dict)
+            state_dict = state_dict if changed is None else dict(changed)
+        of_base, load_own = self.split_state(state_dict)
+        self.base.load_state_dict(of_base)
+        load_own()
+        for post_hook in self._optimizer_load_state_dict_post_hooks.values():
+            post_hook(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.copied}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._set_up()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "OptimizerWrapper":
+        require_own_functions(self.rule)
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return twin
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        require_picklable(self.rule)
+        return super().__reduce_ex__(protocol)
+
+    def own_state(self) -> dict[str, Any]:
+        """What is saved beside the base's."""
+        return {}
+
+    def split_state(self, state_dict: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], None]]:
+        """What is the base's, and a function that takes over what `own_state()` gave, once that is loaded."""
+        return state_dict, lambda: None
+
+
+def _with(optimizer: torch.optim.Optimizer, hook: StepHook, _base: Any, args: Any, kwargs: Any) -> Any:
+    return hook(optimizer, args, kwargs)
+
+
+def require_one_gradient(base: torch.optim.Optimizer) -> None:
+    """Raises ValueError for a base that evaluates the loss by itself, such as LBFGS."""
+    closure = signature(base.step).parameters.get("closure")
+    require(
+        closure is None or closure.default is not Parameter.empty,
+        f"the base must step along .grad alone, got {type(base).__name__}, which asks a closure for the loss at other "
+        "weights; use SGD, AdamW or another one that steps without a closure",
+    )
