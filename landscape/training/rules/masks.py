@@ -71,8 +71,8 @@ def ssam_d(
     if total is not None:
         integer_in("total", total, 1)
 
-    settings = {"rho": rho, "sparsity": sparsity, "drop": drop, "total": total, "period": period, "seed": seed}
-    return Rule("ssam_d", partial(_ssam_d, **settings), rho=rho)
+    perturb = partial(_ssam_d, rho=rho, sparsity=sparsity, drop=drop, total=total, period=period, seed=seed)
+    return Rule("ssam_d", perturb, rho=rho)
 
 
 def _ssam_d(

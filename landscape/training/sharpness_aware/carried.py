@@ -38,6 +38,12 @@ class Progress:
         return cls(_on_device(saved["state"], device), shapes, saved["steps"])
 
 
+def of_version_0_1(state_dict: Mapping[str, Any], now: Shapes) -> dict[str, Any]:
+    """A state dict of that version as one of this."""
+    own = {"name": state_dict["rule"], "state": state_dict["rule_state"], "parameters": dict(now), "steps": 0}
+    return {**state_dict["base"], "rule": own}
+
+
 def carried(state: State, before: Shapes, now: Shapes) -> State:
     """The state over other parameters: 0 at new entries. Where some have come or gone, "new" marks these in a dict.
 

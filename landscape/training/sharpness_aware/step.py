@@ -19,7 +19,7 @@ from landscape.checks import integer_in, positive, require
 from landscape.processes import ProcessGroup
 from landscape.training.rules import Rule, State
 from landscape.training.rules.rule import PLAIN
-from landscape.training.sharpness_aware.carried import Progress, carried
+from landscape.training.sharpness_aware.carried import Progress, carried, of_version_0_1
 from landscape.training.sharpness_aware.gradients import Gradients, ScalerReport, clipped, finite
 from landscape.training.sharpness_aware.m_sharpness import MSharpnessPasses
 from landscape.training.sharpness_aware.optimised import OptimisedParameters, at_rest, own_radii, shapes_in
@@ -27,6 +27,8 @@ from landscape.training.sharpness_aware.passes import Closure, Passes, closures_
 from landscape.training.sharpness_aware.perturbation import AfterFirstPass, Gradient, Perturbation, no_more_passes
 from landscape.training.sharpness_aware.wrapper import OptimizerWrapper, require_one_gradient
 from landscape.vectors import Vector
+
+Beside = tuple[bool, Vector | None]  # whether the base is to step, and u: the weights move by −lr u besides
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,6 @@ class _Between:
     perturbation: Perturbation
     after: AfterFirstPass
     way_back: ExitStack
-
-
-Beside = tuple[bool, Vector | None]  # whether the base is to step, and u: the weights move by −lr u besides
 
 
 class SharpnessAware(OptimizerWrapper):
@@ -102,9 +101,8 @@ class SharpnessAware(OptimizerWrapper):
         self._optimised = OptimisedParameters(self.model)
         self._group: ProcessGroup | None = None
         self._around: Callable[[], AbstractContextManager[Any]] = nullcontext
-        if self.per_rank:
-            ddp: Any = self.model
-            self._group, self._around = ddp.process_group, ddp.no_sync
+        if isinstance(self.model, DistributedDataParallel) and self.per_rank:
+            self._group, self._around = self.model.process_group, self.model.no_sync
         self._between: _Between | None = None
         self._report, self._warned = ScalerReport(), False
 
@@ -207,7 +205,7 @@ class SharpnessAware(OptimizerWrapper):
         self.restore()
         g_adv = perturbation.gradients.read() if after.moved else after.g
         self._step(self._finish(perturbation, after, g_adv, no_more_passes))
-        self._opt_called = True  # what schedulers look at to see whether a step was made before theirs
+        self._opt_called = True  # schedulers ask whether a step was made before theirs
         if zero_grad:
             self.zero_grad()
 
@@ -232,10 +230,8 @@ class SharpnessAware(OptimizerWrapper):
 
     def split_state(self, state_dict: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], None]]:
         """Raises ValueError if the state is that of another rule. A base's own leaves the rule at its beginning."""
-        if "base" in state_dict:  # as version 0.1 wrote it
-            now = shapes_in(self._optimised.present(self.param_groups)[1])
-            own = {"name": state_dict["rule"], "state": state_dict["rule_state"], "parameters": now, "steps": 0}
-            state_dict = {**state_dict["base"], "rule": own}
+        if "base" in state_dict:
+            state_dict = of_version_0_1(state_dict, shapes_in(self._optimised.present(self.param_groups)[1]))
         own = state_dict.pop("rule", None) or Progress().saved(self.rule.name)
         require(own["name"] == self.rule.name, f"state must be of rule {self.rule.name!r}, got {own['name']!r}")
         progress = Progress.of(own, self.param_groups[0]["params"][0].device)

@@ -61,11 +61,11 @@ class OptimizerWrapper(torch.optim.Optimizer):
     def _optimizer_step_post_hooks(self) -> Any:  # type: ignore[override]
         return self.base._optimizer_step_post_hooks
 
-    def register_step_pre_hook(self, hook: StepHook) -> RemovableHandle:  # type: ignore[override]
+    def register_step_pre_hook(self, hook: StepHook) -> RemovableHandle:
         """Called with this optimiser before each step of the base, when `.grad` holds what it steps along."""
         return self.base.register_step_pre_hook(partial(_with, self, hook))
 
-    def register_step_post_hook(self, hook: StepHook) -> RemovableHandle:  # type: ignore[override]
+    def register_step_post_hook(self, hook: StepHook) -> RemovableHandle:
         """Called with this optimiser after each step of the base."""
         return self.base.register_step_post_hook(partial(_with, self, hook))
 
