@@ -3,6 +3,7 @@
 New vectors are scaled in place: while e is built, memory for few further copies of a large network is left.
 """
 
+from dataclasses import dataclass
 from functools import partial
 from math import inf
 
@@ -71,27 +72,25 @@ def asam(rho: float = 0.5, eta: float = 0.01, p: float = 2, filterwise: bool = F
     not_negative("eta", eta)
     norm_order("p", p)
 
-    return Rule("asam", partial(_asam, rho=rho, eta=eta, p=p, filterwise=filterwise), layout=True, rho=rho, out=eta > 0)
+    return Rule("asam", _Adaptive(rho, eta, p, filterwise), layout=True, rho=rho, out=eta > 0)
 
 
-def _asam(
-    w: Vector,
-    g: Vector,
-    state: State,
-    layout: Layout,
-    *,
-    rho: float,
-    eta: float,
-    p: float,
-    filterwise: bool,
-    out: Tensor | None = None,
-) -> tuple[Vector, State]:
-    T = (filter_norms(w, layout) if filterwise else w.abs()).add_(eta)
-    for piece, is_weight in zip(T.split(layout.sizes), layout.is_weight, strict=True):
-        if not is_weight:
-            piece.fill_(1.0)
-    scaled = torch.mul(T, g, out=out)
-    return steepest(scaled, p, out=scaled).mul_(T).mul_(rho), state
+@dataclass(frozen=True)
+class _Adaptive:
+    rho: float
+    eta: float
+    p: float
+    filterwise: bool
+
+    def __call__(
+        self, w: Vector, g: Vector, state: State, layout: Layout, out: Tensor | None = None
+    ) -> tuple[Vector, State]:
+        T = (filter_norms(w, layout) if self.filterwise else w.abs()).add_(self.eta)
+        for piece, is_weight in zip(T.split(layout.sizes), layout.is_weight, strict=True):
+            if not is_weight:
+                piece.fill_(1.0)
+        scaled = torch.mul(T, g, out=out)
+        return steepest(scaled, self.p, out=scaled).mul_(T).mul_(self.rho), state
 
 
 def fisher_sam(rho: float = 0.1, eta: float = 1.0) -> Rule:

@@ -1,6 +1,7 @@
 """Sparse rules: SAM's e on some of the entries. The norm is that of the whole gradient, taken before masking."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from math import cos, inf, pi
 
@@ -71,32 +72,31 @@ def ssam_d(
     if total is not None:
         integer_in("total", total, 1)
 
-    perturb = partial(_ssam_d, rho=rho, sparsity=sparsity, drop=drop, total=total, period=period, seed=seed)
-    return Rule("ssam_d", perturb, rho=rho)
+    return Rule("ssam_d", _DynamicMask(rho, sparsity, drop, total, period, seed), rho=rho)
 
 
-def _ssam_d(
-    _w: Vector,
-    g: Vector,
-    state: State,
-    *,
-    rho: float,
-    sparsity: float,
-    drop: float,
-    total: int | None,
-    period: int,
-    seed: int,
-) -> tuple[Vector, State]:
-    step = steps_done(state)
-    mask = None if state is None else state["mask"]
-    if mask is None or "new" in state:
-        fresh = _largest(_uniform(g, seed, step), _count_kept(g, sparsity))
-        mask = fresh if mask is None else torch.where(state["new"], fresh, mask)
-    if state is not None and due(state, period):
-        share = drop if total is None else drop * (1 + cos(pi * min(step / total, 1.0))) / 2
-        kept = int(mask.sum())
-        mask = _exchange(mask, g, min(round(share * kept), len(g) - kept), _uniform(g, seed, step))
-    return rho * unit(g) * mask, {"step": step + 1, "mask": mask}
+@dataclass(frozen=True)
+class _DynamicMask:
+    rho: float
+    sparsity: float
+    drop: float
+    total: int | None
+    period: int
+    seed: int
+
+    def __call__(self, _w: Vector, g: Vector, state: State) -> tuple[Vector, State]:
+        step, mask = steps_done(state), None if state is None else state["mask"]
+        draw = _uniform(g, self.seed, step) if state is None or due(state, self.period) else g
+        if state is None or "new" in state:
+            fresh = _largest(draw, _count_kept(g, self.sparsity))
+            mask = fresh if state is None else torch.where(state["new"], fresh, mask)
+        if state is not None and due(state, self.period):
+            kept = int(mask.sum())
+            mask = _exchange(mask, g, min(round(self._share(step) * kept), len(g) - kept), draw)
+        return self.rho * unit(g) * mask, {"step": step + 1, "mask": mask}
+
+    def _share(self, step: int) -> float:
+        return self.drop if self.total is None else self.drop * (1 + cos(pi * min(step / self.total, 1.0))) / 2
 
 
 def esam(rho: float = 0.05, beta: float = 0.6, seed: int = 0) -> Rule:

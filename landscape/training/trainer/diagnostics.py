@@ -38,7 +38,7 @@ class LastPerturbation:
             self.e, state = rule.perturb(*arguments)
             return self.e, state
 
-        return replace(rule, perturb=perturb)
+        return replace(rule, perturb=perturb, out=False)
 
 
 def make_tracker(config: TrainConfig, model: nn.Module, data: Images, last: LastPerturbation, log: Path) -> Tracker:
