@@ -110,6 +110,22 @@ def _or_rounding(found: Comparison, at: Batch, v: Tensor, product: Products, com
     return replace(found, tolerance=float("inf"), why=f"rounding in {v.dtype}; dtype=torch.float64 is without it")
 
 
+def require_symmetric(batch: Batch, v: Tensor, image: Tensor, product: Products) -> None:
+    """vᵀA(Av) against |Av|²: what double backward, which gives Aᵀv, does not agree with may be no second derivative.
+
+    Raises:
+        ValueError: if they differ: then the gradient is not that of a function.
+    """
+    v, image, again = v.double(), image.double(), product(batch, image).double()
+    off, size = float((v @ again - image.square().sum()).abs()), float(v.norm() * again.norm())
+    if off > 3 * TOLERATED.get(batch.inner_precision(), 0.3) * size:
+        raise ValueError(
+            f"batch {batch.index}: the gradient is that of no function, vᵀHw and wᵀHv are off by {off / size:.2g}; the "
+            "likely cause is a value that forward detaches, or a gradient that is reversed or passed straight through; "
+            "mode='double_backward', verify=False holds detached values fixed"
+        )
+
+
 def compare_gradients(
     at: Batch,
     wide: Batch,
