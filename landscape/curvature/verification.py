@@ -122,7 +122,7 @@ def require_symmetric(batch: Batch, v: Tensor, image: Tensor, product: Products)
         raise ValueError(
             f"batch {batch.index}: the gradient is that of no function, vᵀHw and wᵀHv are off by {off / size:.2g}; the "
             "likely cause is a value that forward detaches, or a gradient that is reversed or passed straight through; "
-            "mode='double_backward', verify=False holds detached values fixed"
+            "leave out by parameters= what is only detached, or hold it fixed by mode='double_backward', verify=False"
         )
 
 
