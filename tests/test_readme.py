@@ -1,10 +1,12 @@
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from cases import make
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+README, CONTRIBUTING = ((Path(__file__).parents[1] / name).read_text() for name in ("README.md", "CONTRIBUTING.md"))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:torch")
@@ -17,6 +19,21 @@ def test_the_examples_run() -> None:
     assert len(blocks) == 2
     assert scope["surface"].loss["train"].shape == (21, 21)  # type: ignore[attr-defined]
     assert len(blocks[0].strip().splitlines()) <= 17
+
+
+def test_the_examples_of_contributing_run() -> None:
+    from landscape.metrics import spectral
+    from landscape.slices.directions import between_models
+    from landscape.training.rules import balls
+
+    scope: dict[str, Any] = vars(spectral) | vars(balls) | vars(between_models)  # "imports from the file next door"
+    exec("\n".join(re.findall(r"```python\n(.*?)```", CONTRIBUTING, re.DOTALL)), scope)
+    problem = make("mlp").problem()
+    w, g = problem.vector(), problem.gradient()
+    assert scope["largest_weight"](problem).value == w.abs().max()
+    e, _ = scope["sign_step"](0.5).perturb(w, g, None)
+    torch.testing.assert_close(e, 0.5 * g.sign() / len(g) ** 0.5)
+    torch.testing.assert_close(scope["gradient_direction"](problem), -g / g.norm())
 
 
 def test_every_name_in_the_table_of_methods_exists() -> None:

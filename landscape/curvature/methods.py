@@ -9,7 +9,7 @@ from torch import Tensor
 
 from landscape.checks import first_line, one_of
 from landscape.curvature.causes import of_disagreement, of_infinity, root_at_zero
-from landscape.curvature.verification import Compare, Comparison, verified
+from landscape.curvature.verification import Compare, Comparison, require_symmetric, verified
 from landscape.problem.batch import Batch
 from landscape.problem.cost import note_verification
 from landscape.problem.traits import BatchError
@@ -137,12 +137,14 @@ class Choice:
         columns = (block.any(dim=0) & finite(image)).nonzero()[:, 0].tolist()
         if self.compare is not None and columns:
             found = self.shared(batch, self.method) if self.shared else None
+            v, own = block[:, columns[0]], image[:, columns[0]]
             if found is None or found.alarm:
-                v, own = block[:, columns[0]], image[:, columns[0]]
                 found = verified(batch, v, own, self.method.single, self.compare, some=self.restrictable)
             if found.alarm:
                 self._fail(batch, found)
                 return False
+            if any(isinstance(failure, Comparison) for failure in self._failures):
+                require_symmetric(batch, v, own, self.method.single)
             self.comparison = found
             note_verification(found.disagreement)
         self.mode, self._settled = self.method.name, self.compare is None or bool(columns)
@@ -175,7 +177,9 @@ class Choice:
         if NOT_FINITE in failures or error is None:
             name = self.methods[failures.index(NOT_FINITE)].name
             raise ValueError(f"{met} {name} is NaN or infinite; {of_infinity(batch, self.asked)}")
-        raise error
+        if self.asked == "auto" or isinstance(error, ValueError):
+            raise error
+        raise ValueError(f"{met} {self.asked} is not there: {first_line(error)}; use mode='auto'") from error
 
 
 def finite(block: Block) -> Tensor:

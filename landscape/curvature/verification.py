@@ -110,6 +110,22 @@ def _or_rounding(found: Comparison, at: Batch, v: Tensor, product: Products, com
     return replace(found, tolerance=float("inf"), why=f"rounding in {v.dtype}; dtype=torch.float64 is without it")
 
 
+def require_symmetric(batch: Batch, v: Tensor, image: Tensor, product: Products) -> None:
+    """vᵀA(Av) against |Av|²: what double backward, which gives Aᵀv, does not agree with may be no second derivative.
+
+    Raises:
+        ValueError: if they differ: then the gradient is not that of a function.
+    """
+    v, image, again = v.double(), image.double(), product(batch, image).double()
+    off, size = float((v @ again - image.square().sum()).abs()), float(v.norm() * again.norm())
+    if off > 3 * TOLERATED.get(batch.inner_precision(), 0.3) * size:
+        raise ValueError(
+            f"batch {batch.index}: the gradient is that of no function, vᵀHw and wᵀHv are off by {off / size:.2g}; the "
+            "likely cause is a value that forward detaches, or a gradient that is reversed or passed straight through; "
+            "leave out by parameters= what is only detached, or hold it fixed by mode='double_backward', verify=False"
+        )
+
+
 def compare_gradients(
     at: Batch,
     wide: Batch,
@@ -203,7 +219,15 @@ def compare_outputs(
         return Comparison(None, why="the outputs do not move along v")
     off, form, rounding = forms(along, precision)
     error = 2 * form * float((ahead - behind).norm() / along.norm()) + rounding
-    return _compared(at, wide, off, form, error, abs(own), at.inner_precision())
+    found = _compared(at, wide, off, form, error, abs(own), at.inner_precision())
+    if (
+        found.alarm and C is not None
+    ):  # `along` may lie where C is 0 up to rounding: what C does to another of its length
+        other = torch.arange(along.numel(), dtype=along.dtype, device=along.device).cos().view_as(along)
+        other *= along.norm() / other.norm()
+        error += torch.finfo(at.w.dtype).eps * float((other * C(other.to(at.w)).to(along)).sum().abs())
+        found = _compared(at, wide, off, form, error, abs(own), at.inner_precision())
+    return found
 
 
 def _borne_out(at: Batch, wide: Batch, off: float, size: float) -> Comparison | None:

@@ -1,6 +1,7 @@
 """Readers of data sets from local files and packages; none touches the network, none unpickles."""
 
 from collections.abc import Callable
+from inspect import signature
 
 from landscape.checks import one_of, require
 from landscape.data.augment import Augmentation
@@ -11,7 +12,7 @@ from landscape.data.images import Images
 from landscape.data.npz import npz
 from landscape.data.svhn import svhn
 
-# name -> reader, called with (path, label_noise=, seed=), an embedded one without the path
+# name -> reader, called with (path, label_noise=, seed=); one that takes no path is embedded
 DATASETS: dict[str, Callable[..., Images]] = {
     "digits": digits,
     "cifar10": cifar10,
@@ -21,7 +22,7 @@ DATASETS: dict[str, Callable[..., Images]] = {
     "svhn": svhn,
     "npz": npz,
 }
-EMBEDDED = ("digits",)
+EMBEDDED = tuple(name for name, reader in DATASETS.items() if next(iter(signature(reader).parameters)) == "label_noise")
 
 __all__ = [
     "DATASETS",
@@ -43,7 +44,7 @@ def load(name: str, path: str = "", *, label_noise: float = 0.0, seed: int = 0) 
 
     Args:
         name: of the data set.
-        path: folder of its files ("npz": the file); empty for "digits", which is embedded.
+        path: folder of its files ("npz": the file); empty for one of EMBEDDED.
         label_noise: fraction of training labels moved to another class, in [0, 1].
         seed: of the label noise.
     Raises:

@@ -229,6 +229,7 @@ class Batch:
                 raise
             traits.needs_derivatives = True
         place.note_attributes()
+        place.put_others_back()
         same = (_equal(copy, piece.detach()) for copy, piece in zip(copies, pieces, strict=True))
         traits.writes_weights = not all(same)
         if traits.writes_weights:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from landscape.checks import require
 
@@ -19,6 +20,8 @@ def selected(model: nn.Module, parameters: Selection | None) -> list[str]:
         ValueError: if a name is unknown, a chosen parameter is complex, or none is chosen.
     """
     own = dict(model.named_parameters())
+    lazy = [name for name, p in own.items() if isinstance(p, UninitializedParameter)]
+    require(not lazy, f"parameters must have a shape, got lazy {lazy}; run the model on one batch first")
     if parameters is None:
         names = [name for name, p in own.items() if p.requires_grad]
     elif callable(parameters):

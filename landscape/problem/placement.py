@@ -8,7 +8,7 @@ model: a pass also sets random states and switches of torch that all threads of 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import RLock
 from typing import Any
@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from landscape.checks import require
 from landscape.problem.module_attributes import ModuleAttributes
-from landscape.problem.traits import OwnWeightsWatched, Traits
+from landscape.problem.traits import OwnWeightsWatched, Traits, writes
 from landscape.vectors import Layout
 
 ONE_AT_A_TIME = RLock()  # a pass
@@ -80,6 +80,7 @@ class Placement:
         )
         self._weights = [by_name.pop(name) for name in layout.names]
         self._others = [(others.get(name, own).detach(), places) for name, (own, places) in by_name.items()]
+        self._written: list[tuple[Tensor, Tensor]] = []  # of the model's own others, with a copy
         self.dtype: torch.dtype | None = None  # of the tensors in place, if not their own
         self.pieces: Sequence[Tensor] = ()
         self.vector: Tensor | None = None  # the last one that was put in place as a whole, and its pieces
@@ -100,9 +101,10 @@ class Placement:
 
     def put(self, pieces: Sequence[Tensor], dtype: torch.dtype | None) -> None:
         """Put each chosen parameter's tensor in place, and the others in the precision asked for."""
-        if pieces is self.pieces and dtype == self.dtype and not self.traits.writes_weights:
+        anew = self.traits.writes_others or not self.pieces or dtype != self.dtype
+        if pieces is self.pieces and not anew and not self.traits.writes_weights:
             return
-        if not self.pieces or dtype != self.dtype:
+        if anew:
             self._put_others(dtype)
         self.pieces, self.dtype = pieces, dtype
         self._in_place = []
@@ -125,15 +127,35 @@ class Placement:
         self.traits.changes_attributes = self.traits.writes_tensors or self._attributes.changed()
 
     def watched(self) -> OwnWeightsWatched:
-        """A mode in which the model's own weights may not be used: they are held elsewhere, in a list or a closure."""
-        return OwnWeightsWatched(self._names)
+        """A mode in which the model's own weights may not be used: they are held elsewhere, in a list or a closure.
+
+        Of a parameter that is not chosen, and in place as it is, a copy is kept before it is written into.
+        """
+        others = {_address(own): own for own, _ in self._others}
+        others.pop(0, None)
+
+        def before_write(tensor: Any) -> None:
+            own = others.pop(_address(tensor), None)
+            if own is not None:
+                self._written.append((own, own.clone()))
+                self.traits.writes_others = True
+
+        return OwnWeightsWatched(self._names, before_write)
 
     def following(self) -> "_FollowedWrites":
         """A mode in which what the forward pass writes into weights becomes part of the function."""
         return _FollowedWrites(dict(zip(map(id, self._in_place), self._weights, strict=True)), self._in_place)
 
+    def put_others_back(self) -> None:
+        """What the first evaluation has written into parameters that are not chosen; later ones write into copies."""
+        with torch.no_grad():
+            for own, copy in self._written:
+                own.copy_(copy)
+        self._written.clear()
+
     def restore(self) -> None:
         """The model's own again."""
+        self.put_others_back()
         for kept, own in self._own:
             if len(kept) != len(own):
                 for name in set(kept) - set(own):
@@ -149,7 +171,7 @@ class Placement:
         for tensor, places in self._others:
             placed = _in_precision(tensor, dtype)
             for kept, name in places:
-                kept[name] = placed.clone() if placed.is_inference() else placed
+                kept[name] = placed.clone() if placed.is_inference() or self.traits.writes_others else placed
         for buffer in self._buffers:
             buffer.place(dtype)
 
@@ -200,7 +222,7 @@ class _FollowedWrites(TorchFunctionMode):
             alias = func(*args, **(kwargs or {}))
             self._aliases[id(alias)] = (key, alias)
             return alias
-        if not _in_place(func):
+        if not writes(func):
             return func(*args, **(kwargs or {}))
         with torch.enable_grad():
             moved = self._now[key].clone()
@@ -211,9 +233,11 @@ class _FollowedWrites(TorchFunctionMode):
         return moved
 
 
-def _in_place(func: Callable[..., Any]) -> bool:
-    name = getattr(func, "__name__", "")
-    return (name.endswith("_") and not name.endswith("__")) or name in ("__setitem__", "__imul__", "__idiv__")
+def _address(tensor: Any) -> int:
+    """Of what a tensor's views and aliases share; 0 where there is no such thing."""
+    with suppress(RuntimeError):
+        return tensor.untyped_storage().data_ptr() if isinstance(tensor, Tensor) else 0
+    return 0
 
 
 def _in_precision(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

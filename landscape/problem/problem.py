@@ -122,7 +122,7 @@ class Problem(Passes):
 
     def restricted_to(self, names: Sequence[str]) -> "Problem":
         """The same function of fewer parameters; the others stay at the model's own weights."""
-        return self._with(layout=layout_of(self.model, selected(self.model, names)))
+        return self._with(layout=layout_of(self.model, selected(self.model, names)), _traits=Traits())
 
     def with_forward(self, forward: Forward) -> "Problem":
         """The same weights and data seen through another (model, inputs) to outputs."""

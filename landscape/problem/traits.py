@@ -30,6 +30,7 @@ class Traits:
     changes_attributes: bool = False  # of modules
     writes_tensors: bool = False  # that are such attributes, in place
     writes_weights: bool = False  # in place, as models that rescale themselves do
+    writes_others: bool = False  # parameters that are not chosen, as models that average their weights do
     needs_derivatives: bool = False  # also where only the loss is asked for
     differentiates_inside: bool = False  # by its input or its weights
     criterion_draws: bool = False  # random numbers of its own
@@ -39,11 +40,14 @@ class Traits:
 
 
 class OwnWeightsWatched(TorchFunctionMode):
-    """Within the block no operation may take one of the model's own parameters, in whose place others are."""
+    """Within the block no operation may take one of the model's own parameters, in whose place others are.
 
-    def __init__(self, names: Mapping[int, str]) -> None:
+    `before_write` is told of each tensor that an operation is about to write into.
+    """
+
+    def __init__(self, names: Mapping[int, str], before_write: Callable[[Any], None]) -> None:
         super().__init__()
-        self._names = names
+        self._names, self._before_write = names, before_write
 
     def __torch_function__(
         self,
@@ -62,7 +66,17 @@ class OwnWeightsWatched(TorchFunctionMode):
                         f"{self._names[id(value)]!r} from elsewhere (a list, a closure); read it from the model inside "
                         "forward or criterion"
                     )
+        for written in (*(args[:1] if writes(func) else ()), (kwargs or {}).get("out")):
+            for tensor in written if isinstance(written, list | tuple) else (written,):
+                self._before_write(tensor)
         return func(*args, **(kwargs or {}))
+
+
+def writes(func: Callable[..., Any]) -> bool:
+    """Whether an operation of torch writes into its first argument."""
+    name = getattr(func, "__name__", "")
+    inplace = (name.endswith("_") and not name.endswith("__")) or name in ("__setitem__", "__imul__", "__idiv__")
+    return inplace or func == Tensor.data.__set__  # type: ignore[attr-defined]
 
 
 def require_followed(loss_of: Callable[[Sequence[Tensor]], Tensor], pieces: Sequence[Tensor]) -> None:

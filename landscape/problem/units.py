@@ -31,6 +31,8 @@ OVER_ENTRIES: Criteria = OVER_CLASSES | {
     nn.KLDivLoss: F.kl_div,
 }
 
+IGNORED = -100
+
 
 @dataclass(eq=False)
 class DefaultUnits:
@@ -91,11 +93,9 @@ def _entries(targets: Any) -> float:
 
 
 def _valid_entries(targets: Any) -> float:
-    """Those of a sample that are classes: a negative one marks what a criterion ignores, such as torch's -100."""
+    """Those of a sample that are not marked by the index which torch ignores by default."""
     if _classes(targets) and targets.layout == torch.strided and not targets.is_nested and targets.dtype != torch.bool:
-        negative = targets < 0
-        if len(targets[negative].unique()) == 1:
-            return float((~negative).sum()) / len(targets)
+        return float((targets != IGNORED).sum()) / len(targets)
     return _entries(targets)
 
 
@@ -113,7 +113,7 @@ def default_units(criterion: Any) -> Callable[[Any, Any], float]:
     if over_entries and settings.get("reduction") == "batchmean":  # of the Kullback-Leibler divergence
         return target_count
     if over_classes:
-        return DefaultUnits(over_entries, settings.get("ignore_index", -100), settings.get("weight"))
+        return DefaultUnits(over_entries, settings.get("ignore_index", IGNORED), settings.get("weight"))
     return DefaultUnits(over_entries)
 
 

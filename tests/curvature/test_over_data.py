@@ -139,3 +139,28 @@ def test_the_data_is_read_once_where_the_graphs_fit_in_memory(request):
 def test_w_must_fit(make_operator):
     with pytest.raises(ValueError, match=r"w must be \(51,\) float64 on cpu, got \(50,\) float64 on cpu"):
         make_operator(make("mlp").problem(), w=torch.zeros(50, dtype=torch.float64))
+
+
+class Drawing:
+    """A data set that draws from a generator of its own."""
+
+    def __init__(self):
+        self.source = seeded(0)
+
+    def __iter__(self):
+        return iter([(torch.randn(5, 4, generator=self.source).double(), torch.arange(5) % 3)])
+
+
+@pytest.mark.parametrize("name", ["hessian", "ggn", "empirical"])
+def test_data_that_are_others_at_each_pass_are_refused_unless_kept(name):
+    problem = Problem(nn.Linear(4, 3).double(), nn.functional.cross_entropy, Drawing())
+    kept = OPERATORS[name](problem.with_batches_kept())
+    v = torch.ones(problem.size).double()
+    torch.testing.assert_close(kept @ v, kept @ v, rtol=1e-12, atol=1e-14)
+    changing = OPERATORS[name](problem)
+    first = changing @ v
+    if over_data.BATCHES:  # the operator has kept them itself
+        torch.testing.assert_close(changing @ v, first, rtol=1e-12, atol=1e-14)
+    else:
+        with pytest.raises(ValueError, match=r"^data must give the same batches at every pass.*with_batches_kept"):
+            changing @ v

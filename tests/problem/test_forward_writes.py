@@ -105,11 +105,34 @@ HALVED = {
     "no_grad": in_place,
     "data": lambda weight: weight.data.mul_(0.5),
     "detach": lambda weight: weight.detach().mul_(0.5),
+    "new data": lambda weight: setattr(weight, "data", 0.5 * weight.data),
+    "several": lambda weight: torch._foreach_mul_([weight.data], 0.5),
+    "out": lambda weight: torch.mul(weight.data, 0.5, out=weight.data),
     "none": lambda weight: None,
 }
+FOLLOWED = ["no_grad", "data", "detach"]
 
 
-@pytest.mark.parametrize("how", ["no_grad", "data", "detach"])
+@pytest.mark.parametrize("how", [how for how in HALVED if how != "none"])
+def test_a_forward_pass_that_writes_into_parameters_that_are_not_chosen(how):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net, twin = Rescaling(how).double(), Rescaling("none").double()
+    twin.load_state_dict(net.state_dict())
+    in_place(twin.first.weight)
+    problem, plain = (Problem(m, F.cross_entropy, classes(4), parameters=["head.weight"]) for m in (net, twin))
+    before, v = copy.deepcopy(net.state_dict()), normal(problem.size, seed=7)
+    whole = Problem(net, F.cross_entropy, classes(4))
+    if how in FOLLOWED:
+        whole.loss()  # what is known of the whole does not hold for a part
+    for one in (problem, problem, whole.restricted_to(["head.weight"])):
+        assert one.loss() == plain.loss()
+        assert torch.equal(one.gradient(), plain.gradient())
+        torch.testing.assert_close(hessian(one) @ v, hessian(plain) @ v, rtol=1e-12, atol=1e-14)
+        assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize("how", FOLLOWED)
 def test_a_forward_pass_that_writes_into_weights(how):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

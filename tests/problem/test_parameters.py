@@ -51,3 +51,8 @@ def test_tensors_in_place_of_names_are_not_printed_whole():
     unchecked = getattr(selected, "__wrapped__", selected)  # the tests' type check would come first
     with pytest.raises(ValueError, match=r"names of the model's parameters, got \['Parameter', 'Parameter'\]"):
         unchecked(model, list(model.parameters()))
+
+
+def test_lazy_parameters_ask_for_a_first_batch():
+    with pytest.raises(ValueError, match=r"^parameters must have a shape, got lazy \['0.weight', '0.bias'\]; run"):
+        Problem(nn.Sequential(nn.LazyLinear(3)), nn.MSELoss(), [])
