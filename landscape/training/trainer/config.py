@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +30,15 @@ from landscape.training.objectives import OBJECTIVES, Objective
 from landscape.training.optimizers.adahessian import AdaHessian
 from landscape.training.optimizers.lookahead import lookahead
 from landscape.training.rules import RULES, Rule
-from landscape.training.trainer.schema import FOUND_BY_THE_TRAINER, IN_PASS_2, OPTIMIZERS, flatten_groups, train_schema
+from landscape.training.trainer.schema import (
+    BASES,
+    FOUND_BY_THE_TRAINER,
+    IN_PASS_2,
+    OPTIMIZERS,
+    PLAIN,
+    flatten_groups,
+    train_schema,
+)
 
 
 @settings_record
@@ -52,8 +60,12 @@ class TrainConfig:
     """A name in landscape.models.MODELS."""
     model_settings: dict[str, Any] = field(default_factory=dict)
     """Its arguments."""
+    start_from: str = ""
+    """Weights to begin with: a run folder, a .safetensors or a .pt file. What does not fit by name and shape, such as a
+    new head, begins afresh, and stands in the run's metadata; at least half of the entries must fit."""
     optimizer: Annotated[str, OneOf(OPTIMIZERS)] = "sgd"
-    """Plain "sgd", "adahessian", or a name in landscape.training.rules.RULES around SGD."""
+    """"plain", the base alone ("sgd" is its old name), "adahessian", or a name in landscape.training.rules.RULES around
+    the base."""
     rule_settings: dict[str, Any] = field(default_factory=dict)
     """The arguments of the rule (rho, alpha, period, ...) or of AdaHessian (betas, eps, ...)."""
     m_sharpness: Size = 0
@@ -66,15 +78,40 @@ class TrainConfig:
     lr: Positive = 0.05
     """Learning rate at the start."""
     momentum: Share = 0.9
-    """Momentum of SGD, in [0, 1)."""
+    """Momentum of SGD, in [0, 1); another base has its own in base_settings."""
     weight_decay: NotNegative = 5e-4
-    """Weight decay, at w: in SGD added to the gradient, in AdaHessian decoupled."""
+    """Weight decay, at w: in SGD added to the gradient, in AdamW and AdaHessian decoupled."""
+    base: Annotated[str, OneOf(BASES)] = "sgd"
+    """The optimiser that takes the step: a class of torch.optim, in small letters."""
+    base_settings: dict[str, Any] = field(default_factory=dict)
+    """Its arguments beside lr and weight_decay (betas, eps, nesterov, ...)."""
     batch_size: Count = 128
     """Images a step; the last batch of an epoch may be smaller."""
     epochs: Count = 60
     """Passes over the training data."""
     cosine: bool = True
-    """Lower lr along half a cosine, an epoch at a time; else lr is constant."""
+    """Lower lr along half a cosine, an epoch at a time; else lr is constant. `schedule` goes before."""
+    schedule: Literal["", "cosine", "linear", "step", "constant"] = ""
+    """How lr falls, by the step: along half a cosine or a line to 0, by `decay` at each of `milestones`, or not at all;
+    empty: as `cosine` says."""
+    warmup_epochs: NotNegative = 0.0
+    """Epochs in which lr rises linearly, by the step."""
+    milestones: Annotated[list[Count], Field(strict=False)] = field(default_factory=list)
+    """Epochs after which the schedule "step" lowers lr."""
+    decay: Positive = 0.1
+    """Its factor."""
+    clip_norm: NotNegative = 0.0
+    """The norm to which the direction of a step is clipped; 0 leaves it out."""
+    micro_batch: Size = 0
+    """Images of a batch that go through the network at a time, where memory is short; gradients add up. 0 is all."""
+    stop_at_loss: NotNegative = 0.0
+    """Stop after the epoch at whose end the training loss (cross entropy, images not augmented, in eval mode) is at most
+    this; `epochs` is the most. 0 leaves it out."""
+    validation_share: Share = 0.0
+    """Share of the training images, chosen by the seed, that is held out, in [0, 1)."""
+    patience: Size = 0
+    """Epochs without a better loss on them after which the training stops; the run's network is then the best one. 0
+    leaves it out."""
     lookahead_steps: Size = 0
     """The k of lookahead around the optimiser; 0 leaves it out."""
     lookahead_alpha: Annotated[float, Field(gt=0, le=1)] = 0.5
@@ -82,6 +119,8 @@ class TrainConfig:
     swa_from: Size = 0
     """The first epoch, counted from 1, at whose end the weights enter an average, which is the run's network (batch
     norm measured anew over the training images); 0 leaves it out. Its paper has cosine=False."""
+    ema_decay: Share = 0.0
+    """Decay a step of an exponential average of the weights, which is then the run's network; 0 leaves it out."""
     label_smoothing: Share = 0.0
     """Label smoothing in [0, 1), of the training loss only."""
     crop: Size = 0
@@ -107,6 +146,14 @@ class TrainConfig:
     """Training images they are taken on, the first ones. A row costs some 20 gradients on them."""
     diagnostics_rho: Positive = 0.05
     """Radius of their surrogate gap."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to train: auto takes cuda where there is one, else mps, else cpu. A run may go on on another."""
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    """Of forward passes: float32, or bf16 or fp16 (with a gradient scaler) by autocast; weights stay float32."""
+    channels_last: bool = False
+    """Images and weights of convolutions in channels-last order, which GPUs like."""
+    compile: bool = False
+    """Whether to run the network through torch.compile."""
     progress: bool | None = None
     """Show a bar; None shows it on a terminal only."""
 
@@ -133,9 +180,10 @@ class TrainConfig:
         for epoch in self.checkpoint_epochs:
             integer_in("checkpoint_epochs", epoch, 1, self.epochs)
         require(
-            self.optimizer != "sgd" or not self.rule_settings,
-            f"rule_settings must be empty for 'sgd', got {self.rule_settings}",
+            self.optimizer not in PLAIN or not self.rule_settings,
+            f"rule_settings must be empty for {self.optimizer!r}, got {self.rule_settings}",
         )
+        self._check_schedule()
         require(
             not self.m_sharpness or (self.optimizer in RULES and self.objective == "plain"),
             f"m_sharpness needs a rule and the plain objective, got {self.optimizer!r} and {self.objective!r}",
@@ -144,7 +192,7 @@ class TrainConfig:
             self.optimizer in RULES or self.objective not in IN_PASS_2,
             f"objective {self.objective!r} needs a rule with a second pass, not {self.optimizer!r}; take 'sam'",
         )
-        self.base([torch.zeros(1, device="cpu")])
+        self.make_base([torch.zeros(1, device="cpu")])
         self.make_objective()
         self.augmentation()
         own = FOUND_BY_THE_TRAINER.get(self.optimizer)
@@ -153,13 +201,15 @@ class TrainConfig:
         with torch.device("meta"):  # checks the settings, makes no weights
             build(self.model, self.model_settings, self.seed)
 
-    def base(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+    def make_base(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         """The optimiser that takes the step."""
         if self.optimizer == "adahessian":
             make = partial(AdaHessian, parameters, lr=self.lr, weight_decay=self.weight_decay, seed=self.seed)
             base = _make("rule_settings", self.optimizer, make, self.rule_settings)
         else:
-            base = torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+            momentum = {"momentum": self.momentum} if self.base == "sgd" else {}
+            make = partial(BASES[self.base], parameters, lr=self.lr, weight_decay=self.weight_decay)
+            base = _make("base_settings", self.base, make, momentum | self.base_settings)
         return lookahead(base, self.lookahead_steps, self.lookahead_alpha) if self.lookahead_steps else base
 
     def rule(self, found: Mapping[str, Callable[[], Any]]) -> Rule | None:
@@ -181,9 +231,29 @@ class TrainConfig:
         return Augmentation(self.crop, self.flip, self.cutout, self.mixup)
 
     def settings(self) -> dict[str, Any]:
-        """All that decides what the run holds, as JSON has it: not the folder, not the bar."""
-        chosen = {name: value for name, value in asdict(self).items() if name not in ("folder", "progress")}
+        """All that decides what the run holds, as JSON has it: not the folder, not the device, not the bar."""
+        chosen = {name: value for name, value in asdict(self).items() if name not in ("folder", "device", "progress")}
         return dict(json.loads(json.dumps(chosen)))
+
+    def _check_schedule(self) -> None:
+        require(
+            not self.milestones or self.schedule == "step",
+            f"milestones need schedule='step', got {self.schedule!r}",
+        )
+        require(
+            self.warmup_epochs < self.epochs, f"warmup_epochs must be below epochs={self.epochs}, got {self.warmup_epochs}"
+        )
+        require(
+            not self.patience or self.validation_share > 0, "patience needs a validation_share above 0, got 0"
+        )
+        require(
+            sum((self.swa_from > 0, self.ema_decay > 0, self.patience > 0)) <= 1,
+            "the run's network must be one: take one of swa_from, ema_decay and patience",
+        )
+        require(
+            not self.micro_batch or (self.objective == "plain" and self.optimizer != "adahessian"),
+            f"micro_batch needs the plain objective and no AdaHessian, got {self.objective!r} and {self.optimizer!r}",
+        )
 
 
 def _make(field_name: str, name: str, make: Callable[..., Any], settings: Mapping[str, Any]) -> Any:

@@ -23,7 +23,7 @@ def make_optimizer(
         data: of which the first images give Eigen-SAM its eigenvector and SSAM-F its squared gradients.
         last: is to remember the rule's e, where it has one.
     """
-    base = config.base(model.parameters())
+    base = config.make_base(model.parameters())
     subset = (data.train_inputs[: config.eigen_samples], data.train_targets[: config.eigen_samples])
     criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
 

@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import torch
+
 from landscape.data import EMBEDDED
 from landscape.models import MODELS
 from landscape.storage.settings_record import schema_of
@@ -22,15 +24,28 @@ GROUPS = {  # heading to the field with which it begins
     "Regularisation and augmentation": "label_smoothing",
     "Seed and curvature": "seed",
     "Kept and measured on the way": "checkpoint_epochs",
+    "Device and precision": "device",
 }
-SETTINGS_OF = {"model": "model_settings", "optimizer": "rule_settings", "objective": "objective_settings"}
-OPTIMIZERS = ("sgd", *RULES, "adahessian")
+SETTINGS_OF = {
+    "model": "model_settings",
+    "optimizer": "rule_settings",
+    "objective": "objective_settings",
+    "base": "base_settings",
+}
+PLAIN = ("plain", "sgd")  # the base alone
+OPTIMIZERS = (*PLAIN, *RULES, "adahessian")
+BASES: dict[str, Any] = {
+    name.lower(): kind
+    for name, kind in vars(torch.optim).items()
+    if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and name not in ("Optimizer", "LBFGS", "SparseAdam")
+}  # LBFGS asks for the loss at other weights
 IN_PASS_2 = ("top_samples", "adversarial")  # objectives that change what a rule's further passes see, and no more
 FOUND_BY_THE_TRAINER = {"eigen_sam": "top", "ssam_f": "fisher"}  # the argument that no setting can hold
-NO_SETTING = {*FOUND_BY_THE_TRAINER.values(), "criterion", "params"}
+NO_SETTING = {*FOUND_BY_THE_TRAINER.values(), "criterion", "params"}  # nor what has a field of its own
 MAKERS: dict[str, Mapping[str, Any]] = {
     "model": MODELS,
-    "optimizer": {"sgd": None, "adahessian": AdaHessian, **RULES},
+    "optimizer": {"plain": None, "sgd": None, "adahessian": AdaHessian, **RULES},
+    "base": BASES,
     "objective": OBJECTIVES,
 }
 

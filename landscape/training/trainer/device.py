@@ -1,0 +1,53 @@
+"""Where a training runs and in which precision."""
+
+from contextlib import AbstractContextManager
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from landscape.autograd.allocator import free_bytes
+from landscape.checks import require
+from landscape.data import Images
+
+PRECISIONS = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+DEVICES = ("auto", "cpu", "cuda", "mps")
+SHARE = 4  # the data lie on the device where they take at most this part of its free memory
+
+
+def device_of(name: str) -> torch.device:
+    """The device of that name. Raises ValueError, in one line, where this machine has none."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, found in there.items() if found)
+    require(
+        there[name],
+        f"device={name!r} is not on this machine; take device='auto' or 'cpu', with the same folder to go on there",
+    )
+    return torch.device(name)
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """Forward passes in the precision; parameters and gradients stay float32."""
+    return torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "float32")
+
+
+def scaler_for(device: torch.device, precision: str) -> torch.amp.GradScaler | None:
+    """For fp16, whose gradients would vanish."""
+    return torch.amp.GradScaler(device.type) if precision == "fp16" else None
+
+
+def placed(data: Images, device: torch.device) -> Images:
+    """The data on the device, where there is room; else pinned, and each batch goes there by itself."""
+    if device.type == "cpu":
+        return data
+    names = ("train_inputs", "train_targets", "test_inputs", "test_targets", "clean_targets")
+    tensors: dict[str, Tensor] = {name: getattr(data, name) for name in names}
+    room = sum(tensor.nbytes for tensor in tensors.values()) * SHARE <= free_bytes(device)
+    move = (lambda tensor: tensor.to(device)) if room else (lambda tensor: tensor.pin_memory())
+    return replace(data, **{name: move(tensor) for name, tensor in tensors.items()})
+
+
+def place_of(model: nn.Module) -> torch.device:
+    """Where the model's weights are."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
