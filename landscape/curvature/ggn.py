@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from landscape.autograd.central_difference import central_difference
 from landscape.autograd.fast_layers import BilinearLayers
 from landscape.curvature.central_differences import Differences, in_full
 from landscape.curvature.double_backward import joined, open_edges, require_derivative
@@ -94,8 +95,7 @@ def curvature_by_differences(batch: Batch, outputs: Tensor) -> OutputProduct:
     def product(u: Tensor) -> Tensor:
         length = u.double().norm().clamp(min=torch.finfo(torch.float64).tiny)
         t = torch.finfo(torch.float64).eps ** (1 / 3) * (1 + z.norm()) / length
-        ahead, behind = (wide.slope(z + sign * t * u.double()) for sign in (1, -1))
-        return ((ahead - behind) / (2 * t)).to(u)
+        return central_difference(lambda s: wide.slope(z + s * u.double()), t)[0].to(u)
 
     return product
 
