@@ -20,7 +20,7 @@ from landscape.autograd.fast_layers import BilinearLayers
 from landscape.curvature.central_differences import Differences, in_full
 from landscape.curvature.double_backward import joined, open_edges, require_derivative
 from landscape.curvature.methods import Manner, Method, Product, in_columns
-from landscape.curvature.over_data import Matrix, OperatorOverData
+from landscape.curvature.over_data import Matrix, OperatorOverData, OperatorSettings
 from landscape.curvature.verification import compare_outputs
 from landscape.problem import Problem
 from landscape.problem.batch import Batch, gradient_of
@@ -67,7 +67,10 @@ def gauss_newton(
         ),
     ]
     return OperatorOverData(
-        problem, Matrix(name, methods, partial(compare_outputs, curvature=curvature, exact=exact)), w, **settings
+        problem,
+        Matrix(name, methods, partial(compare_outputs, curvature=curvature, exact=exact)),
+        w,
+        OperatorSettings(**settings),
     )
 
 
