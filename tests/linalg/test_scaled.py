@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from cases import normal, symmetric
+from cases import Counting, normal, symmetric
 
 from landscape.linalg import (
     absolute_trace,
@@ -209,18 +209,6 @@ def test_a_start_that_the_operator_sends_to_zero_does_not_set_the_scale(c):
     assert abs(pairs.values[0] / c - 3) < 1e-3
 
 
-class Killable(Times):
-    """Products end in an interrupt after `left` columns."""
-
-    left = 10**9
-
-    def _product(self, block):
-        if self.left < block.shape[1]:
-            raise KeyboardInterrupt
-        self.left -= block.shape[1]
-        return super()._product(block)
-
-
 RESUMABLE = {
     "trace": lambda A, path: trace(A, matvecs=190, resume=path).value,
     "density": lambda A, path: spectral_density(A, probes=6, steps=10, outliers=1, resume=path).nodes,
@@ -232,32 +220,18 @@ RESUMABLE = {
 @pytest.mark.parametrize("name", RESUMABLE)
 def test_a_killed_run_goes_on_at_its_scale(name, c, tmp_path):
     matrix = symmetric(torch.logspace(0, -3, 200)).float()
-    A, path = Killable(matrix, c), tmp_path / "run.npz"
+    A, path = Counting(matrix * c), tmp_path / "run.npz"
     whole = RESUMABLE[name](A, tmp_path / "whole.npz")
-    A.left = 60 if name != "eigenpairs" else 8
+    A.death, A.life = KeyboardInterrupt, A.count + (60 if name != "eigenpairs" else 8)
     with pytest.raises(KeyboardInterrupt):
         RESUMABLE[name](A, path)
     assert path.exists()
-    A.left = 10**9
+    A.life = math.inf
     assert torch.equal(RESUMABLE[name](A, path), whole)
 
 
-class Eight(MatrixOperator):
-    """Keeps how many columns it was asked for at once."""
-
-    columns = 8
-
-    def __init__(self, matrix):
-        super().__init__(matrix)
-        self.widths = []
-
-    def _product(self, block):
-        self.widths.append(block.shape[1])
-        return super()._product(block)
-
-
 def test_operators_made_of_another_like_as_many_columns():
-    A = Eight(MATRIX)
+    A = Counting(MATRIX, columns=8)
     assert MatrixOperator(MATRIX).columns == 1
     assert [B.columns for B in (Scaled(A), Shifted(A, 1.0), Deflated(A, normal(SIZE, 2)))] == [8, 8, 8]
     seen, passes = lockstep(A, [40, 20], [(0, lambda part: part.columns), (1, lambda part: part.columns)])
@@ -280,6 +254,6 @@ def test_operators_made_of_another_like_as_many_columns():
     ],
 )
 def test_probes_share_their_products(function, tmp_path):
-    A = Eight(symmetric(torch.logspace(0, -3, 160)))
+    A = Counting(symmetric(torch.logspace(0, -3, 160)), columns=8)
     function(A, tmp_path / "run.npz")
     assert min(A.widths) >= 8

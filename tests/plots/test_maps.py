@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from cases import normal
 from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.colors import LogNorm, Normalize
-from quadratics import normal
 
 import landscape as ls
 from landscape.plots import plot_map, plot_merge_tree, plot_persistence
