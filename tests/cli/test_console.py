@@ -249,7 +249,7 @@ def test_a_mistake_is_one_line_and_exit_status_2(
 def test_the_demo_is_the_study_of_the_issue(tmp_path: Path) -> None:
     study = demo_study(tmp_path)
     assert len(study.members) == 12
-    assert {member.run.optimizer for member in study.members.values()} == {
+    assert {network.run.optimizer for network in study.members.values()} == {
         "sgd", "sam", "asam", "fisher_sam", "gsam", "eigen_sam",
     }  # fmt: skip
     assert all(m.run.label_noise == 0.2 and m.run.model == "resnet" for m in study.members.values())
