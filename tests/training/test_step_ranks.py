@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from served import served
-from step_cases import closure_for, data, network, weights, wrapped
+from step_cases import closure_for, closure_of, data, network, weights, wrapped
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -92,12 +92,7 @@ def without_gradient(rank):
     """Rank 1 has a gradient of zero, and so no pass 2 of its own."""
     model, opt = distributed_step(gsam(0.3), per_rank=True)
     x, y = halves(0)[rank]
-
-    def closure():
-        opt.zero_grad()
-        ((1 - rank) * F.cross_entropy(model(x), y)).backward()
-
-    opt.step(closure)
+    opt.step(closure_of(opt, lambda: (1 - rank) * F.cross_entropy(model(x), y)))
     return weights(model)
 
 
