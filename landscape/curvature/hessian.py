@@ -18,8 +18,6 @@ from landscape.problem import Problem
 from landscape.problem.batch import Batch
 from landscape.problem.cost import DIFFERENCES, FORWARD_OVER_REVERSE, GRADIENT, HESSIAN
 
-MODES = ("auto", "double_backward", "forward_over_reverse", "central_differences")
-
 
 def hessian(
     problem: Problem,

@@ -27,13 +27,12 @@ from landscape.curvature.verification import Compare
 from landscape.linalg.operator import CurvatureOperator
 from landscape.problem import Problem
 from landscape.problem.batch import Batch
-from landscape.problem.cost import GRADIENT, charge
+from landscape.problem.cost import charge
 from landscape.processes import WeightedSum, sums_over
 from landscape.side_effects import derivatives_on, random_state, random_state_kept
 from landscape.vectors import Block
 
 GRAPHS, BATCHES = 1 / 4, 1 / 8  # shares of the memory that is free at the first product
-VERIFIED = 3 * GRADIENT  # what the comparison of a batch costs at most
 
 
 @dataclass(frozen=True)
