@@ -4,24 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from landscape.training.rules import (
-    asam,
-    egr,
-    eigen_sam,
-    esam,
-    fisher_sam,
-    friendly_sam,
-    gsam,
-    looksam,
-    reverse_sam,
-    rsam,
-    sam,
-    sam_on,
-    sam_second_order,
-    ssam_d,
-    ssam_f,
-    wsam,
-)
+from landscape.training import rules
 from landscape.training.sharpness_aware.step import SharpnessAware
 
 SGD = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
@@ -75,28 +58,32 @@ def two_pass_rules(rho):
     """Every rule with at most two passes, for the network with a LayerNorm(5), 53 parameters."""
     vector = torch.randn(53, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
     return {
-        "sam": sam(rho),
-        "sam p=1": sam(rho, 1),
-        "asam": asam(rho),
-        "fisher_sam": fisher_sam(rho, 2.0),
-        "gsam": gsam(rho),
-        "gsam scheduled": gsam(rho, rho_min=rho / 2, lr_max=0.1),
-        "eigen_sam": eigen_sam(rho, 0.2, top=lambda: vector, period=2),
-        "reverse_sam": reverse_sam(rho),
-        "rsam": rsam(rho),
-        "rsam later": rsam(rho, plain_steps=2),
-        "sam_on": sam_on(rho),
-        "ssam_f": ssam_f(rho, fisher=lambda: vector**2, period=2),
-        "ssam_d": ssam_d(rho, period=2),
-        "wsam": wsam(rho),
-        "looksam": looksam(rho, period=3),
-        "esam": esam(rho),
-        "friendly_sam": friendly_sam(rho),
+        "sam": rules.sam(rho),
+        "sam p=1": rules.sam(rho, 1),
+        "asam": rules.asam(rho),
+        "fisher_sam": rules.fisher_sam(rho, 2.0),
+        "gsam": rules.gsam(rho),
+        "gsam scheduled": rules.gsam(rho, rho_min=rho / 2, lr_max=0.1),
+        "eigen_sam": rules.eigen_sam(rho, 0.2, top=lambda: vector, period=2),
+        "reverse_sam": rules.reverse_sam(rho),
+        "rsam": rules.rsam(rho),
+        "rsam later": rules.rsam(rho, plain_steps=2),
+        "sam_on": rules.sam_on(rho),
+        "ssam_f": rules.ssam_f(rho, fisher=lambda: vector**2, period=2),
+        "ssam_d": rules.ssam_d(rho, period=2),
+        "wsam": rules.wsam(rho),
+        "looksam": rules.looksam(rho, period=3),
+        "esam": rules.esam(rho),
+        "friendly_sam": rules.friendly_sam(rho),
     }
 
 
 def more_pass_rules(rho):
-    return {"sam steps=3": sam(rho, steps=3), "sam_second_order": sam_second_order(rho), "egr": egr(rho)}
+    return {
+        "sam steps=3": rules.sam(rho, steps=3),
+        "sam_second_order": rules.sam_second_order(rho),
+        "egr": rules.egr(rho),
+    }
 
 
 def every_rule(rho):
