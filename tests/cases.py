@@ -203,6 +203,21 @@ class Recurrent(nn.Module):
         return self.head(self.lstm(x)[0][:, -1])
 
 
+class LoRA(nn.Module):
+    """(W + B A) x with W fixed and B = 0, as at the start of training."""
+
+    def __init__(self, inputs: int = 4, hidden: int = 5) -> None:
+        super().__init__()
+        self.base, self.head = (
+            nn.Linear(inputs, hidden).requires_grad_(False),
+            nn.Linear(hidden, 3).requires_grad_(False),
+        )
+        self.A, self.B = nn.Parameter(torch.randn(2, inputs)), nn.Parameter(torch.zeros(hidden, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.base(x) + x @ self.A.T @ self.B.T))
+
+
 def lstm() -> Case:
     return Case(Recurrent(), F.cross_entropy, torch.randn(64, 3, 2), torch.randint(2, (64,)))
 

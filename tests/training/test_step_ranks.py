@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
-from served import served
+from served import of_two_ranks
 from step_cases import closure_for, closure_of, data, network, weights, wrapped
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -117,10 +117,7 @@ def process(rank, folder):
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
-    served()
-    torch.multiprocessing.start_processes(process, (str(folder),), nprocs=2, start_method="forkserver")
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    return of_two_ranks(process, tmp_path_factory.mktemp("ranks"))
 
 
 def one_process(rule, closures_of, sizes=None):
