@@ -136,7 +136,8 @@ def measure(network: NetworkRecord, analysis: Analysis) -> None:
     settings = {name: dict(values) for name, values in analysis.settings.items()}
     shared: dict[str, float] = {}
     if analysis.probes:
-        density, spent = priced(problem, lambda: _density(problem, analysis, generator))
+        how: dict[str, Any] = {"probes": analysis.probes, "steps": analysis.steps, "generator": generator}
+        density, spent = priced(problem, lambda: spectral_density(hessian(problem), check=0, **how))
         density.save(folder / DENSITY, seed=analysis.seed)
         shared["spectral density that is kept"] = spent.gradient_times
         if analysis.metrics is None or "renyi" in analysis.metrics:
@@ -193,12 +194,6 @@ def row(name: str, network: NetworkRecord) -> dict[str, Any]:
 def load_density(folder: Path) -> SpectralDensity:
     """The Hessian's spectral density that `measure` kept."""
     return SpectralDensity.load(folder / DENSITY)
-
-
-def _density(problem: Problem, analysis: Analysis, generator: torch.Generator) -> SpectralDensity:
-    return spectral_density(
-        hessian(problem), probes=analysis.probes, steps=analysis.steps, check=0, generator=generator
-    )
 
 
 def _asked(network: NetworkRecord, analysis: Analysis) -> dict[str, Any]:

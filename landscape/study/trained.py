@@ -44,15 +44,12 @@ class Trained:
         metadata = read_json(self.folder / "model.json")
         results = {key: metadata[key] for key in OUTCOMES}
         trained = {"rule": self.run.optimizer, "label_noise": self.run.label_noise, "seed": self.run.seed}
-        return {**trained, **self.chosen, **results, "test_samples": _test_samples(self.run)}
+        samples = _size_of_test_set(self.run.dataset, self.run.data_path)
+        return {**trained, **self.chosen, **results, "test_samples": samples}
 
     def settings(self) -> dict[str, Any]:
         """The training run's."""
         return self.run.settings()
-
-
-def _test_samples(run: TrainConfig) -> int:
-    return _size_of_test_set(run.dataset, run.data_path)
 
 
 @cache
