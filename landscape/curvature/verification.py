@@ -219,21 +219,14 @@ def compare_outputs(
     if not along.any():
         return Comparison(None, why="the outputs do not move along v")
     off, form, rounding = forms(along, precision)
-<<<<<<< HEAD
-    error = 2 * form * float((ahead - behind).norm() / along.norm()) + rounding
+    error = 2 * form * float((ahead + behind).norm() / along.norm()) / step + rounding
     found = _compared(at, wide, off, form, error, abs(own), at.inner_precision())
-    if (
-        found.alarm and C is not None
-    ):  # `along` may lie where C is 0 up to rounding: what C does to another of its length
+    if found.alarm and C is not None:  # C may be 0 along it up to rounding: what it does to another of that length
         other = torch.arange(along.numel(), dtype=along.dtype, device=along.device).cos().view_as(along)
         other *= along.norm() / other.norm()
         error += torch.finfo(at.w.dtype).eps * float((other * C(other.to(at.w)).to(along)).sum().abs())
         found = _compared(at, wide, off, form, error, abs(own), at.inner_precision())
     return found
-=======
-    error = 2 * form * float((ahead + behind).norm() / along.norm()) / step + rounding
-    return _compared(at, wide, off, form, error, abs(own), at.inner_precision())
->>>>>>> wt-short
 
 
 def _borne_out(at: Batch, wide: Batch, off: float, size: float) -> Comparison | None:
