@@ -245,9 +245,7 @@ UNKNOWN = {
 def test_where_the_mean_is_not_known_samples_of_unequal_sizes_are_refused(name):
     data = unpadded()[:2]
     problem = Problem(network(), UNKNOWN[name], data, forward=channels_first)
-    with pytest.raises(
-        ValueError, match=r"^it is not known .* 6 targets that count and one of another 2; pass weight"
-    ):
+    with pytest.raises(ValueError, match=r"^it is not known .* 6 targets that count and one of another 2; pass weight"):
         problem.loss()
     alike = problem.with_data([data[1], data[1]])
     torch.testing.assert_close(alike.loss(), problem.with_data(data[1]).loss())

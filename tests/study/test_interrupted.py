@@ -2,12 +2,12 @@
 
 import errno
 import os
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from served import together
 
 from landscape.study import Analysis, StudyConfig, grid, run_study
 from landscape.study.study_runner import broken, table
@@ -133,27 +133,17 @@ def test_a_failure_that_could_pass_is_tried_again_and_another_is_not(
                 run(folder)
 
 
-def job(folder: Path, start: Any, told: Any) -> None:
-    torch.set_num_threads(1)
-    start.wait()
-    try:
-        told.put(len(run(folder, seeds=2)))
-    except Exception as error:
-        told.put(repr(error))
+def complete(folder: Path) -> int:
+    return len(run(folder, seeds=2))
 
 
 def test_two_studies_on_one_folder_share_the_work(tmp_path: Path) -> None:
-    context = get_context("fork")
-    for trial in range(3):
-        start, told = context.Barrier(2), context.Queue()
-        jobs = [context.Process(target=job, args=(tmp_path / f"{trial}", start, told)) for _ in range(2)]
-        for process in jobs:
-            process.start()
-        assert [told.get(timeout=60) for _ in jobs] == [2, 2]
-        for process in jobs:
-            process.join()
-        assert not list(tmp_path.rglob("broken.json"))
-        assert not list(tmp_path.rglob("*.partial*"))
+    folders = [tmp_path / f"{trial}" for trial in range(20)]
+    assert together(complete, folders) == [[2, 2]] * len(folders)
+    assert not list(tmp_path.rglob("broken.json"))
+    assert not list(tmp_path.rglob("*.partial*"))
+    for folder in folders:
+        assert table(config(folder, seeds=2)) == table(config(folders[0], seeds=2))
 
 
 def test_hyper_parameters_named_as_what_is_computed_are_refused_before_anything_is_done(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from threading import Event, Thread
 
 import pytest
 import torch
+from served import together
 from training_cases import config, cut_short, rows, weights
 
 from landscape.storage.atomic import locked_folder
@@ -73,3 +74,15 @@ def test_a_network_that_was_cut_is_written_again(run):
     whole = path.read_bytes()
     path.write_bytes(whole[:-9])
     assert train(run).joinpath(path.name).read_bytes() == whole
+
+
+def test_of_two_trainers_started_together_one_is_refused_or_finds_it_done(tmp_path):
+    runs = [config(tmp_path / f"{trial}", epochs=2) for trial in range(20)]
+    whole = train(config(tmp_path / "whole", epochs=2))
+    for run, told in zip(runs, together(train, runs), strict=True):
+        in_use = f"ValueError: folder {run.folder} is in use by another process; let it end or choose another"
+        assert run.folder in told
+        assert set(told) <= {run.folder, in_use}
+        assert (run.folder / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+        assert rows(run.folder) == rows(whole)
+        assert {path.name for path in run.folder.iterdir()} == {path.name for path in whole.iterdir()}
