@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def test_at_every_write_it_goes_on_to_the_same_files(
     assert moment > 9  # writes of one network
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "gone"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "digit", "gone"])
 def test_a_damaged_result_is_made_anew(damage: str, whole: Path, tmp_path: Path) -> None:
     run(tmp_path)
     for name in FILES:
@@ -101,6 +102,8 @@ def test_a_damaged_result_is_made_anew(damage: str, whole: Path, tmp_path: Path)
             path.unlink()
         elif name == "config.json" and damage != "empty":
             continue  # what the run is: it is refused
+        elif damage == "digit":
+            path.write_bytes(re.sub(rb"(?<=\.\d\d)\d", lambda digit: bytes([digit[0][0] ^ 1]), content))
         else:
             path.write_bytes(left[damage])
         as_undisturbed(tmp_path, whole)

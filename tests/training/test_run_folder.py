@@ -1,5 +1,7 @@
 """Foreign and damaged files in a run folder, and two trainers in one."""
 
+import random
+import shutil
 from threading import Event, Thread
 
 import pytest
@@ -8,7 +10,7 @@ from served import together
 from training_cases import config, cut_short, rows, weights
 
 from landscape.storage.atomic import locked_folder
-from landscape.training import train
+from landscape.training import read_log, train
 
 
 @pytest.fixture
@@ -47,9 +49,42 @@ def test_a_state_of_no_moment_of_the_run_is_refused(run, change):
     refused(run, "is no readable resume state: 'optimizer'")
 
 
-def test_a_log_that_lacks_lines_is_said(run):
-    (run.folder / "log.jsonl").write_text("")
-    refused(run, r"log\.jsonl lacks lines of .*resume\.pt; delete both to train from the start")
+@pytest.mark.parametrize("damage", ["", "[1]\n", '{"epoch": 7, "seconds": 1.0}\n'])
+def test_a_damaged_log_is_put_back(run, tmp_path, damage):
+    (run.folder / "log.jsonl").write_text(damage)
+    assert rows(train(run)) == rows(train(config(tmp_path / "whole")))
+
+
+def test_a_changed_bit_of_a_state_is_refused_or_changes_nothing(run, tmp_path):
+    whole, path = weights(train(config(tmp_path / "whole"))), run.folder / "resume.pt"
+    state, refusals, source = path.read_bytes(), 0, random.Random(0)
+    for trial in range(40):
+        place, content = tmp_path / f"{trial}", bytearray(state)
+        content[source.randrange(len(state))] ^= 1 << source.randrange(8)
+        shutil.copytree(run.folder, place)
+        (place / "resume.pt").write_bytes(content)
+        try:
+            found = weights(train(config(place)))
+        except ValueError:
+            refused(config(place), r"resume\.pt is no readable resume state: ")
+            refusals += 1
+        else:
+            assert torch.equal(found, whole)
+    assert 10 < refusals < 40
+
+
+def test_a_state_of_an_earlier_version_has_no_log(run, tmp_path):
+    state = torch.load(run.folder / "resume.pt", weights_only=True)
+    del state["log"]
+    torch.save(state, run.folder / "resume.pt")
+    assert rows(train(run)) == rows(train(config(tmp_path / "whole")))
+
+
+def test_a_damaged_log_is_one_line_for_its_reader(run):
+    for content in (b"[1]\n", b"{", b"\xff"):
+        (run.folder / "log.jsonl").write_bytes(content)
+        with pytest.raises(ValueError, match=r"log\.jsonl must hold a JSON object a line: "):
+            read_log(run.folder)
 
 
 def test_a_second_trainer_is_refused_and_goes_on_when_the_first_has_left(run):
