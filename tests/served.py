@@ -37,7 +37,7 @@ def killed(target: Callable[..., Any], *args: Any, moment: Callable[[], bool], a
     sleep(after)
     process.kill()
     process.join()
-    assert process.exitcode == -9
+    assert process.exitcode == -9, f"ended before it was killed, with {process.exitcode}"
     return process.pid
 
 

@@ -101,12 +101,12 @@ def test_an_analysis_killed_twenty_times_equals_one_never_killed_and_repeats_no_
         return len(set(whole) & set(kept))
 
     for kill in range(KILLS):
-        moment = kill * len(whole) // (KILLS + 1)
+        moment = kill * (len(whole) - 12) // KILLS  # the last of them come at once
         killed(
             measure,
             str(tmp_path),
             moment=lambda at=moment: record.exists() and done() >= at,
-            after=source.uniform(0, 0.02),
+            after=source.uniform(0, 0.01),
         )
     resumed = measure(str(tmp_path))
     assert len(whole) > KILLS

@@ -17,7 +17,7 @@ NETWORKS = 4
 BASE = {"model": "mlp", "model_settings": {"hidden": [4]}, "epochs": 2, "batch_size": 300, "label_noise": 0.2}
 BASE |= {"optimizer": "gsam", "rule_settings": {"rho": 0.2, "alpha": 0.4}, "lookahead_steps": 3}
 METRICS = ["lambda_max", "trace", "renyi", "average_gap", "worst_case_gap", "m_sharpness"]
-ANALYSIS = Analysis(METRICS, samples=200, probes=2, steps=6, line_points=5, plane_points=4)
+ANALYSIS = Analysis(METRICS, samples=200, probes=2, steps=6, line_points=11, plane_points=9)
 RESULTS = ("model.safetensors", "model.json", "density.npz", "metrics.json", "slice_1d.npz", "slice_2d.json")
 
 
