@@ -21,7 +21,7 @@ LOADED = ["pytest", *(".".join(("tests", *path.relative_to(TESTS).with_suffix(""
 def served():
     """The context of these processes, its server running."""
     context = get_context("forkserver")
-    context.set_forkserver_preload([*LOADED, "pytest"])  # heard by a server that is not running yet
+    context.set_forkserver_preload(LOADED)  # heard by a server that is not running yet
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         forkserver.ensure_running()
