@@ -1,6 +1,7 @@
 """Small float64 problems in 60 + 4 samples, one for each way in which users' networks and losses differ."""
 
 import copy
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -194,12 +195,27 @@ def twice() -> Case:
 
 
 class Recurrent(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, inputs: int = 2, classes: int = 2) -> None:
         super().__init__()
-        self.lstm, self.head = nn.LSTM(2, 3, batch_first=True), nn.Linear(3, 2)
+        self.lstm, self.head = nn.LSTM(inputs, 3, batch_first=True), nn.Linear(3, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.lstm(x)[0][:, -1])
+
+
+class LoRA(nn.Module):
+    """(W + B A) x with W fixed and B = 0, as at the start of training."""
+
+    def __init__(self, inputs: int = 4, hidden: int = 5) -> None:
+        super().__init__()
+        self.base, self.head = (
+            nn.Linear(inputs, hidden).requires_grad_(False),
+            nn.Linear(hidden, 3).requires_grad_(False),
+        )
+        self.A, self.B = nn.Parameter(torch.randn(2, inputs)), nn.Parameter(torch.zeros(hidden, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.base(x) + x @ self.A.T @ self.B.T))
 
 
 def lstm() -> Case:
@@ -248,15 +264,26 @@ def symmetric(values: Tensor, seed: int = 0) -> Tensor:
     return (matrix + matrix.T) / 2
 
 
-class Counting(CurvatureOperator):
-    """A matrix that counts its products."""
+class KilledError(Exception):
+    """What ends a run that goes on from a file."""
 
-    def __init__(self, matrix: Tensor) -> None:
+
+class Counting(CurvatureOperator):
+    """A matrix that counts its products, likes `columns` of them at once and dies before it gives more than `life`."""
+
+    columns = 1
+    death: type[BaseException] = KilledError
+
+    def __init__(self, matrix: Tensor, *, columns: int = 1, life: float = math.inf) -> None:
         super().__init__(len(matrix), matrix.dtype, matrix.device)
-        self.inner, self.count = MatrixOperator(matrix), 0
+        self.inner, self.count, self.columns, self.life = MatrixOperator(matrix), 0, columns, life
+        self.matrix, self.widths = matrix, []  # the columns of each pass
 
     def _product(self, block: Tensor) -> Tensor:
+        if self.count + block.shape[1] > self.life:
+            raise self.death
         self.count += block.shape[1]
+        self.widths.append(block.shape[1])
         return self.inner.matmat(block)
 
 

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import torch
 from device_place import CPU, DOUBLE, Place, drawn
-from step_cases import every_rule, wrapped
+from step_cases import closure_for, every_rule, wrapped
 from step_cases import network as step_network
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -205,15 +205,8 @@ def stepped(at: Place, name: str) -> list[Tensor]:
     x, t = at.data[0]
     rule = every_rule_on(at.device)[name]
     optimizer = wrapped(model, rule)
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = cross_entropy(model(x.flatten(1)[:, :4]), t % 3)
-        loss.backward()
-        return loss
-
     for _ in range(2):
-        optimizer.step(closure)
+        optimizer.step(closure_for(model, optimizer, x.flatten(1)[:, :4], t % 3))
     return list(model.parameters())
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from cases import LoRA
 from kinds import Network, generic, kind, labels, normal
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -88,24 +89,14 @@ def graph_in_data() -> Network:
     return Network(net.model, F.cross_entropy, [((x, adjacency), t)], forward)
 
 
-class LoRA(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.base, self.head = nn.Linear(5, 6).requires_grad_(False), nn.Linear(6, 3).requires_grad_(False)
-        self.A, self.B = nn.Parameter(torch.randn(2, 5)), nn.Parameter(torch.zeros(6, 2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(torch.tanh(self.base(x) + x @ self.A.T @ self.B.T))
-
-
 @kind("LoRA at B = 0", note="Half of the gradient is zero there, and so is the block of A in H.")
 def lora_zero() -> Network:
-    return Network(LoRA().double(), F.cross_entropy, [(normal(n, 5), labels(n)) for n in (7, 4)])
+    return Network(LoRA(5, 6).double(), F.cross_entropy, [(normal(n, 5), labels(n)) for n in (7, 4)])
 
 
 @kind("LoRA, trained")
 def lora() -> Network:
-    return Network(generic(LoRA()), F.cross_entropy, [(normal(n, 5), labels(n)) for n in (7, 4)])
+    return Network(generic(LoRA(5, 6)), F.cross_entropy, [(normal(n, 5), labels(n)) for n in (7, 4)])
 
 
 class Experts(nn.Module):

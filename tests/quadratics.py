@@ -22,15 +22,3 @@ def quadratic(A: Tensor, b: Tensor | None = None, w: Tensor | None = None) -> Pr
     model = Quadratic(zero if w is None else w, A, zero if b is None else b)
     data = [(torch.zeros(n, 1, dtype=torch.float64), torch.zeros(n, dtype=torch.float64)) for n in (4, 3)]
     return Problem(model, lambda outputs, targets: outputs.mean(), data)
-
-
-def symmetric(spectrum: Tensor, seed: int = 0) -> Tensor:
-    """A matrix with this spectrum and random eigenvectors."""
-    generator = torch.Generator().manual_seed(seed)
-    q, _ = torch.linalg.qr(torch.randn(len(spectrum), len(spectrum), generator=generator, dtype=torch.float64))
-    matrix = q @ torch.diag(spectrum.double()) @ q.T
-    return (matrix + matrix.T) / 2
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

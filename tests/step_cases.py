@@ -23,18 +23,27 @@ def network(*extra):
     return nn.Sequential(nn.Linear(4, 5), *extra, nn.Tanh(), nn.Linear(5, 3)).double()
 
 
-def closure_for(model, opt, x, y, passes=None):
-    """A closure; each pass appends where it was to `passes`."""
+def closure_of(opt, loss):
+    """A closure of what `loss()` gives."""
 
     def closure():
         opt.zero_grad()
-        if passes is not None:
-            passes.append(weights(model))
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        return loss
+        value = loss()
+        value.backward()
+        return value
 
     return closure
+
+
+def closure_for(model, opt, x, y, passes=None):
+    """A closure of the cross entropy; each pass appends where it was to `passes`."""
+
+    def loss():
+        if passes is not None:
+            passes.append(weights(model))
+        return F.cross_entropy(model(x), y)
+
+    return closure_of(opt, loss)
 
 
 def weights(model):

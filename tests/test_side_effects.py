@@ -8,17 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from landscape import side_effects
 from landscape.curvature import fisher, ggn, hessian, hessian_blocks
 from landscape.linalg import diagonal, spectral_density, top_eigenpairs, trace
 from landscape.problem import Problem
-from landscape.side_effects import (
-    buffers_kept,
-    derivatives_on,
-    random_source,
-    random_state,
-    random_state_kept,
-    training_flags_kept,
-)
 
 
 class Noisy(Dataset):
@@ -117,7 +110,7 @@ def test_the_comparison_sees_each_kind_of_trace():
         yield lambda: torch.rand(1, generator=source)
         yield lambda: torch.backends.mha.set_fastpath_enabled(False)
 
-    with random_state_kept():
+    with side_effects.random_state_kept():
         for change in touch():
             before = everything(model, source)
             change()
@@ -140,8 +133,8 @@ def test_random_state_is_put_back_and_can_be_replayed():
         return [random.random(), np.random.rand(), float(torch.rand(())), float(torch.rand((), generator=source))]
 
     source = seeded(2)
-    with random_state_kept(source):
-        rewind = random_state(source)
+    with side_effects.random_state_kept(source):
+        rewind = side_effects.random_state(source)
         first = draw()
         assert draw() != first
         rewind()
@@ -155,7 +148,7 @@ def test_flags_and_buffers_come_back_after_an_error():
     model[0].eval()
 
     def fail():
-        with training_flags_kept(model), buffers_kept(model):
+        with side_effects.training_flags_kept(model), side_effects.buffers_kept(model):
             model.train()
             model[0](torch.randn(8, 2, generator=seeded()) + 5)
             assert model[0].running_mean.abs().min() > 0
@@ -171,7 +164,7 @@ def test_flags_and_buffers_come_back_after_an_error():
 @pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
 def test_derivatives_on(off):
     with off():
-        with derivatives_on():
+        with side_effects.derivatives_on():
             x = torch.ones((), requires_grad=True)
             assert torch.autograd.grad(x**3, x)[0] == 3
         assert not torch.is_grad_enabled()
@@ -179,5 +172,5 @@ def test_derivatives_on(off):
 
 def test_random_source_is_the_callers_or_seed_zero():
     own = seeded(4)
-    assert random_source(own) is own
-    assert torch.equal(random_source(None).get_state(), seeded(0).get_state())
+    assert side_effects.random_source(own) is own
+    assert torch.equal(side_effects.random_source(None).get_state(), seeded(0).get_state())

@@ -7,7 +7,7 @@ import copy
 
 import pytest
 import torch
-from cases import normal, seeded
+from cases import LoRA, normal, seeded
 from torch import Tensor, nn
 from torch.autograd.functional import hessian as dense_hessian
 from torch.autograd.functional import jacobian
@@ -34,18 +34,6 @@ class ReZero(nn.Module):
         for gain, branch in zip(self.gain, self.branches, strict=True):
             x = x + gain * torch.tanh(branch(x))
         return self.head(x)
-
-
-class LoRA(nn.Module):
-    """(W + B A) x with B = 0 and W fixed."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.head = nn.Linear(4, 5).requires_grad_(False), nn.Linear(5, 3).requires_grad_(False)
-        self.A, self.B = nn.Parameter(torch.randn(2, 4)), nn.Parameter(torch.zeros(5, 2))
-
-    def forward(self, x):
-        return self.head(torch.tanh(self.first(x) + x @ self.A.T @ self.B.T))
 
 
 def zeroed(*places):

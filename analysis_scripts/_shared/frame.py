@@ -21,7 +21,6 @@ from torch import Tensor
 
 from landscape.plots import add_caption, save_figure
 from landscape.plots.style import SMALL, STYLE
-from landscape.storage.atomic import replacing
 from landscape.storage.manifest import read_manifest, whole, write_with_manifest
 from landscape.storage.results import read_json, versions, write_json
 from landscape.storage.settings import as_json, differing
@@ -66,8 +65,7 @@ def kept(path: Path, config: Any, compute: Callable[[], Arrays]) -> Arrays:
         with np.load(data, allow_pickle=False) as arrays:
             return dict(arrays)
     found = compute()
-    write = partial(np.savez_compressed, **found)  # type: ignore[arg-type]
-    write_with_manifest(data, write, {"config": settings, "versions": versions()})
+    _write(data, found, {"config": settings, "versions": versions()})
     return found
 
 
@@ -96,19 +94,16 @@ def publish(
         arrays: data by name, unless `kept` made it.
         formats: of the figure.
     Returns:
-        What the JSON file holds: config, versions, what was found.
+        What the JSON file holds beside the checksum of its data: config, versions, what was found.
     """
     folder = Path(config.folder)
     data, manifest = (folder / f"{name}.{kind}" for kind in ("npz", "json"))
-    if arrays is None and data.exists():
-        head = read_json(manifest)
+    known = arrays is None and data.exists()
+    content = {**(read_json(manifest) if known else {"config": asdict(config), "versions": versions()}), **found}
+    if arrays is None:
+        write_json(manifest, content)
     else:
-        head = {"config": asdict(config), "versions": versions()}
-    if arrays is not None:
-        with replacing(data) as part:
-            np.savez_compressed(part, **{key: np.asarray(own) for key, own in arrays.items()})  # type: ignore[arg-type]
-    content = {**head, **found}
-    write_json(manifest, content)
+        _write(data, {key: np.asarray(own) for key, own in arrays.items()}, content)
     if draw is not None:
         with matplotlib.rc_context(STYLE):
             figure = draw()
@@ -116,3 +111,7 @@ def publish(
                 add_caption(figure, found["sentence"])
             save_figure(figure, folder / name, formats)
     return content
+
+
+def _write(data: Path, arrays: Arrays, manifest: Mapping[str, Any]) -> None:
+    write_with_manifest(data, partial(np.savez_compressed, **arrays), manifest)  # type: ignore[arg-type]

@@ -46,29 +46,29 @@ def training(config: Any, name: str, rule: str, seed: int, **changes: Any) -> ls
 
 
 def measured(
-    members: Mapping[K, ls.TrainConfig], measure: Measure, workers: int = 2, *, progress: bool | None = None
+    networks: Mapping[K, ls.TrainConfig], measure: Measure, workers: int = 2, *, progress: bool | None = None
 ) -> dict[K, dict[str, Any]]:
     """Train every network and measure it.
 
     Args:
-        members: name to training run.
+        networks: name to training run.
         measure: run folder to numbers that JSON can hold; a function of a module, or a `partial` of one with keywords.
             What it gave is not computed again, unless the keywords are others.
         workers: processes, of one thread each; 1 is this process.
         progress: show a bar; None shows it on a terminal only.
     Returns:
-        Name to what `measure` gave, in the order of the members.
+        Name to what `measure` gave, in the order of the networks.
     Raises:
         ValueError: if a run folder holds another run; RuntimeError where a worker says so, or is killed.
     """
     hidden = None if progress is None else not progress
     with (
-        tqdm(total=len(members), unit="network", disable=hidden) as bar,
-        pool(partial(_one, members, measure), workers, threads=1, unit="network") as results,
+        tqdm(total=len(networks), unit="network", disable=hidden) as bar,
+        pool(partial(_one, networks, measure), workers, threads=1, unit="network") as results,
     ):
-        for _ in results(members):
+        for _ in results(networks):
             bar.update()
-    return {name: read_json(Path(member.folder) / KEPT)["found"] for name, member in members.items()}
+    return {name: read_json(Path(network.folder) / KEPT)["found"] for name, network in networks.items()}
 
 
 def none_failed(found: Mapping[K, dict[str, Any]]) -> Mapping[K, dict[str, Any]]:
@@ -88,14 +88,14 @@ def slug(name: str) -> str:
     return re.sub(r"\W+", "-", name.replace("∞", "inf").replace("ρ", "rho")).strip("-").lower()
 
 
-def _one(members: Mapping[K, ls.TrainConfig], measure: Measure, name: K) -> None:
-    member = members[name]
-    kept = Path(member.folder) / KEPT
+def _one(networks: Mapping[K, ls.TrainConfig], measure: Measure, name: K) -> None:
+    network = networks[name]
+    kept = Path(network.folder) / KEPT
     asked = getattr(measure, "keywords", {})
     if kept.exists() and not differing(read_json(kept)["asked"], asked):
         return
     try:
-        found = measure(ls.train(member))
+        found = measure(ls.train(network))
     except ValueError as error:
         if "the loss is" not in str(error):
             raise

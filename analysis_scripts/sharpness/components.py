@@ -54,7 +54,7 @@ class Config:
 
 def main(config: Config) -> dict[str, Any]:
     """Train and measure."""
-    members = {
+    networks = {
         (model, rule, seed): training(
             config,
             f"{model}-{rule}-{seed}",
@@ -66,7 +66,7 @@ def main(config: Config) -> dict[str, Any]:
         )
         for model, rule, seed in product(config.models, config.rules, config.seeds)
     }
-    kept = none_failed(measured(members, partial(sharpest, tol=config.tol), config.workers))
+    kept = none_failed(measured(networks, partial(sharpest, tol=config.tol), config.workers))
     rows = [{"model": model, "rule": rule, "seed": seed, **own} for (model, rule, seed), own in kept.items()]
     return publish(config, "components", {"sentence": sentence(rows), "rows": rows}, partial(draw, rows))
 

@@ -51,8 +51,8 @@ def main(config: Config) -> Bands:
     reach = {kind: getattr(config, kind) for kind in KINDS}
     cut = partial(lines, draws=config.draws, points=config.points, reach=reach)
     names = product(config.rules, config.seeds)
-    members = {(rule, seed): training(config, f"{rule}-{seed}", rule, seed) for rule, seed in names}
-    found = measured(members, cut, config.workers)
+    networks = {(rule, seed): training(config, f"{rule}-{seed}", rule, seed) for rule, seed in names}
+    found = measured(networks, cut, config.workers)
     bands: Bands = {rule: {} for rule in config.rules}
     for rule, kind in product(config.rules, KINDS):
         own = [SliceBand.load(f"{config.runs}/{rule}-{seed}/{kind}") for seed in config.seeds]

@@ -54,12 +54,12 @@ def main(config: Config) -> dict[str, Any]:
     """Train and measure."""
     own = {"epochs": max(config.epochs), "checkpoint_epochs": list(config.epochs), "lr": 0.1}
     own["model_settings"] = {"width": config.width}
-    members = {
+    networks = {
         (rule, seed): training(config, f"{rule}-{seed}", rule, seed, rule_settings=dict(config.rules[rule]), **own)
         for rule, seed in product(config.rules, config.seeds)
     }
     settings = {key: getattr(config, key) for key in ("epochs", "divergences", "samples", "max_matvecs")}
-    kept = none_failed(measured(members, partial(along_training, **settings), config.workers))
+    kept = none_failed(measured(networks, partial(along_training, **settings), config.workers))
     rows = [{"rule": rule, "seed": seed, **row} for (rule, seed), own in kept.items() for row in own["rows"]]
     found = {"sentence": sentence(rows, config), "rows": rows}
     return publish(config, "fisher_vs_euclid", found, partial(draw, rows, config))

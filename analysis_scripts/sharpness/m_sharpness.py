@@ -45,14 +45,14 @@ class Config:
 
 def main(config: Config) -> dict[str, Any]:
     """Train and measure."""
-    members = {
+    networks = {
         (m, rho, seed): training(
             config, f"m{m}-rho{rho}-seed{seed}", "sam", seed, model="mlp", rule_settings={"rho": rho}, m_sharpness=m
         )
         for m, rho, seed in product(config.trained, config.radii, config.seeds)
     }
     measure = partial(losses_and_sharpness, samples=config.samples, sizes=list(config.measured), rho=config.rho)
-    kept = none_failed(measured(members, measure, config.workers))
+    kept = none_failed(measured(networks, measure, config.workers))
     rows = [{"m": m, "rho": rho, "seed": seed, **own} for (m, rho, seed), own in kept.items()]
     taus = {m: correlation(rows, m) for m in config.measured}
     found = {"sentence": sentence(rows, taus, config), "tau": {str(m): asdict(tau) for m, tau in taus.items()}}

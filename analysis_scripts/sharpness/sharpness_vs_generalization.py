@@ -67,9 +67,9 @@ def study(config: Config) -> StudyConfig:
         "seed": config.seed,
     }
     base = {"model": "mlp", "epochs": config.epochs}
-    members = grid(config.runs, base, axes, {rule: {"rule_settings": own} for rule, own in RULES.items()})
+    networks = grid(config.runs, base, axes, {rule: {"rule_settings": own} for rule, own in RULES.items()})
     analysis = Analysis(config.metrics, samples=config.samples, probes=0, line_points=0, plane_points=0)
-    return StudyConfig(members, analysis, config.workers, families(config.metrics))
+    return StudyConfig(networks, analysis, config.workers, families(config.metrics))
 
 
 def families(metrics: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
@@ -86,9 +86,9 @@ def minutes_left(whole: StudyConfig) -> float:
     waiting = {name: own for name, own in whole.members.items() if not (Path(own.folder) / METRICS_FILE).exists()}
     if not waiting:
         return 0.0
-    name, member = next(iter(waiting.items()))
+    name, network = next(iter(waiting.items()))
     began = perf_counter()
-    run_study(replace(whole, members={name: member}, workers=1), progress=False)
+    run_study(replace(whole, members={name: network}, workers=1), progress=False)
     return (perf_counter() - began) * (len(waiting) - 1) / whole.workers / 60
 
 

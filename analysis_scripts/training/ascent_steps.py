@@ -47,13 +47,13 @@ def main(config: Config) -> dict[str, Any]:
     look = partial(measure, steps=config.steps, rho=config.rho, batches=config.batches)
     last, own = config.setting["epochs"], {"rho": config.rho}
     kinds = [(n, last) for n in config.steps] + [(1, config.early)]  # every n for all epochs, n = 1 also for a few
-    members = {
+    networks = {
         (n, epochs, seed): training(
             config, f"steps{n}-epochs{epochs}-{seed}", "sam", seed, rule_settings={**own, "steps": n}, epochs=epochs
         )
         for (n, epochs), seed in product(kinds, config.seeds)
     }
-    found = measured(members, look, config.workers)
+    found = measured(networks, look, config.workers)
     errors = {n: [found[n, last, seed]["error"] for seed in config.seeds] for n in config.steps}
     ends = {f"after {epochs} epochs": epochs for epochs in (config.early, last)}
     excess = {name: [found[1, epochs, seed]["excess"] for seed in config.seeds] for name, epochs in ends.items()}

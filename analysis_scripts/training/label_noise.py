@@ -43,11 +43,11 @@ class Config:
 
 def main(config: Config) -> dict[str, Any]:
     """Train and measure."""
-    members = {
+    networks = {
         (rule, share, seed): training(config, f"{rule}-{share:g}-{seed}", rule, seed, label_noise=share)
         for rule, share, seed in product(config.rules, config.flips, config.seeds)
     }
-    found = measured(members, measure, config.workers)
+    found = measured(networks, measure, config.workers)
     runs = {
         rule: {share: [found[rule, share, seed] for seed in config.seeds] for share in config.flips}
         for rule in config.rules

@@ -55,7 +55,7 @@ def main(config: Config) -> list[Row]:
     """Tune, train, time, and write the table."""
     folder, runs = Path(config.folder), Path(config.runs)
     tuned = tune(config.variants, config.setting, config.tuning_seeds, runs / "tuning", config.held_out, config.workers)
-    members = {  # where both budgets are the same, one run serves both
+    networks = {  # where both budgets are the same, one run serves both
         (name, epochs, seed): ls.TrainConfig(
             **config.setting
             | VARIANTS[name].training(tuned[name]["value"], tuned[name]["lr"], STEPS)
@@ -64,7 +64,7 @@ def main(config: Config) -> list[Row]:
         for name in config.variants
         for epochs, seed in product(budgets(config, name).values(), config.seeds)
     }
-    found = measured(members, partial(measure, samples=config.samples), config.workers)
+    found = measured(networks, partial(measure, samples=config.samples), config.workers)
     times = step_times(config, tuned, runs / "times.json")
     rows = [row(config, name, tuned[name], times[name], found) for name in config.variants]
     rows.sort(key=lambda own: own["gradients"]["error"][0])

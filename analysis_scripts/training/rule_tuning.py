@@ -29,7 +29,7 @@ def tune(
     tuned: dict[str, dict[str, Any]] = {}
     for group in (names[:1], names[1:]):
         lr = tuned[names[0]]["lr"] if tuned else setting["lr"]
-        members = {
+        networks = {
             (name, value, seed): ls.TrainConfig(
                 **{**setting, **VARIANTS[name].training(value, lr, steps)},
                 folder=folder / f"{slug(name)}-{value:g}-{seed}",
@@ -41,7 +41,7 @@ def tune(
             for value in VARIANTS[name].tried
             for seed in seeds
         }
-        found = measured(members, error, workers)
+        found = measured(networks, error, workers)
         for name in group:
             tuned[name] = best(name, {v: [found[name, v, s] for s in seeds] for v in VARIANTS[name].tried}, lr)
     return tuned

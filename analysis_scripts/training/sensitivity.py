@@ -55,7 +55,7 @@ class Config:
 
 def main(config: Config) -> dict[str, Array]:
     """Train and measure."""
-    members = {
+    networks = {
         (rule, y, x, seed): training(
             config,
             f"{rule}-{y:g}-{x:g}-{seed}",
@@ -67,7 +67,7 @@ def main(config: Config) -> dict[str, Array]:
         for rule, own in config.maps.items()
         for y, x, seed in product(own.rows[2], own.columns[2], config.seeds)
     }
-    found = measured(members, accuracy, config.workers)
+    found = measured(networks, accuracy, config.workers)
     maps = {}  # (seeds, rows, columns)
     for rule, own in config.maps.items():
         keys = product((rule,), own.rows[2], own.columns[2], config.seeds)

@@ -14,6 +14,7 @@ torch.compile makes of it has one derivative only.
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import FunctionType
 from typing import Any
 
@@ -34,7 +35,7 @@ def differentiable(model: nn.Module, modules: Sequence[nn.Module] | None = None,
     modules = list(model.modules()) if modules is None else modules
     written_out: dict[Function, Function] = {}
     if any(isinstance(m, nn.Embedding | nn.EmbeddingBag) and (m.sparse or m.max_norm is not None) for m in modules):
-        written_out |= {F.embedding: _embedding, F.embedding_bag: _embedding_bag}
+        written_out |= {call: partial(_embedding, call) for call in (F.embedding, F.embedding_bag)}
     if twice and any(isinstance(m, _NormBase) for m in modules):
         written_out[F.batch_norm] = _batch_norm
     if twice and any(name.endswith(("weight_g", "original0")) for name, _ in model.named_parameters()):
@@ -109,39 +110,24 @@ def _batch_norm(
     variance: Tensor | None,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
+    **settings: Any,
 ) -> Tensor:
-    if training or mean is None or variance is None:
-        return F.batch_norm(x, mean, variance, weight, bias, training, momentum, eps)
-    scale = (variance + eps).rsqrt() if weight is None else weight * (variance + eps).rsqrt()
+    if settings.get("training") or mean is None or variance is None:
+        return F.batch_norm(x, mean, variance, weight, bias, **settings)
+    inverse = (variance + settings.get("eps", 1e-5)).rsqrt()
+    scale = inverse if weight is None else weight * inverse
     shift = -mean * scale if bias is None else bias - mean * scale
     per_channel = [-1] + [1] * (x.ndim - 2)
     return (x * scale.view(per_channel) + shift.view(per_channel)).to(x.dtype)
 
 
-def _embedding(
-    input: Tensor,
-    weight: Tensor,
-    padding_idx: int | None = None,
-    max_norm: float | None = None,
-    norm_type: float = 2.0,
-    scale_grad_by_freq: bool = False,
-    _sparse: bool = False,
-    **_: Any,
-) -> Tensor:
-    shorter = weight if max_norm is None else _shortened(weight, input, max_norm, norm_type)
-    return F.embedding(input, shorter, padding_idx, None, norm_type, scale_grad_by_freq, False)
-
-
-def _embedding_bag(input: Tensor, weight: Tensor, *args: Any, **settings: Any) -> Tensor:
-    names = ("offsets", "max_norm", "norm_type", "scale_grad_by_freq", "mode", "sparse")
-    settings |= dict(zip(names, args, strict=False))
+def _embedding(call: Function, input: Tensor, weight: Tensor, **settings: Any) -> Tensor:
+    """torch tells a mode of all but the first arguments by name."""
     max_norm = settings.pop("max_norm", None)
     if max_norm is not None:
         weight = _shortened(weight, input, max_norm, settings.get("norm_type", 2.0))
-    return F.embedding_bag(input, weight, **{**settings, "sparse": False})
+    found: Tensor = call(input, weight, **{**settings, "sparse": False})
+    return found
 
 
 def _shortened(weight: Tensor, input: Tensor, max_norm: float, norm_type: float) -> Tensor:

@@ -19,7 +19,7 @@ FIELDS: dict[str, dict[str, Any]] = {
 FLAGS = {"model_settings": "model-set", "rule_settings": "rule-set", "objective_settings": "objective-set"}
 KINDS = {"integer": int, "number": float, "string": str}
 FILE = "Settings from a file, see above."
-SCHEMA = "Print the JSON schema of FILE.yaml."
+SCHEMA = "JSON schema of FILE.yaml."
 
 
 class _Sections(click.Command):
@@ -64,14 +64,7 @@ def _print_schema(ctx: click.Context, _option: click.Parameter, asked: bool) -> 
 @click.command("train", cls=_Sections)
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE.yaml", help=FILE)
-@click.option(
-    "--schema",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_print_schema,
-    help="JSON schema of FILE.yaml.",
-)
+@click.option("--schema", is_flag=True, is_eager=True, expose_value=False, callback=_print_schema, help=SCHEMA)
 @_options
 @click.pass_context
 def train_command(ctx: click.Context, /, folder: Path, config: Path | None, **settings: Any) -> None:

@@ -6,7 +6,6 @@ Source: Chen, Hsieh and Gong 2022, "When vision transformers outperform ResNets 
 augmentations", arXiv:2106.01548, Table 3: lambda_max of the embedding, attention, MLP, single blocks and the whole.
 """
 
-from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -52,7 +51,8 @@ def block_spectra(
     positive("tol", tol)
     integer_in("trace_matvecs", trace_matvecs, 4)
     groups = grouped(problem, by, depth=depth)
-    blocks, sizes = direct_sum(problem, groups), [_size(problem, names) for names in groups.values()]
+    size_of = dict(zip(problem.layout.names, problem.layout.sizes, strict=True))
+    blocks, sizes = direct_sum(problem, groups), [sum(size_of[name] for name in names) for names in groups.values()]
     source = random_source(generator)
     seeds = torch.randint(2**62, (2, len(groups)), generator=source, device=source.device).tolist()
     top = partial(top_eigenpairs, which=which, tol=tol, max_matvecs=max_matvecs)
@@ -75,10 +75,6 @@ def block_spectra(
         ),
         passes=passes,
     )
-
-
-def _size(problem: Problem, names: Sequence[str]) -> int:
-    return sum(size for name, size in zip(problem.layout.names, problem.layout.sizes, strict=True) if name in names)
 
 
 def _seeded(seed: int) -> torch.Generator:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from landscape.autograd.central_difference import central_difference
 from landscape.curvature.methods import Manner, Product
 from landscape.problem.batch import Batch
 from landscape.vectors import Block, Vector
@@ -61,8 +62,8 @@ class Differences:
 
     def _difference(self, batch: Batch, u: Vector, h: float) -> tuple[Tensor, Tensor]:
         """D(h), and the size of the values, ()."""
-        ahead, behind = (self.function(batch, batch.w.detach() + sign * h * u) for sign in (1, -1))
-        return (ahead - behind) / (2 * h), ahead.norm().maximum(behind.norm())
+        difference, ahead, behind = central_difference(lambda t: self.function(batch, batch.w.detach() + t * u), h)
+        return difference, ahead.norm().maximum(behind.norm())
 
 
 def in_full(batch: Batch) -> Batch:

@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from landscape.autograd.central_difference import central_difference
 from landscape.autograd.fast_layers import BilinearLayers
 from landscape.curvature.central_differences import Differences, in_full
 from landscape.curvature.double_backward import joined, open_edges, require_derivative
 from landscape.curvature.methods import Manner, Method, Product, in_columns
-from landscape.curvature.over_data import Matrix, OperatorOverData
+from landscape.curvature.over_data import Matrix, OperatorOverData, OperatorSettings
 from landscape.curvature.verification import compare_outputs
 from landscape.problem import Problem
 from landscape.problem.batch import Batch, gradient_of
@@ -66,7 +67,10 @@ def gauss_newton(
         ),
     ]
     return OperatorOverData(
-        problem, Matrix(name, methods, partial(compare_outputs, curvature=curvature, exact=exact)), w, **settings
+        problem,
+        Matrix(name, methods, partial(compare_outputs, curvature=curvature, exact=exact)),
+        w,
+        OperatorSettings(**settings),
     )
 
 
@@ -94,8 +98,7 @@ def curvature_by_differences(batch: Batch, outputs: Tensor) -> OutputProduct:
     def product(u: Tensor) -> Tensor:
         length = u.double().norm().clamp(min=torch.finfo(torch.float64).tiny)
         t = torch.finfo(torch.float64).eps ** (1 / 3) * (1 + z.norm()) / length
-        ahead, behind = (wide.slope(z + sign * t * u.double()) for sign in (1, -1))
-        return ((ahead - behind) / (2 * t)).to(u)
+        return central_difference(lambda s: wide.slope(z + s * u.double()), t)[0].to(u)
 
     return product
 

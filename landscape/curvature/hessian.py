@@ -12,13 +12,11 @@ from landscape.curvature.central_differences import Differences, central_differe
 from landscape.curvature.double_backward import double_backward
 from landscape.curvature.forward_over_reverse import forward_over_reverse
 from landscape.curvature.methods import Method
-from landscape.curvature.over_data import Matrix, OperatorOverData
+from landscape.curvature.over_data import Matrix, OperatorOverData, OperatorSettings
 from landscape.curvature.verification import compare_gradients
 from landscape.problem import Problem
 from landscape.problem.batch import Batch
 from landscape.problem.cost import DIFFERENCES, FORWARD_OVER_REVERSE, GRADIENT, HESSIAN
-
-MODES = ("auto", "double_backward", "forward_over_reverse", "central_differences")
 
 
 def hessian(
@@ -65,16 +63,5 @@ def hessian(
         Method("forward_over_reverse", forward_over_reverse, False, 0.0, FORWARD_OVER_REVERSE),
         Method("central_differences", by_differences, False, 0.0, DIFFERENCES, second_order=False),
     ]
-    return OperatorOverData(
-        problem,
-        Matrix("hessian", methods, compare_gradients),
-        w,
-        constants,
-        mode=mode,
-        weight_decay=weight_decay,
-        memory=memory,
-        chunk=chunk,
-        micro_batch=micro_batch,
-        tf32=tf32,
-        verify=verify,
-    )
+    settings = OperatorSettings(mode, weight_decay, memory, chunk, micro_batch, tf32, verify, constants)
+    return OperatorOverData(problem, Matrix("hessian", methods, compare_gradients), w, settings)

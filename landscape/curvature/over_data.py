@@ -27,13 +27,12 @@ from landscape.curvature.verification import Compare
 from landscape.linalg.operator import CurvatureOperator
 from landscape.problem import Problem
 from landscape.problem.batch import Batch
-from landscape.problem.cost import GRADIENT, charge
+from landscape.problem.cost import charge
 from landscape.processes import WeightedSum, sums_over
 from landscape.side_effects import derivatives_on, random_state, random_state_kept
 from landscape.vectors import Block
 
 GRAPHS, BATCHES = 1 / 4, 1 / 8  # shares of the memory that is free at the first product
-VERIFIED = 3 * GRADIENT  # what the comparison of a batch costs at most
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,33 @@ class Report:
             self.error_estimate = float((total / image.norm(dim=0).clamp(min=torch.finfo(image.dtype).tiny)).max())
 
 
+@dataclass(frozen=True)
+class OperatorSettings:
+    """How an operator goes about its products, as `hessian` has it."""
+
+    mode: str = "auto"
+    weight_decay: float = 0.0
+    memory: int | None = None
+    chunk: int | None = None
+    micro_batch: int | None = None
+    tf32: bool = False
+    verify: bool = True
+    constants: Mapping[str, Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, low in (
+            ("memory", self.memory, 0),
+            ("chunk", self.chunk, 1),
+            ("micro_batch", self.micro_batch, 1),
+        ):
+            if value is not None:
+                integer_in(name, value, low)
+        not_negative("weight_decay", self.weight_decay)
+
+
+PLAIN = OperatorSettings()
+
+
 class OperatorOverData(CurvatureOperator):
     """Weighted mean of the batches' matrices at a fixed w. Making one reads no data.
 
@@ -84,15 +110,14 @@ class OperatorOverData(CurvatureOperator):
         problem: the scalar function. Its data must stay the same for the life of the operator.
         matrix: what is taken of each batch.
         w: where the curvature is taken, (P,); default a copy of the model's own weights now.
-        constants: the model's other parameters and its buffers; default copies of the model's own now, so that the
-            operator stays the same when the model moves on.
-        mode, weight_decay, memory, chunk, micro_batch, tf32, verify: as `hessian` has them.
+        settings: of `constants` the default are copies of the model's own now, so that the operator stays the same when
+            the model moves on.
     Attributes:
         choice: which method serves, and why.
         retreat: how much is done at once.
         report: what the last product did.
     Raises:
-        ValueError: if w has another shape, dtype or device, or a setting is out of range.
+        ValueError: if w has another shape, dtype or device, or a setting does not fit the problem.
     """
 
     def __init__(
@@ -100,38 +125,27 @@ class OperatorOverData(CurvatureOperator):
         problem: Problem,
         matrix: Matrix,
         w: Tensor | None = None,
-        constants: Mapping[str, Tensor] | None = None,
-        *,
-        mode: str = "auto",
-        weight_decay: float = 0.0,
-        memory: int | None = None,
-        chunk: int | None = None,
-        micro_batch: int | None = None,
-        tf32: bool = False,
-        verify: bool = True,
+        settings: OperatorSettings = PLAIN,
     ) -> None:
-        for name, value, low in (("memory", memory, 0), ("chunk", chunk, 1), ("micro_batch", micro_batch, 1)):
-            if value is not None:
-                integer_in(name, value, low)
-        not_negative("weight_decay", weight_decay)
+        micro_batch = settings.micro_batch
         require(
             micro_batch is None or problem.batch_norm != "batch",
             "micro_batch must be None under batch_norm='batch', whose statistics are those of whole batches, "
             f"got {micro_batch}; use smaller batches",
         )
-        compare = matrix.compare if verify else None
-        self.choice = Choice(matrix.methods, compare, mode, restrictable=matrix.size is None)
+        compare = matrix.compare if settings.verify else None
+        self.choice = Choice(matrix.methods, compare, settings.mode, restrictable=matrix.size is None)
         with derivatives_on():
             own = problem.vector()
             if w is not None:
                 vector_like("w", w, own)
             self.w = own if w is None else w.detach().clone()
-            self._constants = dict(problem.constants() if constants is None else constants)
+            self._constants = dict(problem.constants() if settings.constants is None else settings.constants)
         super().__init__(matrix.size or problem.size, own.dtype, own.device)
-        self.problem, self.matrix, self.weight_decay, self.tf32 = problem, matrix, weight_decay, tf32
-        self.retreat = Retreat(chunk or 0, micro_batch)
+        self.problem, self.matrix = problem, matrix
+        self.weight_decay, self.tf32, self._memory = settings.weight_decay, settings.tf32, settings.memory
+        self.retreat = Retreat(settings.chunk or 0, micro_batch)
         self.report = Report()
-        self._memory = memory
         self._rewind = random_state(*problem.reader.generators)  # shuffled data gives the same batches at every product
         self._buffers: dict[str, Tensor] | None = None  # the constants with what the batch-norm policy puts in place
         self._kept: Kept | None = None

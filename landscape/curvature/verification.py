@@ -21,6 +21,7 @@ from math import isfinite
 import torch
 from torch import Tensor
 
+from landscape.autograd.central_difference import central_difference
 from landscape.curvature.causes import repeatable
 from landscape.curvature.compared_part import LARGEST, in_full, places, room, some_parameters
 from landscape.problem.batch import Batch
@@ -146,11 +147,12 @@ def compare_gradients(
     g = wide.gradient(wide.w)
 
     def moved(h: float) -> Tensor:
-        """∇L(w + hu) − ∇L(w), over h."""
-        change = (wide.gradient(torch.add(wide.w, u, alpha=h)) - g) / h
+        """∇L(w + hu) − ∇L(w)."""
+        change = wide.gradient(torch.add(wide.w, u, alpha=h)) - g
         return change if rows is None else change[rows]
 
-    ahead = moved(_step(wide, wide.precision, float(g.norm()), float(own.norm())))
+    step = _step(wide, wide.precision, float(g.norm()), float(own.norm()))
+    ahead = moved(step) / step
     found = _borne_out(at, wide, float((own - ahead).norm()), float(ahead.norm()))
     if found is not None:
         note(at.layout, own, ahead)
@@ -158,8 +160,8 @@ def compare_gradients(
     step, product = _step(wide, wide.inner_precision(), float(g.norm()), float(own.norm())), at.inner_precision()
 
     def careful(h: float) -> tuple[Comparison, Tensor]:
-        ahead, behind = moved(h), moved(-h)
-        difference, halves = (ahead + behind) / 2, float((ahead - behind).norm())
+        difference, ahead, behind = central_difference(moved, h)
+        halves = float((ahead + behind).norm()) / h
         off, size = float((own - difference).norm()), float(difference.norm())
         return _compared(at, wide, off, size, halves, float(own.norm()), product), difference
 
@@ -200,29 +202,26 @@ def compare_outputs(
             return abs(own - form), abs(form), 0.0
         eps, size = torch.finfo(precision).eps, float(along.norm())
         t = eps ** (1 / 3) * float(z0.norm().clamp(min=1.0)) / size
-        ahead, behind = (wide.slope(z0 + sign * t * along) for sign in (1, -1))
-        form = float((along * (ahead - behind)).sum() / (2 * t))
+        form = float((along * central_difference(lambda s: wide.slope(z0 + s * along), t)[0]).sum())
         return abs(own - form), abs(form), eps * size / (t * len(at))
 
     def moved(h: float) -> Tensor:
-        return (_outputs(wide, torch.add(wide.w, u, alpha=h)) - z0) / h
+        return _outputs(wide, torch.add(wide.w, u, alpha=h)) - z0
 
-    ahead = moved(WIDER * _step(wide, wide.precision, 0.0, 1.0))
+    step = WIDER * _step(wide, wide.precision, 0.0, 1.0)
+    ahead = moved(step) / step
     found = _borne_out(at, wide, *forms(ahead, wide.precision)[:2]) if ahead.any() else None
     if found is not None:
         return found
     precision = wide.inner_precision()
     step = WIDER * _step(wide, precision, 0.0, 1.0)
-    ahead, behind = moved(step), moved(-step)
-    along = (ahead + behind) / 2
+    along, ahead, behind = central_difference(moved, step)
     if not along.any():
         return Comparison(None, why="the outputs do not move along v")
     off, form, rounding = forms(along, precision)
-    error = 2 * form * float((ahead - behind).norm() / along.norm()) + rounding
+    error = 2 * form * float((ahead + behind).norm() / along.norm()) / step + rounding
     found = _compared(at, wide, off, form, error, abs(own), at.inner_precision())
-    if (
-        found.alarm and C is not None
-    ):  # `along` may lie where C is 0 up to rounding: what C does to another of its length
+    if found.alarm and C is not None:  # C may be 0 along it up to rounding: what it does to another of that length
         other = torch.arange(along.numel(), dtype=along.dtype, device=along.device).cos().view_as(along)
         other *= along.norm() / other.norm()
         error += torch.finfo(at.w.dtype).eps * float((other * C(other.to(at.w)).to(along)).sum().abs())

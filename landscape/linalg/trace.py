@@ -28,7 +28,7 @@ State = dict[str, Tensor]  # what an estimator has so far
 Grow = Callable[[CurvatureOperator, State, int, torch.Generator], State]  # to so many products in all
 
 FIRST, GROWTH = 32, 1.5  # products of the first round; by how much all grow in the next: half too many at worst
-CHUNK = 64  # test vectors at once where they need not be kept
+CHUNK = 64  # test vectors at once where they need not be kept: 256 products take .36 s by 1, .20 by 8, .19 by 64 or 256
 
 
 def trace(

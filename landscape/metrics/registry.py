@@ -6,6 +6,7 @@ in gradient-times and what it needs; or from outside, METRICS["mine"] = Metric(f
 
 from math import inf
 
+from landscape.metrics import spectral
 from landscape.metrics.adam import PRODUCT, adam_sharpness
 from landscape.metrics.alignment import eigenvector_alignment, gradient_cosine
 from landscape.metrics.average import average_gap
@@ -17,18 +18,6 @@ from landscape.metrics.norms import frobenius_norms, spectral_norms, weight_norm
 from landscape.metrics.ntk import ntk_condition_number, ntk_cost
 from landscape.metrics.pac_bayes import pac_bayes_sam
 from landscape.metrics.renyi import renyi
-from landscape.metrics.spectral import (
-    PROBES,
-    STEPS,
-    eigenvalues_above,
-    frobenius_norm,
-    gradient_norm,
-    lambda_max,
-    lambda_max_ggn,
-    lambda_max_over_lambda_5,
-    trace,
-    trace_ggn,
-)
 from landscape.metrics.worst_case import surrogate_gap, worst_case_cost, worst_case_gap
 from landscape.problem.cost import FORWARD, GAUSS_NEWTON, GRADIENT, HESSIAN
 
@@ -38,10 +27,11 @@ mean_worst = Metric(m_sharpness, {"m": 128}, m_sharpness_cost)
 # the setting of Andriushchenko et al. 2023 but for fewer steps: 1,024 points in subsets of 128, normalised logits
 adaptive_worst = mean_worst.at(points=1024, geometry="adaptive", normalize_logits=True, steps=10)
 average = Metric(average_gap, {"draws": 10}, lambda draws, **_: FORWARD * (1 + draws))
-entropy = Metric(renyi, {"probes": PROBES, "steps": STEPS}, needs=DENSITY)  # as in the density that analyze shares
+# as in the density that analyze shares
+entropy = Metric(renyi, {"probes": spectral.PROBES, "steps": spectral.STEPS}, needs=DENSITY)
 
 METRICS: dict[str, Metric] = {
-    "gradient_norm": Metric(gradient_norm, needs=ORIGIN),
+    "gradient_norm": Metric(spectral.gradient_norm, needs=ORIGIN),
     "surrogate_gap": Metric(surrogate_gap, cost=FORWARD, needs=ORIGIN),
     "gradient_cosine": Metric(gradient_cosine, cost=GRADIENT, needs=ORIGIN),
     "worst_case_gap": worst.at(steps=10),
@@ -55,20 +45,20 @@ METRICS: dict[str, Metric] = {
     "m_sharpness": mean_worst,
     "average_gap": average,
     "average_gap_adaptive": average.at(geometry="adaptive", rho=0.1),
-    "lambda_max": Metric(lambda_max, needs=PAIRS),
-    "lambda_max_over_lambda_5": Metric(lambda_max_over_lambda_5, needs=PAIRS),
+    "lambda_max": Metric(spectral.lambda_max, needs=PAIRS),
+    "lambda_max_over_lambda_5": Metric(spectral.lambda_max_over_lambda_5, needs=PAIRS),
     "eigenvector_alignment": Metric(eigenvector_alignment, needs=(*ORIGIN, *PAIRS)),
-    "trace": Metric(trace, {"matvecs": 20}, lambda matvecs, **_: GRADIENT + HESSIAN * matvecs),
-    "frobenius_norm": Metric(frobenius_norm, needs=DENSITY),
-    "eigenvalues_above": Metric(eigenvalues_above, needs=DENSITY),
+    "trace": Metric(spectral.trace, {"matvecs": 20}, lambda matvecs, **_: GRADIENT + HESSIAN * matvecs),
+    "frobenius_norm": Metric(spectral.frobenius_norm, needs=DENSITY),
+    "eigenvalues_above": Metric(spectral.eigenvalues_above, needs=DENSITY),
     "renyi": entropy,
     "renyi_half": entropy.at(order=0.5),
     "renyi_three_halves": entropy.at(order=1.5),
     "adam_sharpness": Metric(
         adam_sharpness, {"matvecs": 16}, lambda operator, matvecs, **_: GRADIENT + PRODUCT[operator] * matvecs
     ),
-    "lambda_max_ggn": Metric(lambda_max_ggn, cost=GRADIENT + 15 * GAUSS_NEWTON),
-    "trace_ggn": Metric(trace_ggn, {"matvecs": 16}, lambda matvecs, **_: GRADIENT + GAUSS_NEWTON * matvecs),
+    "lambda_max_ggn": Metric(spectral.lambda_max_ggn, cost=GRADIENT + 15 * GAUSS_NEWTON),
+    "trace_ggn": Metric(spectral.trace_ggn, {"matvecs": 16}, lambda matvecs, **_: GRADIENT + GAUSS_NEWTON * matvecs),
     "fisher_rao": Metric(fisher_rao, cost=GRADIENT + GAUSS_NEWTON),
     "relative_flatness": Metric(relative_flatness, {"draws": 6}, lambda draws, **_: GRADIENT + HESSIAN * draws),
     "geodesic": Metric(geodesic, {"steps": 5}, lambda steps, restarts, **_: steps * (1 + restarts), ORIGIN),

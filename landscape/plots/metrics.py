@@ -81,7 +81,7 @@ def plot_tau_forest(correlations: Mapping[str, Interval], ax: Axes | None = None
         ValueError: if there is none.
     """
     require(len(correlations) > 0, "correlations must hold at least one metric, got none")
-    order = sorted(correlations, key=lambda name: _rank(correlations[name].tau))
+    order = sorted(correlations, key=lambda name: correlations[name].tau if isfinite(correlations[name].tau) else -2.0)
     ax = axes_or_new(ax, width=5.6, height=0.9 + 0.22 * len(order))
     for y, name in enumerate(order):
         own = correlations[name]
@@ -109,7 +109,3 @@ def _title(tau: float | None, low: float | None, high: float | None, count: int,
     if left_out:
         parts.append(f"{left_out} not finite, left out")
     return ", ".join(parts)
-
-
-def _rank(tau: float) -> float:
-    return tau if isfinite(tau) else -2.0

@@ -84,16 +84,13 @@ def _containers(holders: Iterable[Any]) -> list[Any]:
     found: dict[int, Any] = {}
     waiting = [*holders]
     while waiting:
-        inside = _parts(waiting.pop())
+        last = waiting.pop()
+        inside = last.values() if isinstance(last, dict) else last
         if not CONTAINERS.isdisjoint(map(type, inside)):  # thousands of numbers or tensors cost next to nothing
             new = {id(value): value for value in inside if type(value) in CONTAINERS and id(value) not in found}
             found |= new
             waiting += new.values()
     return list(found.values())
-
-
-def _parts(value: Any) -> Iterable[Any]:
-    return value.values() if isinstance(value, dict) else value
 
 
 def _same(one: Any, two: Any) -> bool:

@@ -45,7 +45,9 @@ class ArrayCheckpoint:
             return None
         try:
             arrays = read_arrays(self.path)
-            found = differing(dict(json.loads(str(arrays.pop("settings")))), self.settings)
+            settings, *names = arrays.pop("settings").reshape(-1).tolist()
+            found = differing(dict(json.loads(settings)), self.settings)
+            require(not names or {*names} == arrays.keys(), "arrays are missing")  # earlier versions kept no names
             tensors = dict(_tensor(name, array) for name, array in arrays.items())
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ValueError(f"resume file {self.path} is not readable: {error}; delete it to start again") from error
@@ -59,7 +61,8 @@ class ArrayCheckpoint:
             return
         started = monotonic()
         with replacing(self.path) as partial:
-            np.savez(partial, settings=np.array(json.dumps(self.settings)), **_own(arrays))
+            own = _own(arrays)
+            np.savez(partial, settings=np.array([json.dumps(self.settings), *own]), **own)
         ended = monotonic()
         self.next = ended + max(EVERY, SHARE * (ended - started))
 

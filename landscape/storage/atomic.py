@@ -53,8 +53,10 @@ def locked(lock: Path, what: str, whose: Path, *, wait: bool = False) -> Iterato
         file.acquire(timeout=-1 if wait else 0)
     except Timeout as error:
         raise ValueError(f"{what} {whose} is in use by another process; let it end or choose another") from error
-    except OSError as error:
-        raise ValueError(f"{what} must be writable, got {whose}: {error.strerror or error}") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: a link to itself
+        raise ValueError(
+            f"{what} must be writable, got {whose}: {getattr(error, 'strerror', None) or error}"
+        ) from error
     try:
         yield
     finally:

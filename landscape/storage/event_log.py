@@ -2,7 +2,7 @@
 
 A killed run loses only what was in flight. Appending costs microseconds where replacing a file costs milliseconds;
 floats are written so that they come back to the bit; a line that was cut short is written anew. The first line holds
-the settings and the losses where the work began.
+the settings and the losses where the work began; every other one an entry and, as its last item, the entry's checksum.
 """
 
 import json
@@ -12,6 +12,7 @@ from os import SEEK_END
 from pathlib import Path
 from typing import Any
 from warnings import warn
+from zlib import crc32
 
 import torch
 from torch import Tensor
@@ -56,7 +57,7 @@ class EventLog:
             if not line.endswith(b"\n"):
                 break  # it was in flight
             try:
-                found.append(entry(json.loads(line)))
+                found.append(entry(_checked(json.loads(line))))
             except BROKEN:
                 warn(f"{self.path}: line {number} is not readable; from there on it is done again", stacklevel=2)
                 break
@@ -64,7 +65,7 @@ class EventLog:
         return found
 
     @contextmanager
-    def opened(self) -> Iterator[Callable[[Any], None]]:
+    def opened(self) -> Iterator[Callable[[list[Any]], None]]:
         """A function that keeps an entry after those that `read` gave, or raises an OSError in one line.
 
         Raises:
@@ -73,7 +74,7 @@ class EventLog:
         lock = self.path.with_name(f".{self.path.name}.lock")
         with locked(lock, "resume file", self.path), self.path.open("ab", buffering=0) as file:
 
-            def keep(content: Any) -> None:
+            def write(content: Any) -> None:
                 before, rest = file.seek(0, SEEK_END), json.dumps(content).encode() + b"\n"
                 try:
                     while rest:  # a full disk takes a part of it first
@@ -85,8 +86,8 @@ class EventLog:
             try:
                 file.truncate(self.taken)
                 if not self.taken:
-                    keep({"settings": self.settings, "losses": self.losses.tolist()})
-                yield keep
+                    write({"settings": self.settings, "losses": self.losses.tolist()})
+                yield lambda entry: write([*entry, _checksum(entry)])
             finally:
                 lock.unlink(missing_ok=True)
 
@@ -102,3 +103,15 @@ class EventLog:
         require(
             not other, f"resume file {self.path} was written with other {', '.join(other)}; delete it or name another"
         )
+
+
+def _checksum(entry: list[Any]) -> str:
+    return f"crc32 {crc32(json.dumps(entry).encode()):08x}"
+
+
+def _checked(line: Any) -> Any:
+    """The entry of a line; those of earlier versions have no checksum. Raises ValueError if it was changed."""
+    if not (isinstance(line, list) and line and str(line[-1]).startswith("crc32 ")):
+        return line
+    require(line[-1] == _checksum(line[:-1]), "changed after it was written")
+    return line[:-1]

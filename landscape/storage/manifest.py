@@ -1,4 +1,7 @@
-"""JSON, CSV, and files that count once a manifest beside them holds what they are and the checksum of their bytes."""
+"""JSON, CSV, and files that count once a manifest beside them holds what they are.
+
+A checksum stands in the manifest, sha256 of the file's bytes and of all else that the manifest says.
+"""
 
 import csv
 import hashlib
@@ -9,8 +12,9 @@ from typing import Any
 
 from landscape.checks import require
 from landscape.storage.atomic import replacing
+from landscape.storage.settings import as_json
 
-CHECKSUM = "sha256"  # in the manifest; files of earlier versions have none
+CHECKSUM = "sha256"  # files of earlier versions have none, or that of the bytes alone
 LARGEST = 2**28  # bytes of JSON that are read
 
 
@@ -34,11 +38,21 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_or_none(path: Path) -> dict[str, Any] | None:
-    """A JSON object that can be made anew: None where the file is missing, empty or cut."""
+    """A JSON object that can be made anew: None where the file is missing, empty, cut or changed."""
     try:
-        return read_json(path)
+        return read_checked(path)
     except ValueError:
         return None
+
+
+def write_checked(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object that holds its own checksum, in one rename."""
+    write_json(path, {**content, CHECKSUM: _checksum(content)})
+
+
+def read_checked(path: Path) -> dict[str, Any]:
+    """Read what `write_checked` wrote. Raises ValueError in one line if it is missing or was changed."""
+    return _verified(read_json(path), path)
 
 
 def write_rows(path: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> Path:
@@ -56,23 +70,18 @@ def write_with_manifest(target: Path, write: Callable[[Path], Any], manifest: Ma
     json.dumps(manifest)
     with replacing(target) as partial:
         write(partial)
-        checksum = _checksum(partial)
+        checksum = _checksum(manifest, partial)
     write_json(target.with_suffix(".json"), {**manifest, CHECKSUM: checksum})
     return target
 
 
 def read_manifest(target: Path) -> dict[str, Any]:
-    """What `target` is. Raises ValueError if it has no manifest, or not the bytes that the manifest was written for."""
+    """What `target` is. Raises ValueError if it has no manifest, or one of the two was changed."""
     manifest = read_json(target.with_suffix(".json"))
     try:
-        expected, found = manifest.pop(CHECKSUM, None), _checksum(target)
+        return _verified(manifest, target, target)
     except OSError as error:
         raise ValueError(f"{target} is not readable: {error.strerror}; make it again") from error
-    require(
-        expected in (None, found),
-        f"{target} was changed or cut after it was written (its checksum is another); make it again",
-    )
-    return manifest
 
 
 def whole(target: Path) -> bool:
@@ -84,6 +93,22 @@ def whole(target: Path) -> bool:
     return True
 
 
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _verified(content: dict[str, Any], path: Path, file: Path | None = None) -> dict[str, Any]:
+    """The content without its checksum. Raises ValueError if that is of another content, or another file."""
+    expected, earlier = content.pop(CHECKSUM, None), file and _checksum(None, file)
+    require(
+        expected in (None, earlier, _checksum(content, file)),
+        f"{path} was changed or cut after it was written (its checksum is another); make it again",
+    )
+    return content
+
+
+def _checksum(content: Mapping[str, Any] | None, file: Path | None = None) -> str:
+    """Of a file's bytes, then of what JSON gives back of the content."""
+    found = hashlib.sha256()
+    if file is not None:
+        with file.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256")
+    if content is not None:
+        found.update(json.dumps(as_json(content), sort_keys=True).encode())
+    return found.hexdigest()

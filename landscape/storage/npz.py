@@ -2,6 +2,7 @@
 
 from math import prod
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
@@ -11,6 +12,7 @@ from numpy.lib import format as npy
 from landscape.checks import require
 
 Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
+DAMAGED = (OSError, ValueError, EOFError, KeyError, BadZipFile, RuntimeError, TokenError)  # what such bytes end in
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -24,7 +26,7 @@ def read_arrays(path: Path) -> Arrays:
             stored.seek(0)
             with np.load(stored, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile, NotImplementedError) as error:
+    except DAMAGED as error:
         raise ValueError(" ".join(str(error).split())) from error
 
 

@@ -22,7 +22,7 @@ from landscape.metrics.analyze import analyze
 from landscape.metrics.metric import priced
 from landscape.problem import Problem
 from landscape.slices import random_directions, slice_1d, slice_2d
-from landscape.storage.manifest import read_json, read_manifest, read_or_none, whole, write_json
+from landscape.storage.manifest import read_checked, read_manifest, read_or_none, whole, write_checked
 from landscape.storage.results import Slice1D, Slice2D, SliceBand, SpectralDensity, versions
 from landscape.storage.settings import as_json, differing
 from landscape.storage.settings_record import Count, Positive, Size, settings_record
@@ -136,7 +136,8 @@ def measure(network: NetworkRecord, analysis: Analysis) -> None:
     settings = {name: dict(values) for name, values in analysis.settings.items()}
     shared: dict[str, float] = {}
     if analysis.probes:
-        density, spent = priced(problem, lambda: _density(problem, analysis, generator))
+        how: dict[str, Any] = {"probes": analysis.probes, "steps": analysis.steps, "generator": generator}
+        density, spent = priced(problem, lambda: spectral_density(hessian(problem), check=0, **how))
         density.save(folder / DENSITY, seed=analysis.seed)
         shared["spectral density that is kept"] = spent.gradient_times
         if analysis.metrics is None or "renyi" in analysis.metrics:
@@ -155,7 +156,7 @@ def measure(network: NetworkRecord, analysis: Analysis) -> None:
     shared |= {what: cost.gradient_times for what, cost in estimates.shared.items()}
     facts = {"parameters": problem.size, "seconds": perf_counter() - began, "versions": versions()}
     content = {"asked": asked, "estimates": found, "shared": shared, "left_out": estimates.left_out}
-    write_json(done, {**content, **facts})
+    write_checked(done, {**content, **facts})
 
 
 def cut(network: NetworkRecord, analysis: Analysis) -> None:
@@ -185,7 +186,7 @@ def row(name: str, network: NetworkRecord) -> dict[str, Any]:
     if {"train_accuracy", "test_accuracy"} <= found.keys():
         gaps["accuracy_gap"] = found["train_accuracy"] - found["test_accuracy"]
     measured: dict[str, float] = {}
-    for metric, estimate in read_json(Path(network.folder) / METRICS_FILE)["estimates"].items():
+    for metric, estimate in read_checked(Path(network.folder) / METRICS_FILE)["estimates"].items():
         measured |= {metric: estimate["value"], f"{metric}_stderr": estimate["stderr"]}
     return {"name": name, **found, **gaps, **measured}
 
@@ -193,12 +194,6 @@ def row(name: str, network: NetworkRecord) -> dict[str, Any]:
 def load_density(folder: Path) -> SpectralDensity:
     """The Hessian's spectral density that `measure` kept."""
     return SpectralDensity.load(folder / DENSITY)
-
-
-def _density(problem: Problem, analysis: Analysis, generator: torch.Generator) -> SpectralDensity:
-    return spectral_density(
-        hessian(problem), probes=analysis.probes, steps=analysis.steps, check=0, generator=generator
-    )
 
 
 def _asked(network: NetworkRecord, analysis: Analysis) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from landscape.checks import require
 from landscape.metrics import METRICS
 from landscape.processes import WorkerError, pool
 from landscape.storage.atomic import locked_folder
-from landscape.storage.manifest import read_json, read_or_none, write_json
+from landscape.storage.manifest import read_checked, read_json, read_or_none, write_json
 from landscape.storage.settings_record import ANY, Count, settings_record
 from landscape.study.network_record import METRICS_FILE, Analysis, NetworkRecord, cut, measure, prepare, row
 from landscape.study.trained import Trained
@@ -179,7 +179,7 @@ def costs(config: StudyConfig) -> dict[str, float]:
         path = Path(network.folder) / METRICS_FILE
         if not path.exists():
             continue
-        kept = read_json(path)
+        kept = read_checked(path)
         found.setdefault("shared", []).append(sum(kept["shared"].values()))
         for name, estimate in kept["estimates"].items():
             found.setdefault(name, []).append(estimate["gradient_times"])

@@ -8,9 +8,10 @@ from typing import Any
 
 from landscape.data import load
 from landscape.problem import Problem
-from landscape.storage.results import read_json
+from landscape.storage.manifest import read_manifest
 from landscape.study.network_record import Splits, splits, training_problem
 from landscape.training import TrainConfig, train
+from landscape.training.trainer.checkpoint import NAME
 
 OUTCOMES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
@@ -41,18 +42,15 @@ class Trained:
 
     def columns(self) -> dict[str, Any]:
         """What it was trained with, and its losses."""
-        metadata = read_json(self.folder / "model.json")
+        metadata = read_manifest(self.folder / NAME)
         results = {key: metadata[key] for key in OUTCOMES}
         trained = {"rule": self.run.optimizer, "label_noise": self.run.label_noise, "seed": self.run.seed}
-        return {**trained, **self.chosen, **results, "test_samples": _test_samples(self.run)}
+        samples = _size_of_test_set(self.run.dataset, self.run.data_path)
+        return {**trained, **self.chosen, **results, "test_samples": samples}
 
     def settings(self) -> dict[str, Any]:
         """The training run's."""
         return self.run.settings()
-
-
-def _test_samples(run: TrainConfig) -> int:
-    return _size_of_test_set(run.dataset, run.data_path)
 
 
 @cache

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from cases import normal, seeded
-from quadratics import quadratic, symmetric
+from cases import normal, seeded, symmetric
+from quadratics import quadratic
 from torch.nn import functional as F
 
 import landscape as ls

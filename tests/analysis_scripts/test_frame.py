@@ -12,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from analysis_scripts._shared.frame import command, publish
+from landscape.storage.manifest import read_manifest
 
 ROOT = Path(__file__).parents[2] / "analysis_scripts"
 ROOMS = ("toys", "training", "sharpness", "landscapes")
@@ -69,3 +70,7 @@ def test_what_is_published_is_config_versions_numbers_data_and_figure(tmp_path):
     with np.load(folder / "a.npz") as data:
         assert data["x"].tolist() == [0, 1, 2]
     assert figures[0].get_supxlabel() == "All is well."
+    changed = (folder / "a.npz").read_bytes()[:-1]
+    (folder / "a.npz").write_bytes(changed)
+    with pytest.raises(ValueError, match="was changed or cut after it was written"):
+        read_manifest(folder / "a.npz")

@@ -47,12 +47,12 @@ def test_an_interval_is_that_of_the_t_test_and_differences_are_paired():
 def test_a_network_that_diverged_is_kept_as_such_and_a_finished_one_is_not_measured_again(tmp_path):
     from analysis_scripts._shared.many_networks import measured, slug
 
-    members = {lr: ls.TrainConfig(tmp_path / str(lr), **{**TINY, "lr": lr, "momentum": 0.0}) for lr in (0.1, 1e30)}
-    first = measured(members, lambda folder: {"folder": folder.name}, 1, progress=False)
+    networks = {lr: ls.TrainConfig(tmp_path / str(lr), **{**TINY, "lr": lr, "momentum": 0.0}) for lr in (0.1, 1e30)}
+    first = measured(networks, lambda folder: {"folder": folder.name}, 1, progress=False)
     assert first[0.1] == {"folder": "0.1"}
     assert "the loss is" in first[1e30]["failed"]
-    assert measured(members, lambda folder: {}, 1, progress=False) == first
-    assert measured(members, partial(lambda folder, n: {"n": n}, n=3), 1, progress=False)[0.1] == {"n": 3}
+    assert measured(networks, lambda folder: {}, 1, progress=False) == first
+    assert measured(networks, partial(lambda folder, n: {"n": n}, n=3), 1, progress=False)[0.1] == {"n": 3}
     assert len({slug(name) for name in ("SAM, p = 1", "SAM, p = ∞", "SAM", "GSAM, ρ follows lr")}) == 4
 
 

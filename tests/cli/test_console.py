@@ -20,55 +20,53 @@ from landscape.study.network_record import training_problem
 TRAIN = ["--model", "mlp", "--model-set", "hidden=[8]", "--epochs", "1", "--batch-size", "400", "--label-noise", "0.2"]
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+def run(*arguments: object) -> int:
     """The console command in this process; its exit status."""
-    monkeypatch.setattr(sys, "argv", ["landscape", *map(str, arguments)])
-    try:
-        main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["landscape", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as stop:
+            return int(stop.code or 0)
     return 0
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "sam"
-    with pytest.MonkeyPatch.context() as patch:
-        assert run(patch, "train", folder, *TRAIN, "--optimizer", "sam", "--rule-set", "rho=0.1", "--no-cosine") == 0
+    assert run("train", folder, *TRAIN, "--optimizer", "sam", "--rule-set", "rho=0.1", "--no-cosine") == 0
     return folder
 
 
-def test_the_commands_of_the_contract_are_there() -> None:
+def test_the_commands_of_the_contract_are_there():
     assert set(cli.commands) == {"train", "analyze", "slice", "study", "report", "demo"}
     done = subprocess.run([sys.executable, "-m", "landscape", "--help"], capture_output=True, text=True, check=True)
     assert "The geometry of trained neural networks" in done.stdout
 
 
-def test_train_takes_the_rules_settings(trained: Path) -> None:
+def test_train_takes_the_rules_settings(trained):
     config = (trained / "config.json").read_text()
     assert '"rho": 0.1' in config
     assert '"cosine": false' in config
 
 
-def test_the_wide_network_of_the_papers_trains_on_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wide_network_of_the_papers_trains_on_files(tmp_path):
     write_cifar(tmp_path / "cifar-10-batches-bin")
     data = ["--dataset", "cifar10", "--data-path", tmp_path / "cifar-10-batches-bin", "--crop", 4, "--flip"]
     model = ["--model", "wrn", "--model-set", "depth=10", "--model-set", "widen=2", "--model-set", "in_channels=3"]
     rule = ["--optimizer", "sam", "--rule-set", "rho=0.05", "--cutout", 16, "--mixup", 0.2, "--epochs", 1]
-    assert run(monkeypatch, "train", tmp_path / "run", *data, *model, *rule) == 0
+    assert run("train", tmp_path / "run", *data, *model, *rule) == 0
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert [config[name] for name in ("crop", "flip", "cutout", "mixup")] == [4, True, 16, 0.2]
-    assert run(monkeypatch, "analyze", tmp_path / "run", "--metrics", "gradient_norm") == 0
+    assert run("analyze", tmp_path / "run", "--metrics", "gradient_norm") == 0
     (tmp_path / "cifar-10-batches-bin" / "data_batch_2.bin").write_bytes(b"cut short")
-    assert run(monkeypatch, "analyze", tmp_path / "run", "--metrics", "gradient_norm") == 2
+    assert run("analyze", tmp_path / "run", "--metrics", "gradient_norm") == 2
 
 
-def test_analyze_prints_a_table_and_writes_it(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_analyze_prints_a_table_and_writes_it(trained, tmp_path, capsys):
     asked = ["--metrics", "lambda_max, gradient_norm", "--samples", 100, "--checkpoint", tmp_path / "kept.jsonl"]
     files = ["--csv", tmp_path / "a.csv", "--json", tmp_path / "a.json"]
-    assert run(monkeypatch, "analyze", trained, *asked, *files) == 0
+    assert run("analyze", trained, *asked, *files) == 0
     shown = capsys.readouterr()
     assert re.match(r"about 50 gradient-times of \S+ s, \d+ s in all: gradient_norm 0, lambda_max 50", shown.err)
     lines = shown.out.splitlines()
@@ -81,18 +79,16 @@ def test_analyze_prints_a_table_and_writes_it(
     assert [row["metric"] for row in rows[:2]] == ["lambda_max", "gradient_norm"]
     assert float(rows[0]["value"]) > 0
     assert json.loads((tmp_path / "a.json").read_text())["rows"][0]["value"] == float(rows[0]["value"])
-    assert run(monkeypatch, "analyze", trained, *asked) == 0
+    assert run("analyze", trained, *asked) == 0
     assert capsys.readouterr().out.splitlines()[1:3] == lines[1:3]  # from the checkpoint, costs and times included
 
 
-def test_an_interrupt_promises_no_more_than_is_kept(
-    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_interrupt_promises_no_more_than_is_kept(trained, monkeypatch, capsys):
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("landscape.cli.analyze.analyze", interrupted)
-    assert run(monkeypatch, "analyze", trained) == 130
+    assert run("analyze", trained) == 130
     assert "goes on from what is kept (analyze keeps with --resume)" in capsys.readouterr().err
 
 
@@ -104,28 +100,26 @@ def test_an_interrupt_promises_no_more_than_is_kept(
         (RuntimeError("shapes do not fit"), "shapes do not fit; raised by the network, its loss or torch"),
     ],
 )
-def test_what_the_machine_or_the_network_raises_is_one_line(
-    error: Exception, said: str, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_the_machine_or_the_network_raises_is_one_line(error, said, trained, monkeypatch, capsys):
     def raising(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr("landscape.cli.analyze.analyze", raising)
     capsys.readouterr()
-    assert run(monkeypatch, "analyze", trained) == 2
+    assert run("analyze", trained) == 2
     found = capsys.readouterr().err
     assert found.startswith(f"landscape: {said}")
     assert found.count("\n") == 1
 
 
-def test_budgets_are_times() -> None:
+def test_budgets_are_times():
     assert [_seconds(text) for text in (None, "60", "60s", "1.5m", "2h")] == [None, 60, 60, 90, 7200]
     with pytest.raises(ValueError, match="--budget must be a time such as 60s, 5m or 1h, got 'fast'"):
         _seconds("fast")
 
 
-def test_slice_writes_data_and_figures(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run(monkeypatch, "slice", trained, "--out", tmp_path, "--points", 5) == 0
+def test_slice_writes_data_and_figures(trained, tmp_path):
+    assert run("slice", trained, "--out", tmp_path, "--points", 5) == 0
     names = {path.name for path in tmp_path.iterdir()}
     assert {"surface-5-1-0.npz", "surface-5-1-0-train.png", "surface-5-1-0-test.pdf"} <= names
     assert not [name for name in names if "walk" in name or "partial" in name]
@@ -133,11 +127,9 @@ def test_slice_writes_data_and_figures(trained: Path, tmp_path: Path, monkeypatc
     assert (details["normalize"], details["ignore"], details["seed"]) == ("filter", "bias_norm", 0)
 
 
-def test_slice_has_other_directions_looks_and_splits(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slice_has_other_directions_looks_and_splits(trained, tmp_path):
     other = ["--normalize", "model", "--ignore", "none", "--split", "test", "--style", "li2018", "--surface"]
-    assert run(monkeypatch, "slice", trained, "--out", tmp_path, "--points", 3, *other) == 0
+    assert run("slice", trained, "--out", tmp_path, "--points", 3, *other) == 0
     stem = "surface-3-1-0-model-ignore-none-test"
     expected = {f"{stem}.npz", f"{stem}.json"} | {
         f"{stem}-test{kind}.{end}" for kind in ("", "-3d") for end in ("png", "pdf")
@@ -149,46 +141,40 @@ def test_slice_has_other_directions_looks_and_splits(
     assert found.norms.tolist() == pytest.approx([float(problem.vector().norm())] * 2, rel=1e-5)
 
 
-def test_slice_checks_the_plot_that_is_there(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_slice_checks_the_plot_that_is_there(trained, tmp_path, capsys):
     slice_it = ("slice", trained, "--out", tmp_path, "--points", 5, "--split", "train")
-    assert run(monkeypatch, *slice_it, "--check") == 0
+    assert run(*slice_it, "--check") == 0
     assert "train: both axes walked again are the same, bit for bit" in capsys.readouterr().out
     wrong = Slice2D.load(tmp_path / "surface-5-1-0-train")
     wrong.loss["train"][2, 2] += 1.0
     wrong.save(tmp_path / "surface-5-1-0-train")
-    assert run(monkeypatch, *slice_it, "--check") == 0
+    assert run(*slice_it, "--check") == 0
     assert "LOOK  centre" in capsys.readouterr().out
 
 
-def test_slice_of_a_subset_to_where_the_loss_has_grown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_slice_of_a_subset_to_where_the_loss_has_grown(tmp_path, monkeypatch, capsys):
     (tmp_path / "mine.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
     # of an automatic range; 51 would take seconds
     for module in ("landscape.slices.evaluation.axis", "landscape.cli.slice"):
         monkeypatch.setattr(f"{module}.POINTS", 5)
     slice_it = ["slice", "--problem", "mine.py:make_problem", "--points", 5]
-    assert run(monkeypatch, *slice_it, "--reach", "auto", "--subset", 5) == 0
+    assert run(*slice_it, "--reach", "auto", "--subset", 5) == 0
     found = Slice2D.load(tmp_path / "surface-5-auto-0-subset-5")
     assert len(found.x) == len(found.y) == 5
     assert (found.loss_stderr["train"] > 0).all()
-    assert run(monkeypatch, *slice_it, "--reach", "far") == 2
+    assert run(*slice_it, "--reach", "far") == 2
     assert "--reach must be a number or 'auto', got 'far'" in capsys.readouterr().err
-    assert run(monkeypatch, *slice_it, "--reach", "auto", "--points", 9) == 2
+    assert run(*slice_it, "--reach", "auto", "--points", 9) == 2
     assert "--reach auto takes 5 points, got 9" in capsys.readouterr().err
 
 
-def test_a_problem_of_the_users_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_problem_of_the_users_own(tmp_path, monkeypatch, capsys):
     (tmp_path / "mine.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
-    assert run(monkeypatch, "slice", "--problem", "mine.py:make_problem", "--points", 3) == 0
+    assert run("slice", "--problem", "mine.py:make_problem", "--points", 3) == 0
     assert (tmp_path / "surface-3-1-0-train.png").exists()
-    assert run(monkeypatch, "analyze", "--problem", "mine.py:make_problem", "--metrics", "gradient_norm") == 0
+    assert run("analyze", "--problem", "mine.py:make_problem", "--metrics", "gradient_norm") == 0
     assert "\ngradient_norm " in capsys.readouterr().out
 
 
@@ -202,7 +188,7 @@ def make_problem():
 
 
 @pytest.mark.usefixtures("png_only")
-def test_study_and_report_make_the_same_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_study_and_report_make_the_same_page(tmp_path):
     config = tmp_path / "small.json"
     config.write_text(
         '{"base": {"model": "mlp", "model_settings": {"hidden": [8]}, "epochs": 1, "batch_size": 600},'
@@ -211,11 +197,11 @@ def test_study_and_report_make_the_same_page(tmp_path: Path, monkeypatch: pytest
         ' "line_points": 3, "plane_points": 3}}'
     )
     where = ["--runs", tmp_path / "runs", "--out", tmp_path / "out"]
-    assert run(monkeypatch, "study", config, *where) == 0
+    assert run("study", config, *where) == 0
     page = tmp_path / "out" / "report.html"
     first = page.read_bytes()
     page.unlink()
-    assert run(monkeypatch, "report", config, *where) == 0
+    assert run("report", config, *where) == 0
     assert page.read_bytes() == first
 
 
@@ -232,24 +218,18 @@ def test_study_and_report_make_the_same_page(tmp_path: Path, monkeypatch: pytest
         (["analyze", "--problem", "a.py:f", "--samples", "3"], "--samples belongs to RUN"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_status_2(
-    arguments: list[str],
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert run(monkeypatch, *(text.format(tmp=tmp_path) for text in arguments)) == 2
+def test_a_mistake_is_one_line_and_exit_status_2(arguments, message, tmp_path, capsys):
+    assert run(*(text.format(tmp=tmp_path) for text in arguments)) == 2
     error = capsys.readouterr().err.strip()
     assert error.startswith("landscape: ")
     assert message in error
     assert "\n" not in error
 
 
-def test_the_demo_is_the_study_of_the_issue(tmp_path: Path) -> None:
+def test_the_demo_is_the_study_of_the_issue(tmp_path):
     study = demo_study(tmp_path)
     assert len(study.members) == 12
-    assert {member.run.optimizer for member in study.members.values()} == {
+    assert {network.run.optimizer for network in study.members.values()} == {
         "sgd", "sam", "asam", "fisher_sam", "gsam", "eigen_sam",
     }  # fmt: skip
     assert all(m.run.label_noise == 0.2 and m.run.model == "resnet" for m in study.members.values())
@@ -275,24 +255,15 @@ def test_the_demo_is_the_study_of_the_issue(tmp_path: Path) -> None:
         (("demo", "--workers", -2), "workers must be an integer at least 1, got -2"),
     ],
 )
-def test_sizes_and_lists_are_checked(
-    command: tuple[object, ...],
-    said: str,
-    trained: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_sizes_and_lists_are_checked(command, said, trained, tmp_path, capsys):
     capsys.readouterr()
     where = (["--runs", tmp_path / "a"] if command[0] == "demo" else [trained]) + ["--out", tmp_path / "b"]
     where = where[:1] if command[0] == "analyze" else where
-    assert run(monkeypatch, command[0], *where, *command[1:]) == 2
+    assert run(command[0], *where, *command[1:]) == 2
     assert capsys.readouterr().err == f"landscape: {said}\n"
 
 
-def test_a_metric_that_fails_is_named_below_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_metric_that_fails_is_named_below_the_others(tmp_path, capsys):
     (tmp_path / "speech.py").write_text(
         "import torch\nfrom torch.nn import functional as F\nfrom landscape import Problem\n"
         "def ctc(z, t):\n"
@@ -301,10 +272,10 @@ def test_a_metric_that_fails_is_named_below_the_others(
         "    return Problem(torch.nn.Linear(4, 6), ctc, [(torch.ones(4, 12, 4), torch.ones(4, 3, dtype=torch.long))])\n"
     )
     asked = ["--metrics", "weight_norm,spectral_norms,margin", "--problem", f"{tmp_path / 'speech.py'}:make"]
-    assert run(monkeypatch, "analyze", *asked) == 2  # margin is no metric of a problem alone
+    assert run("analyze", *asked) == 2  # margin is no metric of a problem alone
     asked[1] = "weight_norm,worst_case_gap_normalized_l2"
     capsys.readouterr()
-    assert run(monkeypatch, "analyze", *asked) == 0
+    assert run("analyze", *asked) == 0
     shown = capsys.readouterr().out.splitlines()
     assert shown[1].startswith("weight_norm")
     assert shown[-1].startswith("left out worst_case_gap_normalized_l2: normalised logits need outputs with an axis")

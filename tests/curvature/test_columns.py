@@ -1,6 +1,8 @@
+from functools import partial
+
 import pytest
 import torch
-from cases import normal, seeded
+from cases import Recurrent, normal, seeded
 from torch import nn
 from torch.nn import functional as F
 
@@ -25,15 +27,6 @@ class ChannelsLast(nn.Module):
         return self.head(F.max_pool2d(z, 2).flatten(1))
 
 
-class Recurrent(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.lstm, self.head = nn.LSTM(4, 3, batch_first=True), nn.Linear(3, 3)
-
-    def forward(self, x):
-        return self.head(self.lstm(x)[0][:, -1])
-
-
 NETWORKS = {
     "perceptron": (lambda: nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)), (4,)),
     "convolution": (lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.GELU(), nn.Flatten(), nn.Linear(64, 3)), (2, 6, 6)),
@@ -45,7 +38,7 @@ NETWORKS = {
     ),
     "norm": (lambda: nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Tanh(), nn.Linear(6, 3)), (4,)),
     "channels_last": (ChannelsLast, (2, 6, 6)),
-    "recurrent": (Recurrent, (3, 4)),
+    "recurrent": (partial(Recurrent, 4, 3), (3, 4)),
 }
 
 

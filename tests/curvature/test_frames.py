@@ -57,6 +57,12 @@ def watched(kind, **settings):
     return model, kind(problem, **settings), normal(problem.size, seed=5)
 
 
+def again(model, A, v):
+    model.forwards.clear()
+    model.backwards.clear()
+    A @ v
+
+
 def within(model):
     found = model.forwards + model.backwards
     deepest = max(found, key=len)
@@ -75,9 +81,7 @@ KINDS = {
 def test_a_fresh_product_is_at_most_eleven_frames_from_the_model(kind):
     model, A, v = watched(KINDS[kind], verify=False, memory=0)
     for _ in range(2):  # the first one, and one after it
-        model.forwards.clear()
-        model.backwards.clear()
-        A @ v
+        again(model, A, v)
         assert within(model) >= 2
         assert len(model.forwards) == 2  # one a batch
 
@@ -86,9 +90,7 @@ def test_a_fresh_product_is_at_most_eleven_frames_from_the_model(kind):
 def test_a_product_from_kept_graphs_is_not_further(kind):
     model, A, v = watched(KINDS[kind], memory=10**8)
     A @ v
-    model.forwards.clear()
-    model.backwards.clear()
-    A @ v
+    again(model, A, v)
     assert model.forwards == []  # nothing is run again
     assert within(model) >= 2
 
@@ -96,8 +98,6 @@ def test_a_product_from_kept_graphs_is_not_further(kind):
 def test_a_product_from_kept_batches_is_not_further():
     model, A, v = watched(hessian, verify=False, memory=700)  # room for the batches, not for their graphs
     A @ v
-    model.forwards.clear()
-    model.backwards.clear()
-    A @ v
+    again(model, A, v)
     assert len(model.forwards) == 2
     within(model)

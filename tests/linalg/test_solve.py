@@ -1,6 +1,6 @@
 import pytest
 import torch
-from quadratics import normal, symmetric
+from cases import normal, symmetric
 
 from landscape.linalg.operator import MatrixOperator
 from landscape.linalg.solve import solve

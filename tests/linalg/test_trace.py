@@ -2,7 +2,7 @@ import sys
 
 import pytest
 import torch
-from cases import Counting, make, seeded, symmetric
+from cases import Counting, KilledError, make, seeded, symmetric
 
 from landscape.curvature import ggn
 from landscape.linalg import trace
@@ -174,23 +174,6 @@ def test_rounds_end_with_the_exact_sum_where_the_budget_allows_it(method):
     torch.testing.assert_close(found.value, matrix.trace(), rtol=1e-13, atol=0)
 
 
-class KilledError(Exception):
-    pass
-
-
-class Mortal(Counting):
-    """Dies at a product."""
-
-    def __init__(self, matrix, life):
-        super().__init__(matrix)
-        self.life = life
-
-    def _product(self, block):
-        if self.count + block.shape[1] > self.life:
-            raise KilledError
-        return super()._product(block)
-
-
 @pytest.mark.parametrize("rtol", [None, 1e-3])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(method, rtol, tmp_path):
@@ -200,7 +183,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(method, rtol, tmp_p
     whole = trace(MatrixOperator(matrix), generator=generators[0], **settings)
     assert not path.exists()
     with pytest.raises(KilledError):
-        trace(Mortal(matrix, 90), generator=generators[1], **settings)
+        trace(Counting(matrix, life=90), generator=generators[1], **settings)
     assert path.exists()
     rest = Counting(matrix)
     found = trace(rest, generator=generators[2], **settings)
@@ -213,7 +196,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(method, rtol, tmp_p
 def test_a_checkpoint_of_other_work_is_refused(tmp_path):
     matrix, path = symmetric(torch.linspace(0.5, 1.5, 200)), tmp_path / "trace.npz"
     with pytest.raises(KilledError):
-        trace(Mortal(matrix, 90), matvecs=120, resume=path)
+        trace(Counting(matrix, life=90), matvecs=120, resume=path)
     for other in ({"method": "hutchinson"}, {"matvecs": 130}, {"rtol": 0.1}, {"generator": seeded(1)}):
         with pytest.raises(ValueError, match="is of other work"):
             trace(MatrixOperator(matrix), **{"matvecs": 120, "resume": path, **other})

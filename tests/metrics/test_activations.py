@@ -1,7 +1,6 @@
 import pytest
 import torch
-from cases import everything, make, same
-from quadratics import normal
+from cases import everything, make, normal, same
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
-from quadratics import normal, quadratic, symmetric
+from cases import normal, symmetric
+from quadratics import quadratic
 from torch import nn
 from torch.nn import functional as F
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
-from cases import make
-from quadratics import normal, quadratic, symmetric
+from cases import make, normal, symmetric
+from quadratics import quadratic
 
 from landscape.metrics import adversarial_corruption, average_gap, random_corruption, surrogate_gap
 

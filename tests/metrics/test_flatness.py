@@ -1,7 +1,7 @@
 import pytest
 import torch
-from cases import make
-from quadratics import normal, quadratic, symmetric
+from cases import make, normal, symmetric
+from quadratics import quadratic
 
 from landscape.curvature import ggn, hessian
 from landscape.metrics import fisher_rao, relative_flatness

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from quadratics import normal
+from cases import normal
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from quadratics import normal
+from cases import normal
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -2,8 +2,7 @@ import math
 
 import pytest
 import torch
-from cases import everything, make, same
-from quadratics import normal
+from cases import everything, make, normal, same
 from torch import Tensor, nn
 from torch.nn import functional as F
 

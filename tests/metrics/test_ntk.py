@@ -1,8 +1,7 @@
 import oracles
 import pytest
 import torch
-from cases import everything, make, same
-from quadratics import normal
+from cases import everything, make, normal, same
 from torch import nn
 from torch.autograd.functional import jacobian
 from torch.nn import functional as F

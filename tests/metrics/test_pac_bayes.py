@@ -2,7 +2,8 @@ from math import log, sqrt
 
 import pytest
 import torch
-from quadratics import normal, quadratic
+from cases import normal
+from quadratics import quadratic
 
 from landscape.metrics import pac_bayes_sam
 

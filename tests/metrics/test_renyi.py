@@ -2,8 +2,8 @@ from math import log
 
 import pytest
 import torch
-from cases import make
-from quadratics import quadratic, symmetric
+from cases import make, symmetric
+from quadratics import quadratic
 
 from landscape.curvature import hessian, hessian_blocks
 from landscape.linalg import spectral_density

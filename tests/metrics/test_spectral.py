@@ -1,28 +1,16 @@
 import pytest
 import torch
-from cases import make
-from quadratics import quadratic, symmetric
+from cases import make, symmetric
+from quadratics import quadratic
 
+from landscape import metrics
 from landscape.curvature import ggn, hessian
-from landscape.metrics import (
-    adam_sharpness,
-    eigenvalues_above,
-    frobenius_norm,
-    gradient_norm,
-    lambda_max,
-    lambda_max_ggn,
-    lambda_max_over_lambda_5,
-    leading_pairs,
-    trace,
-    trace_ggn,
-    whole_density,
-)
 
 
 def test_the_top_of_the_spectrum_equals_the_dense_one() -> None:
     problem = make("mlp").problem()
     values = torch.linalg.eigvalsh(hessian(problem).dense()).flip(0)
-    top, ratio = lambda_max(problem), lambda_max_over_lambda_5(problem)
+    top, ratio = metrics.lambda_max(problem), metrics.lambda_max_over_lambda_5(problem)
     assert abs(top.value - values[0]) <= top.stderr
     assert abs(ratio.value - values[0] / values[4].abs()) <= ratio.stderr
     assert top.stderr < 1e-3 * top.value
@@ -30,32 +18,32 @@ def test_the_top_of_the_spectrum_equals_the_dense_one() -> None:
 
 def test_lambda_max_is_the_largest_not_the_largest_in_magnitude() -> None:
     problem = quadratic(symmetric(torch.tensor([-10.0, -1, 0, 1, 2, 3])))
-    assert lambda_max(problem).value.item() == pytest.approx(3, rel=1e-6)
+    assert metrics.lambda_max(problem).value.item() == pytest.approx(3, rel=1e-6)
 
 
 def test_the_ratio_stays_finite_where_the_fifth_eigenvalue_is_zero() -> None:
     problem = quadratic(torch.diag(torch.tensor([2.0, 0, 0, 0, 0, 0], dtype=torch.float64)))
-    assert 1e12 < lambda_max_over_lambda_5(problem).value < 1e17
+    assert 1e12 < metrics.lambda_max_over_lambda_5(problem).value < 1e17
 
 
 def test_the_ratio_needs_five_parameters() -> None:
     with pytest.raises(ValueError, match="number of parameters must be an integer at least 5, got 3"):
-        lambda_max_over_lambda_5(quadratic(torch.eye(3).double()))
+        metrics.lambda_max_over_lambda_5(quadratic(torch.eye(3).double()))
 
 
 def test_trace_and_gradient_norm() -> None:
     problem = make("mlp").problem()
     exact = hessian(problem).dense().trace()
-    found = trace(problem, matvecs=40)
+    found = metrics.trace(problem, matvecs=40)
     assert abs(found.value - exact) < 4 * found.stderr
-    assert trace(problem, matvecs=problem.size).value.item() == pytest.approx(exact.item(), rel=1e-9)
-    assert gradient_norm(problem).value.item() == pytest.approx(problem.gradient().norm().item(), rel=1e-12)
+    assert metrics.trace(problem, matvecs=problem.size).value.item() == pytest.approx(exact.item(), rel=1e-9)
+    assert metrics.gradient_norm(problem).value.item() == pytest.approx(problem.gradient().norm().item(), rel=1e-12)
 
 
 def test_adam_sharpness_is_exact_with_enough_products() -> None:
     problem = make("mlp").problem()
     diagonal = hessian(problem).dense().diagonal()
-    found = adam_sharpness(problem, matvecs=4 * problem.size)
+    found = metrics.adam_sharpness(problem, matvecs=4 * problem.size)
     assert found.value.item() == pytest.approx(diagonal.clamp(min=0).sqrt().sum().item(), rel=1e-9)
     assert found.details["negative"] == pytest.approx((diagonal < 0).double().mean().item())
     assert found.stderr == 0
@@ -65,7 +53,7 @@ def test_adam_sharpness_of_few_products_is_within_its_error_and_bias() -> None:
     problem = make("mlp").problem()
     exact = ggn(problem).dense().diagonal().sqrt().sum()
     values = [
-        adam_sharpness(problem, operator="ggn", matvecs=64, generator=torch.Generator().manual_seed(seed))
+        metrics.adam_sharpness(problem, operator="ggn", matvecs=64, generator=torch.Generator().manual_seed(seed))
         for seed in range(20)
     ]
     errors = torch.stack([(found.value - exact) / (found.stderr + abs(found.details["bias"])) for found in values])
@@ -74,38 +62,38 @@ def test_adam_sharpness_of_few_products_is_within_its_error_and_bias() -> None:
 
 def test_adam_sharpness_settings() -> None:
     with pytest.raises(ValueError, match=r"operator must be one of .*, got 'fisher'"):
-        adam_sharpness(make("mlp").problem(), operator="fisher")
+        metrics.adam_sharpness(make("mlp").problem(), operator="fisher")
     with pytest.raises(ValueError, match="matvecs must be an integer at least 16, got 8"):
-        adam_sharpness(make("mlp").problem(), matvecs=8)
+        metrics.adam_sharpness(make("mlp").problem(), matvecs=8)
 
 
 def test_the_gauss_newton_versions_equal_the_dense_ones() -> None:
     problem = make("mlp").problem()
     G = ggn(problem).dense()
-    top = lambda_max_ggn(problem)
+    top = metrics.lambda_max_ggn(problem)
     assert abs(top.value - torch.linalg.eigvalsh(G)[-1]) <= top.stderr + 1e-12
-    found = trace_ggn(problem, matvecs=problem.size)
+    found = metrics.trace_ggn(problem, matvecs=problem.size)
     assert found.value.item() == pytest.approx(G.trace().item(), rel=1e-9)
 
 
 def test_frobenius_norm_and_count_of_a_known_spectrum() -> None:
     spectrum = torch.tensor([-3.0, 0.001, 0.01, 0.5, 1, 2], dtype=torch.float64)
     problem = quadratic(symmetric(spectrum))
-    norm, count = frobenius_norm(problem), eigenvalues_above(problem)
+    norm, count = metrics.frobenius_norm(problem), metrics.eigenvalues_above(problem)
     assert norm.value.item() == pytest.approx(spectrum.norm().item(), rel=1e-9)
     assert count.value.item() == pytest.approx(3)  # above a hundredth of the largest
     assert count.details["above"] == pytest.approx(0.02)
-    assert eigenvalues_above(problem, above=0.0).value.item() == pytest.approx(5)
+    assert metrics.eigenvalues_above(problem, above=0.0).value.item() == pytest.approx(5)
     assert norm.stderr == count.stderr == 0
 
 
 def test_by_quadrature_both_are_within_their_errors() -> None:
     spectrum = torch.cat([torch.zeros(200), torch.linspace(1, 2, 40), torch.tensor([10.0, 20.0])]).double()
     problem = quadratic(symmetric(spectrum))
-    density = whole_density(problem, probes=12, steps=12)
+    density = metrics.whole_density(problem, probes=12, steps=12)
     norm, count = (
-        frobenius_norm(problem, density=density),
-        eigenvalues_above(problem, above=0.5, density=density),
+        metrics.frobenius_norm(problem, density=density),
+        metrics.eigenvalues_above(problem, above=0.5, density=density),
     )
     assert abs(norm.value - spectrum.norm()) < 4 * norm.stderr < spectrum.norm()
     assert abs(count.value - 42) < 4 * count.stderr < 42
@@ -114,16 +102,16 @@ def test_by_quadrature_both_are_within_their_errors() -> None:
 def test_with_the_leading_pairs_nothing_of_the_outliers_is_left_to_chance() -> None:
     spectrum = torch.cat([torch.full((95,), 0.5), torch.tensor([3.0, 4, 5, 6, 7])]).double()
     problem = quadratic(symmetric(spectrum))
-    density = whole_density(problem, pairs=leading_pairs(problem))
-    for metric, exact in ((frobenius_norm, spectrum.norm()), (eigenvalues_above, 100)):
+    density = metrics.whole_density(problem, pairs=metrics.leading_pairs(problem))
+    for metric, exact in ((metrics.frobenius_norm, spectrum.norm()), (metrics.eigenvalues_above, 100)):
         found = metric(problem, density=density)
         assert found.value.item() == pytest.approx(float(exact), rel=1e-6)
         assert found.stderr < 1e-6
-    assert frobenius_norm(problem, density=whole_density(problem)).stderr > 0.1
+    assert metrics.frobenius_norm(problem, density=metrics.whole_density(problem)).stderr > 0.1
 
 
 def test_weighed_by_the_weights_adams_sum_does_not_see_a_rescaling() -> None:
     problem = make("mlp").problem()
     diagonal, w = hessian(problem).dense().diagonal(), problem.vector()
-    found = adam_sharpness(problem, adaptive=True, matvecs=4 * problem.size)
+    found = metrics.adam_sharpness(problem, adaptive=True, matvecs=4 * problem.size)
     assert found.value.item() == pytest.approx(float((w.abs() * diagonal.clamp(min=0).sqrt()).sum()), rel=1e-9)

@@ -2,8 +2,8 @@ from math import inf
 
 import pytest
 import torch
-from cases import make
-from quadratics import normal, quadratic, symmetric
+from cases import make, normal, symmetric
+from quadratics import quadratic
 from scipy.optimize import brentq
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -1,16 +1,13 @@
 import numpy as np
 import pytest
 import torch
+from cases import normal
+from drawings import texts
 from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.colors import LogNorm, Normalize
-from quadratics import normal
 
 import landscape as ls
 from landscape.plots import plot_map, plot_merge_tree, plot_persistence
-
-
-def texts(ax):
-    return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
 def of(values, errors=0.0) -> ls.Map2D:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from drawings import bowl, drawn, plane, texts
 from matplotlib.colors import LogNorm
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
@@ -22,18 +23,7 @@ from landscape.plots import (
     save_figure,
 )
 from landscape.plots.style import OTHERS, RULES
-from landscape.storage.results import Slice1D, Slice2D, SpectralDensity
-
-
-def texts(ax) -> list[str]:
-    """The legend's entries."""
-    return [text.get_text() for text in ax.get_legend().get_texts()]
-
-
-def drawn(ax) -> None:
-    """Lay the figure out and draw it, as saving does: whatever warns is an error here."""
-    ax.figure.draw_without_rendering()
-
+from landscape.storage.results import Slice1D, SpectralDensity
 
 # ------------------------------------------------------------------------ 1D
 
@@ -56,7 +46,7 @@ def test_a_line_shows_loss_left_and_accuracy_right():
     assert (ax.get_xlabel(), ax.get_ylabel(), right.get_ylabel()) == ("x", "loss", "accuracy")
     assert texts(ax) == ["train loss", "test loss", "train accuracy", "test accuracy"]
     assert {c.get_color() for c in ax.lines}.isdisjoint({c.get_color() for c in right.lines})
-    drawn(ax)
+    drawn(ax.figure)
 
 
 @pytest.mark.parametrize(("factor", "scale"), [(1.0, "linear"), (150.0, "log"), (-150.0, "linear")])
@@ -66,7 +56,7 @@ def test_the_loss_is_logarithmic_over_two_decades_and_positive(factor, scale):
     ax = plot_slice_1d(Slice1D(result.x, steep, {"train": torch.full((11,), math.nan)}))
     assert ax.get_yscale() == scale
     assert ax.figure.axes == [ax]  # no accuracy, no second axis
-    drawn(ax)
+    drawn(ax.figure)
 
 
 def test_points_of_a_line_that_are_not_finite_are_gaps_and_hatched():
@@ -78,22 +68,10 @@ def test_points_of_a_line_that_are_not_finite_are_gaps_and_hatched():
     spans = [(round(p.get_x(), 9), round(p.get_x() + p.get_width(), 9)) for p in ax.patches if p.get_hatch()]
     assert spans == [(-1.0, -0.9), (-0.3, -0.1)]
     assert texts(ax)[-1] == "not finite"
-    drawn(ax)
+    drawn(ax.figure)
 
 
 # ------------------------------------------------------------------------ 2D
-
-
-def plane(z, nx: int = 9, ny: int = 7, y_end: float = 1.0, cosine: float = 0.0) -> Slice2D:
-    """z: a function of the grid's x and y."""
-    x = torch.linspace(-1, 1, nx, dtype=torch.float64)
-    y = torch.linspace(-y_end, y_end, ny, dtype=torch.float64)
-    loss = z(x[None, :].expand(ny, nx), y[:, None].expand(ny, nx)).clone()
-    return Slice2D(x, y, {"train": loss}, {}, torch.tensor([2.0, 3.0]), torch.tensor(cosine))
-
-
-def bowl(x, y):
-    return 0.01 + 3 * (x**2 + y**2)
 
 
 def contour_sets(ax) -> tuple[QuadContourSet, ...]:
@@ -118,7 +96,7 @@ def test_a_plane_is_filled_on_a_log_scale_with_labelled_lines_and_a_star():
     assert texts(ax) == ["the network: 0.01"]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("x · d1   (|d1| = 2)", "y · d2   (|d2| = 3)")
     assert ax.figure.axes[1].get_ylabel() == "train loss"
-    drawn(ax)
+    drawn(ax.figure)
 
 
 def test_rows_go_with_y_and_columns_with_x_on_a_grid_that_is_not_square():
@@ -127,7 +105,7 @@ def test_rows_go_with_y_and_columns_with_x_on_a_grid_that_is_not_square():
     for x in (-0.8, -0.3, 0.2, 0.7):
         band = [int(np.searchsorted(steps, 5 + 4 * x)) - 1]
         assert inside(ax, x, -0.9) == inside(ax, x, 0.9) == band
-    drawn(ax)
+    drawn(ax.figure)
 
 
 def test_equal_ranges_have_an_equal_aspect():
@@ -151,14 +129,14 @@ def test_what_is_not_finite_is_hatched_and_never_filled_in(value, limits):
     assert inside(ax, -0.75, -0.7) == []
     assert len(inside(ax, 0.6, 0.6)) == 1
     assert texts(ax)[:2] == ["the network: 0.01", "not finite"]
-    drawn(ax)
+    drawn(ax.figure)
 
 
 def test_nothing_finite_at_all():
     ax = plot_slice_2d(plane(lambda x, y: 0 * x + math.nan))
     assert contour_sets(ax) == ()
     assert texts(ax) == ["the network: nan", "not finite"]
-    drawn(ax)
+    drawn(ax.figure)
 
 
 def test_finite_planes_are_not_hatched():
@@ -169,7 +147,7 @@ def test_the_clipped_regions_are_named():
     ax = plot_slice_2d(plane(bowl), vmin=0.1, vmax=2.0)
     assert (contour_sets(ax)[0].levels[0], contour_sets(ax)[0].levels[-1]) == (0.1, 2.0)
     assert texts(ax) == ["the network: 0.01", "clipped above 2", "clipped below 0.1"]
-    drawn(ax)
+    drawn(ax.figure)
 
 
 def test_a_loss_that_explodes_is_clipped_by_itself():
@@ -178,7 +156,7 @@ def test_a_loss_that_explodes_is_clipped_by_itself():
     median = float(result.loss["train"].median())
     assert contour_sets(ax)[0].levels[-1] == pytest.approx(100 * median, rel=0.2)
     assert texts(ax)[-1].startswith("clipped above")
-    drawn(ax)
+    drawn(ax.figure)
 
 
 def test_given_limits_are_shared_by_compared_networks():
@@ -204,7 +182,7 @@ def test_surfaces_that_no_log_scale_fits(surface, low, logarithmic):
     assert isinstance(fill.norm, LogNorm) == logarithmic
     assert (np.diff(fill.levels) > 0).all()
     assert len(inside(ax, 0.53, 0.53)) == 1
-    drawn(ax)
+    drawn(ax.figure)
 
 
 def test_given_levels_are_drawn():
@@ -258,7 +236,7 @@ def test_a_density_is_the_mean_over_probes_on_a_log_axis():
     edges = sorted({v for u, v in band.tolist() if u == x[peak]})
     ratio = math.exp(2 * float(stderr[peak] / mean[peak]))
     assert edges == pytest.approx([y[peak] / ratio, y[peak] * ratio])
-    drawn(ax)
+    drawn(ax.figure)
 
 
 def test_the_axis_shows_the_lowest_peak():
@@ -279,7 +257,7 @@ def test_the_bandwidth_follows_the_range_and_a_single_probe_has_no_band():
     assert np.array_equal(y, result.evaluate(torch.from_numpy(x), sigma)[0].numpy())
     assert len(ax.collections) == 0
     assert texts(ax) == ["mean of 1 probe"]
-    drawn(ax)
+    drawn(ax.figure)
 
 
 def test_a_tiny_bandwidth_hides_no_peak():
@@ -301,7 +279,7 @@ def test_the_identity_has_a_density(value):
     ax = plot_density(SpectralDensity(torch.full((2, 1), value), torch.ones(2, 1)))
     x, y = ax.lines[0].get_data()
     assert x[y.argmax()] == pytest.approx(value, abs=1e-15)
-    drawn(ax)
+    drawn(ax.figure)
 
 
 def test_eigenvalues_are_ticks_from_below():
@@ -310,7 +288,7 @@ def test_eigenvalues_are_ticks_from_below():
     ticks = [segment[0][0] for segment in ax.collections[-1].get_segments()]
     assert ticks == values.tolist()
     assert texts(ax) == ["mean of 3 probes", "± 2 stderr, on the log scale", "eigenvalues"]
-    drawn(ax)
+    drawn(ax.figure)
 
 
 def test_two_densities_in_one_figure_and_a_symmetric_log_axis():
@@ -321,7 +299,7 @@ def test_two_densities_in_one_figure_and_a_symmetric_log_axis():
     assert texts(ax) == ["sgd", "± 2 stderr, on the log scale", "sam"]
     assert ax.get_ylim()[0] <= low
     assert ax.get_ylim()[1] >= high
-    drawn(ax)
+    drawn(ax.figure)
 
 
 @pytest.mark.parametrize("scale", ["linear", "symlog"])
@@ -342,7 +320,7 @@ def test_outliers_are_stems_and_the_curve_is_the_bulk(scale):
     assert heads.get_ydata() == pytest.approx([0.01 / (0.3 * math.sqrt(2 * math.pi))] * 2)
     assert ax.get_ylim()[0] < heads.get_ydata()[0] < ax.get_ylim()[1]
     assert texts(ax)[-1] == "outliers"
-    drawn(ax)
+    drawn(ax.figure)
 
 
 def test_wrong_settings_of_a_density_are_named():
@@ -369,7 +347,7 @@ def test_training_curves_have_the_rules_colours():
     assert texts(ax) == ["sam", "mine", "sgd"]
     assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_yscale()) == ("epoch", "test loss", "log")
     assert plot_training(logs, key="test_accuracy").get_yscale() == "linear"
-    drawn(ax)
+    drawn(ax.figure)
 
 
 def test_each_rule_has_its_own_colour_and_marker():
@@ -411,7 +389,7 @@ def test_a_scatter_shows_each_network_with_its_error():
     assert ax.get_title(loc="left") == "Kendall's τ = 0.50 [0.20, 0.70], n = 12"
     assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_xscale()) == ("trace", "generalization gap", "log")
     assert texts(ax) == ["sgd", "sam"]
-    drawn(ax)
+    drawn(ax.figure)
 
 
 def test_a_metric_within_a_decade_or_negative_is_linear():
@@ -427,14 +405,14 @@ def test_networks_without_the_metric_are_counted():
     assert ax.get_title(loc="left") == "n = 12, 2 not finite, left out"
     with pytest.raises(ValueError, match="rows must hold finite 'renyi' and 'generalization_gap' at least once"):
         plot_metric_against_gap(some, "renyi")
-    drawn(ax)
+    drawn(ax.figure)
 
 
 def test_rows_without_errors_or_groups():
     ax = plot_metric_against_gap([{"m": 1.0, "gap": 2.0}, {"m": 3.0, "gap": 1.0}], "m", target="gap")
     assert ax.containers[0][0].get_xdata().tolist() == [1.0, 3.0]
     assert ax.get_legend() is None
-    drawn(ax)
+    drawn(ax.figure)
 
 
 def correlation(tau: float, width: float = 0.1) -> SimpleNamespace:
@@ -457,7 +435,7 @@ def test_a_forest_is_sorted_and_shows_intervals_and_zero():
         "+0.70 [+0.60, +0.80]",
     ]
     assert any(c.get_xdata() == [0.0, 0.0] for c in ax.lines if c.get_linestyle() == ":")
-    drawn(ax)
+    drawn(ax.figure)
 
 
 def test_an_empty_forest_is_named():
@@ -499,7 +477,7 @@ def test_plots_draw_into_given_axes():
     assert plot_slice_2d(plane(bowl), ax=axes[1]) is axes[1]
     assert plot_density(density(), axes[2]) is axes[2]
     assert plot_training({"sgd": log(1.0, 0.5)}, axes[3]) is axes[3]
-    drawn(axes[0])
+    drawn(figure)
 
 
 def test_matplotlib_loads_with_plots_only_and_pyplot_never():

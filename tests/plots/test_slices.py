@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cases import make, normal
+from drawings import drawn, texts
 
 from landscape.curvature import hessian
 from landscape.plots import add_caption, caption, plot_band, plot_slice_1d, plot_slice_2d, save_with_data
@@ -14,14 +15,6 @@ from landscape.slices import quadratic_model, slice_1d
 from landscape.storage.results import Slice1D, Slice2D, SliceBand
 
 X = torch.linspace(-1, 1, 11, dtype=torch.float64)
-
-
-def texts(ax) -> list[str]:
-    return [text.get_text() for text in ax.get_legend().get_texts()]
-
-
-def drawn(ax) -> None:
-    ax.figure.draw_without_rendering()
 
 
 # --------------------------------------------------------------------- bands
@@ -47,7 +40,7 @@ def test_a_band_is_the_mean_and_the_share_of_the_lines_asked_for(what):
     assert texts(ax)[0] == f"train {what}, mean of 20 directions"
     assert texts(ax)[-1] == "50 % of the directions"
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("x", what)
-    drawn(ax)
+    drawn(ax.figure)
 
 
 def test_all_lines_of_a_band():
@@ -56,7 +49,7 @@ def test_all_lines_of_a_band():
     shown = np.stack([curve.get_ydata() for curve in ax.lines])
     assert np.array_equal(shown, torch.cat([result.loss["train"], result.loss["test"]]).numpy())
     assert texts(ax) == ["train loss, 4 directions", "test loss, 4 directions"]
-    drawn(ax)
+    drawn(ax.figure)
 
 
 def test_a_band_with_an_infinite_line_leaves_a_gap():
@@ -64,7 +57,7 @@ def test_a_band_with_an_infinite_line_leaves_a_gap():
     result.loss["train"][:, 3] = math.inf
     ax = plot_band(result)
     assert np.isnan(ax.lines[0].get_ydata()).tolist() == [i == 3 for i in range(11)]
-    drawn(ax)
+    drawn(ax.figure)
     with pytest.raises(ValueError, match=r"what must be one of 'loss' \| 'error', got 'accuracy'"):
         plot_band(result, what="accuracy")
 
@@ -106,7 +99,7 @@ def test_the_model_is_drawn_beside_the_loss_and_does_not_widen_the_axis():
     assert ax.get_ylim() == plain
     assert np.array_equal(ax.lines[1].get_ydata(), (1 + 50 * x**2).numpy())
     assert texts(ax) == ["train loss", "quadratic model"]
-    drawn(ax)
+    drawn(ax.figure)
 
 
 def test_a_line_in_the_look_of_li():
@@ -117,7 +110,7 @@ def test_a_line_in_the_look_of_li():
     assert (ax.get_yscale(), right.get_ylabel(), right.get_ylim()) == ("linear", "accuracy (%)", (0.0, 103.0))
     assert (ax.lines[0].get_color(), right.lines[0].get_color()) == ("blue", "red")
     assert right.lines[0].get_ydata() == pytest.approx(100 - 50 * np.abs(x.numpy()))
-    drawn(ax)
+    drawn(ax.figure)
 
 
 # ------------------------------------------------------------------ captions
@@ -155,7 +148,7 @@ def test_a_caption_of_lines():
 def test_a_caption_stands_below_the_figure_and_inside_it():
     ax = plot_slice_2d(plane(batch_norm="recompute", normalize="layer", ignore="bias_norm", seed=0))
     add_caption(ax.figure, caption(plane(batch_norm="recompute", normalize="layer", ignore="bias_norm", seed=0)))
-    drawn(ax)
+    drawn(ax.figure)
     box = ax.figure._supxlabel.get_window_extent()
     assert "\n" in ax.figure._supxlabel.get_text()
     assert 0 <= box.x0 < box.x1 <= ax.figure.bbox.width

@@ -3,10 +3,13 @@
 import math
 import re
 import sys
+from functools import partial
 
+import drawings
 import numpy as np
 import pytest
 import torch
+from drawings import bowl, drawn, texts
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.contour import QuadContourSet
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
@@ -20,33 +23,14 @@ from landscape.plots import (
     save_interactive,
 )
 from landscape.plots.contours import LI2018
-from landscape.storage.results import Slice2D
 
-
-def plane(z, nx: int = 7, ny: int = 4, y_end: float = 0.5) -> Slice2D:
-    """z: a function of the grid's x and y."""
-    x = torch.linspace(-1, 1, nx, dtype=torch.float64)
-    y = torch.linspace(-y_end, y_end, ny, dtype=torch.float64)
-    loss = z(x[None, :].expand(ny, nx), y[:, None].expand(ny, nx)).clone()
-    return Slice2D(x, y, {"train": loss}, {}, torch.tensor([2.0, 3.0]), torch.tensor(0.0))
-
-
-def bowl(x, y):
-    return 0.01 + 3 * (x**2 + y**2)
+plane = partial(drawings.plane, nx=7, ny=4, y_end=0.5)
 
 
 def faces_of(ax) -> tuple[np.ndarray, Poly3DCollection]:
     """The corners of all faces (cells, 4, 3), and the artist."""
     (faces,) = [c for c in ax.collections if isinstance(c, Poly3DCollection)]
     return np.stack([face[:4] for face in np.asarray(faces._faces)]), faces
-
-
-def legend(owner) -> list[str]:
-    return [text.get_text() for text in owner.get_texts()]
-
-
-def drawn(figure) -> None:
-    figure.draw_without_rendering()
 
 
 def fill_of(ax) -> QuadContourSet:
@@ -68,7 +52,7 @@ def test_a_surface_stands_over_a_grid_that_is_not_square():
 
 
 def test_a_surface_has_the_norm_and_levels_of_the_contours():
-    result = plane(bowl, 9, 9, 1.0)
+    result = plane(bowl, nx=9, ny=9, y_end=1.0)
     _, faces = faces_of(plot_surface(result))
     fill = fill_of(plot_slice_2d(result))
     assert isinstance(faces.norm, LogNorm)
@@ -89,7 +73,7 @@ def test_a_surface_is_cut_off_where_the_contours_are_and_says_so():
     ax = plot_surface(plane(bowl), vmin=0.1, vmax=1.0)
     corners, faces = faces_of(ax)
     assert (corners[..., 2].min(), corners[..., 2].max()) == (-1.0, 0.0)
-    assert {"clipped above 1", "clipped below 0.1"} <= set(legend(ax.get_legend()))
+    assert {"clipped above 1", "clipped below 0.1"} <= set(texts(ax))
     assert np.asarray(faces.get_array()).max() > 1.0  # in the colour of what is above
     drawn(ax.figure)
 
@@ -102,7 +86,7 @@ def test_cells_with_a_corner_that_is_not_finite_are_left_open():
     corners, _ = faces_of(ax)
     assert len(corners) == 6 * 3 - 4 - 1
     assert np.isfinite(corners).all()
-    assert "open: not finite" in legend(ax.get_legend())
+    assert "open: not finite" in texts(ax)
     drawn(ax.figure)
 
 
@@ -115,7 +99,7 @@ def test_a_surface_below_zero_is_linear():
 
 def test_the_pdf_of_a_surface_is_not_blank(tmp_path):
     """Without faces the file is a fraction of this one."""
-    full, empty = (plot_surface(plane(bowl, 21, 11)) for _ in range(2))
+    full, empty = (plot_surface(plane(bowl, nx=21, ny=11)) for _ in range(2))
     faces_of(empty)[1].remove()
     sizes = [
         save_figure(ax.figure, tmp_path / str(i), ("pdf",))[0].stat().st_size for i, ax in enumerate((full, empty))
@@ -134,7 +118,7 @@ def test_wrong_surfaces_are_named():
 
 
 def test_compared_planes_share_one_scale_and_one_bar():
-    slices = [plane(lambda x, y, f=f: f * bowl(x, y), 9, 5) for f in (1.0, 10.0)]
+    slices = [plane(lambda x, y, f=f: f * bowl(x, y), nx=9, ny=5) for f in (1.0, 10.0)]
     figure = plot_slices_2d(slices, ["sgd", "sam"])
     one, two, bar = figure.axes
     levels = fill_of(one).levels
@@ -149,10 +133,15 @@ def test_compared_planes_share_one_scale_and_one_bar():
 
 
 def test_compared_planes_name_what_is_clipped_once():
-    slices = [plane(bowl, 9, 5), plane(bowl, 9, 5), plane(bowl, 9, 5), plane(bowl, 9, 5)]
+    slices = [plane(bowl, nx=9, ny=5) for _ in range(4)]
     slices[1].loss["train"][0, 0] = math.nan
     figure = plot_slices_2d(slices, list("abcd"), vmin=0.02, vmax=2.0)
-    assert legend(figure.legends[0]) == ["not finite", "clipped above 2", "clipped below 0.02"]
+    said = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert said == [
+        "not finite",
+        "clipped above 2",
+        "clipped below 0.02",
+    ]
     assert len(figure.axes) == 5
     drawn(figure)
 
@@ -166,18 +155,18 @@ def test_compared_planes_need_a_name_each():
 
 
 def test_the_look_of_li_has_its_levels_and_no_fill():
-    ax = plot_slice_2d(plane(lambda x, y: 20 * (x**2 + y**2), 21, 21, 1.0), style="li2018")
+    ax = plot_slice_2d(plane(lambda x, y: 20 * (x**2 + y**2), nx=21, ny=21, y_end=1.0), style="li2018")
     (lines,) = [c for c in ax.collections if isinstance(c, QuadContourSet)]
     assert not lines.filled
     assert np.array_equal(lines.levels, LI2018)
     assert LI2018[[0, 1, -1]] == pytest.approx([0.1, 0.6, 9.6])
-    assert "no lines above 9.6" in legend(ax.get_legend())
+    assert "no lines above 9.6" in texts(ax)
     drawn(ax.figure)
 
 
 def test_the_look_of_li_says_where_it_shows_nothing():
     ax = plot_slice_2d(plane(lambda x, y: 0.01 + 0.01 * x**2), style="li2018")
-    assert "no line crossed: 0.01 to 0.02" in legend(ax.get_legend())
+    assert "no line crossed: 0.01 to 0.02" in texts(ax)
     with pytest.raises(ValueError, match=r"style must be one of None \| 'li2018', got 'li'"):
         plot_slice_2d(plane(bowl), style="li")
 
@@ -204,7 +193,7 @@ def test_a_page_shows_the_surface_on_the_same_scale():
 
 def test_a_page_is_one_file_that_asks_no_network(tmp_path):
     pytest.importorskip("plotly")
-    path = save_interactive(plane(bowl, 5, 5, 1.0), tmp_path / "new" / "surface.html")
+    path = save_interactive(plane(bowl, nx=5, ny=5, y_end=1.0), tmp_path / "new" / "surface.html")
     page = path.read_text(encoding="utf-8")
     assert re.findall(r"<(?:script|link|img)[^>]*(?:src|href)=", page) == []
     assert len(page) > 1_000_000  # the library is inside

@@ -5,11 +5,12 @@ import sys
 import threading
 import warnings
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from cases import normal, same, seeded
+from cases import Recurrent, normal, same, seeded
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import prune
@@ -76,15 +77,6 @@ def perceptron(last):
     return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), last)
 
 
-class Recurrent(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.lstm, self.head = nn.LSTM(2, 3, batch_first=True), nn.Linear(3, 3)
-
-    def forward(self, x):
-        return self.head(self.lstm(x)[0][:, -1])
-
-
 class Counting(nn.Module):
     """A forward pass that writes into a buffer, assigns another anew, and leaves a plain attribute."""
 
@@ -105,7 +97,7 @@ class Counting(nn.Module):
 
 NETWORKS = {
     "plain": lambda: nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Dropout(), nn.Tanh(), nn.Linear(6, 3)),
-    "recurrent": Recurrent,
+    "recurrent": partial(Recurrent, 2, 3),
     "weight_norm": lambda: perceptron(nn.utils.weight_norm(nn.Linear(5, 3))),
     "spectral_norm": lambda: perceptron(nn.utils.spectral_norm(nn.Linear(5, 3))),
     "pruned": lambda: perceptron(prune.l1_unstructured(nn.Linear(5, 3), "weight", 0.4)),

@@ -3,7 +3,7 @@ from functools import partial
 
 import pytest
 import torch
-from cases import normal, seeded
+from cases import Recurrent, normal, seeded
 from torch import nn
 from torch.nn import functional as F
 
@@ -42,16 +42,11 @@ class Tied(nn.Module):
         return self.other(F.gelu(self.layer(x)))
 
 
-class Recurrent(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.lstm, self.head = nn.LSTM(4, 3, batch_first=True), nn.Linear(3, 3)
-
-    def forward(self, x):
-        return self.head(self.lstm(x[:, None])[0][:, -1])
-
-
-NETWORKS = {"frozen": Frozen, "tied": Tied, "recurrent": Recurrent}
+NETWORKS = {
+    "frozen": Frozen,
+    "tied": Tied,
+    "recurrent": lambda: nn.Sequential(nn.Unflatten(1, (1, 4)), Recurrent(4, 3)),
+}
 
 
 def network(name, own):

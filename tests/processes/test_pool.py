@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from served import all_ended
 
 from landscape.processes import WorkerError, pool
 
@@ -68,25 +69,17 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path):
     """A study's workers used to live on for ever, and to write into the folder of the next one."""
     script = tmp_path / "script.py"
     script.write_text(
-        "import os, time\nfrom pathlib import Path\nfrom landscape.processes import pool\n\n"
-        "def work(name):\n    Path(name).write_text(str(os.getpid()))\n    time.sleep(600)\n\n"
+        "import time\nfrom pathlib import Path\nfrom landscape.processes import pool\n\n"
+        "def work(name):\n    Path(name).touch()\n    time.sleep(600)\n\n"
         "if __name__ == '__main__':\n    with pool(work, 2) as results:\n        list(results(['a', 'b']))\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    parent = subprocess.Popen([sys.executable, str(script)], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+    settings = {"cwd": tmp_path, "env": environment, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    parent = subprocess.Popen([sys.executable, str(script)], **settings)
     files, limit = [tmp_path / "a", tmp_path / "b"], time.monotonic() + 60
-    while not all(file.exists() and file.read_text() for file in files) and time.monotonic() < limit:
+    while not all(file.exists() for file in files) and time.monotonic() < limit:
         time.sleep(0.05)
-    workers = [int(file.read_text()) for file in files]
     parent.kill()
     parent.wait()
-    limit = time.monotonic() + 10
-    while any(map(alive, workers)) and time.monotonic() < limit:
-        time.sleep(0.05)
-    assert not any(map(alive, workers))
-
-
-def alive(pid: int) -> bool:
-    """Whether it runs; one that has ended may wait for its new parent to take note."""
-    status = Path(f"/proc/{pid}/stat")
-    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+    assert all(file.exists() for file in files)
+    assert all_ended([parent.pid])

@@ -7,7 +7,7 @@ from functools import cache, partial
 import pytest
 import torch
 from cases import make, normal, same, seeded, symmetric
-from served import served
+from served import of_two_ranks
 from torch import distributed
 from torch.nn import functional as F
 from torch.utils.data import IterableDataset, TensorDataset
@@ -180,10 +180,7 @@ def process(rank, folder):
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("processes")
-    served()
-    torch.multiprocessing.start_processes(process, (str(folder),), nprocs=2, start_method="forkserver")
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    return of_two_ranks(process, tmp_path_factory.mktemp("processes"))
 
 
 @cache

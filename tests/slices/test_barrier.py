@@ -2,7 +2,8 @@ import math
 
 import pytest
 import torch
-from quadratics import normal, quadratic, symmetric
+from cases import normal, symmetric
+from quadratics import quadratic
 
 from landscape.slices import barrier, path_losses, slice_1d, straight_path
 from landscape.storage.results import Slice1D

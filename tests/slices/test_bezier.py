@@ -2,8 +2,8 @@ import copy
 
 import pytest
 import torch
-from cases import everything, make, normal, same, seeded
-from quadratics import quadratic, symmetric
+from cases import everything, make, normal, same, seeded, symmetric
+from quadratics import quadratic
 from torch.utils.data import DataLoader, TensorDataset
 
 from landscape.problem import Problem

@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
+import drawings
 import pytest
 import torch
 from cases import make, normal
@@ -12,14 +14,8 @@ from torch.nn import functional as F
 from landscape.problem import Problem
 from landscape.slices import check_slice, random_directions, slice_2d
 from landscape.slices.findings import angle, finite, growth, lengths, lowest, ruggedness
-from landscape.storage.results import Slice2D
 
-
-def plane(z, nx: int = 9, ny: int = 7, norms=(1.0, 1.0), cosine: float = 0.0) -> Slice2D:
-    x = torch.linspace(-1, 1, nx, dtype=torch.float64)
-    y = torch.linspace(-1, 1, ny, dtype=torch.float64)
-    loss = z(x[None, :].expand(ny, nx), y[:, None].expand(ny, nx)).clone()
-    return Slice2D(x, y, {"train": loss}, {}, torch.tensor(norms), torch.tensor(cosine))
+plane = partial(drawings.plane, norms=(1.0, 1.0))
 
 
 def bowl(x, y):
@@ -184,7 +180,7 @@ def test_rows_that_are_one_cell_off_are_seen():
 
 def test_noise_is_measured():
     noise = 0.05 * normal(41, 41)
-    found = plane(lambda x, y: 3 + x + y + noise, 41, 41)
+    found = plane(lambda x, y: 3 + x + y + noise, nx=41, ny=41)
     finding = ruggedness(found, "train")
     span = float(found.loss["train"].max() - found.loss["train"].min())
     assert finding.value * span == pytest.approx(0.05, rel=0.15)

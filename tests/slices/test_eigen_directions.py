@@ -1,6 +1,7 @@
 import pytest
 import torch
-from quadratics import normal, quadratic, symmetric
+from cases import normal, symmetric
+from quadratics import quadratic
 
 from landscape.curvature import hessian
 from landscape.linalg import top_eigenpairs

@@ -3,8 +3,8 @@ import math
 
 import pytest
 import torch
-from cases import everything, make, same
-from quadratics import normal, quadratic, symmetric
+from cases import everything, make, normal, same, symmetric
+from quadratics import quadratic
 from torch import nn
 
 import landscape as ls

@@ -3,7 +3,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from quadratics import normal
+from cases import normal
 from scipy import ndimage
 
 import landscape as ls

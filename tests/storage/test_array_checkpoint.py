@@ -78,6 +78,27 @@ def test_a_truncated_or_pickled_file_is_one_clear_line(tmp_path):
         checkpoint.load()
 
 
+def test_a_changed_bit_is_one_line_or_changes_nothing(tmp_path):
+    checkpoint, lines = ArrayCheckpoint(tmp_path / "work.npz", {"k": 3}), 0
+    checkpoint.save(ARRAYS)
+    content = checkpoint.path.read_bytes()
+    for place in range(len(content)):
+        checkpoint.path.write_bytes(content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :])
+        try:
+            found = checkpoint.load()
+        except ValueError:
+            lines += 1
+        else:
+            assert found.keys() == ARRAYS.keys()
+            assert all(same(found[name], value) for name, value in ARRAYS.items())
+    assert lines > len(content) / 2
+
+
+def test_a_file_of_an_earlier_version_names_no_arrays(tmp_path):
+    np.savez(tmp_path / "work.npz", settings=np.array('{"k": 3}'), a=np.ones(2))
+    assert torch.equal(ArrayCheckpoint(tmp_path / "work.npz", {"k": 3}).load()["a"], torch.ones(2).double())
+
+
 def test_the_name_must_end_in_npz(tmp_path):
     with pytest.raises(ValueError, match=r"resume must end in .npz, got .*work.pt"):
         ArrayCheckpoint(tmp_path / "work.pt", {})

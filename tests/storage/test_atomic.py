@@ -143,3 +143,6 @@ def test_a_lock_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"^thing must be writable, got .*/file: \w.*$"):
         locked(tmp_path / "file" / "lock", "thing", tmp_path / "file").__enter__()
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ValueError, match=r"^thing must be writable, got here: .*loop.*$"):
+        locked(tmp_path / "loop", "thing", Path("here")).__enter__()

@@ -25,7 +25,7 @@ def path(tmp_path):
     assert own.read() == []
     with own.opened() as keep:
         for number in range(3):
-            keep(number)
+            keep([number])
     assert [p.name for p in tmp_path.iterdir()] == ["w.jsonl"]
     return own.path
 
@@ -35,7 +35,7 @@ def gone_on(path):
     own = log(path)
     found = own.read()
     with own.opened() as keep:
-        keep(9)
+        keep([9])
     return found, log(path).read()
 
 
@@ -44,22 +44,38 @@ def test_cut_at_any_byte_it_goes_on_with_what_is_whole(path):
     ends = [index + 1 for index, byte in enumerate(whole) if byte == 10]
     for length in range(len(whole) + 1):
         path.write_bytes(whole[:length])
-        left = list(range(sum(end <= length for end in ends[1:])))
-        assert gone_on(path) == (left, [*left, 9])
+        left = [[number] for number in range(sum(end <= length for end in ends[1:]))]
+        assert gone_on(path) == (left, [*left, [9]])
 
 
 @pytest.mark.parametrize("length", [0, 5, 400])
 def test_a_loss_of_power_that_left_zeros_is_nothing_done(path, length):
     path.write_bytes(b"\0" * length)
-    assert gone_on(path) == ([], [9])
+    assert gone_on(path) == ([], [[9]])
 
 
 def test_an_unreadable_line_is_said_and_all_from_there_on_is_done_again(path):
     head, first, second, third = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(head + first + second.replace(b"1", b"}") + third)
+    path.write_bytes(head + first + second.replace(b"1,", b"},") + third)
     with pytest.warns(UserWarning, match=r"w\.jsonl: line 3 is not readable; from there on it is done again"):
         found = gone_on(path)
-    assert found == ([0], [0, 9])
+    assert found == ([[0]], [[0], [9]])
+
+
+def one(content):
+    (number,) = content
+    return number
+
+
+def test_no_changed_bit_of_an_entry_is_taken(path):
+    before, entry, after = path.read_bytes().partition(b"[1, ")
+    entry, after = entry + after[: after.index(b"\n")], after[after.index(b"\n") :]
+    for bit in range(8 * len(entry)):
+        changed = bytearray(entry)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(before + changed + after)
+        with pytest.warns(UserWarning, match="line 3 is not readable"):
+            assert log(path).read(one) == [0], changed
 
 
 @pytest.mark.parametrize(
@@ -83,16 +99,16 @@ def test_other_work_is_named(path):
 def test_a_line_that_the_disk_takes_in_part_is_told_and_taken_back(path):
     limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     own, size = log(path), path.stat().st_size
-    assert own.read() == [0, 1, 2]
+    assert own.read() == [[0], [1], [2]]
     with own.opened() as keep:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 5, limits[1]))
         with pytest.raises(OSError, match=r"w\.jsonl cannot be written: File too large; make room, then go on$"):
-            keep("a long line")
+            keep(["a long line"])
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
         assert path.stat().st_size == size
-        keep("room")
-    assert log(path).read() == [0, 1, 2, "room"]
+        keep(["room"])
+    assert log(path).read() == [[0], [1], [2], ["room"]]
 
 
 def test_a_second_writer_is_refused_and_harms_nothing(path, tmp_path):
@@ -106,13 +122,13 @@ def test_a_second_writer_is_refused_and_harms_nothing(path, tmp_path):
             told.append(str(error))
 
     with own.opened() as keep:
-        keep(3)
+        keep([3])
         thread = Thread(target=second)
         thread.start()
         thread.join()
         assert told == [f"resume file {path} is in use by another process; let it end or choose another"]
-        keep(4)
-    assert log(path).read() == [0, 1, 2, 3, 4]
+        keep([4])
+    assert log(path).read() == [[0], [1], [2], [3], [4]]
 
 
 @pytest.mark.parametrize("entry", [[-1, [[1.0]]], [2, [[1.0]]], [0.0, [[1.0]]], [True, [[1.0]]], [0, [1.0]], [0], 7])

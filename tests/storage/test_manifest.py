@@ -1,7 +1,21 @@
+import hashlib
+import json
+from math import nan
+
 import pytest
 import torch
 
-from landscape.storage.manifest import read_json, read_manifest, read_or_none, whole, write_rows, write_with_manifest
+from landscape.storage.manifest import (
+    read_checked,
+    read_json,
+    read_manifest,
+    read_or_none,
+    whole,
+    write_checked,
+    write_json,
+    write_rows,
+    write_with_manifest,
+)
 from landscape.storage.results import Estimate
 
 
@@ -17,6 +31,26 @@ def test_every_flipped_bit_is_named(saved):
         with pytest.raises(ValueError, match=r"found\.npz was changed or cut after it was written"):
             Estimate.load(saved)
     saved.write_bytes(content)
+    assert whole(saved)
+
+
+def test_every_changed_digit_of_a_manifest_and_of_a_checked_file_is_named(tmp_path):
+    content = {"a": [1.25, nan], "b": {"c": 37}, "d": "text"}
+    write_checked(tmp_path / "a.json", content)
+    target = write_with_manifest(tmp_path / "b.bin", lambda path: path.write_text("x"), content)
+    for read, path in ((read_checked, tmp_path / "a.json"), (read_manifest, target)):
+        text = path.with_suffix(".json").read_text()
+        assert str(read(path)) == str(content)
+        for place in [index for index, letter in enumerate(text[: text.index("sha256")]) if letter in "1257"]:
+            path.with_suffix(".json").write_text(text[:place] + chr(ord(text[place]) ^ 1) + text[place + 1 :])
+            with pytest.raises(ValueError, match=f"{path.name} was changed or cut after it was written"):
+                read(path)
+
+
+def test_a_checksum_of_the_bytes_alone_is_of_an_earlier_version(saved):
+    manifest = json.loads(saved.with_suffix(".json").read_text())
+    manifest["sha256"] = hashlib.sha256(saved.read_bytes()).hexdigest()
+    write_json(saved.with_suffix(".json"), manifest)
     assert whole(saved)
 
 

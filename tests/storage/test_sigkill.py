@@ -1,4 +1,4 @@
-"""A walk and an analysis killed at random moments: what they end with, and what they have done twice."""
+"""A walk, with workers too, and an analysis killed at random moments: what they end with, and what is done twice."""
 
 import json
 import random
@@ -7,8 +7,8 @@ from pathlib import Path
 from time import sleep
 
 import torch
-from cases import normal
-from served import served
+from cases import normal, same
+from served import all_ended, killed
 from torch import nn
 from torch.nn import functional as F
 
@@ -43,17 +43,15 @@ def logged(folder: str) -> Problem:
     return Problem(model, Logged(Path(folder) / "log"), data)
 
 
-def walk(folder: str, resume: str | None = "walk.jsonl"):
-    torch.set_num_threads(1)
+def walk(folder: str, resume: str | None = "walk.jsonl", workers: int = 1):
     path = resume and Path(folder) / resume
-    return slice_2d(logged(folder), normal(15, seed=2), normal(15, seed=3), **GRID, resume=path, progress=False)
+    directions = normal(15, seed=2), normal(15, seed=3)
+    return slice_2d(logged(folder), *directions, **GRID, resume=path, workers=workers, progress=False)
 
 
 def measure(folder: str, resume: str | None = "kept.jsonl"):
-    torch.set_num_threads(1)
     path = resume and Path(folder) / resume
-    names = ["lambda_max", "average_gap", "surrogate_gap", "worst_case_gap"]
-    return analyze(logged(folder), names, resume=path, progress=False)
+    return analyze(logged(folder), resume=path, progress=False)
 
 
 def lines(path: Path) -> list[str]:
@@ -61,19 +59,11 @@ def lines(path: Path) -> list[str]:
 
 
 def test_a_walk_killed_twenty_times_equals_one_never_killed_and_repeats_only_what_was_in_flight(tmp_path):
-    context, source = served(), random.Random(0)
-    log, record = tmp_path / "log", tmp_path / "walk.jsonl"
+    source, log, record = random.Random(0), tmp_path / "log", tmp_path / "walk.jsonl"
     for _ in range(KILLS):
         before, kept = len(lines(log)), max(len(lines(record)), 1)
-        process = context.Process(target=walk, args=(str(tmp_path),))
-        process.start()
-        moment = source.randint(1, 14)
-        while len(lines(log)) < before + moment and process.is_alive():
-            sleep(0.0005)
-        sleep(source.uniform(0, 0.003))
-        process.kill()
-        process.join()
-        assert process.exitcode == -9
+        moment = before + source.randint(1, 14)
+        killed(walk, str(tmp_path), moment=lambda at=moment: len(lines(log)) >= at, after=source.uniform(0, 0.003))
         done = max(len(lines(record)), 1) - kept
         assert len(lines(log)) - before - 1 - done in (0, 1)  # one of the losses was the centre's
     resumed = walk(str(tmp_path))
@@ -90,19 +80,39 @@ def test_a_walk_killed_twenty_times_equals_one_never_killed_and_repeats_only_wha
     assert len(lines(record)) == 1 + len(points)
 
 
-def test_an_analysis_killed_at_many_moments_keeps_what_was_done(tmp_path):
-    context, record = served(), tmp_path / "kept.jsonl"
-    for more in (1, 3, 4):  # lines of the log; two begin every run
-        before = len(lines(record))
-        process = context.Process(target=measure, args=(str(tmp_path),))
-        process.start()
-        while len(lines(record)) < before + more and process.is_alive():
-            sleep(0.0005)
-        process.kill()
-        process.join()
-        assert process.exitcode == -9
-        assert len(lines(record)) >= before + more
-    resumed, whole = measure(str(tmp_path)), measure(str(tmp_path), resume=None)
-    assert [found.value for found in resumed.values()] == [found.value for found in whole.values()]
+def test_a_slice_of_two_workers_killed_twenty_times_equals_one_never_killed_and_leaves_no_worker(tmp_path):
+    source, record, sessions = random.Random(0), tmp_path / "walk.jsonl", []
+    for _ in range(KILLS):
+        moment = len(lines(record)) + source.randint(0, 14)
+        arguments = (str(tmp_path), "walk.jsonl", 2)
+        after = source.uniform(0, 0.01)
+        sessions.append(killed(walk, *arguments, moment=lambda at=moment: len(lines(record)) >= at, after=after))
+    assert 100 < len(lines(record)) < 357
+    assert all_ended(sessions)
+    resumed, whole = walk(str(tmp_path)), walk(str(tmp_path), resume=None)
+    assert same([resumed.loss["train"], resumed.accuracy["train"]], [whole.loss["train"], whole.accuracy["train"]])
+
+
+def test_an_analysis_killed_twenty_times_equals_one_never_killed_and_repeats_no_metric(tmp_path):
+    source, record, whole = random.Random(0), tmp_path / "kept.jsonl", measure(str(tmp_path), resume=None)
+
+    def done() -> int:
+        kept = (json.loads(line)[0] for line in record.read_bytes().splitlines(keepends=True)[1:] if b"\n" in line)
+        return len(set(whole) & set(kept))
+
+    for kill in range(KILLS):
+        moment = kill * (len(whole) - 12) // KILLS  # the last of them come at once
+        killed(
+            measure,
+            str(tmp_path),
+            moment=lambda at=moment: record.exists() and done() >= at,
+            after=source.uniform(0, 0.01),
+        )
+    resumed = measure(str(tmp_path))
+    assert len(whole) > KILLS
+    for name, found in resumed.items():
+        assert same([found.value, found.stderr], [whole[name].value, whole[name].stderr]), name
+        assert found.details == whole[name].details
+    assert resumed.left_out == whole.left_out
     kept = Counter(json.loads(line)[0] for line in lines(record)[1:])
     assert all(kept[name] == 1 for name in whole)  # none was done twice

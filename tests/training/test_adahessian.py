@@ -3,7 +3,7 @@ from math import cos, pi, sin
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from step_cases import network
 
 from landscape.training.optimizers.adahessian import AdaHessian
 
@@ -85,11 +85,6 @@ def test_a_convolution_has_the_mean_curvature_of_each_kernel():
     opt.backward(0.5 * (a * w**2).sum() + 0.5 * (a[0, :, 0, :2] * row**2).sum())
     torch.testing.assert_close(opt._diagonal[w], a.mean((2, 3), keepdim=True).expand_as(a), **EXACT)
     torch.testing.assert_close(opt._diagonal[row], a[0, :, 0, :2], **EXACT)
-
-
-def network():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
 
 
 def train(model, opt, steps):

@@ -1,6 +1,6 @@
 import pytest
 import torch
-import torch.nn.functional as F
+from step_cases import closure_for, data, network, weights
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
@@ -9,31 +9,9 @@ from landscape.training.rules import sam
 from landscape.training.sharpness_aware.step import SharpnessAware
 
 
-def network(*extra):
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(4, 5), *extra, nn.Tanh(), nn.Linear(5, 3)).double()
-
-
-def data(seed):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(12, 4, generator=generator, dtype=torch.float64), torch.arange(12) % 3
-
-
-def weights(model):
-    return nn.utils.parameters_to_vector(model.parameters()).detach().clone()
-
-
 def train(model, opt, steps, after=lambda: None):
     for step in steps:
-        x, y = data(step)
-
-        def closure(x=x, y=y):
-            opt.zero_grad()
-            loss = F.cross_entropy(model(x), y)
-            loss.backward()
-            return loss
-
-        opt.step(closure)
+        opt.step(closure_for(model, opt, *data(step)))
         after()
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from step_cases import closure_of, network
 
 from landscape.training.objectives import OBJECTIVES, AdversarialInputs, Mesa, Objective, Saf, TopSamples
 from landscape.training.rules import sam
@@ -12,11 +12,6 @@ EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
 def criterion(outputs, targets):
     return F.cross_entropy(outputs, targets, reduction="none")
-
-
-def network():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
 
 
 X = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -120,16 +115,9 @@ def test_adversarial_inputs_move_uphill_in_the_second_pass_by_the_first_passes_b
     model, objective, seen = network(), AdversarialInputs(criterion, size=0.1), []
     opt = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.0), sam(1e-12), model=model)
     model.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0].detach().clone()))
-
-    def closure():
-        opt.zero_grad()
-        loss, _ = objective(model, X, Y, INDEX)
-        loss.backward()
-        return loss
-
     for _ in range(2):
         objective.start_step()
-        opt.step(closure)
+        opt.step(closure_of(opt, lambda: objective(model, X, Y, INDEX)[0]))
     leaf = X.clone().requires_grad_()
     slope = torch.autograd.grad(F.cross_entropy(network()(leaf), Y), leaf)[0]
     assert torch.equal(seen[0], X)

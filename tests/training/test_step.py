@@ -5,7 +5,7 @@ from math import sqrt
 import pytest
 import torch
 import torch.nn.functional as F
-from step_cases import BASES, closure_for, data, every_rule, network, weights, wrapped
+from step_cases import BASES, closure_for, closure_of, data, every_rule, network, weights, wrapped
 from torch import nn
 
 from landscape.training.rules import Rule, asam, eigen_sam, fisher_sam, gsam, rsam, sam
@@ -81,14 +81,7 @@ def test_sam_on_a_quadratic_has_its_closed_form():
     model = nn.Linear(3, 1, bias=False).double()
     h, w = torch.tensor([1.0, 2.0, 5.0]).double(), weights(model)
     opt = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), sam(0.3), model=model)
-
-    def closure():
-        opt.zero_grad()
-        loss = 0.5 * (h * model.weight[0] ** 2).sum()
-        loss.backward()
-        return loss
-
-    loss = opt.step(closure)
+    loss = opt.step(closure_of(opt, lambda: 0.5 * (h * model.weight[0] ** 2).sum()))
     expected = w - 0.1 * h * (w + 0.3 * h * w / (h * w).norm())
     torch.testing.assert_close(weights(model), expected, rtol=1e-12, atol=1e-12)
     assert loss.item() == pytest.approx(0.5 * (h * w**2).sum().item(), rel=1e-12)  # that of pass 1
@@ -181,12 +174,7 @@ def test_each_group_has_its_own_learning_rate():
     groups = [{"params": [model.weight], "lr": 0.5}, {"params": [model.bias]}]
     opt = SharpnessAware(torch.optim.SGD(groups, lr=0.1), sam(0.3), model=model)
     w = weights(model)
-
-    def closure():
-        opt.zero_grad()
-        (0.5 * sum((p**2).sum() for p in model.parameters())).backward()
-
-    opt.step(closure)
+    opt.step(closure_of(opt, lambda: 0.5 * sum((p**2).sum() for p in model.parameters())))
     lr = torch.tensor([0.5] * 6 + [0.1] * 2, dtype=torch.float64)
     torch.testing.assert_close(weights(model), w - lr * (w + 0.3 * w / w.norm()), rtol=1e-12, atol=1e-14)
 

@@ -4,7 +4,7 @@ from math import sqrt
 
 import pytest
 import torch
-from step_cases import closure_for, data, network, wrapped
+from step_cases import closure_for, closure_of, data, network, wrapped
 from torch import nn
 
 from landscape.training.rules import Rule, sam
@@ -64,14 +64,7 @@ def test_frozen_parameters_are_no_part_of_the_flat_vector():
     opt = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), Rule("mine", perturb), model=model)
     for trainable in (True, False):
         model.b.requires_grad_(trainable)
-
-        def closure():
-            opt.zero_grad()
-            loss = (model.a**2).sum()
-            loss.backward()
-            return loss
-
-        opt.step(closure)
+        opt.step(closure_of(opt, lambda: torch.sum(model.a**2)))
     assert sizes == [6, 4]
 
 

@@ -5,8 +5,8 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
-from served import served
-from step_cases import closure_for, data, network, weights, wrapped
+from served import of_two_ranks
+from step_cases import closure_for, closure_of, data, network, weights, wrapped
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -92,12 +92,7 @@ def without_gradient(rank):
     """Rank 1 has a gradient of zero, and so no pass 2 of its own."""
     model, opt = distributed_step(gsam(0.3), per_rank=True)
     x, y = halves(0)[rank]
-
-    def closure():
-        opt.zero_grad()
-        ((1 - rank) * F.cross_entropy(model(x), y)).backward()
-
-    opt.step(closure)
+    opt.step(closure_of(opt, lambda: (1 - rank) * F.cross_entropy(model(x), y)))
     return weights(model)
 
 
@@ -122,10 +117,7 @@ def process(rank, folder):
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
-    served()
-    torch.multiprocessing.start_processes(process, (str(folder),), nprocs=2, start_method="forkserver")
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    return of_two_ranks(process, tmp_path_factory.mktemp("ranks"))
 
 
 def one_process(rule, closures_of, sizes=None):

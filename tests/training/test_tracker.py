@@ -2,8 +2,8 @@ import json
 
 import pytest
 import torch
-from cases import everything, make, normal, same, seeded
-from quadratics import quadratic, symmetric
+from cases import everything, make, normal, same, seeded, symmetric
+from quadratics import quadratic
 from torch.nn import functional as F
 
 from landscape.curvature import hessian

@@ -103,7 +103,7 @@ class _Applied(torch.autograd.Function):
         ctx.mode.note_backward()
         if torch.is_grad_enabled():  # the first backward, whose graph is wanted
             settings = ctx.layer, wanted, ctx.valued, ctx.mode.by_cotangent
-            return *_Adjoint.apply(g, x, weight, *settings), None, None, None  # type: ignore[no-untyped-call]
+            return *_Adjoint.apply(g, x, weight, settings), None, None, None  # type: ignore[no-untyped-call]
         return *_derivatives(ctx.layer, g, x, weight, wanted), None, None, None
 
 
@@ -111,12 +111,11 @@ class _Adjoint(torch.autograd.Function):
     """The derivatives of <g, B(x, W) + b>; those without value are zeros that take no memory."""
 
     @staticmethod
-    def forward(
-        ctx: Any, g: Tensor, x: Tensor, weight: Tensor, layer: Bilinear, wanted: Mask, valued: Mask, by_cotangent: bool
-    ) -> Three:
+    def forward(ctx: Any, g: Tensor, x: Tensor, weight: Tensor, settings: tuple[Bilinear, Mask, Mask, bool]) -> Three:
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(g, x, weight)
-        ctx.layer, ctx.by_cotangent = layer, by_cotangent
+        layer, wanted, valued, ctx.by_cotangent = settings
+        ctx.layer = layer
         by_x, by_weight, by_bias = _derivatives(
             layer, g, x, weight, (wanted[0], wanted[1] and valued[1], wanted[2] and valued[2])
         )
@@ -136,10 +135,10 @@ class _Adjoint(torch.autograd.Function):
         ]
         by_g = reduce(torch.add, (part for part in parts if part is not None))
         if ctx.by_cotangent:
-            return by_g, None, None, None, None, None, None
+            return by_g, None, None, None
         by_x = stacks.by_input(layer, g, x, q) if ctx.needs_input_grad[1] and q is not None else None
         by_weight = stacks.by_weight(layer, g, p, weight) if ctx.needs_input_grad[2] and p is not None else None
-        return by_g, by_x, by_weight, None, None, None, None
+        return by_g, by_x, by_weight, None
 
 
 class _Rectified(torch.autograd.Function):

@@ -113,19 +113,29 @@ def bilinear(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
+    *args: Any,
+    **settings: Any,
+) -> tuple[Bilinear | None, Tensor, Tensor, Tensor | None]:
+    """A call of torch's as B, x, W and b, with the arguments as torch names them; B is None where torch must do it."""
+    axes = CONVOLUTIONS.get(func, 0)
+    if weight.ndim != axes + 2 or (axes and input.ndim != axes + 2):
+        return None, input, weight, bias
+    if not axes:
+        return Linear(), input, weight, bias
+    layer = _convolution(axes, *args, **settings)
+    return layer, input if layer is None else reordered(input), weight, bias
+
+
+def _convolution(
+    axes: int,
     stride: int | Sequence[int] = 1,
     padding: int | str | Sequence[int] = 0,
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
-) -> tuple[Bilinear | None, Tensor, Tensor, Tensor | None]:
-    """A call of torch's as B, x, W and b, with the arguments as torch names them; B is None where torch must do it."""
-    axes = CONVOLUTIONS.get(func, 0)
-    if weight.ndim != axes + 2 or (axes and input.ndim != axes + 2) or isinstance(padding, str):
-        return None, input, weight, bias
-    if not axes:
-        return Linear(), input, weight, bias
-    layer = Convolution(_tuple(stride, axes), _tuple(padding, axes), _tuple(dilation, axes), groups)
-    return layer, reordered(input), weight, bias
+) -> Convolution | None:
+    if isinstance(padding, str):
+        return None
+    return Convolution(_tuple(stride, axes), _tuple(padding, axes), _tuple(dilation, axes), groups)
 
 
 def _tuple(setting: int | Sequence[int], axes: int) -> tuple[int, ...]:

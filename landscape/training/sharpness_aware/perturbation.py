@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from landscape.autograd.central_difference import central_difference
 from landscape.checks import require, vector_like
 from landscape.side_effects import buffers_kept, random_state_kept
 from landscape.training.rules import Context, Rule, State
@@ -131,4 +132,4 @@ def _product(at: Gradient, v: Vector) -> Vector:
     accumulation, mixed precision and attention kernels. Weights in float16 or bfloat16 round such small moves away.
     """
     u, h = unit(v), torch.finfo(v.dtype).eps ** (1 / 3)
-    return v.norm() * (at(h * u) - at(-h * u)) / (2 * h)
+    return v.norm() * central_difference(lambda t: at(t * u), h)[0]

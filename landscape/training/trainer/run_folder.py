@@ -1,7 +1,7 @@
 """The folder of a training run: config.json, log.jsonl (a line an epoch), resume.pt, and the finished network.
 
-One process at a time works in it. Each file is written under a temporary name and renamed, or, the log, read up to the
-last epoch that resume.pt holds: a run that is killed at any moment goes on from what was saved last.
+One process at a time works in it. Each file is written under a temporary name and renamed, or, the log, put back to
+what it was when resume.pt, which holds it too, was saved: a run that is killed at any moment goes on from there.
 """
 
 import json
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import torch
 from torch import Tensor
@@ -58,22 +59,27 @@ def append_log(folder: Path, line: dict[str, Any]) -> None:
 
 def save_progress(folder: Path, progress: Progress, parts: Mapping[str, Any]) -> None:
     """Replace the state to resume from: how far the run is, and the state of each of its parts."""
-    state = {"progress": vars(progress)} | {name: part.state_dict() for name, part in parts.items()}
+    state = {"progress": vars(progress), "log": (folder / LOG).read_text()}
+    state |= {name: part.state_dict() for name, part in parts.items()}
     with replacing(folder / RESUME) as partial:
         torch.save(state, partial)
 
 
 def load_progress(folder: Path, parts: Mapping[str, Any], epochs: int) -> Progress:
-    """Put the parts where the run was saved last, or leave them at the start; log lines after it are dropped.
+    """Put the parts where the run was saved last, or leave them at the start; the log is what it was then.
 
     Raises:
-        ValueError: if the state or the log is unreadable, or of no moment of a run of so many epochs.
+        ValueError: if the state is unreadable, was changed, or is of no moment of a run of so many epochs.
     """
-    path, progress = folder / RESUME, Progress()
+    path, progress, log = folder / RESUME, Progress(), ""
     if path.exists() and path.stat().st_size:  # a loss of power may leave it empty
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
+            with ZipFile(path) as archive:  # torch does not compare the checksums
+                require(archive.testzip() is None, "it was changed after it was written")
             progress = Progress(**state["progress"])
+            earlier = "log" not in state  # of an earlier version
+            log = "".join((folder / LOG).read_text().splitlines(True)[: progress.epoch]) if earlier else state["log"]
             integer_in("epoch", progress.epoch, 0, epochs)
             integer_in("batches", progress.batches, 0)
             for name, part in parts.items():
@@ -83,13 +89,19 @@ def load_progress(folder: Path, parts: Mapping[str, Any], epochs: int) -> Progre
             raise ValueError(
                 f"{path} is no readable resume state: {reason}; delete it to train from the start"
             ) from error
-    kept = (folder / LOG).read_text().splitlines(keepends=True)[: progress.epoch] if progress.epoch else []
-    require(len(kept) == progress.epoch, f"{folder / LOG} lacks lines of {path}; delete both to train from the start")
     with replacing(folder / LOG) as partial:
-        partial.write_text("".join(kept))
+        partial.write_text(log)
     return progress
 
 
 def read_log(folder: str | Path, name: str = LOG) -> list[dict[str, Any]]:
-    """The lines of a run's log, one an epoch; of diagnostics.jsonl, by that name, one a measurement."""
-    return [json.loads(line) for line in (Path(folder) / name).read_text().splitlines()]
+    """The lines of a run's log, one an epoch; of diagnostics.jsonl, by that name, one a measurement.
+
+    Raises:
+        ValueError: if the file is missing or damaged.
+    """
+    path = Path(folder) / name
+    try:
+        return [dict(json.loads(line)) for line in path.read_text().splitlines()]
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{path} must hold a JSON object a line: {error}") from error
