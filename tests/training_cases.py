@@ -37,7 +37,7 @@ def rows(folder, name="log.jsonl"):
 
 def cut_short(run, steps, monkeypatch):
     """Train until so many steps are done and saved, and stop in the next one."""
-    original, done = loop._Run._step, []
+    original, done = loop.Run._step, []
 
     def dies(self, index):
         if len(done) == steps:
@@ -47,7 +47,7 @@ def cut_short(run, steps, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "SAVE_SECONDS", -1.0)
-        patch.setattr(loop._Run, "_step", dies)
+        patch.setattr(loop.Run, "_step", dies)
         try:
             train(run)
         except KeyboardInterrupt:

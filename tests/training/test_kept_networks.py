@@ -43,7 +43,7 @@ def test_lookahead_goes_back_every_k_steps(optimizer, tmp_path):
     settings = {"batch_size": 1200, "epochs": 3, "cosine": False, "optimizer": optimizer}
     found = train(config(tmp_path, lookahead_steps=2, lookahead_alpha=0.3, **settings))
     model, data = loop.build("mlp", {"hidden": [8]}, 0), digits(0.2, seed=0)
-    base = config(tmp_path, **settings).base(model.parameters())
+    base = config(tmp_path, **settings).make_base(model.parameters())
     start = torch.nn.utils.parameters_to_vector(model.parameters()).detach()
     for step in range(3):
         torch.manual_seed(loop._seed(0, step))

@@ -147,7 +147,7 @@ def test_eigen_sam_gets_the_top_eigenvector_of_its_subset(tmp_path, monkeypatch)
 
 def test_a_finished_run_returns_at_once(tmp_path, monkeypatch):
     folder = train(config(tmp_path))
-    monkeypatch.setattr(loop, "_Run", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(loop, "Run", lambda *_: pytest.fail("trained again"))
     assert train(config(tmp_path)) == folder
     assert train(config(tmp_path, progress=None)) == folder  # the bar is no part of what the run is
 
@@ -169,7 +169,7 @@ def test_a_folder_with_another_run_is_refused(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(loop, "_Run", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(loop, "Run", lambda *_: pytest.fail("trained"))
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(ValueError, match=r"folder must be writable, got .*file"):
             train(config(folder))

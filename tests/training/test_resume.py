@@ -98,9 +98,9 @@ def goes_on_to_the_same_weights(settings, steps, tmp_path, monkeypatch):
 
 
 def test_the_work_of_an_epoch_is_not_done_twice(tmp_path, monkeypatch):
-    run, seen, original = config(tmp_path, epochs=1, batch_size=100), [], loop._Run._step
+    run, seen, original = config(tmp_path, epochs=1, batch_size=100), [], loop.Run._step
     cut_short(run, 7, monkeypatch)
-    monkeypatch.setattr(loop._Run, "_step", lambda self, index: seen.append(index) or original(self, index))
+    monkeypatch.setattr(loop.Run, "_step", lambda self, index: seen.append(index) or original(self, index))
     train(run)
     assert len(seen) == 12 - 7
 

@@ -105,8 +105,8 @@ class TrainConfig:
     micro_batch: Size = 0
     """Images of a batch that go through the network at a time, where memory is short; gradients add up. 0 is all."""
     stop_at_loss: NotNegative = 0.0
-    """Stop after the epoch at whose end the training loss (cross entropy, images not augmented, in eval mode) is at most
-    this; `epochs` is the most. 0 leaves it out."""
+    """Stop after the epoch at whose end the training loss (cross entropy, images not augmented, in eval mode) is at
+    most this; `epochs` is the most. 0 leaves it out."""
     validation_share: Share = 0.0
     """Share of the training images, chosen by the seed, that is held out, in [0, 1)."""
     patience: Size = 0
@@ -241,14 +241,17 @@ class TrainConfig:
             f"milestones need schedule='step', got {self.schedule!r}",
         )
         require(
-            self.warmup_epochs < self.epochs, f"warmup_epochs must be below epochs={self.epochs}, got {self.warmup_epochs}"
+            self.warmup_epochs < self.epochs,
+            f"warmup_epochs must be below epochs={self.epochs}, got {self.warmup_epochs}",
         )
-        require(
-            not self.patience or self.validation_share > 0, "patience needs a validation_share above 0, got 0"
-        )
+        require(not self.patience or self.validation_share > 0, "patience needs a validation_share above 0, got 0")
         require(
             sum((self.swa_from > 0, self.ema_decay > 0, self.patience > 0)) <= 1,
             "the run's network must be one: take one of swa_from, ema_decay and patience",
+        )
+        require(
+            self.optimizer != "adahessian" or not (self.clip_norm or self.precision == "fp16"),
+            "adahessian takes no clip_norm and no precision='fp16': its step needs derivatives of the gradient",
         )
         require(
             not self.micro_batch or (self.objective == "plain" and self.optimizer != "adahessian"),

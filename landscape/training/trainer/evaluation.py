@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from landscape.problem.class_targets import ClassTargets
 from landscape.side_effects import training_flags_kept
+from landscape.training.trainer.device import place_of
 
 CLASSES = ClassTargets(F.cross_entropy)
 
@@ -13,7 +14,8 @@ CLASSES = ClassTargets(F.cross_entropy)
 def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor, batch_size: int = 512) -> tuple[float, float]:
     """Mean cross entropy and accuracy over all samples, in eval mode."""
     total, right = 0.0, 0.0
-    for outputs, y in zip(predict(model, inputs, batch_size), targets.split(batch_size), strict=True):
+    for outputs, labels in zip(predict(model, inputs, batch_size), targets.split(batch_size), strict=True):
+        y = labels.to(outputs.device)
         total += F.cross_entropy(outputs, y, reduction="sum").item()
         right += count_right(outputs, y)
     return total / len(targets), right / len(targets)
@@ -24,7 +26,8 @@ def predict(model: nn.Module, inputs: Tensor, batch_size: int = 512) -> list[Ten
     """The outputs in eval mode, batch by batch."""
     with training_flags_kept(model):
         model.eval()
-        return [model(x) for x in inputs.split(batch_size)]
+        device = place_of(model)
+        return [model(x.to(device)) for x in inputs.split(batch_size)]
 
 
 def count_right(outputs: Tensor, targets: Tensor) -> float:

@@ -8,42 +8,47 @@ after every epoch, and within one every minute, random state included: no more t
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import ceil, cos, isnan, nan, pi
+from math import ceil, isfinite
 from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from landscape.checks import first_line, require
+from landscape.checks import require
 from landscape.data import Images, load
 from landscape.models import build
-from landscape.problem import Problem
-from landscape.side_effects import random_state_kept, training_flags_kept
-from landscape.storage.atomic import locked_folder
+from landscape.side_effects import random_state, random_state_kept
 from landscape.storage.results import versions
 from landscape.training.sharpness_aware.step import SharpnessAware
 from landscape.training.trainer.bootstrap import TEACHER, relabel
 from landscape.training.trainer.checkpoint import save_checkpoint
 from landscape.training.trainer.config import TrainConfig
+from landscape.training.trainer.device import device_of, placed, scaler_for
 from landscape.training.trainer.diagnostics import LastPerturbation, make_tracker
-from landscape.training.trainer.evaluation import count_right, evaluate
+from landscape.training.trainer.evaluation import evaluate
+from landscape.training.trainer.kept import Best, average_of, averaged, buffers_kept_on_error, smaller
+from landscape.training.trainer.network import check_fit, network_of, split
 from landscape.training.trainer.optimizer import make_optimizer
+from landscape.training.trainer.passes import Part
+from landscape.training.trainer.ranks import Ranks, launched
 from landscape.training.trainer.run_folder import (
     DIAGNOSTICS,
     Progress,
     append_log,
-    claim,
+    claimed,
     finished,
-    load_progress,
+    put_back,
     read_log,
+    read_progress,
     save_progress,
 )
+from landscape.training.trainer.schedule import learning_rate
+from landscape.training.trainer.start import start_from
 
 SAVE_SECONDS = 60.0  # between saves within an epoch
 
@@ -64,41 +69,51 @@ def train(config: TrainConfig) -> Path:
             does not fit the data, or the loss becomes NaN or infinite.
         OSError: in one line, where the disk is full; the same call goes on.
     """
-    folder = Path(config.folder)
-    with locked_folder(folder):
-        claim(folder, config.settings())
-        if not finished(folder):
+    folder, device = Path(config.folder), device_of(config.device)
+    with launched(device) as ranks, claimed(folder, config, ranks):
+        if not ranks.tell(ranks.first and finished(folder)):
             with random_state_kept():
-                _Run(config, folder).go()
+                Run(config, folder, device, ranks).go()
     return folder
 
 
-class _Run:
+class Run:
     """One training: its parts, and how far it is."""
 
-    def __init__(self, config: TrainConfig, folder: Path) -> None:
-        self.config, self.folder = config, folder
-        self.data = _images(config, folder)
+    def __init__(self, config: TrainConfig, folder: Path, device: torch.device, ranks: Ranks) -> None:
+        self.config, self.folder, self.device, self.ranks = config, folder, device, ranks
+        self.data, self.held_out = split(_images(config, folder), config.validation_share, config.seed)
         self.model = build(config.model, config.model_settings, config.seed)
-        _check_fit(self.model, self.data)
+        check_fit(self.model, self.data)
+        self.fresh = start_from(self.model, config.start_from) if config.start_from else []
+        self.data, self.model = placed(self.data, device), self.model.to(device)
+        if config.channels_last:
+            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network_of(self.model, config, ranks)
         last = LastPerturbation() if config.diagnostics_every else None
-        self.optimizer = make_optimizer(config, self.model, self.data, last)
+        self.optimizer = make_optimizer(config, self.model, self.network, self.data, last)
         self.objective = config.make_objective()
+        self.scaler = scaler_for(device, config.precision)
+        self.micro_batch = config.micro_batch
         self.tracker = make_tracker(config, self.model, self.data, last, folder / DIAGNOSTICS) if last else None
-        self.average = AveragedModel(self.model) if config.swa_from else None
-        parts = {name: getattr(self, name) for name in ("model", "optimizer", "objective", "tracker", "average")}
-        self.parts: dict[str, Any] = {name: part for name, part in parts.items() if part is not None}
-        self.progress, self.saved = Progress(), 0.0
+        self.average = average_of(self.model, config)
+        self.best = Best(self.model) if config.patience else None
+        names = ("model", "optimizer", "objective", "tracker", "average", "scaler", "best")
+        self.parts: dict[str, Any] = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        self.progress, self.saved, self.stopped = Progress(), 0.0, ""
 
     def go(self) -> None:
         """Train to the end from where the run was saved last, and write the network."""
-        config, folder = self.config, self.folder
-        self.progress, self.saved = load_progress(folder, self.parts, config.epochs), monotonic()
+        config, folder, ranks = self.config, self.folder, self.ranks
+        state = ranks.tell(read_progress(folder, config.epochs) if ranks.first else None)
+        self.progress, self.saved = put_back(folder, state, self.parts, write=ranks.first), monotonic()
+        self.stopped = self.progress.stopped
         with self._bar() as bar:
-            while self.progress.epoch < config.epochs:
+            while self.progress.epoch < config.epochs and not self.stopped:
                 self._epoch(bar)
-        network = self.model if self.average is None else self._averaged(self.average)
-        save_checkpoint(folder, network, self._metadata(network, TEACHER))
+        if ranks.first:
+            network = self._network()
+            save_checkpoint(folder, network, self._metadata(network, TEACHER))
 
     def _epoch(self, bar: "tqdm[Any]") -> None:
         """The rest of a pass over the training data."""
@@ -114,87 +129,145 @@ class _Run:
             bar.update()
             if monotonic() - self.saved > SAVE_SECONDS:
                 at.seconds, at.random_state = perf_counter() - began, torch.get_rng_state()
+                at.device_state = torch.cuda.get_rng_state() if self.device.type == "cuda" else None
                 self._save()
         self._end_epoch(began)
 
     def _start_epoch(self) -> Sequence[Tensor]:
-        """Random state, learning rate and objective as the epoch wants them; the images of each batch."""
+        """Random state and objective as the epoch wants them; the images of each batch."""
         config, at = self.config, self.progress
         torch.manual_seed(_seed(config.seed, at.epoch))  # order, augmentation and dropout
         batches = torch.randperm(len(self.data.train_targets), device="cpu").split(config.batch_size)
         if at.random_state is not None:
             torch.set_rng_state(at.random_state)
-        for group in self.optimizer.param_groups:
-            group["lr"] = _learning_rate(config, at.epoch)
+        if at.device_state is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(at.device_state)
         self.model.train()
+        self.network.train()
         self.objective.start_epoch(at.epoch, self.model)
         return batches
 
     def _step(self, index: Tensor) -> tuple[float, float]:
         """Train on the images `index` (B,); the sum of their losses and the number of right ones, both at w."""
-        data, optimizer, objective = self.data, self.optimizer, self.objective
-        images, targets = data.train_inputs[index], data.train_targets[index]
-        x, y = self.config.augmentation()(images, targets, data.classes, torch.default_generator)
-        size = self.config.m_sharpness or len(x)
-        parts = [_Part(self, *part) for part in zip(x.split(size), y.split(size), index.split(size), strict=True)]
+        data, config = self.data, self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(config, self.progress.epoch, self.progress.batches, self._batches)
+        place = index.to(data.train_inputs.device)
+        images, targets = (t[place].to(self.device, non_blocking=True) for t in (data.train_inputs, data.train_targets))
+        x, y = config.augmentation()(images, targets, data.classes, torch.default_generator)
+        if config.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        parts = self._pass(*(self.ranks.share(part) for part in (x, y, index)), len(index))
+        if isinstance(self.average, AveragedModel) and config.ema_decay:
+            self.average.update_parameters(self.model)
+        sums = [sum(part.loss for part in parts), sum(part.right for part in parts)]
+        loss, right = self.ranks.sums(sums, self.device)
+        require(isfinite(loss) or self.ranks.size == 1, self.not_finite(torch.tensor(loss, device="cpu")))
+        return loss, right
+
+    def _pass(self, x: Tensor, y: Tensor, index: Tensor, count: int) -> list[Part]:
+        """A step on this process's images of a batch of `count`; with half as many at a time where memory is short."""
+        ranks, size = self.ranks, self.config.m_sharpness if self.ranks.size == 1 else 0
+        share = 1.0 if self.config.m_sharpness else len(x) * ranks.size / count
+        size = size or max(len(x), 1)
+        rewind = random_state()
+        while True:
+            pieces = zip(x.split(size), y.split(size), index.split(size), strict=True)
+            parts = [Part(self, *piece, share=share) for piece in pieces]
+            try:
+                with buffers_kept_on_error(self.model):
+                    self._optimise(parts)
+            except torch.OutOfMemoryError as error:
+                self.micro_batch = smaller(self.micro_batch or len(x), self.config, ranks, error)
+                rewind()
+                continue
+            return parts
+
+    def _optimise(self, parts: Sequence[Part]) -> None:
+        optimizer, objective = self.optimizer, self.objective
         objective.start_step()
         if isinstance(optimizer, SharpnessAware):
-            optimizer.step(parts, sizes=[len(part.y) for part in parts])
+            optimizer.step(parts, sizes=[len(part.y) for part in parts], scaler=self.scaler)
         else:
             optimizer.step(parts[0])  # type: ignore[arg-type]
+        if self.scaler is not None:
+            self.scaler.update()
         objective.end_step(self.model)
-        return sum(part.loss for part in parts), sum(part.right for part in parts)
 
     def _end_epoch(self, began: float) -> None:
         """The log's line, the average, a checkpoint where one is due, and the state to resume from."""
-        at, count, config = self.progress, len(self.data.train_targets), self.config
-        test_loss, test_accuracy = evaluate(self.model, self.data.test_inputs, self.data.test_targets)
-        line = {
-            "epoch": at.epoch + 1,
-            "train_loss": at.loss / count,
-            "train_accuracy": at.right / count,
-            "test_loss": test_loss,
-            "test_accuracy": test_accuracy,
-            "lr": _learning_rate(config, at.epoch),
-            "seconds": perf_counter() - began,
-        }
-        self.progress = Progress(at.epoch + 1)
-        if self.average is not None and self.progress.epoch >= config.swa_from:
+        at, config, count = self.progress, self.config, len(self.data.train_targets)
+        done = Progress(at.epoch + 1)
+        if self.average is not None and config.swa_from and done.epoch >= config.swa_from:
             self.average.update_parameters(self.model)
+        line: dict[str, Any] = {"epoch": done.epoch, "train_loss": at.loss / count, "train_accuracy": at.right / count}
+        if self.ranks.first:
+            line |= dict(zip(("test_loss", "test_accuracy"), self._evaluated("test"), strict=True))
+            line |= {"lr": self.optimizer.param_groups[0]["lr"], "seconds": perf_counter() - began}
+            done.stopped = self._reason_to_stop(done.epoch, line)
+        line, done = self.ranks.tell((line, done))
+        self.progress, self.stopped = done, done.stopped
+        if not self.ranks.first:
+            return
         append_log(self.folder, line)
-        if self.progress.epoch in config.checkpoint_epochs:
-            early = self.folder / f"epoch-{self.progress.epoch}"
+        if done.epoch in config.checkpoint_epochs:
+            early = self.folder / f"epoch-{done.epoch}"
             save_checkpoint(early, self.model, self._metadata(self.model, f"../{TEACHER}"))
         self._save()
 
+    def _reason_to_stop(self, epoch: int, line: dict[str, Any]) -> str:
+        """ "loss", "patience" or "", from what stands in the log's line from now on."""
+        config = self.config
+        if config.stop_at_loss:
+            line["evaluated_train_loss"] = self._evaluated("train")[0]
+            if line["evaluated_train_loss"] <= config.stop_at_loss:
+                return "loss"
+        if self.held_out is not None:
+            line["validation_loss"], line["validation_accuracy"] = evaluate(self.model, *self.held_out)
+        if self.best is not None:
+            self.best.note(self.model, line["validation_loss"], epoch)
+            if epoch - self.best.epoch >= config.patience:
+                return "patience"
+        return ""
+
+    def _evaluated(self, of: str, network: nn.Module | None = None) -> tuple[float, float]:
+        data = self.data
+        sets = {"train": (data.train_inputs, data.train_targets), "test": (data.test_inputs, data.test_targets)}
+        return evaluate(self.model if network is None else network, *sets[of])
+
     def _save(self) -> None:
-        save_progress(self.folder, self.progress, self.parts)
+        if self.ranks.first:
+            save_progress(self.folder, self.progress, self.parts)
         self.saved = monotonic()
 
-    def _averaged(self, average: AveragedModel) -> nn.Module:
-        """The averaged network, its batch-norm statistics those of all training images, not augmented."""
-        network: nn.Module = average.module
-        images, targets = (t.split(self.config.batch_size) for t in (self.data.train_inputs, self.data.train_targets))
-        problem = Problem(network, F.cross_entropy, list(zip(images, targets, strict=True)), batch_norm="recompute")
-        network.load_state_dict(problem.statistics(problem.vector()), strict=False)
-        return network
+    def _network(self) -> nn.Module:
+        """The run's: the last one, the best on what was held out, or an average."""
+        if self.best is not None:
+            self.best.put_into(self.model)
+        return self.model if self.average is None else averaged(self.average, self.data, self.config.batch_size)
+
+    @property
+    def _batches(self) -> int:
+        """Of an epoch."""
+        return ceil(len(self.data.train_targets) / self.config.batch_size)
 
     def _bar(self) -> "tqdm[Any]":
         """A bar over the steps of the whole training."""
         config, at = self.config, self.progress
-        steps = ceil(len(self.data.train_targets) / config.batch_size)
-        total, done = config.epochs * steps, at.epoch * steps + at.batches
-        hidden = None if config.progress is None else not config.progress
+        total, done = config.epochs * self._batches, at.epoch * self._batches + at.batches
+        hidden = True if not self.ranks.first else None if config.progress is None else not config.progress
         return tqdm(total=total, initial=done, unit="step", disable=hidden)
 
     def _metadata(self, network: nn.Module, teacher: str) -> dict[str, Any]:
-        config, data = self.config, self.data
-        train_loss, train_accuracy = evaluate(network, data.train_inputs, data.train_targets)
-        test_loss, test_accuracy = evaluate(network, data.test_inputs, data.test_targets)
+        config = self.config
+        train_loss, train_accuracy = self._evaluated("train", network)
+        test_loss, test_accuracy = self._evaluated("test", network)
         return {
             "model": {"name": config.model, "settings": config.settings()["model_settings"]},
             "config": config.settings(),
             "epoch": self.progress.epoch,
+            "stopped": self.stopped or "epochs",
+            "fresh": self.fresh,  # what start_from did not give
             "teacher": teacher if config.bootstrap_rounds else None,  # seen from the checkpoint's folder
             "parameters": sum(p.numel() for p in network.parameters()),
             "train_loss": train_loss,
@@ -210,25 +283,6 @@ class _Run:
         return f"epoch {epoch}: the loss is {loss.item()}; try a smaller lr ({lr}) or rho"
 
 
-class _Part:
-    """Images that have a perturbation of their own, as the optimiser's closure; `loss` and `right` are sums at w."""
-
-    def __init__(self, run: _Run, x: Tensor, y: Tensor, index: Tensor) -> None:
-        self.run, self.x, self.y, self.index = run, x, y, index
-        self.backward = getattr(run.optimizer, "backward", Tensor.backward)  # AdaHessian has one of its own
-        self.loss = nan
-        self.right = 0.0
-
-    def __call__(self) -> Tensor:
-        self.run.optimizer.zero_grad()
-        loss, outputs = self.run.objective(self.run.model, self.x, self.y, self.index)
-        require(bool(loss.isfinite()), self.run.not_finite(loss))
-        self.backward(loss)
-        if isnan(self.loss):  # the first pass is at w, later ones at w + e
-            self.loss, self.right = loss.item() * len(self.y), count_right(outputs.detach(), self.y)
-        return loss
-
-
 def _images(config: TrainConfig, folder: Path) -> Images:
     """The data set; where there are rounds of bootstrapping, with the labels that the round before predicts."""
     data = load(config.dataset, config.data_path, label_noise=config.label_noise, seed=config.seed)
@@ -236,22 +290,6 @@ def _images(config: TrainConfig, folder: Path) -> Images:
         return data
     earlier = replace(config, folder=folder / TEACHER, bootstrap_rounds=config.bootstrap_rounds - 1)
     return relabel(data, train(earlier))
-
-
-def _check_fit(model: nn.Module, data: Images) -> None:
-    """Raise ValueError unless the network maps the images to one output a class."""
-    inputs = data.train_inputs[:2]
-    try:
-        with torch.no_grad(), training_flags_kept(model):
-            shape = tuple(model.eval()(inputs).shape)
-    except RuntimeError as error:
-        reason = first_line(error)
-        raise ValueError(f"model must take images of shape {tuple(inputs.shape[1:])}: {reason}") from error
-    require(shape == (2, data.classes), f"model must have classes={data.classes} outputs, got shape {shape[1:]}")
-
-
-def _learning_rate(config: TrainConfig, epoch: int) -> float:
-    return config.lr * (1 + cos(pi * epoch / config.epochs)) / 2 if config.cosine else config.lr
 
 
 def _seed(seed: int, epoch: int) -> int:

@@ -2,24 +2,27 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from landscape.curvature import hessian
 from landscape.data import Images
 from landscape.linalg import top_eigenpairs
 from landscape.problem import Problem
+from landscape.training.rules.rule import PLAIN
 from landscape.training.sharpness_aware.step import SharpnessAware
 from landscape.training.trainer.config import TrainConfig
 from landscape.training.trainer.diagnostics import LastPerturbation
 
 
 def make_optimizer(
-    config: TrainConfig, model: nn.Module, data: Images, last: LastPerturbation | None = None
+    config: TrainConfig, model: nn.Module, network: nn.Module, data: Images, last: LastPerturbation | None = None
 ) -> torch.optim.Optimizer:
     """An optimiser of the model's parameters.
 
     Args:
         config: says which.
         model: the network.
+        network: the same, or what joins its gradients over several processes.
         data: of which the first images give Eigen-SAM its eigenvector and SSAM-F its squared gradients.
         last: is to remember the rule's e, where it has one.
     """
@@ -42,6 +45,13 @@ def make_optimizer(
 
     rule = config.rule({"top": top, "fisher": fisher})
     if rule is None:
-        return base
-    optimizer = SharpnessAware(base, last.of(rule) if last else rule, model=model)
+        if not config.clip_norm and config.precision != "fp16":
+            return base
+        rule = PLAIN
+    elif last:
+        rule = last.of(rule)
+    joined = isinstance(network, DistributedDataParallel) and config.m_sharpness > 0
+    optimizer = SharpnessAware(
+        base, rule, model=network if joined else model, max_norm=config.clip_norm or None, per_rank=joined
+    )
     return optimizer

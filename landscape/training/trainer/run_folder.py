@@ -6,8 +6,9 @@ what it was when resume.pt, which holds it too, was saved: a run that is killed 
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import MISSING, Field, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -15,11 +16,13 @@ from zipfile import ZipFile
 import torch
 from torch import Tensor
 
-from landscape.checks import integer_in, require
-from landscape.storage.atomic import replacing
+from landscape.checks import first_line, integer_in, require
+from landscape.storage.atomic import locked_folder, replacing
 from landscape.storage.manifest import read_json, whole, write_json
 from landscape.storage.settings import differing
 from landscape.training.trainer.checkpoint import NAME
+from landscape.training.trainer.config import TrainConfig
+from landscape.training.trainer.ranks import Ranks
 
 CONFIG, LOG, RESUME, DIAGNOSTICS = "config.json", "log.jsonl", "resume.pt", "diagnostics.jsonl"
 
@@ -34,14 +37,43 @@ class Progress:
     right: float = 0.0  # likewise
     seconds: float = 0.0
     random_state: Tensor | None = None  # None: that of the epoch's beginning
+    device_state: Tensor | None = None  # likewise, of a GPU
+    stopped: str = ""  # why the training is over before its last epoch
 
 
-def claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Write the run's config into its folder. Raises ValueError if it holds another run."""
+@contextmanager
+def claimed(folder: Path, config: TrainConfig, ranks: Ranks) -> Iterator[None]:
+    """The folder, locked by the first process and with the run's config in it; what fails there fails in all.
+
+    Raises:
+        ValueError: if it holds another run.
+    """
+    with ExitStack() as stack:
+        failure = None
+        if ranks.first:
+            try:
+                stack.enter_context(locked_folder(folder))
+                _claim(folder, config)
+            except (ValueError, OSError) as error:
+                failure = error
+        failure = ranks.tell(failure)
+        if failure is not None:
+            raise failure
+        yield
+
+
+def _claim(folder: Path, config: TrainConfig) -> None:
+    settings = config.settings()
     if (folder / CONFIG).exists() and (folder / CONFIG).stat().st_size:
-        changed = ", ".join(sorted(differing(read_json(folder / CONFIG), settings)))
+        earlier = replace(config, **{item.name: _default(item) for item in fields(config) if item.name != "folder"})
+        changed = ", ".join(sorted(differing(earlier.settings() | read_json(folder / CONFIG), settings)))
         require(not changed, f"folder {folder} holds a run with other {changed}; choose another folder")
     write_json(folder / CONFIG, settings)
+
+
+def _default(item: Field[Any]) -> Any:
+    """Of a setting that a run of an earlier version does not know."""
+    return item.default if item.default_factory is MISSING else item.default_factory()
 
 
 def finished(folder: Path) -> bool:
@@ -65,33 +97,48 @@ def save_progress(folder: Path, progress: Progress, parts: Mapping[str, Any]) ->
         torch.save(state, partial)
 
 
-def load_progress(folder: Path, parts: Mapping[str, Any], epochs: int) -> Progress:
-    """Put the parts where the run was saved last, or leave them at the start; the log is what it was then.
+def read_progress(folder: Path, epochs: int) -> dict[str, Any] | None:
+    """The state that was saved last; None at the start.
 
     Raises:
-        ValueError: if the state is unreadable, was changed, or is of no moment of a run of so many epochs.
+        ValueError: if it is unreadable, was changed, or is of no moment of a run of so many epochs.
     """
-    path, progress, log = folder / RESUME, Progress(), ""
-    if path.exists() and path.stat().st_size:  # a loss of power may leave it empty
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            with ZipFile(path) as archive:  # torch does not compare the checksums
-                require(archive.testzip() is None, "it was changed after it was written")
+    path = folder / RESUME
+    if not path.exists() or not path.stat().st_size:  # a loss of power may leave it empty
+        return None
+    with _readable(path):
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with ZipFile(path) as archive:  # torch does not compare the checksums
+            require(archive.testzip() is None, "it was changed after it was written")
+        progress = Progress(**state["progress"])
+        if "log" not in state:  # of an earlier version
+            state["log"] = "".join((folder / LOG).read_text().splitlines(True)[: progress.epoch])
+        integer_in("epoch", progress.epoch, 0, epochs)
+        integer_in("batches", progress.batches, 0)
+        return state
+
+
+def put_back(folder: Path, state: Mapping[str, Any] | None, parts: Mapping[str, Any], *, write: bool) -> Progress:
+    """Put the parts where they were in a state of `read_progress`, and, where `write` says so, the log."""
+    progress = Progress()
+    if state is not None:
+        with _readable(folder / RESUME):
             progress = Progress(**state["progress"])
-            earlier = "log" not in state  # of an earlier version
-            log = "".join((folder / LOG).read_text().splitlines(True)[: progress.epoch]) if earlier else state["log"]
-            integer_in("epoch", progress.epoch, 0, epochs)
-            integer_in("batches", progress.batches, 0)
             for name, part in parts.items():
                 part.load_state_dict(state[name])
-        except Exception as error:  # whatever torch says of bytes that are none of its own
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ValueError(
-                f"{path} is no readable resume state: {reason}; delete it to train from the start"
-            ) from error
-    with replacing(folder / LOG) as partial:
-        partial.write_text(log)
+    if write:
+        with replacing(folder / LOG) as partial:
+            partial.write_text(state["log"] if state is not None else "")
     return progress
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # whatever torch says of bytes that are none of its own
+        reason = first_line(error)
+        raise ValueError(f"{path} is no readable resume state: {reason}; delete it to train from the start") from error
 
 
 def read_log(folder: str | Path, name: str = LOG) -> list[dict[str, Any]]:

@@ -32,13 +32,14 @@ SETTINGS_OF = {
     "objective": "objective_settings",
     "base": "base_settings",
 }
-PLAIN = ("plain", "sgd")  # the base alone
-OPTIMIZERS = (*PLAIN, *RULES, "adahessian")
+PLAIN = ("sgd", "plain")  # the base alone
+OPTIMIZERS = ("sgd", *RULES, "adahessian", "plain")
+NO_BASE = (torch.optim.Optimizer, torch.optim.LBFGS, torch.optim.SparseAdam)  # of other weights, or other gradients
 BASES: dict[str, Any] = {
     name.lower(): kind
     for name, kind in vars(torch.optim).items()
-    if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and name not in ("Optimizer", "LBFGS", "SparseAdam")
-}  # LBFGS asks for the loss at other weights
+    if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and kind not in NO_BASE
+}
 IN_PASS_2 = ("top_samples", "adversarial")  # objectives that change what a rule's further passes see, and no more
 FOUND_BY_THE_TRAINER = {"eigen_sam": "top", "ssam_f": "fisher"}  # the argument that no setting can hold
 NO_SETTING = {*FOUND_BY_THE_TRAINER.values(), "criterion", "params"}  # nor what has a field of its own
