@@ -85,15 +85,21 @@ class _DynamicMask:
     seed: int
 
     def __call__(self, _w: Vector, g: Vector, state: State) -> tuple[Vector, State]:
-        step, mask = steps_done(state), None if state is None else state["mask"]
-        draw = _uniform(g, self.seed, step) if state is None or due(state, self.period) else g
-        if state is None or "new" in state:
-            fresh = _largest(draw, _count_kept(g, self.sparsity))
-            mask = fresh if state is None else torch.where(state["new"], fresh, mask)
-        if state is not None and due(state, self.period):
-            kept = int(mask.sum())
-            mask = _exchange(mask, g, min(round(self._share(step) * kept), len(g) - kept), draw)
+        step = steps_done(state)
+        if state is None or due(state, self.period):
+            mask = self._looked(g, state, _uniform(g, self.seed, step))
+        else:
+            mask = state["mask"]
         return self.rho * unit(g) * mask, {"step": step + 1, "mask": mask}
+
+    def _looked(self, g: Vector, state: State, draw: Vector) -> Tensor:
+        """The mask of a refresh."""
+        fresh = _largest(draw, _count_kept(g, self.sparsity))
+        if state is None:
+            return fresh
+        mask = torch.where(state["new"], fresh, state["mask"]) if "new" in state else state["mask"]
+        kept = int(mask.sum())
+        return _exchange(mask, g, min(round(self._share(state["step"]) * kept), len(g) - kept), draw)
 
     def _share(self, step: int) -> float:
         return self.drop if self.total is None else self.drop * (1 + cos(pi * min(step / self.total, 1.0))) / 2

@@ -2,9 +2,10 @@
 
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from landscape.autograd.allocator import free_bytes
 from landscape.checks import require
@@ -42,10 +43,12 @@ def placed(data: Images, device: torch.device) -> Images:
     if device.type == "cpu":
         return data
     names = ("train_inputs", "train_targets", "test_inputs", "test_targets", "clean_targets")
-    tensors: dict[str, Tensor] = {name: getattr(data, name) for name in names}
+    tensors: dict[str, Any] = {name: getattr(data, name) for name in names}
     room = sum(tensor.nbytes for tensor in tensors.values()) * SHARE <= free_bytes(device)
-    move = (lambda tensor: tensor.to(device)) if room else (lambda tensor: tensor.pin_memory())
-    return replace(data, **{name: move(tensor) for name, tensor in tensors.items()})
+    moved: dict[str, Any] = {
+        name: tensor.to(device) if room else tensor.pin_memory() for name, tensor in tensors.items()
+    }
+    return replace(data, **moved)
 
 
 def place_of(model: nn.Module) -> torch.device:

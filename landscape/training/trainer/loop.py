@@ -157,7 +157,8 @@ class Run:
         x, y = config.augmentation()(images, targets, data.classes, torch.default_generator)
         if config.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
-        parts = self._pass(*(self.ranks.share(part) for part in (x, y, index)), len(index))
+        own = [self.ranks.share(part) for part in (x, y, index)]
+        parts = self._pass(own[0], own[1], own[2], len(index))
         if isinstance(self.average, AveragedModel) and config.ema_decay:
             self.average.update_parameters(self.model)
         sums = [sum(part.loss for part in parts), sum(part.right for part in parts)]
