@@ -21,8 +21,8 @@ from torch import Tensor
 
 from landscape.plots import add_caption, save_figure
 from landscape.plots.style import SMALL, STYLE
-from landscape.storage.manifest import read_manifest, whole, write_with_manifest
-from landscape.storage.results import read_json, versions, write_json
+from landscape.storage.manifest import read_manifest, rewrite_manifest, whole, write_with_manifest
+from landscape.storage.results import versions, write_json
 from landscape.storage.settings import as_json, differing
 
 Arrays = dict[str, NDArray[Any]]
@@ -99,8 +99,10 @@ def publish(
     folder = Path(config.folder)
     data, manifest = (folder / f"{name}.{kind}" for kind in ("npz", "json"))
     known = arrays is None and data.exists()
-    content = {**(read_json(manifest) if known else {"config": asdict(config), "versions": versions()}), **found}
-    if arrays is None:
+    content = {**(read_manifest(data) if known else {"config": asdict(config), "versions": versions()}), **found}
+    if known:
+        rewrite_manifest(data, content)
+    elif arrays is None:
         write_json(manifest, content)
     else:
         _write(data, {key: np.asarray(own) for key, own in arrays.items()}, content)

@@ -75,6 +75,11 @@ def write_with_manifest(target: Path, write: Callable[[Path], Any], manifest: Ma
     return target
 
 
+def rewrite_manifest(target: Path, manifest: Mapping[str, Any]) -> None:
+    """Say something else of a file that is there."""
+    write_json(target.with_suffix(".json"), {**manifest, CHECKSUM: _checksum(manifest, target)})
+
+
 def read_manifest(target: Path) -> dict[str, Any]:
     """What `target` is. Raises ValueError if it has no manifest, or one of the two was changed."""
     manifest = read_json(target.with_suffix(".json"))
