@@ -13,6 +13,7 @@ from math import inf
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, Replicate
 from torch.nn.modules.batchnorm import _NormBase
 
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)  # _NormBase: batch and instance norm
@@ -71,7 +72,21 @@ def flatten(tensors: Sequence[Tensor]) -> Vector:
     """One contiguous copy (P,) of the tensors' entries, in their common dtype, but at least float32: half the digits
     of a half-precision network are too few for what is computed from its vector."""
     dtype = reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
-    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors]).to(dtype)
+    return torch.cat([whole(tensor.detach()).reshape(-1) for tensor in tensors]).to(dtype)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor that is sharded over processes (FSDP2) as a whole, on all of them; any other as it is."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def placed_as(piece: Tensor, like: Tensor) -> Tensor:
+    """`piece`, which all processes hold, in the shape of `like`, and sharded as it is."""
+    piece = piece.view(like.shape)
+    if not isinstance(like, DTensor):
+        return piece
+    copies = [Replicate()] * like.device_mesh.ndim
+    return DTensor.from_local(piece, like.device_mesh, copies, run_check=False).redistribute(placements=like.placements)
 
 
 def copied(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -144,7 +159,7 @@ def displaced(parameters: Sequence[Tensor], e: Vector, w: Vector | None = None) 
     try:
         with torch.no_grad():
             for p, piece in zip(parameters, e.split([p.numel() for p in parameters]), strict=True):
-                p.add_(piece.view_as(p))
+                p.add_(placed_as(piece, p))
                 del piece  # nor is e kept, unless the caller keeps it
         del e
         torch.clear_autocast_cache()  # else an autocast block around the whole goes on with its casts of w
@@ -158,7 +173,7 @@ def assign(parameters: Sequence[Tensor], w: Vector) -> None:
     """Write the flat vector `w` (P,) into the parameters."""
     with torch.no_grad():
         for p, piece in zip(parameters, w.split([p.numel() for p in parameters]), strict=True):
-            p.copy_(piece.view_as(p))
+            p.copy_(placed_as(piece, p))
 
 
 def _norm_names(model: nn.Module) -> set[str]:

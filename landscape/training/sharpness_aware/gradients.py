@@ -6,7 +6,7 @@ from math import inf
 import torch
 from torch import Tensor
 
-from landscape.vectors import Vector, flatten
+from landscape.vectors import Vector, flatten, placed_as
 
 
 def finite(v: Vector) -> bool:
@@ -43,7 +43,7 @@ class Gradients:
             axes if p.grad is None else p.grad.sparse_dim() if p.grad.is_sparse else 0
             for p, axes in zip(self.parameters, self._sparse, strict=True)
         ]
-        g = flatten([torch.zeros_like(p) if p.grad is None else p.grad.to_dense() for p in self.parameters])
+        g = flatten([torch.zeros_like(p) if p.grad is None else _dense(p.grad) for p in self.parameters])
         return g if self.scaler is None else g / self.scaler.scale(g.new_ones(()))
 
     def clear(self) -> None:
@@ -60,9 +60,13 @@ class Gradients:
             elif axes:
                 p.grad = piece.view_as(p).to(p.dtype).to_sparse(axes)
             elif p.grad is None:
-                p.grad = piece.view_as(p).to(p.dtype, copy=True)
+                p.grad = placed_as(piece, p).to(p.dtype, copy=True)
             else:
-                p.grad.copy_(piece.view_as(p))
+                p.grad.copy_(placed_as(piece, p))
+
+
+def _dense(grad: Tensor) -> Tensor:
+    return grad.to_dense() if grad.is_sparse else grad
 
 
 class ScalerReport:

@@ -5,12 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from landscape.checks import not_negative, require
 from landscape.training.rules import Rule
 from landscape.training.sharpness_aware.carried import Shapes
-from landscape.vectors import Layout, layout_of
+from landscape.vectors import Layout, layout_of, placed_as, whole
 
 Groups = Sequence[Mapping[str, Any]]
 
@@ -39,10 +38,9 @@ class OptimisedParameters:
         for p in parameters:
             name = self._labels[p][0]
             kind = "complex" if p.is_complex() else "" if p.layout == torch.strided else "sparse"
-            kind = "sharded" if isinstance(p, DTensor) else kind
             require(
                 not kind,
-                f"parameters must be dense and real and whole on each process, got {name!r}, which is {kind}; "
+                f"parameters must be dense and real, got {name!r}, which is {kind}; "
                 "optimise it with another optimiser, or hold a complex one as two real ones (torch.view_as_real)",
             )
 
@@ -59,13 +57,13 @@ class OptimisedParameters:
         rates = [group["lr"] for group in groups for p in group["params"] if p.requires_grad]
         with torch.no_grad():
             for p, piece, lr in zip(parameters, layout.unflatten(u), rates, strict=True):
-                p.sub_((lr * piece).to(p.dtype))
+                p.sub_(placed_as(lr * piece, p).to(p.dtype))
 
 
 def at_rest(groups: Groups) -> bool:
     """Whether all gradients are there and zero, as where a checkpoint has the state of an optimiser set up."""
     grads = [p.grad for group in groups for p in group["params"] if p.grad is not None]
-    return bool(grads) and not any(grad.any() for grad in grads)
+    return bool(grads) and not any(whole(grad).any() for grad in grads)
 
 
 def shapes_in(layout: Layout) -> Shapes:

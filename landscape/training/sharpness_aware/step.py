@@ -60,6 +60,7 @@ class SharpnessAware(OptimizerWrapper):
     With DistributedDataParallel both passes are all-reduced as usual, and all ranks have the same e. With `per_rank`
     each has its own, from its own batch (m-sharpness): passes run under `model.no_sync()`, one all-reduce then averages
     g and g_adv over the ranks, and rules see these means in `descend`. Statistics of batch norm are then each rank's.
+    Under FSDP2 (`fully_shard`) g is gathered: each rank holds the rule's vectors whole, and e has the global norm.
 
     Args:
         base_optimizer: takes the step; its learning rate, momentum and weight decay are used.
@@ -69,7 +70,7 @@ class SharpnessAware(OptimizerWrapper):
         per_rank: an e for each rank; the model must be a DistributedDataParallel.
         every: the rule's step every so many steps, the first among them, and between them the base's alone.
     Raises:
-        ValueError: if the base optimises a parameter that is not the model's, or is complex, sparse or sharded; if it
+        ValueError: if the base optimises a parameter that is not the model's, or is complex or sparse; if it
             asks for the loss at other weights, as LBFGS does; if an argument is out of range.
     """
 
@@ -290,8 +291,7 @@ class SharpnessAware(OptimizerWrapper):
             self._optimised.move_along(u, self.param_groups)
 
     def _fine(self, gradient: Vector, where: str) -> bool:
-        fine = finite(gradient)
-        if not fine and not self._warned:
+        if not (fine := finite(gradient)) and not self._warned:
             self._warned = True
             warnings.warn(
                 f"the gradient of {where} is not finite: step skipped (reported once); lower the learning rate or rho",

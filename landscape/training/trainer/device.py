@@ -45,10 +45,9 @@ def placed(data: Images, device: torch.device) -> Images:
     names = ("train_inputs", "train_targets", "test_inputs", "test_targets", "clean_targets")
     tensors: dict[str, Any] = {name: getattr(data, name) for name in names}
     room = sum(tensor.nbytes for tensor in tensors.values()) * SHARE <= free_bytes(device)
-    moved: dict[str, Any] = {
-        name: tensor.to(device) if room else tensor.pin_memory() for name, tensor in tensors.items()
-    }
-    return replace(data, **moved)
+    for name, tensor in tensors.items():
+        tensors[name] = tensor.to(device) if room else tensor.pin_memory()
+    return replace(data, **tensors)
 
 
 def place_of(model: nn.Module) -> torch.device:
