@@ -16,7 +16,8 @@ from landscape.training.trainer.schema import SETTINGS_OF, flatten_groups, group
 FIELDS: dict[str, dict[str, Any]] = {
     name: schema for name, schema in schema_of(TrainConfig)["properties"].items() if name != "folder"
 }
-FLAGS = {"model_settings": "model-set", "rule_settings": "rule-set", "objective_settings": "objective-set"}
+FLAGS = {name: name.replace("settings", "set").replace("_", "-") for name in SETTINGS_OF.values()}
+LISTS = [name for name, schema in FIELDS.items() if schema.get("type") == "array"]
 KINDS = {"integer": int, "number": float, "string": str}
 FILE = "Settings from a file, see above."
 SCHEMA = "JSON schema of FILE.yaml."
@@ -44,13 +45,13 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         kind: dict[str, Any] = {"default": default, "show_default": default not in (None, "")}
         if name in FLAGS:
             kind = {"multiple": True, "metavar": "KEY=VALUE"}
-        elif schema.get("type") == "array":
+        elif name in LISTS:
             kind = {"metavar": "N,N,...", "default": ""}
         elif schema.get("type") in KINDS:
             kind["type"] = KINDS[schema["type"]]
         else:
             flag = f"{flag}/--no-{flag[2:]}"
-        names = f" One of {', '.join(schema['enum'])}." if "enum" in schema else ""
+        names = f" One of {', '.join(filter(None, schema['enum']))}." if "enum" in schema else ""
         command = click.option(flag, name, help=" ".join(schema["description"].split()) + names, **kind)(command)
     return command
 
@@ -70,15 +71,15 @@ def _print_schema(ctx: click.Context, _option: click.Parameter, asked: bool) -> 
 def train_command(ctx: click.Context, /, folder: Path, config: Path | None, **settings: Any) -> None:
     """Train a network into FOLDER; the same command goes on with an interrupted run.
 
-    Settings come from FILE.yaml, which has the names below with _ for - (and model_settings, rule_settings and
-    objective_settings for the three that end in -set), if you like below the headings, and from options, which go
-    before it. An --optimizer, --model or --objective other than the file's starts without the file's settings of it.
+    Settings come from FILE.yaml, which has the names below with _ for - (and model_settings, rule_settings and so on
+    for those that end in -set), if you like below the headings, and from options, which go before it. An --optimizer,
+    --model, --base or --objective other than the file's starts without the file's settings of it.
     """
     given = {name: settings[name] for name in settings if ctx.get_parameter_source(name) != ParameterSource.DEFAULT}
     for name in FLAGS.keys() & given.keys():
         given[name] = _pairs(given[name])
-    if "checkpoint_epochs" in given:
-        given["checkpoint_epochs"] = _integers(given["checkpoint_epochs"])
+    for name in given.keys() & set(LISTS):
+        given[name] = _integers(name, given[name])
     click.echo(f"{train(_config(folder, config, given))}")
 
 
@@ -95,11 +96,12 @@ def _config(folder: Path, file: Path | None, given: dict[str, Any]) -> TrainConf
     return TrainConfig.from_yaml(file, folder=folder, **given)
 
 
-def _integers(text: str) -> list[int]:
+def _integers(name: str, text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise ValueError(f"--checkpoint-epochs must be integers with commas between them, got {text!r}") from error
+        flag = f"--{name.replace('_', '-')}"
+        raise ValueError(f"{flag} must be integers with commas between them, got {text!r}") from error
 
 
 def _pairs(items: Sequence[str]) -> dict[str, Any]:

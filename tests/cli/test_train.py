@@ -59,6 +59,12 @@ def test_another_rule_or_network_starts_without_the_files_settings_of_it(small: 
     assert found["rule_settings"] == {}
 
 
+def test_another_base_from_the_command_line(small: Path, tmp_path: Path) -> None:
+    options = ["--base", "adamw", "--base-set", "betas=[0.8,0.9]", "--schedule", "step", "--milestones", "1,2"]
+    found = train(tmp_path / "run", "--config", small, *options, "--epochs", 1)
+    assert (found["base"], found["base_settings"], found["milestones"]) == ("adamw", {"betas": [0.8, 0.9]}, [1, 2])
+
+
 def test_a_file_may_leave_to_an_option_what_it_lacks(tmp_path: Path) -> None:
     write_cifar(tmp_path / "cifar")
     text = "dataset: cifar10\nmodel: wrn\nmodel_settings: {depth: 10, widen: 1, in_channels: 3}\nepochs: 1"
