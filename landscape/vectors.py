@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor, Replicate
 from torch.nn.modules.batchnorm import _NormBase
 
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)  # _NormBase: batch and instance norm
+SYNCHRONOUS = ("cpu",)
 Vector = Float[Tensor, "P"]
 Block = Float[Tensor, "P K"]
 
@@ -101,9 +102,16 @@ def copied(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [next(blocks[tensor.dtype]).view(tensor.shape) for tensor in tensors]
 
 
+def is_synchronous(tensor: Tensor) -> bool:
+    """Whether a value can be asked for at no cost; a GPU would have to finish all that it was told before."""
+    return tensor.device.type in SYNCHRONOUS
+
+
 def unit(vector: Vector, out: Tensor | None = None) -> Vector:
     """vector / |vector|; the zero vector stays zero. `out`: to write into, which may be the vector itself."""
     norm = vector.norm()
+    if not is_synchronous(vector):
+        return torch.div(vector, torch.where(norm > 0, norm, 1.0), out=out)
     if norm > 0:
         return torch.div(vector, norm, out=out)
     return torch.zeros_like(vector) if out is None else out.zero_()

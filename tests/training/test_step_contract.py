@@ -12,7 +12,9 @@ from step_cases import closure_for, data, every_rule, network, two_pass_rules, w
 from torch import nn
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from landscape import vectors
 from landscape.training.rules import Rule, eigen_sam, friendly_sam, gsam, looksam, sam, ssam_d, ssam_f
 from landscape.training.sharpness_aware.step import SharpnessAware
 
@@ -430,3 +432,63 @@ def test_gsam_in_place_is_the_formula():
     across = g - (g @ g_adv) / (g_adv @ g_adv) * g_adv
     torch.testing.assert_close(gsam(0.1, 0.4).descend(g, g_adv), g_adv - 0.4 * across, rtol=1e-13, atol=1e-14)
     assert torch.equal(gsam(0.1, 0.4).descend(g, 0 * g), -0.4 * g)
+
+
+# --- a GPU is asked once a step
+
+
+class Asked(TorchDispatchMode):
+    """How often a value is asked for, for which a GPU would have to be waited for."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, _types, arguments=(), settings=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*arguments, **(settings or {}))
+
+
+ONCE = ("sam", "asam", "fisher_sam", "gsam", "reverse_sam", "wsam", "esam", "friendly_sam", "looksam")
+
+
+@pytest.mark.parametrize("name", ONCE)
+def test_on_a_gpu_a_step_waits_once_and_is_the_same(name, monkeypatch):
+    (one, plain), (two, waiting) = pair(name, "SGD"), pair(name, "SGD")
+    expected = run(one, plain, range(4))
+    monkeypatch.setattr(vectors, "SYNCHRONOUS", ())
+    for step in range(4):
+        with Asked() as asked:
+            run(two, waiting, [step])
+        assert asked.count == 1
+    torch.testing.assert_close(weights(two), expected, rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", ONCE)
+def test_there_a_gradient_that_is_not_finite_skips_the_step_too(name, monkeypatch):
+    monkeypatch.setattr(vectors, "SYNCHRONOUS", ())
+    model, opt = pair(name, "SGD")
+    run(model, opt, range(2))
+    at, state = weights(model), copy.deepcopy(opt.rule_state)
+
+    def closure():
+        opt.zero_grad()
+        (F.cross_entropy(model(data()[0]), data()[1]) * float("nan")).backward()
+
+    with pytest.warns(UserWarning, match="is not finite: step skipped"):
+        opt.step(closure)
+    assert torch.equal(weights(model), at)
+    if state is not None:
+        for key, value in state.items():
+            assert torch.equal(torch.as_tensor(opt.rule_state[key]), torch.as_tensor(value))
+
+
+def test_there_a_step_of_radius_zero_is_the_bases(monkeypatch):
+    monkeypatch.setattr(vectors, "SYNCHRONOUS", ())
+    model, twin = network(), network()
+    opt, base = wrapped(model, sam(0.0)), FIVE["SGD"](twin.parameters())
+    for step in range(3):
+        run(model, opt, [step])
+        closure_for(twin, base, *data(step))()
+        base.step()
+    assert torch.equal(weights(model), weights(twin))

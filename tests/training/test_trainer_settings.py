@@ -11,8 +11,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from served import served
+from torch.utils._python_dispatch import TorchDispatchMode
 from training_cases import BATCH_NORM, config, cut_short, rows, state, weights
 
+from landscape import vectors
 from landscape.data import digits
 from landscape.training import TrainConfig, load_checkpoint, train
 from landscape.training.trainer import loop
@@ -285,3 +287,45 @@ def test_two_processes_equal_one_in_float64(tmp_path, settings, monkeypatch):
     for a, b in zip(one, two, strict=True):
         assert a == pytest.approx(b, rel=1e-9)
     torch.testing.assert_close(state(tmp_path / "two"), state(tmp_path / "one"), rtol=1e-9, atol=1e-11)
+
+
+# --- a GPU is kept busy
+
+
+class Asked(TorchDispatchMode):
+    """How often a value is asked for, for which a GPU would have to be waited for."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, _types, arguments=(), settings=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*arguments, **(settings or {}))
+
+
+@pytest.mark.parametrize(("optimizer", "count"), [("sgd", 0), ("sam", 1), ("gsam", 1)])
+def test_on_a_gpu_a_step_of_the_trainer_waits_at_most_once(tmp_path, optimizer, count, monkeypatch):
+    settings = {"optimizer": optimizer, "epochs": 2, **BATCH_NORM}
+    train(config(tmp_path / "usual", **settings))
+    monkeypatch.setattr(vectors, "SYNCHRONOUS", ())
+    step, found = loop.Run._step, []
+
+    def counted(self, index):
+        with Asked() as asked:
+            sums = step(self, index)
+        found.append(asked.count)
+        return sums
+
+    monkeypatch.setattr(loop.Run, "_step", counted)
+    train(config(tmp_path / "waiting", **settings))
+    assert set(found) == {count}
+    torch.testing.assert_close(state(tmp_path / "waiting"), state(tmp_path / "usual"), rtol=1e-5, atol=1e-6)
+    for one, two in zip(rows(tmp_path / "waiting"), rows(tmp_path / "usual"), strict=True):
+        assert one == pytest.approx(two, rel=1e-4)
+
+
+def test_there_too_a_loss_that_is_not_finite_ends_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(vectors, "SYNCHRONOUS", ())
+    with pytest.raises(ValueError, match=r"the loss is (nan|inf); try a smaller lr"):
+        train(config(tmp_path, lr=1e30, clip_norm=0.0, epochs=2, momentum=0.0, weight_decay=0.0))

@@ -50,8 +50,9 @@ def gsam(
 
 
 def _across(g: Vector, g_adv: Vector, *, alpha: float, out: Tensor | None = None) -> Vector:
-    norm = g_adv.norm()
-    share = g @ g_adv / norm / norm if norm > 0 else 0.0
+    along = unit(g_adv)
+    share = (g @ along) / g_adv.norm().clamp(min=torch.finfo(g.dtype).tiny)
+    del along
     return torch.mul(g_adv, 1 + alpha * share, out=out).sub_(g, alpha=alpha)
 
 

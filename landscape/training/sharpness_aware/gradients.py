@@ -9,10 +9,10 @@ from torch import Tensor
 from landscape.vectors import Vector, flatten, placed_as
 
 
-def finite(v: Vector) -> bool:
+def finite(*vectors: Vector) -> bool:
     """Whether no entry is NaN or infinite; on a CPU 15 times as fast as isfinite().all()."""
-    low, high = v.aminmax()
-    return bool(low * 0 == high * 0)  # NaN spreads to both ends, and 0 times infinity is NaN
+    ends = [end * 0 for v in vectors for end in v.aminmax()]  # NaN spreads to both, and 0 times infinity is NaN
+    return bool(sum(ends) == 0)
 
 
 def clipped(d: Vector, max_norm: float) -> Vector:

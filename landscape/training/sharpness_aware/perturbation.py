@@ -13,7 +13,7 @@ from landscape.checks import require, vector_like
 from landscape.side_effects import buffers_kept, random_state_kept
 from landscape.training.rules import Context, Rule, State
 from landscape.training.sharpness_aware.gradients import Gradients, finite
-from landscape.vectors import Layout, Vector, displaced, flatten, unit
+from landscape.vectors import Layout, Vector, displaced, flatten, is_synchronous, unit
 
 Gradient = Callable[[Vector], Vector]  # e to the gradient at w + e
 
@@ -60,9 +60,11 @@ class Perturbation:
     def displace(self, g: Vector, at: Gradient, keep: bool = False) -> Iterator[AfterFirstPass]:
         """At w + e for the length of the block, where there is a pass 2; buffers are put back in any case."""
         w, forgets = flatten(self.gradients.parameters), self.rule.forgets_g and not keep
-        written = forgets and self.rule.out and bool(self.rule.rho) and self.radii is None and bool(g.any())
+        unasked = not is_synchronous(g) and self.rule.rho is not None  # e = 0 then makes a pass 2 at w
+        written = forgets and self.rule.out and bool(self.rule.rho) and self.radii is None
+        written = written and (unasked or bool(g.any()))
         e, state = self._perturbed(w, g, at, out=g if written else None)
-        shift = e if e is not None and e.any() else None
+        shift = e if e is not None and (self.rule.rho if unasked else e.any()) else None
         require(
             shift is not None or not written or e is None,
             f"e of rule {self.rule.name!r} must not round to 0, got rho={self.rule.rho!r}; raise rho, or set it to 0",
@@ -79,11 +81,14 @@ class Perturbation:
             yield after
 
     def perturb(self, g: Vector, at: Gradient) -> tuple[Vector | None, State]:
-        """The rule's e and next state. A g that is not finite leads nowhere: the step will be skipped."""
+        """The rule's e and next state. A g that is not finite leads nowhere: the step will be skipped.
+
+        A GPU is not asked for g: an e that is not finite has a g_adv that is not finite.
+        """
         return self._perturbed(flatten(self.gradients.parameters), g, at, out=None)
 
     def _perturbed(self, w: Vector, g: Vector, at: Gradient, out: Vector | None) -> tuple[Vector | None, State]:
-        if not finite(g):
+        if is_synchronous(g) and not finite(g):
             return None, self.state
         with random_state_kept(), _no_casts(g):
             e, state = self.rule.find_perturbation(w, g, self.state, self._context(at), out)

@@ -26,7 +26,7 @@ from landscape.training.sharpness_aware.optimised import OptimisedParameters, at
 from landscape.training.sharpness_aware.passes import Closure, Passes, closures_of
 from landscape.training.sharpness_aware.perturbation import AfterFirstPass, Gradient, Perturbation, no_more_passes
 from landscape.training.sharpness_aware.wrapper import OptimizerWrapper, require_one_gradient
-from landscape.vectors import Vector
+from landscape.vectors import Vector, is_synchronous
 
 Beside = tuple[bool, Vector | None]  # whether the base is to step, and u: the weights move by −lr u besides
 
@@ -270,11 +270,11 @@ class SharpnessAware(OptimizerWrapper):
     def _finish(self, perturbation: Perturbation, after: AfterFirstPass, g_adv: Vector, at: Gradient) -> Beside:
         """Put d, clipped, into `.grad`: (True, how the weights move besides); (False, None) if it is not finite."""
         gradients, u = perturbation.gradients, None
-        fine = self._fine(g_adv, "pass 2" if after.moved else "pass 1")
+        fine = not (at_once := is_synchronous(g_adv)) or self._fine("pass 2" if after.moved else "pass 1", g_adv)
         if fine:
             u = perturbation.beside(after, g_adv)
             d, state = perturbation.descend(after, g_adv, at)
-            fine = d is g_adv or self._fine(d, "the step")
+            fine = (d is g_adv and at_once) or self._fine("the step", d, g_adv)
         if fine:
             gradients.write(d if self.max_norm is None else clipped(d, self.max_norm))
             self.progress.steps += 1
@@ -287,11 +287,11 @@ class SharpnessAware(OptimizerWrapper):
         fine, u = beside
         if fine:
             self.base.step()
-        if u is not None:
+        if fine and u is not None:
             self._optimised.move_along(u, self.param_groups)
 
-    def _fine(self, gradient: Vector, where: str) -> bool:
-        if not (fine := finite(gradient)) and not self._warned:
+    def _fine(self, where: str, *gradients: Vector) -> bool:
+        if not (fine := finite(*gradients)) and not self._warned:
             self._warned = True
             warnings.warn(
                 f"the gradient of {where} is not finite: step skipped (reported once); lower the learning rate or rho",

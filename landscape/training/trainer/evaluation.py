@@ -32,6 +32,11 @@ def predict(model: nn.Module, inputs: Tensor, batch_size: int = 512) -> list[Ten
 
 def count_right(outputs: Tensor, targets: Tensor) -> float:
     """Right predictions; of targets that are probabilities, their sum over the predicted classes."""
+    return float(hits(outputs, targets))
+
+
+def hits(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The same as a tensor ()."""
     if targets.ndim == 1:
-        return float(CLASSES.count_hits(outputs, targets, finite=True)[0])
-    return targets.gather(1, outputs.argmax(1, keepdim=True)).sum().item()
+        return torch.as_tensor(CLASSES.count_hits(outputs, targets, finite=True)[0])
+    return targets.gather(1, outputs.argmax(1, keepdim=True)).sum()

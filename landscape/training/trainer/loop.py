@@ -22,19 +22,18 @@ from tqdm import tqdm
 from landscape.checks import require
 from landscape.data import Images, load
 from landscape.models import build
-from landscape.side_effects import random_state, random_state_kept
+from landscape.side_effects import random_state_kept
 from landscape.storage.results import versions
-from landscape.training.sharpness_aware.step import SharpnessAware
 from landscape.training.trainer.bootstrap import TEACHER, relabel
 from landscape.training.trainer.checkpoint import save_checkpoint
 from landscape.training.trainer.config import TrainConfig
 from landscape.training.trainer.device import device_of, placed, scaler_for
 from landscape.training.trainer.diagnostics import LastPerturbation, make_tracker
 from landscape.training.trainer.evaluation import evaluate
-from landscape.training.trainer.kept import Best, average_of, averaged, buffers_kept_on_error, smaller
+from landscape.training.trainer.kept import Best, average_of, averaged
 from landscape.training.trainer.network import check_fit, network_of, split
 from landscape.training.trainer.optimizer import make_optimizer
-from landscape.training.trainer.passes import Part
+from landscape.training.trainer.passes import step_on
 from landscape.training.trainer.ranks import Ranks, launched
 from landscape.training.trainer.run_folder import (
     DIAGNOSTICS,
@@ -49,8 +48,10 @@ from landscape.training.trainer.run_folder import (
 )
 from landscape.training.trainer.schedule import learning_rate
 from landscape.training.trainer.start import start_from
+from landscape.vectors import is_synchronous
 
 SAVE_SECONDS = 60.0  # between saves within an epoch
+SHOW_SECONDS = 0.5  # between looks at the numbers of a GPU
 
 
 def train(config: TrainConfig) -> Path:
@@ -119,15 +120,18 @@ class Run:
         """The rest of a pass over the training data."""
         at, began = self.progress, perf_counter() - self.progress.seconds
         bar.set_description(f"{self.config.optimizer}, epoch {at.epoch + 1}/{self.config.epochs}", refresh=False)
+        pending, shown = torch.zeros((), device=self.device), monotonic()
         for index in self._start_epoch()[at.batches :]:
-            loss, right = self._step(index)
-            at.batches, at.loss, at.right = at.batches + 1, at.loss + loss, at.right + right
+            pending, at.batches = pending + self._step(index), at.batches + 1
             if self.tracker is not None:
                 self.tracker.step()
-            met = min(at.batches * self.config.batch_size, len(self.data.train_targets))
-            bar.set_postfix(loss=f"{at.loss / met:.3f}", accuracy=f"{at.right / met:.3f}", refresh=False)
             bar.update()
-            if monotonic() - self.saved > SAVE_SECONDS:
+            due = monotonic() - self.saved > SAVE_SECONDS or at.batches == self._batches
+            if not (due or is_synchronous(pending) or monotonic() - shown > SHOW_SECONDS):
+                continue  # to read a GPU's numbers is to wait for it
+            self._count(pending.tolist(), bar)
+            pending, shown = torch.zeros((), device=self.device), monotonic()
+            if due and at.batches < self._batches:
                 at.seconds, at.random_state = perf_counter() - began, torch.get_rng_state()
                 at.device_state = torch.cuda.get_rng_state() if self.device.type == "cuda" else None
                 self._save()
@@ -147,8 +151,16 @@ class Run:
         self.objective.start_epoch(at.epoch, self.model)
         return batches
 
-    def _step(self, index: Tensor) -> tuple[float, float]:
-        """Train on the images `index` (B,); the sum of their losses and the number of right ones, both at w."""
+    def _count(self, sums: Sequence[float], bar: "tqdm[Any]") -> None:
+        """Take the sums of loss and right ones of the last steps into account."""
+        self.require_finite(sums[0])
+        at = self.progress
+        at.loss, at.right = at.loss + sums[0], at.right + sums[1]
+        met = min(at.batches * self.config.batch_size, len(self.data.train_targets))
+        bar.set_postfix(loss=f"{at.loss / met:.3f}", accuracy=f"{at.right / met:.3f}", refresh=False)
+
+    def _step(self, index: Tensor) -> Tensor:
+        """Train on the images `index` (B,); the sum of their losses and the number of right ones, both at w, (2,)."""
         data, config = self.data, self.config
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config, self.progress.epoch, self.progress.batches, self._batches)
@@ -158,42 +170,10 @@ class Run:
         if config.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         own = [self.ranks.share(part) for part in (x, y, index)]
-        parts = self._pass(own[0], own[1], own[2], len(index))
+        parts = step_on(self, own[0], own[1], own[2], len(index))
         if isinstance(self.average, AveragedModel) and config.ema_decay:
             self.average.update_parameters(self.model)
-        sums = [sum(part.loss for part in parts), sum(part.right for part in parts)]
-        loss, right = self.ranks.sums(sums, self.device)
-        require(isfinite(loss) or self.ranks.size == 1, self.not_finite(torch.tensor(loss, device="cpu")))
-        return loss, right
-
-    def _pass(self, x: Tensor, y: Tensor, index: Tensor, count: int) -> list[Part]:
-        """A step on this process's images of a batch of `count`; with half as many at a time where memory is short."""
-        ranks, size = self.ranks, self.config.m_sharpness if self.ranks.size == 1 else 0
-        share = 1.0 if self.config.m_sharpness else len(x) * ranks.size / count
-        size = size or max(len(x), 1)
-        rewind = random_state()
-        while True:
-            pieces = zip(x.split(size), y.split(size), index.split(size), strict=True)
-            parts = [Part(self, *piece, share=share) for piece in pieces]
-            try:
-                with buffers_kept_on_error(self.model):
-                    self._optimise(parts)
-            except torch.OutOfMemoryError as error:
-                self.micro_batch = smaller(self.micro_batch or len(x), self.config, ranks, error)
-                rewind()
-                continue
-            return parts
-
-    def _optimise(self, parts: Sequence[Part]) -> None:
-        optimizer, objective = self.optimizer, self.objective
-        objective.start_step()
-        if isinstance(optimizer, SharpnessAware):
-            optimizer.step(parts, sizes=[len(part.y) for part in parts], scaler=self.scaler)
-        else:
-            optimizer.step(parts[0])  # type: ignore[arg-type]
-        if self.scaler is not None:
-            self.scaler.update()
-        objective.end_step(self.model)
+        return self.ranks.summed(torch.stack([part.sums for part in parts if part.sums is not None]).sum(0))
 
     def _end_epoch(self, began: float) -> None:
         """The log's line, the average, a checkpoint where one is due, and the state to resume from."""
@@ -279,9 +259,10 @@ class Run:
             "versions": versions(),
         }
 
-    def not_finite(self, loss: Tensor) -> str:
+    def require_finite(self, loss: float) -> None:
+        """Raises ValueError for a loss that is NaN or infinite."""
         epoch, lr = self.progress.epoch + 1, self.config.lr
-        return f"epoch {epoch}: the loss is {loss.item()}; try a smaller lr ({lr}) or rho"
+        require(isfinite(loss), f"epoch {epoch}: the loss is {loss}; try a smaller lr ({lr}) or rho")
 
 
 def _images(config: TrainConfig, folder: Path) -> Images:

@@ -1,21 +1,28 @@
-"""The closure of a step: some images through the network, and backward."""
+"""One step: some images through the network, backward, and the optimiser."""
 
-from math import isnan, nan
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from landscape.checks import require
+from landscape.side_effects import random_state
+from landscape.training.sharpness_aware.step import SharpnessAware
 from landscape.training.trainer.device import autocast
-from landscape.training.trainer.evaluation import count_right
+from landscape.training.trainer.evaluation import hits
+from landscape.training.trainer.kept import buffers_kept_on_error, smaller
+from landscape.vectors import is_synchronous
 
 if TYPE_CHECKING:
     from landscape.training.trainer.loop import Run
 
+SUMS = torch.float64 if not torch.backends.mps.is_available() else torch.float32
+
 
 class Part:
-    """Images that have a perturbation of their own, as the optimiser's closure; `loss` and `right` are sums at w.
+    """Images that have a perturbation of their own, as the optimiser's closure.
+
+    `sums`, (2,), of the losses and of the right ones are at w.
 
     Args:
         run: the training.
@@ -27,20 +34,52 @@ class Part:
     def __init__(self, run: "Run", x: Tensor, y: Tensor, index: Tensor, share: float = 1.0) -> None:
         self.run, self.x, self.y, self.index, self.share = run, x, y, index, share
         self.backward = getattr(run.optimizer, "backward", Tensor.backward)  # AdaHessian has one of its own
-        self.loss = nan
-        self.right = 0.0
+        self.sums: Tensor | None = None
 
     def __call__(self) -> Tensor:
         run, size = self.run, self.run.micro_batch or max(len(self.x), 1)
         run.optimizer.zero_grad()
-        total, right = torch.zeros((), device=run.device), 0.0
+        total, right = torch.zeros((), device=run.device), torch.zeros((), device=run.device)
         for x, y, index in zip(self.x.split(size), self.y.split(size), self.index.split(size), strict=True):
             with autocast(run.device, run.config.precision):
                 loss, outputs = run.objective(run.network, x, y, index)
-            require(bool(loss.isfinite()) or run.ranks.size > 1, run.not_finite(loss))  # ranks compare after the step
+            if is_synchronous(loss) and run.ranks.size == 1:  # else it shows in the sums
+                run.require_finite(loss.item())
             part = loss * (self.share * len(x) / len(self.x))
             self.backward(part if run.scaler is None else run.scaler.scale(part))
-            total, right = total + loss.detach() * len(x), right + count_right(outputs.detach(), y)
-        if isnan(self.loss):  # the first pass is at w, later ones at w + e
-            self.loss, self.right = float(total), right
+            total = total + loss.detach() * len(x)
+            if self.sums is None:
+                right = right + hits(outputs.detach(), y)
+        if self.sums is None:  # the first pass is at w, later ones at w + e
+            self.sums = torch.stack([total.to(SUMS), right.to(SUMS)])
         return total / len(self.x)
+
+
+def step_on(run: "Run", x: Tensor, y: Tensor, index: Tensor, count: int) -> list[Part]:
+    """A step on this process's images of a batch of `count`; with half as many at a time where memory is short."""
+    alone = run.ranks.size == 1
+    share = 1.0 if run.config.m_sharpness else len(x) * run.ranks.size / count
+    size = (run.config.m_sharpness if alone else 0) or max(len(x), 1)
+    rewind = random_state()
+    while True:
+        pieces = zip(x.split(size), y.split(size), index.split(size), strict=True)
+        parts = [Part(run, *piece, share=share) for piece in pieces]
+        try:
+            with buffers_kept_on_error(run.model):
+                _optimise(run, parts)
+        except torch.OutOfMemoryError as error:
+            run.micro_batch = smaller(run.micro_batch or len(x), run.config, run.ranks, error)
+            rewind()
+            continue
+        return parts
+
+
+def _optimise(run: "Run", parts: Sequence[Part]) -> None:
+    run.objective.start_step()
+    if isinstance(run.optimizer, SharpnessAware):
+        run.optimizer.step(parts, sizes=[len(part.y) for part in parts], scaler=run.scaler)
+    else:
+        run.optimizer.step(parts[0])  # type: ignore[arg-type]
+    if run.scaler is not None:
+        run.scaler.update()
+    run.objective.end_step(run.model)

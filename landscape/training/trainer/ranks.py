@@ -1,7 +1,7 @@
 """The processes of a training that torchrun has started: each has its share of every batch."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -33,14 +33,11 @@ class Ranks:
         distributed.broadcast_object_list(box, src=0)
         return box[0]
 
-    def sums(self, values: Sequence[float], device: torch.device) -> list[float]:
-        """Sums over the processes."""
-        if self.size == 1:
-            return list(values)
-        kind = torch.float32 if device.type == "mps" else torch.float64
-        total = torch.tensor(list(values), dtype=kind, device=device)
-        distributed.all_reduce(total)
-        return [float(value) for value in total.tolist()]
+    def summed(self, values: Tensor) -> Tensor:
+        """Sums over the processes, in place."""
+        if self.size > 1:
+            distributed.all_reduce(values)
+        return values
 
 
 @contextmanager
