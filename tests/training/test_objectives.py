@@ -1,27 +1,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from objective_cases import EXACT, INDEX, X, Y, criterion, network
 
 from landscape.training.objectives import OBJECTIVES, AdversarialInputs, Mesa, Objective, Saf, TopSamples
 from landscape.training.rules import sam
 from landscape.training.sharpness_aware.step import SharpnessAware
-
-EXACT = {"rtol": 1e-12, "atol": 1e-12}
-
-
-def criterion(outputs, targets):
-    return F.cross_entropy(outputs, targets, reduction="none")
-
-
-def network():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
-
-
-X = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-Y = torch.arange(6) % 3
-INDEX = torch.tensor([4, 0, 2, 7, 5, 1])
 
 
 def divergence(past, present, tau):

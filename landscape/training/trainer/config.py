@@ -30,7 +30,13 @@ from landscape.training.objectives import OBJECTIVES, Objective
 from landscape.training.optimizers.adahessian import AdaHessian
 from landscape.training.optimizers.lookahead import lookahead
 from landscape.training.rules import RULES, Rule
-from landscape.training.trainer.schema import FOUND_BY_THE_TRAINER, IN_PASS_2, OPTIMIZERS, flatten_groups, train_schema
+from landscape.training.trainer.schema import (
+    FOUND_BY_THE_TRAINER,
+    NEEDS_A_RULE,
+    OPTIMIZERS,
+    flatten_groups,
+    train_schema,
+)
 
 
 @settings_record
@@ -141,7 +147,7 @@ class TrainConfig:
             f"m_sharpness needs a rule and the plain objective, got {self.optimizer!r} and {self.objective!r}",
         )
         require(
-            self.optimizer in RULES or self.objective not in IN_PASS_2,
+            self.objective not in NEEDS_A_RULE.get(self.optimizer, []),
             f"objective {self.objective!r} needs a rule with a second pass, not {self.optimizer!r}; take 'sam'",
         )
         self.base([torch.zeros(1, device="cpu")])

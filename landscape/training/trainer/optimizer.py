@@ -7,9 +7,11 @@ from landscape.curvature import hessian
 from landscape.data import Images
 from landscape.linalg import top_eigenpairs
 from landscape.problem import Problem
+from landscape.training.rules.rule import PLAIN
 from landscape.training.sharpness_aware.step import SharpnessAware
 from landscape.training.trainer.config import TrainConfig
 from landscape.training.trainer.diagnostics import LastPerturbation
+from landscape.training.trainer.schema import NEEDS_PASS_2
 
 
 def make_optimizer(
@@ -40,8 +42,10 @@ def make_optimizer(
             (Problem(model, criterion, single).gradient() ** 2 for single in singles), torch.zeros((), device="cpu")
         )
 
+    twice = config.objective == NEEDS_PASS_2
     rule = config.rule({"top": top, "fisher": fisher})
-    if rule is None:
+    if rule is None and not twice:
         return base
-    optimizer = SharpnessAware(base, last.of(rule) if last else rule, model=model)
+    rule = rule or PLAIN
+    optimizer = SharpnessAware(base, last.of(rule) if last else rule, model=model, twice=twice)
     return optimizer
