@@ -7,7 +7,7 @@ step around them. Below ĝ = g/|g|; wherever a vector that must be normalised is
 
 from collections.abc import Callable
 
-from landscape.training.rules.balls import asam, fisher_sam, reverse_sam, rsam, sam, sam_on
+from landscape.training.rules.balls import asam, fisher_sam, random_perturbation, reverse_sam, rsam, sam, sam_on
 from landscape.training.rules.curvature import egr, eigen_sam, sam_second_order
 from landscape.training.rules.masks import esam, ssam_d, ssam_f
 from landscape.training.rules.mixtures import friendly_sam, gsam, looksam, wsam
@@ -21,6 +21,7 @@ RULES: dict[str, Callable[..., Rule]] = {
     "eigen_sam": eigen_sam,
     "sam_second_order": sam_second_order,
     "reverse_sam": reverse_sam,
+    "random_perturbation": random_perturbation,
     "egr": egr,
     "rsam": rsam,
     "sam_on": sam_on,
@@ -45,6 +46,7 @@ __all__ = [
     "friendly_sam",
     "gsam",
     "looksam",
+    "random_perturbation",
     "reverse_sam",
     "rsam",
     "sam",
