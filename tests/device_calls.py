@@ -17,6 +17,7 @@ import landscape as ls
 from landscape.autograd.cuda_graphs import FLAG
 from landscape.curvature import hessian_blocks
 from landscape.interop.pyhessian import hessian as pyhessian
+from landscape.linalg.operator import MatrixOperator
 from landscape.linalg.solve import solve
 from landscape.training.objectives import OBJECTIVES
 
@@ -219,9 +220,12 @@ def stepped(at: Place, name: str) -> list[Tensor]:
 
 def every_rule_on(device: torch.device) -> dict[str, ls.rules.Rule]:
     vector = drawn(53, seed=7).to(device)
+    F = MatrixOperator(torch.outer(vector, vector))
     with torch.device(CPU):
         rules = every_rule(0.05)
     callables = {
+        "exact_fisher_sam": ls.rules.exact_fisher_sam(0.05, 0.1, operator=lambda: F),
+        "exact_fisher_sam natural": ls.rules.exact_fisher_sam(0.05, 0.1, operator=lambda: F, natural=True),
         "eigen_sam": ls.rules.eigen_sam(0.05, 0.2, top=lambda: vector),
         "ssam_f": ls.rules.ssam_f(0.05, fisher=lambda: vector**2),
     }

@@ -95,32 +95,6 @@ class Adaptive:
         return steepest(scaled, self.p, out=scaled).mul_(T).mul_(self.rho), state
 
 
-def fisher_sam(rho: float = 0.1, eta: float = 1.0) -> Rule:
-    """Fisher SAM: the ball of the Fisher metric, its diagonal estimated by the squared batch gradient.
-
-    e = rho f⁻¹g / sqrt(g·f⁻¹g),  f⁻¹ = 1 / (1 + eta g²), the paper's dampened inverse of the diagonal g².
-
-    Args:
-        rho: radius (gamma in the paper), at least 0; reference: .1.
-        eta: weight of the metric, at least 0; reference: 1; 0 is SAM.
-    Raises:
-        ValueError: if rho or eta is negative.
-    Source: Kim et al. 2022, arXiv:2206.04920.
-    """
-    not_negative("rho", rho)
-    not_negative("eta", eta)
-
-    return Rule("fisher_sam", partial(_fisher_sam, rho=rho, eta=eta), rho=rho, out=True)
-
-
-def _fisher_sam(
-    _w: Vector, g: Vector, state: State, *, rho: float, eta: float, out: Tensor | None = None
-) -> tuple[Vector, State]:
-    root = g.square().mul_(eta).add_(1).rsqrt_()  # f^(-1/2): e = rho f^(-1/2) unit(f^(-1/2) g) has no 0/0
-    damped = torch.mul(root, g, out=out)
-    return unit(damped, out=damped).mul_(root).mul_(rho), state
-
-
 def reverse_sam(rho: float = 0.05) -> Rule:
     """Reverse SAM: e = −rho ĝ, towards lower loss; a control of the Eigen-SAM paper.
 

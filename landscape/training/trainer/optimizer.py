@@ -3,9 +3,11 @@
 import torch
 from torch import Tensor, nn
 
+from landscape.curvature import fisher as fisher_matrix
 from landscape.curvature import hessian
 from landscape.data import Images
 from landscape.linalg import top_eigenpairs
+from landscape.linalg.operator import CurvatureOperator
 from landscape.problem import Problem
 from landscape.training.rules.rule import PLAIN
 from landscape.training.sharpness_aware.step import SharpnessAware
@@ -22,7 +24,7 @@ def make_optimizer(
     Args:
         config: says which.
         model: the network.
-        data: of which the first images give Eigen-SAM its eigenvector and SSAM-F its squared gradients.
+        data: of which the first images give a rule its eigenvector, its squared gradients or its Fisher matrix.
         last: is to remember the rule's e, where it has one.
     """
     base = config.base(model.parameters())
@@ -43,7 +45,11 @@ def make_optimizer(
         )
 
     twice = config.objective == NEEDS_PASS_2
-    rule = config.rule({"top": top, "fisher": fisher})
+
+    def operator() -> CurvatureOperator:
+        return fisher_matrix(Problem(model, criterion, subset), mode="double_backward", verify=False)
+
+    rule = config.rule({"top": top, "fisher": fisher, "operator": operator})
     if rule is None and not twice:
         return base
     rule = rule or PLAIN

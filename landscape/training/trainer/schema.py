@@ -27,7 +27,8 @@ SETTINGS_OF = {"model": "model_settings", "optimizer": "rule_settings", "objecti
 OPTIMIZERS = ("sgd", *RULES, "adahessian")
 NEEDS_PASS_2 = "adversarial"  # the objective that is another function there: pass 2 is made at each step, for "sgd" too
 NEEDS_A_RULE = {"sgd": ["top_samples"], "adahessian": ["top_samples", NEEDS_PASS_2]}  # objectives of pass 2
-FOUND_BY_THE_TRAINER = {"eigen_sam": "top", "ssam_f": "fisher"}  # the argument that no setting can hold
+# the argument that no setting can hold
+FOUND_BY_THE_TRAINER = {"eigen_sam": "top", "ssam_f": "fisher", "exact_fisher_sam": "operator"}
 NO_SETTING = {*FOUND_BY_THE_TRAINER.values(), "criterion", "params"}
 MAKERS: dict[str, Mapping[str, Any]] = {
     "model": MODELS,
