@@ -241,6 +241,12 @@ def ada_hessian(at: Place) -> list[Tensor]:
     return list(at.model.parameters())
 
 
+def natural_gradient(at: Place) -> list[Tensor]:
+    optimizer = ls.NaturalGradient(at.model.parameters())
+    losses = [optimizer.step(ls.Problem(at.model, cross_entropy, batch)) for batch in at.data]
+    return [*losses, *at.model.parameters()]
+
+
 def objective(at: Place, kind: str) -> list[Tensor]:
     """Losses of both passes, three epochs long: the first has nothing to look back at."""
     later = {"start": 1} if kind in ("saf", "mesa") else {}
@@ -265,6 +271,7 @@ def training_calls() -> dict[str, Call]:
         **{f"rule {name}": lambda at, name=name: stepped(at, name) for name in every_rule_on(CPU)},
         **{f"objective {kind}": lambda at, kind=kind: objective(at, kind) for kind in OBJECTIVES},
         "AdaHessian": ada_hessian,
+        "NaturalGradient": natural_gradient,
         "lookahead": lambda at: at.steps(ls.lookahead(SGD(at.model.parameters(), lr=0.1), k=1)),
         "Tracker": tracked,
     }
