@@ -118,5 +118,5 @@ class NaturalGradient(torch.optim.Optimizer):
         )
         if list(problem.layout.names) != names:
             problem = problem.restricted_to(names)
-        parameters = [problem.model.get_parameter(name) for name in names]
+        parameters: list[Tensor] = [problem.model.get_parameter(name) for name in names]
         return problem, parameters, [float(rates[p]) for p in parameters]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import cos, inf, pi
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -84,7 +85,8 @@ class _DynamicMask:
     seed: int
 
     def __call__(self, _w: Vector, g: Vector, state: State) -> tuple[Vector, State]:
-        step, mask = steps_done(state), None if state is None else state["mask"]
+        step = steps_done(state)
+        mask: Any = None if state is None else state["mask"]
         draw = _uniform(g, self.seed, step) if state is None or due(state, self.period) else g
         if state is None or "new" in state:
             fresh = _largest(draw, _count_kept(g, self.sparsity))
