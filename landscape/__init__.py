@@ -63,6 +63,7 @@ from landscape.storage.results.record import own_version
 from landscape.study import Correlation, NestedSelection, correlate, nested_selection
 from landscape.training import (
     AdaHessian,
+    NaturalGradient,
     SharpnessAware,
     Tracker,
     TrainConfig,
@@ -128,6 +129,7 @@ __all__ = [
     "train_path",
     # training
     "AdaHessian",
+    "NaturalGradient",
     "SharpnessAware",
     "TrainConfig",
     "load_checkpoint",

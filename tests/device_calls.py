@@ -17,6 +17,7 @@ import landscape as ls
 from landscape.autograd.cuda_graphs import FLAG
 from landscape.curvature import hessian_blocks
 from landscape.interop.pyhessian import hessian as pyhessian
+from landscape.linalg.operator import MatrixOperator
 from landscape.linalg.solve import solve
 from landscape.training.objectives import OBJECTIVES
 
@@ -212,9 +213,12 @@ def stepped(at: Place, name: str) -> list[Tensor]:
 
 def every_rule_on(device: torch.device) -> dict[str, ls.rules.Rule]:
     vector = drawn(53, seed=7).to(device)
+    F = MatrixOperator(torch.outer(vector, vector))
     with torch.device(CPU):
         rules = every_rule(0.05)
     callables = {
+        "exact_fisher_sam": ls.rules.exact_fisher_sam(0.05, 0.1, operator=lambda: F),
+        "exact_fisher_sam natural": ls.rules.exact_fisher_sam(0.05, 0.1, operator=lambda: F, natural=True),
         "eigen_sam": ls.rules.eigen_sam(0.05, 0.2, top=lambda: vector),
         "ssam_f": ls.rules.ssam_f(0.05, fisher=lambda: vector**2),
     }
@@ -228,6 +232,12 @@ def ada_hessian(at: Place) -> list[Tensor]:
         optimizer.backward(cross_entropy(at.model(x), t))
         optimizer.step()
     return list(at.model.parameters())
+
+
+def natural_gradient(at: Place) -> list[Tensor]:
+    optimizer = ls.NaturalGradient(at.model.parameters())
+    losses = [optimizer.step(ls.Problem(at.model, cross_entropy, batch)) for batch in at.data]
+    return [*losses, *at.model.parameters()]
 
 
 def objective(at: Place, kind: str) -> list[Tensor]:
@@ -254,6 +264,7 @@ def training_calls() -> dict[str, Call]:
         **{f"rule {name}": lambda at, name=name: stepped(at, name) for name in every_rule_on(CPU)},
         **{f"objective {kind}": lambda at, kind=kind: objective(at, kind) for kind in OBJECTIVES},
         "AdaHessian": ada_hessian,
+        "NaturalGradient": natural_gradient,
         "lookahead": lambda at: at.steps(ls.lookahead(SGD(at.model.parameters(), lr=0.1), k=1)),
         "Tracker": tracked,
     }

@@ -4,7 +4,20 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from landscape.training.rules import RULES, eigen_sam, fisher_sam, gsam, looksam, rsam, sam, ssam_d, ssam_f
+from landscape.linalg.operator import MatrixOperator
+from landscape.training.rules import (
+    RULES,
+    eigen_sam,
+    entropy_sgd,
+    exact_fisher_sam,
+    fisher_sam,
+    gsam,
+    looksam,
+    rsam,
+    sam,
+    ssam_d,
+    ssam_f,
+)
 from landscape.training.sharpness_aware.step import SharpnessAware
 
 SGD = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
@@ -57,10 +70,15 @@ def wrapped(model, rule, **settings):
 def two_pass_rules(rho):
     """Every rule but `more_pass_rules`, for the network with a LayerNorm(5), 53 parameters; some at other settings."""
     vector = torch.randn(53, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    F = MatrixOperator(torch.outer(vector, vector))
     chosen = {
         "sam p=1": sam(rho, 1),
         "fisher_sam": fisher_sam(rho, 2.0),
+        "exact_fisher_sam": exact_fisher_sam(rho, 0.1, operator=lambda: F),
         "gsam scheduled": gsam(rho, rho_min=rho / 2, lr_max=0.1),
+        "gsam adaptive": gsam(rho, adaptive=True),
+        "gsam both": gsam(rho, rho_min=rho / 2, lr_max=0.1, minimise="f, h", adaptive=True),
+        "gsam f_p + h": gsam(rho, minimise="f_p + h"),
         "eigen_sam": eigen_sam(rho, 0.2, top=lambda: vector, period=2),
         "rsam later": rsam(rho, plain_steps=2),
         "ssam_f": ssam_f(rho, fisher=lambda: vector**2, period=2),
@@ -74,8 +92,18 @@ def two_pass_rules(rho):
 def more_pass_rules(rho):
     """A rule of more than two passes is named here."""
     plain = {name: RULES[name](rho) for name in ("sam_second_order", "egr")}
-    return {"sam steps=3": sam(rho, steps=3)} | plain
+    return {"sam steps=3": sam(rho, steps=3), "entropy_sgd": entropy_sgd(0.5, 3)} | plain
+
+
+def natural_rules(rho):
+    """Rules of the natural gradient: with radius 0 they are not the base."""
+    vector = torch.randn(53, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    F = MatrixOperator(torch.outer(vector, vector))
+    return {
+        "fisher_sam natural": fisher_sam(rho, 2.0, natural=True),
+        "exact_fisher_sam natural": exact_fisher_sam(rho, 0.1, operator=lambda: F, natural=True),
+    }
 
 
 def every_rule(rho):
-    return two_pass_rules(rho) | more_pass_rules(rho)
+    return two_pass_rules(rho) | more_pass_rules(rho) | (natural_rules(rho) if rho else {})

@@ -44,8 +44,12 @@ def test_no_tensor_is_made_without_a_device(name, expected, tmp_path):
     torch.testing.assert_close(found, expected(name), rtol=1e-9, atol=1e-11, equal_nan=True)
 
 
+# whose random numbers are those of the device, which has others for a seed
+DRAWING = {f"rule {name}" for name in ("esam", "ssam_d", "random_perturbation", "entropy_sgd")}
+
+
 @gpu
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", [name for name in CALLS if name not in DRAWING])
 def test_a_gpu_gives_the_numbers_of_the_cpu(name, expected, tmp_path):
     found = numbers(quietly(name, Place(torch.device("cuda"), tmp_path)))
     torch.testing.assert_close([number.cpu() for number in found], expected(name), rtol=1e-5, atol=1e-7, equal_nan=True)

@@ -101,4 +101,5 @@ VARIANTS: dict[str, Variant] = {
     "MESA": Variant("sgd", 4 / 3, WEIGHTS, NOTHING, "mesa", lambda at: {"lmbda": at.value, "decay": 0.99}),
     "AdaHessian": Variant("adahessian", 3, (0.02, 0.05, 0.15, 0.3), NOTHING, tunes_lr=True),
 }
-assert {variant.optimizer for variant in VARIANTS.values()} == {"sgd", "adahessian", *ls.rules.RULES}
+LATER = {"random_perturbation", "exact_fisher_sam", "entropy_sgd"}  # not tuned yet: the published table is without
+assert {variant.optimizer for variant in VARIANTS.values()} == {"sgd", "adahessian", *ls.rules.RULES} - LATER

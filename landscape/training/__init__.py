@@ -3,6 +3,7 @@
 from landscape.training import objectives, rules
 from landscape.training.optimizers.adahessian import AdaHessian
 from landscape.training.optimizers.lookahead import lookahead
+from landscape.training.optimizers.natural_gradient import NaturalGradient
 from landscape.training.sharpness_aware.step import SharpnessAware
 from landscape.training.tracker import Tracker
 from landscape.training.trainer.checkpoint import load_checkpoint, save_checkpoint
@@ -12,6 +13,7 @@ from landscape.training.trainer.run_folder import read_log
 
 __all__ = [
     "AdaHessian",
+    "NaturalGradient",
     "SharpnessAware",
     "Tracker",
     "TrainConfig",

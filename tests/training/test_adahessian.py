@@ -1,3 +1,5 @@
+import copy
+import pickle
 from math import cos, pi, sin
 
 import pytest
@@ -5,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from step_cases import network
 
-from landscape.training.optimizers.adahessian import AdaHessian
+from landscape.training.optimizers.adahessian import AdaHessian, averaged
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
@@ -83,8 +85,26 @@ def test_a_convolution_has_the_mean_curvature_of_each_kernel():
     w, row = torch.ones_like(a, requires_grad=True), torch.ones(2, 2, dtype=torch.float64, requires_grad=True)
     opt = AdaHessian([w, row])
     opt.backward(0.5 * (a * w**2).sum() + 0.5 * (a[0, :, 0, :2] * row**2).sum())
-    torch.testing.assert_close(opt._diagonal[w], a.mean((2, 3), keepdim=True).expand_as(a), **EXACT)
-    torch.testing.assert_close(opt._diagonal[row], a[0, :, 0, :2], **EXACT)
+    torch.testing.assert_close(averaged(opt._diagonal[w]), a.mean((2, 3), keepdim=True).expand_as(a), **EXACT)
+    torch.testing.assert_close(averaged(opt._diagonal[row]), a[0, :, 0, :2], **EXACT)
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+@pytest.mark.parametrize("shape", [(2, 5), (2, 2, 1, 3), (5,)])
+def test_one_step_with_averages_over_blocks_written_out(shape, absolute):
+    """D of Σ a w²/2 is a, of both signs; rows of five in blocks of two, two and one."""
+    a = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    w = torch.full(shape, 2.0, dtype=torch.float64, requires_grad=True)
+    opt = AdaHessian([{"params": [w], "block": 2}], lr=0.1, eps=0.01, absolute=absolute)
+    for half in (a / 4, a * 3 / 4):  # two micro-batches
+        opt.backward(0.5 * (half * w**2).sum())
+    opt.step()
+    D = a.abs() if absolute else a
+    if len(shape) == 2:
+        D = torch.stack([D[:, :2].mean(1), D[:, :2].mean(1), D[:, 2:4].mean(1), D[:, 2:4].mean(1), D[:, 4]], 1)
+    if len(shape) == 4:
+        D = D.mean((2, 3), keepdim=True)
+    torch.testing.assert_close(w.detach(), 2 - 0.1 * 2 * a / (D.abs() + 0.01), **EXACT)
 
 
 def train(model, opt, steps):
@@ -131,6 +151,78 @@ def test_parameters_without_gradient_or_curvature_are_served():
     assert torch.equal(unused.detach(), torch.ones(2, dtype=torch.float64))
 
 
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks:UserWarning")  # of torch's Adagrad
+@pytest.mark.parametrize("sparse", [False, True])
+def test_adagrad_beside_it_on_an_embedding(sparse):
+    """Each steps as it does alone: AdaHessian with the embedding frozen, Adagrad on torch's own gradient."""
+    index, targets = torch.tensor([[0, 2], [1, 2], [4, 4]]), torch.arange(3)
+    model = nn.Sequential(nn.Embedding(6, 3, sparse=sparse), nn.Flatten(), nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3))
+    model.double()
+    alone, rows_alone = copy.deepcopy(model), copy.deepcopy(model)
+    alone[0].requires_grad_(False)
+    dense, rows = AdaHessian(model[2:].parameters()), torch.optim.Adagrad(model[0].parameters(), lr=0.1)
+    dense.zero_grad()
+    rows.zero_grad()
+    dense.backward(F.cross_entropy(model(index), targets))
+    dense.step()
+    rows.step()
+    opt = AdaHessian(alone[2:].parameters())
+    opt.backward(F.cross_entropy(alone(index), targets))
+    opt.step()
+    F.cross_entropy(rows_alone(index), targets).backward()
+    torch.optim.Adagrad(rows_alone[0].parameters(), lr=0.1).step()
+    for p, q in zip(model[2:].parameters(), alone[2:].parameters(), strict=True):
+        torch.testing.assert_close(p, q, **EXACT)
+    torch.testing.assert_close(model[0].weight, rows_alone[0].weight, **EXACT)
+    assert model[0].weight.grad.is_sparse == sparse
+
+
+def test_a_sparse_gradient_of_its_own_is_named():
+    embedding = nn.Embedding(6, 3, sparse=True)
+    with pytest.raises(ValueError, match=r"D needs a dense gradient, got a sparse one of \(6, 3\)"):
+        AdaHessian(embedding.parameters()).backward(embedding(torch.tensor([0, 1])).square().sum())
+
+
+def test_a_loss_of_no_parameter_is_named():
+    with pytest.raises(ValueError, match="loss must depend on a tensor that requires grad"):
+        AdaHessian(network().parameters()).backward(torch.ones(()))
+
+
+def by_state(pair):
+    model, opt = pair
+    fresh = network()
+    fresh.load_state_dict(model.state_dict())
+    other = AdaHessian(fresh.parameters(), lr=7.0)
+    other.load_state_dict(copy.deepcopy(opt.state_dict()))
+    return fresh, other
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair)), by_state])
+def test_a_copy_steps_alike_and_leaves_the_original_alone(way):
+    model = network()
+    opt = AdaHessian(model.parameters(), period=2, block=3)
+    train(model, opt, range(3))
+    model_2, opt_2 = way((model, opt))
+    at = [p.detach().clone() for p in model.parameters()]
+    train(model_2, opt_2, range(3, 6))
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), at, strict=True))
+    train(model, opt, range(3, 6))
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), model_2.parameters(), strict=True))
+
+
+def test_a_state_of_an_older_version_is_read():
+    model = network()
+    opt = AdaHessian(model.parameters(), period=2)
+    train(model, opt, range(1))
+    state = copy.deepcopy(opt.state_dict())
+    for name in ("period", "block", "absolute"):
+        for group in state["param_groups"]:
+            del group[name]
+    other = AdaHessian(network().parameters(), period=2, block=4)
+    other.load_state_dict(state)
+    assert (other.period, other.param_groups[0]["block"], other.param_groups[0]["absolute"]) == (2, 1, False)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -138,6 +230,7 @@ def test_parameters_without_gradient_or_curvature_are_served():
         ({"betas": (0.9, 1.0)}, r"betas must be in \[0, 1\), got \(0.9, 1.0\)"),
         ({"hessian_power": 0.0}, "hessian_power must be positive"),
         ({"period": 0}, "period must be an integer at least 1"),
+        ({"block": 0}, "block must be an integer at least 1"),
     ],
 )
 def test_bad_arguments_say_what_was_expected(settings, message):

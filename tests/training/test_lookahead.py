@@ -1,3 +1,6 @@
+import copy
+import pickle
+
 import pytest
 import torch
 from step_cases import closure_for, data, network, weights
@@ -84,3 +87,30 @@ def test_torchs_averages_work_with_sam():
 def test_bad_arguments_say_what_was_expected(settings, message):
     with pytest.raises(ValueError, match=message):
         lookahead(sgd(network()), **settings)
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
+@pytest.mark.parametrize("wrap", [False, True])
+@pytest.mark.parametrize("before", [0, 3])
+def test_a_copy_looks_ahead_too(way, wrap, before):
+    """Also one that was taken before the first step, of an optimiser inside another."""
+    model = network()
+    opt = lookahead(torch.optim.AdamW(model.parameters(), lr=0.05), k=2)
+    opt = SharpnessAware(opt, sam(0.1), model=model) if wrap else opt
+    train(model, opt, range(before))
+    model_2, opt_2 = way((model, opt))
+    at = weights(model)
+    train(model_2, opt_2, range(before, before + 4))
+    assert torch.equal(weights(model), at)
+    train(model, opt, range(before, before + 4))
+    assert torch.equal(weights(model), weights(model_2))
+    base = opt_2.base if wrap else opt_2
+    assert isinstance(base, torch.optim.AdamW)
+    assert type(base).__name__ == "AdamW"
+    assert base.param_groups[0]["lookahead_steps"] == before + 4
+
+
+def test_it_looks_ahead_once():
+    opt = lookahead(torch.optim.SGD(network().parameters(), lr=0.1))
+    with pytest.raises(ValueError, match="must not look ahead yet"):
+        lookahead(opt)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from training_cases import BATCH_NORM, config, weights
 
+from landscape.curvature import fisher
 from landscape.data import digits
 from landscape.models import build
 from landscape.problem import Problem
@@ -120,6 +121,20 @@ def test_ssam_f_gets_the_squared_gradients_of_single_images(tmp_path, monkeypatc
     gradients = [torch.autograd.grad(loss, list(model.parameters()), retain_graph=True) for loss in losses]
     expected = sum(torch.cat([g.reshape(-1) for g in gradient]) ** 2 for gradient in gradients)
     torch.testing.assert_close(seen[0], expected, rtol=1e-4, atol=1e-8)
+
+
+def test_exact_fisher_sam_gets_the_fisher_matrix_of_its_subset(tmp_path, monkeypatch):
+    seen, original = [], rules.RULES["exact_fisher_sam"]
+
+    def watched(operator, **settings):
+        return original(operator=lambda: seen.append(operator()) or seen[-1], **settings)
+
+    monkeypatch.setitem(rules.RULES, "exact_fisher_sam", watched)
+    train(config(tmp_path, epochs=1, optimizer="exact_fisher_sam", eigen_samples=7))
+    data, model = digits(0.2, seed=0), loop.build("mlp", {"hidden": [8]}, 0)
+    F_of_subset = fisher(Problem(model, F.cross_entropy, (data.train_inputs[:7], data.train_targets[:7])))
+    v = torch.randn(seen[0].shape[0], generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(seen[0] @ v, F_of_subset @ v, rtol=1e-4, atol=1e-5)
 
 
 def test_eigen_sam_gets_the_top_eigenvector_of_its_subset(tmp_path, monkeypatch):

@@ -107,10 +107,11 @@ def test_eigen_sam_asks_for_the_eigenvector_every_period_over_the_whole_training
     assert not torch.allclose(es[3], plain)
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", [name for name in RULES if name != "entropy_sgd"])  # which has no e
 def test_zero_gradients_and_zero_radius_give_no_perturbation(name):
     zero = torch.zeros_like(G)
-    assert not perturb(some_rule(name), W, zero)[0].any()
+    if name != "random_perturbation":  # which does not look at g
+        assert not perturb(some_rule(name), W, zero)[0].any()
     assert not perturb(some_rule(name, rho=0.0), W, G)[0].any()
     _, state = perturb(some_rule(name), W, G)
     for g, g_adv in ((G, zero), (zero, G), (zero, zero)):

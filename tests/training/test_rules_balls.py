@@ -5,7 +5,7 @@ import pytest
 import torch
 from rule_cases import EXACT, HESSIAN, LAYOUT, G, W, around, perturb, random_vector
 
-from landscape.training.rules import reverse_sam, rsam, sam, sam_on
+from landscape.training.rules import random_perturbation, reverse_sam, rsam, sam, sam_on
 from landscape.vectors import Layout
 
 
@@ -95,3 +95,20 @@ def test_sam_on_perturbs_normalisation_layers_alone_with_the_norm_over_them():
 def test_bad_arguments_say_what_was_expected(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_random_perturbations_have_a_fixed_norm_follow_the_seed_and_leave_the_global_state_alone():
+    before, es, state = torch.get_rng_state(), [], None
+    for _ in range(400):
+        e, state = random_perturbation(0.3, seed=1).perturb(W, G, state)
+        es.append(e)
+    assert torch.equal(torch.get_rng_state(), before)
+    found = torch.stack(es)
+    torch.testing.assert_close(found.norm(dim=1), torch.full((400,), 0.3, dtype=torch.float64), **EXACT)
+    error = found.std(0) / 20
+    assert (found.mean(0).abs() < 4 * error).all()
+    squares = (found / 0.3) ** 2  # uniform on the sphere: mean 1/5, variance 2 · 4/(25 · 7)
+    assert ((squares.mean(0) - 0.2).abs() < 4 * sqrt(8 / 175) / 20).all()
+    again = random_perturbation(0.3, seed=1).perturb(W, -G, {"step": 7})[0]
+    assert torch.equal(again, es[7])
+    assert not torch.equal(random_perturbation(0.3, seed=2).perturb(W, G, None)[0], es[0])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from rule_cases import EXACT, G, W, around, descend, perturb, random_vector
 
-from landscape.training.rules import friendly_sam, gsam, looksam, sam, wsam
+from landscape.training.rules import asam, friendly_sam, gsam, looksam, sam, wsam
 
 
 def test_gsam_radius_follows_the_learning_rate():
@@ -13,6 +13,35 @@ def test_gsam_radius_follows_the_learning_rate():
         torch.testing.assert_close(perturb(rule, W, G, lr=lr)[0], rho * G / sqrt(170), **EXACT)
     g_adv = random_vector(1, 5)
     assert torch.equal(descend(rule, G, g_adv), gsam(0.4, 0.3).descend(G, g_adv))
+
+
+def test_gsams_comparisons_have_closed_forms():
+    g_adv = random_vector(1, 5)
+    across = g_adv - (g_adv @ G) / (G @ G) * G
+    expected = {"f, h": G + 0.3 * across, "f_p + h": 1.3 * g_adv - 0.3 * G, "f + h": 0.7 * G + 0.3 * g_adv}
+    for name, d in expected.items():
+        rule = gsam(0.1, 0.3, minimise=name)
+        torch.testing.assert_close(descend(rule, G, g_adv), d, **EXACT)
+        scheduled = gsam(0.1, 0.3, minimise=name, rho_min=0.1, lr_max=1.0)
+        torch.testing.assert_close(descend(scheduled, G, g_adv), d, **EXACT)
+        assert torch.equal(perturb(rule, W, G)[0], perturb(sam(0.1), W, G)[0])
+    torch.testing.assert_close(
+        descend(gsam(minimise="f + h", alpha=9.0), G, g_adv), descend(wsam(decoupled=False), G, g_adv), **EXACT
+    )
+    zero = torch.zeros_like(G)
+    assert torch.equal(descend(gsam(0.1, 0.3, minimise="f, h"), zero, g_adv), 0.3 * g_adv)
+    with pytest.raises(ValueError, match="minimise must be one of"):
+        gsam(minimise="f")
+
+
+def test_gsam_may_take_the_perturbation_of_asam():
+    e = perturb(asam(0.4, 0.1), W, G)[0]
+    assert torch.equal(perturb(gsam(0.4, adaptive=True, eta=0.1), W, G)[0], e)
+    scheduled = gsam(0.4, rho_min=0.1, lr_max=1.0, lr_min=0.2, adaptive=True, eta=0.1)
+    torch.testing.assert_close(perturb(scheduled, W, G, lr=0.6)[0], 0.25 / 0.4 * e, **EXACT)
+    g_adv = random_vector(1, 5)
+    assert torch.equal(descend(gsam(adaptive=True), G, g_adv), descend(gsam(), G, g_adv))
+    assert torch.equal(perturb(gsam(0.4, adaptive=True, eta=0.0), W, torch.zeros_like(G))[0], torch.zeros_like(G))
 
 
 def test_wsam_closed_form_and_limits():

@@ -88,6 +88,7 @@ def test_sam_on_a_quadratic_has_its_closed_form():
 
 
 LIMITS = every_rule(0.0) | {"rsam plain": rsam(plain_steps=5)}
+del LIMITS["entropy_sgd"]  # which has no radius
 
 
 @pytest.mark.parametrize("name", LIMITS)
@@ -101,6 +102,37 @@ def test_radius_zero_is_the_base_optimiser_to_the_bit(name, base):
         for step in range(5):
             optimiser.step(closure_for(model, optimiser, *data(step)))
     assert torch.equal(weights(plain), weights(ours))
+
+
+OF_TORCH = [
+    kind
+    for kind in vars(torch.optim).values()
+    if isinstance(kind, type) and kind is not torch.optim.Optimizer and kind.__name__ not in ("LBFGS", "SparseAdam")
+]
+
+
+@pytest.mark.parametrize("kind", OF_TORCH)
+def test_every_optimiser_of_torch_is_a_base(kind):
+    """With radius 0 to the bit; LBFGS asks for other weights, SparseAdam takes no dense gradient. Muon: matrices."""
+    plain, ours, moved = network(), network(), network()
+    made = []
+    for model in (plain, ours, moved):
+        chosen = [p for p in model.parameters() if p.ndim == 2 or kind.__name__ != "Muon"]
+        made.append(kind(chosen, lr=0.01))
+    made[1:] = [
+        SharpnessAware(opt, sam(rho), model=m) for opt, m, rho in zip(made[1:], (ours, moved), (0.0, 0.3), strict=True)
+    ]
+    for step in range(3):
+        for model, opt in zip((plain, ours, moved), made, strict=True):
+            closure = closure_for(model, opt, *data(step))
+            if opt is made[0]:
+                closure()
+                opt.step()
+            else:
+                opt.step(closure)
+    assert torch.equal(weights(plain), weights(ours))
+    assert weights(moved).isfinite().all()
+    assert not torch.equal(weights(plain), weights(moved))
 
 
 def test_weight_decay_acts_at_w_and_not_in_e():

@@ -15,7 +15,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from landscape import vectors
-from landscape.training.rules import Rule, eigen_sam, friendly_sam, gsam, looksam, sam, ssam_d, ssam_f
+from landscape.linalg.operator import MatrixOperator
+from landscape.training.rules import Rule, eigen_sam, exact_fisher_sam, friendly_sam, gsam, looksam, sam, ssam_d, ssam_f
 from landscape.training.sharpness_aware.step import SharpnessAware
 
 FIVE = {
@@ -32,8 +33,14 @@ def vector(power: int) -> torch.Tensor:
     return VECTOR**power
 
 
+def rank_one() -> MatrixOperator:
+    return MatrixOperator(torch.outer(VECTOR, VECTOR))
+
+
 # functions that may be copied and pickled, in place of a lambda
 ASKING = {
+    "exact_fisher_sam": exact_fisher_sam(0.3, 0.1, operator=rank_one),
+    "exact_fisher_sam natural": exact_fisher_sam(0.3, 0.1, operator=rank_one, natural=True),
     "eigen_sam": eigen_sam(0.3, 0.2, top=partial(vector, 1), period=2),
     "ssam_f": ssam_f(0.3, fisher=partial(vector, 2), period=2),
 }

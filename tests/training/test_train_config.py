@@ -30,8 +30,8 @@ BAD = [
     ({"objective": "saf", "objective_settings": {"rho": 1}}, "objective_settings must fit 'saf'"),
     ({"objective": "saf", "objective_settings": {"lag": 0}}, "lag must be an integer at least 1, got 0"),
     (
-        {"objective": "adversarial"},
-        "objective 'adversarial' needs a rule with a second pass, not 'sgd'; take 'sam'",
+        {"objective": "adversarial", "optimizer": "adahessian"},
+        "objective 'adversarial' needs a rule with a second pass, not 'adahessian'; take 'sam'",
     ),
     ({"objective": "top_samples", "optimizer": "adahessian"}, "needs a rule with a second pass"),
     ({"rule_settings": {"rho": 1}}, "rule_settings must be empty for 'sgd'"),

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from landscape.training.objectives.adversarial import AdversarialInputs
+from landscape.training.objectives.contrastive import SupervisedContrastive
 from landscape.training.objectives.mesa import Mesa
 from landscape.training.objectives.objective import Objective
 from landscape.training.objectives.saf import Saf
@@ -14,6 +15,7 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "mesa": Mesa,
     "top_samples": TopSamples,
     "adversarial": AdversarialInputs,
+    "supervised_contrastive": SupervisedContrastive,
 }
 
-__all__ = ["OBJECTIVES", "AdversarialInputs", "Mesa", "Objective", "Saf", "TopSamples"]
+__all__ = ["OBJECTIVES", "AdversarialInputs", "Mesa", "Objective", "Saf", "SupervisedContrastive", "TopSamples"]

@@ -1,1 +1,1 @@
-"""Optimisers beside torch's: AdaHessian and Lookahead."""
+"""Optimisers beside torch's: AdaHessian, natural gradient and Lookahead."""

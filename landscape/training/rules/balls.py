@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from landscape.checks import integer_in, norm_order, not_negative, positive, require
-from landscape.training.rules.rule import Context, Rule, State, adversarial, along, steps_done
-from landscape.vectors import Layout, Vector, filter_norms, steepest, unit
+from landscape.training.rules.rule import Context, Rule, State, adversarial, along, source_at, steps_done
+from landscape.vectors import Layout, Vector, filter_norms, normal_like, steepest, unit
 
 
 def sam(rho: float = 0.05, p: float = 2, steps: int = 1) -> Rule:
@@ -72,15 +72,17 @@ def asam(rho: float = 0.5, eta: float = 0.01, p: float = 2, filterwise: bool = F
     not_negative("eta", eta)
     norm_order("p", p)
 
-    return Rule("asam", _Adaptive(rho, eta, p, filterwise), layout=True, rho=rho, out=eta > 0)
+    return Rule("asam", Adaptive(rho, eta, p, filterwise), layout=True, rho=rho, out=eta > 0)
 
 
 @dataclass(frozen=True)
-class _Adaptive:
+class Adaptive:
+    """ASAM's `perturb`."""
+
     rho: float
     eta: float
-    p: float
-    filterwise: bool
+    p: float = 2
+    filterwise: bool = False
 
     def __call__(
         self, w: Vector, g: Vector, state: State, layout: Layout, out: Tensor | None = None
@@ -91,32 +93,6 @@ class _Adaptive:
                 piece.fill_(1.0)
         scaled = torch.mul(T, g, out=out)
         return steepest(scaled, self.p, out=scaled).mul_(T).mul_(self.rho), state
-
-
-def fisher_sam(rho: float = 0.1, eta: float = 1.0) -> Rule:
-    """Fisher SAM: the ball of the Fisher metric, its diagonal estimated by the squared batch gradient.
-
-    e = rho f⁻¹g / sqrt(g·f⁻¹g),  f⁻¹ = 1 / (1 + eta g²), the paper's dampened inverse of the diagonal g².
-
-    Args:
-        rho: radius (gamma in the paper), at least 0; reference: .1.
-        eta: weight of the metric, at least 0; reference: 1; 0 is SAM.
-    Raises:
-        ValueError: if rho or eta is negative.
-    Source: Kim et al. 2022, arXiv:2206.04920.
-    """
-    not_negative("rho", rho)
-    not_negative("eta", eta)
-
-    return Rule("fisher_sam", partial(_fisher_sam, rho=rho, eta=eta), rho=rho, out=True)
-
-
-def _fisher_sam(
-    _w: Vector, g: Vector, state: State, *, rho: float, eta: float, out: Tensor | None = None
-) -> tuple[Vector, State]:
-    root = g.square().mul_(eta).add_(1).rsqrt_()  # f^(-1/2): e = rho f^(-1/2) unit(f^(-1/2) g) has no 0/0
-    damped = torch.mul(root, g, out=out)
-    return unit(damped, out=damped).mul_(root).mul_(rho), state
 
 
 def reverse_sam(rho: float = 0.05) -> Rule:
@@ -130,6 +106,27 @@ def reverse_sam(rho: float = 0.05) -> Rule:
     """
     not_negative("rho", rho)
     return Rule("reverse_sam", partial(along, rho=-rho), rho=rho, out=True)
+
+
+def random_perturbation(rho: float = 0.05, seed: int = 0) -> Rule:
+    """SAM's ablation: e = rho u/|u|, u normal and drawn afresh at each step, in place of the gradient.
+
+    Args:
+        rho: radius, at least 0.
+        seed: of the directions, at least 0; the global random state is neither read nor moved.
+    Raises:
+        ValueError: if rho or seed is negative.
+    Source: Foret et al. 2021, arXiv:2010.01412, appendix C.5.
+    """
+    not_negative("rho", rho)
+    integer_in("seed", seed, 0)
+    return Rule("random_perturbation", partial(_at_random, rho=rho, seed=seed), rho=rho)
+
+
+def _at_random(_w: Vector, g: Vector, state: State, *, rho: float, seed: int) -> tuple[Vector, State]:
+    step = steps_done(state)
+    u = normal_like(g, source_at(seed, step, g.device))
+    return unit(u, out=u).mul_(rho), {"step": step + 1}
 
 
 def rsam(rho: float = 0.65, a: float = 1.2, plain_steps: int = 0) -> Rule:

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 from math import cos, inf, pi
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from landscape.checks import integer_in, not_negative, require
-from landscape.training.rules.rule import Rule, State, due, steps_done, vector_from
+from landscape.training.rules.rule import Rule, State, due, source_at, steps_done, vector_from
 from landscape.vectors import Vector, unit
 
 
@@ -157,8 +156,5 @@ def _exchange(mask: Tensor, g: Vector, count: int, draw: Vector) -> Tensor:
 
 
 def _uniform(g: Vector, seed: int, step: int) -> Vector:
-    """Uniform numbers (P,) of that step alone: the global state would give a network without dropout the same ones
-    at every step, and a resumed run others."""
-    mixed = int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0])
-    source = torch.Generator(g.device).manual_seed(mixed)
-    return torch.rand(g.shape, generator=source, device=g.device)
+    """Uniform numbers (P,) of that step alone."""
+    return torch.rand(g.shape, generator=source_at(seed, step, g.device), device=g.device)

@@ -1,11 +1,14 @@
 """Rules that mix gradients: of both passes in the direction of descent, or of earlier steps in either pass."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from landscape.checks import integer_in, not_negative, require
+from landscape.checks import integer_in, not_negative, one_of, require
+from landscape.training.rules.balls import Adaptive
 from landscape.training.rules.rule import Context, Rule, State, along, due, steps_done
 from landscape.vectors import Vector, reject, unit
 
@@ -17,55 +20,102 @@ def gsam(
     rho_min: float | None = None,
     lr_max: float | None = None,
     lr_min: float = 0.0,
+    minimise: str = "f_p, h",
+    adaptive: bool = False,
+    eta: float = 0.01,
 ) -> Rule:
-    """GSAM: descends on the perturbed loss and, across it, on the surrogate gap.
+    """GSAM: descends on the perturbed loss f_p and, across it, on the surrogate gap h = f_p − f.
 
-    e = rho_t ĝ;  d = g_adv − alpha g⊥,  g⊥ = g − (g·g_adv / |g_adv|²) g_adv.
+    e = rho_t ĝ, or ASAM's e of radius rho_t;  with g of f, g_adv of f_p and g_adv − g of h, d is, by `minimise`,
+
+        "f_p, h"   g_adv − alpha g⊥,  g⊥ = g − (g·g_adv / |g_adv|²) g_adv
+        "f, h"     g + alpha g_adv⊥,  g_adv⊥ = g_adv − (g_adv·g / |g|²) g
+        "f_p + h"  g_adv + alpha (g_adv − g)
+        "f + h"    g + alpha (g_adv − g), which is coupled WSAM.
+
     rho_t is rho, or with rho_min it follows the learning rate:
     rho_t = rho_min + (rho − rho_min)(lr − lr_min)/(lr_max − lr_min).
 
     Args:
         rho: radius, at least 0; with rho_min the largest.
-        alpha: weight of the gap, at least 0; reference: .4; 0 is SAM.
+        alpha: weight of the gap, at least 0; reference: .4; 0 is SAM, or the base for "f, h" and "f + h".
         rho_min: radius at lr_min; None holds rho constant.
         lr_max: the learning rate at which the radius is rho; needed with rho_min.
         lr_min: below lr_max; at a lower learning rate, in a warm-up, the radius stays at rho_min.
+        minimise: what for; reference: "f_p, h"; the others are the paper's comparisons, the third in its Table 2.
+        adaptive: e = rho_t T²g/|Tg|, T = |w| + eta on weights and 1 on biases and normalisation layers, as ASAM has it.
+        eta: see adaptive.
     Raises:
-        ValueError: if rho, rho_min or alpha is negative, or rho_min comes without an lr_max above lr_min.
+        ValueError: if rho, rho_min, alpha or eta is negative, rho_min comes without an lr_max above lr_min, or minimise
+            is unknown.
     Source: Zhuang et al. 2022, arXiv:2203.08065.
     """
     not_negative("rho", rho)
     not_negative("alpha", alpha)
-
+    not_negative("eta", eta)
+    one_of("minimise", minimise, tuple(_DIRECTIONS))
+    descend = partial(_DIRECTIONS[minimise], alpha=alpha)
     if rho_min is None:
-        return Rule("gsam", partial(along, rho=rho), partial(_across, alpha=alpha), rho=rho, out=True)
+        perturb = Adaptive(rho, eta) if adaptive else partial(along, rho=rho)
+        return Rule("gsam", perturb, descend, layout=adaptive, rho=rho, out=True)
     not_negative("rho_min", rho_min)
     require(
         lr_max is not None and lr_max > lr_min,
         f"rho_min needs an lr_max above lr_min, got lr_max={lr_max!r}, lr_min={lr_min!r}",
     )
     slope = (rho - rho_min) / (lr_max - lr_min)  # type: ignore[operator]
-    perturb = partial(_scheduled, rho_min=rho_min, slope=slope, lr_min=lr_min)
-    return Rule("gsam", perturb, partial(_across_with_context, alpha=alpha), context=True)
+    scale = Adaptive(1.0, eta) if adaptive else None
+    return Rule(
+        "gsam", _Scheduled(rho_min, slope, lr_min, scale), partial(_with_context, descend=descend), context=True
+    )
 
 
-def _across(g: Vector, g_adv: Vector, *, alpha: float, out: Tensor | None = None) -> Vector:
-    along = unit(g_adv)
-    share = (g @ along) / g_adv.norm().clamp(min=torch.finfo(g.dtype).tiny)
-    del along
-    return torch.mul(g_adv, 1 + alpha * share, out=out).sub_(g, alpha=alpha)
+def _across_perturbed(g: Vector, g_adv: Vector, *, alpha: float, out: Tensor | None = None) -> Vector:
+    return torch.mul(g_adv, 1 + alpha * _share(g, g_adv), out=out).sub_(g, alpha=alpha)
 
 
-def _across_with_context(
-    g: Vector, g_adv: Vector, state: State, _context: Context, *, alpha: float
+def _across_plain(g: Vector, g_adv: Vector, *, alpha: float, out: Tensor | None = None) -> Vector:
+    share = _share(g_adv, g)
+    return torch.mul(g_adv, alpha, out=out).addcmul_(g, 1 - alpha * share)
+
+
+def _perturbed_and_gap(g: Vector, g_adv: Vector, *, alpha: float, out: Tensor | None = None) -> Vector:
+    return torch.mul(g_adv, 1 + alpha, out=out).sub_(g, alpha=alpha)
+
+
+def _plain_and_gap(g: Vector, g_adv: Vector, *, alpha: float, out: Tensor | None = None) -> Vector:
+    return torch.mul(g_adv, alpha, out=out).add_(g, alpha=1 - alpha)
+
+
+_DIRECTIONS = {
+    "f_p, h": _across_perturbed,
+    "f, h": _across_plain,
+    "f_p + h": _perturbed_and_gap,
+    "f + h": _plain_and_gap,
+}
+
+
+def _share(a: Vector, b: Vector) -> Tensor:
+    """a·b / |b|², (): the part of a along b, in b; 0 where b is."""
+    return (a @ unit(b)) / b.norm().clamp(min=torch.finfo(b.dtype).tiny)
+
+
+def _with_context(
+    g: Vector, g_adv: Vector, state: State, _context: Context, *, descend: Callable[[Vector, Vector], Vector]
 ) -> tuple[Vector, State]:
-    return _across(g, g_adv, alpha=alpha), state
+    return descend(g, g_adv), state
 
 
-def _scheduled(
-    _w: Vector, g: Vector, state: State, context: Context, *, rho_min: float, slope: float, lr_min: float
-) -> tuple[Vector, State]:
-    return unit(g).mul_(rho_min + slope * max(context.lr - lr_min, 0.0)), state
+@dataclass(frozen=True)
+class _Scheduled:
+    rho_min: float
+    slope: float
+    lr_min: float
+    scale: Adaptive | None
+
+    def __call__(self, w: Vector, g: Vector, state: State, context: Context) -> tuple[Vector, State]:
+        e = unit(g) if self.scale is None else self.scale(w, g, state, context.layout)[0]
+        return e.mul_(self.rho_min + self.slope * max(context.lr - self.lr_min, 0.0)), state
 
 
 def wsam(rho: float = 0.05, gamma: float = 0.9, *, decoupled: bool = True) -> Rule:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from landscape.checks import vector_like
@@ -111,6 +113,13 @@ PLAIN = Rule("plain", _stay)  # one pass, and the base's step along g
 def due(state: State, period: int) -> bool:
     """Whether a periodic rule is to look anew: every `period` steps, and where parameters have come or gone."""
     return steps_done(state) % period == 0 or "new" in (state or {})
+
+
+def source_at(seed: int, step: int, device: torch.device) -> torch.Generator:
+    """The random numbers of that step alone: the global state would give a network without dropout the same ones at
+    every step, and a resumed run others."""
+    mixed = int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0])
+    return torch.Generator(device).manual_seed(mixed)
 
 
 def along(w: Vector, g: Vector, state: State, *, rho: float, out: Tensor | None = None) -> tuple[Vector, State]:  # noqa: ARG001

@@ -42,7 +42,7 @@ class MSharpnessPasses:
         def found(passes: Passes) -> Vector:
             after, g_adv = passes.explore(perturbation, keep=True)
             states.append(after.state)
-            return torch.cat([after.g, g_adv, g_adv.new_full((1,), not after.plain)])
+            return torch.cat([after.gradient(g_adv), g_adv, g_adv.new_full((1,), not after.plain)])
 
         mean = self._mean(found)
         g, g_adv = mean[:-1].chunk(2)

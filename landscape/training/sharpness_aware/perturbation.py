@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from landscape.autograd.central_difference import central_difference
 from landscape.checks import require, vector_like
@@ -27,12 +27,18 @@ class AfterFirstPass:
         state: the rule's next one.
         moved: whether there is a pass 2.
         plain: e is zero: the base steps along g.
+        still: there is no e: where pass 2 is made all the same, at w, its gradient stands for g too.
     """
 
     g: Vector
     state: State
     moved: bool
     plain: bool
+    still: bool = False
+
+    def gradient(self, g_adv: Tensor) -> Tensor:
+        """What stands for g beside g_adv."""
+        return g_adv if self.still else self.g
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class Perturbation:
         layout: of (P,).
         lr: the present learning rate.
         radii: of each parameter, over the rule's; None: all are 1.
+        twice: pass 2 is made also where there is no e.
     """
 
     rule: Rule
@@ -55,6 +62,7 @@ class Perturbation:
     layout: Layout
     lr: float
     radii: Sequence[float] | None = None
+    twice: bool = False
 
     @contextmanager
     def displace(self, g: Vector, at: Gradient, keep: bool = False) -> Iterator[AfterFirstPass]:
@@ -72,8 +80,9 @@ class Perturbation:
         after = AfterFirstPass(
             g=g.new_empty(0) if forgets and shift is not None else g,
             state=state,
-            moved=shift is not None,
+            moved=shift is not None or (self.twice and (unasked or finite(g))),
             plain=e is not None and shift is None,
+            still=shift is None,
         )
         way = nullcontext() if shift is None else displaced(self.gradients.parameters, shift, w)
         with buffers_kept(self.model), way:
@@ -104,14 +113,15 @@ class Perturbation:
         """How the weights move beside the base's step, over −lr."""
         if self.rule.beside is None or after.plain:
             return None
-        return self.rule.beside(after.g, g_adv)
+        return self.rule.beside(after.gradient(g_adv), g_adv)
 
     def descend(self, after: AfterFirstPass, g_adv: Vector, at: Gradient) -> tuple[Vector, State]:
         """The direction of the step, (P,), and the rule's next state."""
         if after.plain:
             return g_adv, after.state
         with random_state_kept(), _no_casts(g_adv):
-            d, state = self.rule.find_direction(after.g, g_adv, after.state, self._context(at), out=g_adv)
+            g = after.gradient(g_adv)
+            d, state = self.rule.find_direction(g, g_adv, after.state, self._context(at), out=g_adv)
         vector_like(f"d of rule {self.rule.name!r}", d, g_adv)
         return d, state
 

@@ -69,12 +69,14 @@ class SharpnessAware(OptimizerWrapper):
         max_norm: to which the direction of the step is clipped, and not the gradients that it is made of; None: not.
         per_rank: an e for each rank; the model must be a DistributedDataParallel.
         every: the rule's step every so many steps, the first among them, and between them the base's alone.
+        twice: pass 2 is made at each step, at w where there is no e, and its gradient is g then: for closures that are
+            another function there, such as `objectives.AdversarialInputs`.
     Raises:
         ValueError: if the base optimises a parameter that is not the model's, or is complex or sparse; if it
             asks for the loss at other weights, as LBFGS does; if an argument is out of range.
     """
 
-    copied = ("base", "rule", "model", "max_norm", "per_rank", "every", "progress")
+    copied = ("base", "rule", "model", "max_norm", "per_rank", "every", "twice", "progress")
 
     def __init__(
         self,
@@ -85,6 +87,7 @@ class SharpnessAware(OptimizerWrapper):
         max_norm: float | None = None,
         per_rank: bool = False,
         every: int = 1,
+        twice: bool = False,
     ) -> None:
         if max_norm is not None:
             positive("max_norm", max_norm)
@@ -92,8 +95,8 @@ class SharpnessAware(OptimizerWrapper):
         require_one_gradient(base_optimizer)
         if per_rank and not isinstance(model, DistributedDataParallel):
             raise ValueError(f"per_rank needs a DistributedDataParallel as model, got {type(model).__name__}")
-        self.rule, self.model, self.max_norm, self.per_rank, self.every = rule, model, max_norm, per_rank, every
-        self.progress = Progress()
+        self.rule, self.model, self.max_norm, self.per_rank = rule, model, max_norm, per_rank
+        self.every, self.twice, self.progress = every, twice, Progress()
         super().__init__(base_optimizer)
         self._optimised.check(p for group in self.param_groups for p in group["params"])
 
@@ -238,18 +241,15 @@ class SharpnessAware(OptimizerWrapper):
         progress = Progress.of(own, self.param_groups[0]["params"][0].device)
         return state_dict, partial(setattr, self, "progress", progress)
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.rule.name}, {self.base!r})"
-
     def _start(self, scaler: torch.amp.GradScaler | None) -> Perturbation:
         require(self._between is None, "first_step was called before: call second_step, or restore() to go back to w")
         parameters, layout = self._optimised.present(self.param_groups)
         lr, gradients = float(self.param_groups[0]["lr"]), Gradients(parameters, scaler)
-        if self.progress.steps % self.every:
-            return Perturbation(PLAIN, None, self.model, gradients, layout, lr)
-        state = carried(self.rule_state, self.progress.shapes, shapes_in(layout))
-        radii = None if "rho" in self.defaults else own_radii(self.param_groups, self.rule)
-        return Perturbation(self.rule, state, self.model, gradients, layout, lr, radii)
+        rule, state, radii = PLAIN, None, None
+        if self.progress.steps % self.every == 0:
+            rule, state = self.rule, carried(self.rule_state, self.progress.shapes, shapes_in(layout))
+            radii = None if "rho" in self.defaults else own_radii(self.param_groups, self.rule)
+        return Perturbation(rule, state, self.model, gradients, layout, lr, radii, self.twice)
 
     def _direct(
         self,

@@ -113,6 +113,9 @@ class OptimizerWrapper(torch.optim.Optimizer):
         require_picklable(self.rule)
         return super().__reduce_ex__(protocol)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.rule.name}, {self.base!r})"
+
     def own_state(self) -> dict[str, Any]:
         """What is saved beside the base's."""
         return {}

@@ -33,7 +33,7 @@ from landscape.training.rules import RULES, Rule
 from landscape.training.trainer.schema import (
     BASES,
     FOUND_BY_THE_TRAINER,
-    IN_PASS_2,
+    NEEDS_A_RULE,
     OPTIMIZERS,
     PLAIN,
     flatten_groups,
@@ -134,7 +134,8 @@ class TrainConfig:
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """Seed of initialisation, order of the images, augmentation, dropout and label noise."""
     eigen_samples: Count = 256
-    """Training images on which Eigen-SAM finds its eigenvector, SSAM-F its squared gradients, the first ones."""
+    """Training images on which Eigen-SAM finds its eigenvector, SSAM-F its squared gradients, exact Fisher SAM its F:
+    the first ones."""
     eigen_products: Count = 5
     """Products with their Hessian a refresh; 5 is the paper's."""
     checkpoint_epochs: Annotated[list[Count], Field(strict=False)] = field(default_factory=list)
@@ -189,7 +190,7 @@ class TrainConfig:
             f"m_sharpness needs a rule and the plain objective, got {self.optimizer!r} and {self.objective!r}",
         )
         require(
-            self.optimizer in RULES or self.objective not in IN_PASS_2,
+            self.objective not in NEEDS_A_RULE.get(self.optimizer, []),
             f"objective {self.objective!r} needs a rule with a second pass, not {self.optimizer!r}; take 'sam'",
         )
         self.make_base([torch.zeros(1, device="cpu")])
@@ -197,7 +198,7 @@ class TrainConfig:
         self.augmentation()
         own = FOUND_BY_THE_TRAINER.get(self.optimizer)
         require(own not in self.rule_settings, f"rule_settings must not hold {own!r}: the trainer finds it itself")
-        self.rule({"top": lambda: None, "fisher": lambda: None})
+        self.rule(dict.fromkeys(FOUND_BY_THE_TRAINER.values(), lambda: None))
         with torch.device("meta"):  # checks the settings, makes no weights
             build(self.model, self.model_settings, self.seed)
 
@@ -213,7 +214,7 @@ class TrainConfig:
         return lookahead(base, self.lookahead_steps, self.lookahead_alpha) if self.lookahead_steps else base
 
     def rule(self, found: Mapping[str, Callable[[], Any]]) -> Rule | None:
-        """The rule, None for a plain optimiser; `found` holds "top" for Eigen-SAM and "fisher" for SSAM-F."""
+        """The rule, None for a plain optimiser; `found` holds what FOUND_BY_THE_TRAINER names."""
         if self.optimizer not in RULES:
             return None
         own = FOUND_BY_THE_TRAINER.get(self.optimizer)

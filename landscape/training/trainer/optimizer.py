@@ -4,14 +4,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from landscape.curvature import fisher as fisher_matrix
 from landscape.curvature import hessian
 from landscape.data import Images
 from landscape.linalg import top_eigenpairs
+from landscape.linalg.operator import CurvatureOperator
 from landscape.problem import Problem
 from landscape.training.rules.rule import PLAIN
 from landscape.training.sharpness_aware.step import SharpnessAware
 from landscape.training.trainer.config import TrainConfig
 from landscape.training.trainer.diagnostics import LastPerturbation
+from landscape.training.trainer.schema import NEEDS_PASS_2
 
 
 def make_optimizer(
@@ -23,7 +26,7 @@ def make_optimizer(
         config: says which.
         model: the network.
         network: the same, or what joins its gradients over several processes.
-        data: of which the first images give Eigen-SAM its eigenvector and SSAM-F its squared gradients.
+        data: of which the first images give a rule its eigenvector, its squared gradients or its Fisher matrix.
         last: is to remember the rule's e, where it has one.
     """
     base = config.make_base(model.parameters())
@@ -43,15 +46,16 @@ def make_optimizer(
             (Problem(model, criterion, single).gradient() ** 2 for single in singles), torch.zeros((), device="cpu")
         )
 
-    rule = config.rule({"top": top, "fisher": fisher})
-    if rule is None:
-        if not config.clip_norm and config.precision != "fp16":
-            return base
-        rule = PLAIN
-    elif last:
-        rule = last.of(rule)
+    twice = config.objective == NEEDS_PASS_2
+
+    def operator() -> CurvatureOperator:
+        return fisher_matrix(Problem(model, criterion, subset), mode="double_backward", verify=False)
+
+    rule = config.rule({"top": top, "fisher": fisher, "operator": operator})
+    if rule is None and not (twice or config.clip_norm or config.precision == "fp16"):
+        return base
+    rule = PLAIN if rule is None else last.of(rule) if last else rule
     joined = isinstance(network, DistributedDataParallel) and config.m_sharpness > 0
-    optimizer = SharpnessAware(
-        base, rule, model=network if joined else model, max_norm=config.clip_norm or None, per_rank=joined
-    )
+    whole, clip = network if joined else model, config.clip_norm or None
+    optimizer = SharpnessAware(base, rule, model=whole, max_norm=clip, per_rank=joined, twice=twice)
     return optimizer

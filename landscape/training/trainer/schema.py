@@ -40,8 +40,10 @@ BASES: dict[str, Any] = {
     for name, kind in vars(torch.optim).items()
     if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and kind not in NO_BASE
 }
-IN_PASS_2 = ("top_samples", "adversarial")  # objectives that change what a rule's further passes see, and no more
-FOUND_BY_THE_TRAINER = {"eigen_sam": "top", "ssam_f": "fisher"}  # the argument that no setting can hold
+NEEDS_PASS_2 = "adversarial"  # the objective that is another function there: pass 2 is made at each step, for "sgd" too
+NEEDS_A_RULE = {"adahessian": ["top_samples", NEEDS_PASS_2], "sgd": ["top_samples"], "plain": ["top_samples"]}
+# the argument that no setting can hold
+FOUND_BY_THE_TRAINER = {"eigen_sam": "top", "ssam_f": "fisher", "exact_fisher_sam": "operator"}
 NO_SETTING = {*FOUND_BY_THE_TRAINER.values(), "criterion", "params"}  # nor what has a field of its own
 MAKERS: dict[str, Mapping[str, Any]] = {
     "model": MODELS,
@@ -85,9 +87,9 @@ def train_schema(config: type) -> dict[str, Any]:
     ]
     filed = {"required": ["data_path"], "properties": {"data_path": {"minLength": 1}}}
     conditions.append({**_when({"dataset": EMBEDDED}, flat, {"data_path": {"const": ""}}), "else": filed})
-    no_rule = [name for name in MAKERS["optimizer"] if name not in RULES]
-    alone = {"objective": {"not": {"enum": list(IN_PASS_2)}}, "m_sharpness": {"const": 0}}
-    conditions.append(_when({"optimizer": no_rule}, flat, alone))
+    for name, refused in NEEDS_A_RULE.items():
+        alone = {"objective": {"not": {"enum": refused}}, "m_sharpness": {"const": 0}}
+        conditions.append(_when({"optimizer": [name]}, flat, alone))
     choices = {"allOf": [{"$ref": "#/$defs/choices"}], "additionalProperties": False}
     groups = {
         heading: {"type": "object", "properties": {name: flat[name] for name in names}, **choices}
