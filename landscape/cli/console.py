@@ -11,8 +11,9 @@ from landscape.cli.slice import slice_command
 from landscape.cli.study import report_command, study_command
 from landscape.cli.train import train_command
 
-TRY = {  # what a kind of error that no message of ours explains is answered with
+TRY: dict[type[Exception], str] = {  # what a kind of error that no message of ours explains is answered with
     ValueError: "",
+    ImportError: "",
     OSError: "; make room or choose another folder, then the same command goes on",
     torch.OutOfMemoryError: "; take fewer samples, smaller batches or fewer workers",
     MemoryError: "; take fewer samples, smaller batches or fewer workers",

@@ -50,7 +50,8 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
             kind["type"] = KINDS[schema["type"]]
         else:
             flag = f"{flag}/--no-{flag[2:]}"
-        names = f" One of {', '.join(schema['enum'])}." if "enum" in schema else ""
+        choices = schema.get("enum") or [name for part in schema.get("anyOf", ()) for name in part.get("enum", ())]
+        names = f" One of {', '.join(choices)}." if choices else ""
         command = click.option(flag, name, help=" ".join(schema["description"].split()) + names, **kind)(command)
     return command
 

@@ -10,6 +10,7 @@ from landscape.data.digits import digits
 from landscape.data.idx import mnist
 from landscape.data.images import Images
 from landscape.data.npz import npz
+from landscape.data.own import own_data
 from landscape.data.svhn import svhn
 
 # name -> reader, called with (path, label_noise=, seed=); one that takes no path is embedded
@@ -40,23 +41,27 @@ __all__ = [
 
 
 def load(name: str, path: str = "", *, label_noise: float = 0.0, seed: int = 0) -> Images:
-    """The data set DATASETS[name].
+    """The data set DATASETS[name], or what the function FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION gives.
 
     Args:
         name: of the data set.
-        path: folder of its files ("npz": the file); empty for one of EMBEDDED.
+        path: folder of its files ("npz": the file); empty for one of EMBEDDED; for a function what it is called with.
         label_noise: fraction of training labels moved to another class, in [0, 1].
         seed: of the label noise.
     Raises:
         ValueError: if the name is unknown, or a file is missing or broken.
     """
     check_source(name, path)
+    if ":" in name:
+        return own_data(name, path, label_noise, seed)
     where = [path] if path else []
     return DATASETS[name](*where, label_noise=label_noise, seed=seed)
 
 
 def check_source(name: str, path: str) -> None:
     """Raise ValueError unless the data set is known and has a path where it needs one. Reads nothing."""
+    if ":" in name:
+        return
     one_of("dataset", name, DATASETS)
     if name in EMBEDDED:
         require(not path, f"data_path must be empty for {name!r}, which is embedded, got {path!r}")

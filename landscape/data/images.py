@@ -30,10 +30,14 @@ class Images:
     def with_label_noise(self, fraction: float, seed: int) -> "Images":
         """Symmetric noise: round(fraction N) training labels, chosen by `seed`, moved to a uniformly drawn other class.
 
+        At 1 − 1/classes labels say nothing of the images, as those drawn uniformly; at 1 each says what it is not.
+
         Raises:
-            ValueError: if fraction is outside [0, 1].
+            ValueError: if fraction is outside [0, 1], or there are several labels an input.
         """
         require(0 <= fraction <= 1, f"label_noise must be in [0, 1], got {fraction!r}")
+        several = self.clean_targets.ndim > 1
+        require(not (fraction and several), f"label_noise must be 0 where an input has several labels, got {fraction}")
         generator = torch.Generator().manual_seed(seed)
         count = len(self.clean_targets)
         chosen = torch.randperm(count, generator=generator, device="cpu")[: round(fraction * count)]

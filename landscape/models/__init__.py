@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from landscape.checks import one_of
+from landscape.checks import first_line, one_of
+from landscape.models.by_name import built, network_maker
 from landscape.models.mixer import mixer
 from landscape.models.mlp import mlp
 from landscape.models.resnet import resnet
@@ -30,13 +31,24 @@ __all__ = ["MODELS", "build", "mixer", "mlp", "resnet", "vgg", "vit", "wrn"]
 def build(name: str, settings: Mapping[str, Any], seed: int) -> nn.Module:
     """The network MODELS[name](**settings), initialised from `seed`; the global random state stays as it was.
 
+    `name` may also be FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, timm:NAME or torchvision:NAME.
+
     Raises:
         ValueError: if the name or a setting is unknown or out of range.
+        ImportError: if timm or torchvision is asked for and does not load.
     """
-    one_of("model", name, MODELS)
+    make = model_maker(name)
     with random_state_kept():
         torch.manual_seed(seed)
         try:
-            return MODELS[name](**settings)
+            return built(name, make(**settings))
         except TypeError as error:
-            raise ValueError(f"model {name!r} cannot be built with {dict(settings)}: {error}") from error
+            raise ValueError(f"model {name!r} cannot be built with {dict(settings)}: {first_line(error)}") from error
+
+
+def model_maker(name: str) -> Callable[..., nn.Module]:
+    """What makes the network. Raises ValueError if the name is unknown."""
+    if ":" in name:
+        return network_maker(name)
+    one_of("model", name, MODELS)
+    return MODELS[name]

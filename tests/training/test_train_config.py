@@ -19,6 +19,10 @@ BAD = [
     ({"flip": 1}, "flip must be true or false, got 1"),
     ({"optimizer": "adam"}, "optimizer must be one of 'sgd' | 'sam' | 'asam'"),
     ({"model": "lenet"}, "model must be one of 'mlp' | 'resnet' | 'wrn'"),
+    ({"model": "none.py:net"}, "model must name a file that exists, got "),
+    ({"dataset": "none.py:sets"}, "dataset must name a file that exists, got "),
+    ({"model": "os:system"}, "model must name a function of yours, got 'os:system' of Python's own library"),
+    ({"model": "no_such_package:net"}, "No module named 'no_such_package'; give a path to a .py file, or install"),
     ({"model_settings": {"deep": 1}}, "model 'mlp' cannot be built with"),
     ({"model_settings": {"hidden": [0]}}, "hidden must be an integer at least 1, got 0"),
     ({"optimizer": "sam", "rule_settings": {"rho": -1}}, "rho must be finite and at least 0, got -1"),
@@ -37,7 +41,7 @@ BAD = [
     ({"rule_settings": {"rho": 1}}, "rule_settings must be empty for 'sgd'"),
     ({"lr": 0.0}, "lr must be positive and finite, got 0.0"),
     ({"momentum": 1.0}, "momentum must be in [0, 1), got 1.0"),
-    ({"label_noise": -0.1}, "label_noise must be in [0, 1), got -0.1"),
+    ({"label_noise": -0.1}, "label_noise must be in [0, 1], got -0.1"),
     ({"label_smoothing": 2}, "label_smoothing must be in [0, 1), got 2"),
     ({"weight_decay": -1.0}, "weight_decay must be finite and at least 0, got -1.0"),
     ({"batch_size": 0}, "batch_size must be an integer at least 1, got 0"),
@@ -55,6 +59,9 @@ BAD = [
 ]
 # ranges inside the settings of a choice, and what relates two numbers
 ONLY_PYTHON = (
+    "model must name",
+    "No module named",
+    "dataset must name",
     "hidden must",
     "rho must be finite",
     "lag must",
@@ -249,6 +256,7 @@ def fits(value, schema, shared):
     tests = [
         own is None or (isinstance(value, TYPES[own]) and (own == "boolean") == isinstance(value, bool)),
         value in schema.get("enum", [value]),
+        schema.get("pattern", "") in str(value),
         value == schema.get("const", value),
         all(inside(value, part) for part in schema.get("allOf", [])),
         any(inside(value, part) for part in schema.get("anyOf", [True])),

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from landscape.checks import integer_in, require
 from landscape.data import DATASETS, Augmentation, check_source
-from landscape.models import MODELS, build
+from landscape.models import MODELS, build, model_maker
+from landscape.models.by_name import OTHER
+from landscape.problem.plugin import FORMS, named_function, resolved
 from landscape.storage.settings import read_settings
 from landscape.storage.settings_record import (
     Count,
@@ -39,17 +41,19 @@ class TrainConfig:
 
     folder: str | Path
     """Where the run is kept; a run with the same config is resumed there."""
-    dataset: Annotated[str, OneOf(DATASETS)] = "digits"
-    """A name in landscape.data.DATASETS."""
+    dataset: Annotated[str, OneOf(DATASETS, FORMS)] = "digits"
+    """A name in landscape.data.DATASETS; or FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION that gives (train, test)."""
     data_path: str = ""
-    """Folder of its files, for "npz" the file; empty for "digits"."""
-    label_noise: Share = 0.0
-    """Fraction of training labels moved to another class, in [0, 1); the test labels stay clean."""
+    """Folder of its files, for "npz" the file; empty for "digits"; what a function is called with, if it is given."""
+    label_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Fraction of training labels moved to another class, in [0, 1]; the test labels stay clean. At 1 - 1/classes
+    (0.9 of ten) the labels are fully random; at 1 all are wrong."""
     bootstrap_rounds: Size = 0
     """How often to train, take the network's own predictions as labels, and train anew from scratch; all from the same
     seed; the earlier networks lie in teacher below the folder. 1 is the SAM paper's."""
-    model: Annotated[str, OneOf(MODELS)] = "resnet"
-    """A name in landscape.models.MODELS."""
+    model: Annotated[str, OneOf(MODELS, OTHER)] = "resnet"
+    """A name in landscape.models.MODELS; or FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION that gives a network,
+    timm:NAME, torchvision:NAME."""
     model_settings: dict[str, Any] = field(default_factory=dict)
     """Its arguments."""
     optimizer: Annotated[str, OneOf(OPTIMIZERS)] = "sgd"
@@ -150,8 +154,15 @@ class TrainConfig:
         own = FOUND_BY_THE_TRAINER.get(self.optimizer)
         require(own not in self.rule_settings, f"rule_settings must not hold {own!r}: the trainer finds it itself")
         self.rule({"top": lambda: None, "fisher": lambda: None})
-        with torch.device("meta"):  # checks the settings, makes no weights
-            build(self.model, self.model_settings, self.seed)
+        for name in ("model", "dataset"):
+            object.__setattr__(self, name, resolved(getattr(self, name)))
+        if ":" in self.dataset:
+            named_function("dataset", self.dataset)
+        if ":" in self.model:  # may want numbers of its parameters when it is made
+            model_maker(self.model)
+        else:
+            with torch.device("meta"):  # checks the settings, makes no weights
+                build(self.model, self.model_settings, self.seed)
 
     def base(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         """The optimiser that takes the step."""

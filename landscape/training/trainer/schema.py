@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from landscape.data import EMBEDDED
+from landscape.data import DATASETS, EMBEDDED
 from landscape.models import MODELS
 from landscape.storage.settings_record import schema_of
 from landscape.training.objectives import OBJECTIVES
@@ -67,8 +67,11 @@ def train_schema(config: type) -> dict[str, Any]:
         for owner, makers in MAKERS.items()
         for name, make in makers.items()
     ]
-    filed = {"required": ["data_path"], "properties": {"data_path": {"minLength": 1}}}
-    conditions.append({**_when({"dataset": EMBEDDED}, flat, {"data_path": {"const": ""}}), "else": filed})
+    conditions.append(_when({"dataset": EMBEDDED}, flat, {"data_path": {"const": ""}}))
+    filed = _when(
+        {"dataset": [name for name in DATASETS if name not in EMBEDDED]}, flat, {"data_path": {"minLength": 1}}
+    )
+    conditions.append({**filed, "then": {**filed["then"], "required": ["data_path"]}})
     no_rule = [name for name in MAKERS["optimizer"] if name not in RULES]
     alone = {"objective": {"not": {"enum": list(IN_PASS_2)}}, "m_sharpness": {"const": 0}}
     conditions.append(_when({"optimizer": no_rule}, flat, alone))
