@@ -19,6 +19,11 @@ BAD = [
     ({"flip": 1}, "flip must be true or false, got 1"),
     ({"optimizer": "adam"}, "optimizer must be one of 'sgd' | 'sam' | 'asam'"),
     ({"model": "lenet"}, "model must be one of 'mlp' | 'resnet' | 'wrn'"),
+    (
+        {"model": "resnet", "model_settings": {"depth": 50}},
+        "take 'resnet50' for ResNet-50, or 'cifar_resnet' if its 50",
+    ),
+    ({"model": "resnet", "model_settings": {"depth": 18}}, "take 'resnet18' for ResNet-18"),
     ({"model": "none.py:net"}, "model must name a file that exists, got "),
     ({"dataset": "none.py:sets"}, "dataset must name a file that exists, got "),
     ({"model": "os:system"}, "model must name a function of yours, got 'os:system' of Python's own library"),
@@ -59,6 +64,7 @@ BAD = [
 ]
 # ranges inside the settings of a choice, and what relates two numbers
 ONLY_PYTHON = (
+    "take 'resnet",
     "model must name",
     "No module named",
     "dataset must name",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from landscape.checks import integer_in, require
 from landscape.data import DATASETS, Augmentation, check_source
-from landscape.models import MODELS, build, model_maker
+from landscape.models import MODELS, build, check_meant, model_maker
 from landscape.models.by_name import OTHER
 from landscape.problem.plugin import FORMS, named_function, resolved
 from landscape.storage.settings import read_settings
@@ -158,6 +158,7 @@ class TrainConfig:
             object.__setattr__(self, name, resolved(getattr(self, name)))
         if ":" in self.dataset:
             named_function("dataset", self.dataset)
+        check_meant(self.model, self.model_settings)
         if ":" in self.model:  # may want numbers of its parameters when it is made
             model_maker(self.model)
         else:
