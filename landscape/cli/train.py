@@ -16,7 +16,12 @@ from landscape.training.trainer.schema import SETTINGS_OF, flatten_groups, group
 FIELDS: dict[str, dict[str, Any]] = {
     name: schema for name, schema in schema_of(TrainConfig)["properties"].items() if name != "folder"
 }
-FLAGS = {"model_settings": "model-set", "rule_settings": "rule-set", "objective_settings": "objective-set"}
+FLAGS = {
+    "data_settings": "data-set",
+    "model_settings": "model-set",
+    "rule_settings": "rule-set",
+    "objective_settings": "objective-set",
+}
 KINDS = {"integer": int, "number": float, "string": str}
 FILE = "Settings from a file, see above."
 SCHEMA = "Print the JSON schema of FILE.yaml."
@@ -78,9 +83,10 @@ def _print_schema(ctx: click.Context, _option: click.Parameter, asked: bool) -> 
 def train_command(ctx: click.Context, /, folder: Path, config: Path | None, **settings: Any) -> None:
     """Train a network into FOLDER; the same command goes on with an interrupted run.
 
-    Settings come from FILE.yaml, which has the names below with _ for - (and model_settings, rule_settings and
-    objective_settings for the three that end in -set), if you like below the headings, and from options, which go
-    before it. An --optimizer, --model or --objective other than the file's starts without the file's settings of it.
+    Settings come from FILE.yaml, which has the names below with _ for - (and data_settings, model_settings,
+    rule_settings and objective_settings for the four that end in -set), if you like below the headings, and from
+    options, which go before it. A --dataset, --model, --optimizer or --objective other than the file's starts without
+    the file's settings of it.
     """
     given = {name: settings[name] for name in settings if ctx.get_parameter_source(name) != ParameterSource.DEFAULT}
     for name in FLAGS.keys() & given.keys():

@@ -1,5 +1,6 @@
 """Data of the user's own: a function, FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION, that gives training and test set."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,22 +14,25 @@ from landscape.problem.plugin import named_function
 FORM = "(train, test), each a pair of tensors (inputs, targets), a Dataset or a DataLoader of such pairs, or Images"
 
 
-def own_data(name: str, path: str = "", label_noise: float = 0.0, seed: int = 0) -> Images:
+def own_data(name: str, path: str, settings: Mapping[str, Any]) -> Images:
     """What the function gives, as it is: nothing is standardised.
 
     Args:
         name: of the function, called with `path`, or with nothing where that is empty.
         path: whatever it is to the function.
-        label_noise: fraction of training labels moved to another class, in [0, 1].
-        seed: of the label noise.
+        settings: its keywords.
     Returns:
         Images with as many classes as the largest label says, or `train.classes` where it has those.
     Raises:
         ValueError: if there is no such function, or it gives something else.
     """
-    made = named_function("dataset", name)(*([path] if path else []))
+    make = named_function("dataset", name)
+    try:
+        made = make(*([path] if path else []), **settings)
+    except TypeError as error:
+        raise ValueError(f"dataset {name} cannot be had with {dict(settings)}: {first_line(error)}") from error
     if isinstance(made, Images):
-        return made.with_label_noise(label_noise, seed)
+        return made
     require(isinstance(made, tuple | list) and len(made) == 2, f"dataset {name} must give {FORM}, got {_kind(made)}")
     (x, y), (test_x, test_y) = (_tensors(name, part) for part in made)
     low, high = (int(f(torch.stack([f(y), f(test_y)]))) for f in (torch.min, torch.max))
@@ -36,7 +40,7 @@ def own_data(name: str, path: str = "", label_noise: float = 0.0, seed: int = 0)
     require(low >= 0 and high < classes, f"dataset {name}: labels must be in [0, {classes}), got {low} to {high}")
     sizes = tuple(x.shape[1:]), tuple(test_x.shape[1:])
     require(sizes[0] == sizes[1], f"dataset {name} must have inputs of one shape, got {sizes[0]} and {sizes[1]}")
-    return Images(x, y, test_x, test_y, y, classes).with_label_noise(label_noise, seed)
+    return Images(x, y, test_x, test_y, y, classes)
 
 
 def _tensors(name: str, part: Any) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,8 @@
 Four stages; the image halves between them. Up to 34 layers a block has two convolutions of 3 x 3, above it is a
 bottleneck: 1 x 1, 3 x 3 (with the stride, in as many groups as the cardinality says), 1 x 1 to four times the width.
 Where the shape changes, the shortcut is a convolution of one pixel with batch norm.
-Source: He et al. 2016, table 1, arXiv:1512.03385; Xie et al. 2017, arXiv:1611.05431; the stride's place: Goyal et al. 2017.
+Source: He et al. 2016, table 1, arXiv:1512.03385; Xie et al. 2017, arXiv:1611.05431; the stride's place: Goyal et al.
+2017, arXiv:1706.02677.
 """
 
 import torch.nn.functional as F

@@ -22,7 +22,7 @@ def pyramidnet(
 
     Args:
         depth: 9 n + 2 layers, n blocks a stage; the SAM paper's has depth 272 and alpha 200.
-        alpha: channels that the blocks add in all to the 16 of the first convolution (four times as many at their ends).
+        alpha: channels that the blocks add to the first convolution's 16; four times as many at their ends.
         shake_drop: 1 − the probability that the last block's branch is kept, the others' falling linearly to 0 at
             the first; in [0, 1), 0 for none.
         in_channels: of the images.

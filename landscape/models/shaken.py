@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 
 class ShakeDrop(nn.Module):
-    """(b + α − bα) x in the forward, (b + β − bβ) x in the backward pass; b ~ Bernoulli(keep), α ~ U(−1, 1), β ~ U(0, 1).
+    """(b + α − bα) x in the forward, (b + β − bβ) x in the backward pass.
 
-    All are drawn for each image. In evaluation keep · x, which is the mean of the forward pass.
+    b ~ Bernoulli(keep), α ~ U(−1, 1), β ~ U(0, 1), drawn for each image. In evaluation keep · x,
+    the mean of the forward pass.
     Source: Yamada et al. 2019, arXiv:1802.02375.
     """
 

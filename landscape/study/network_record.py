@@ -224,7 +224,8 @@ def _data(folder: str | Path, metadata: Mapping[str, Any]) -> Images:
     """The data set with the labels that the network was trained on."""
     config, teacher = metadata["config"], metadata.get("teacher")
     path = config.get("data_path", "")  # older checkpoints are all of embedded data
-    data = load(config["dataset"], path, label_noise=config["label_noise"], seed=config["seed"])
+    noise = {"label_noise": config["label_noise"], "seed": config["seed"]}
+    data = load(config["dataset"], path, settings=config.get("data_settings"), **noise)
     return relabel(data, Path(folder) / teacher) if teacher else data
 
 

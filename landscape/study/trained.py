@@ -1,5 +1,6 @@
 """A network that the bundled trainer makes."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -52,9 +53,9 @@ class Trained:
 
 
 def _test_samples(run: TrainConfig) -> int:
-    return _size_of_test_set(run.dataset, run.data_path)
+    return _size_of_test_set(run.dataset, run.data_path, json.dumps(run.data_settings))
 
 
 @cache
-def _size_of_test_set(dataset: str, path: str) -> int:
-    return len(load(dataset, path).test_targets)
+def _size_of_test_set(dataset: str, path: str, settings: str) -> int:
+    return len(load(dataset, path, settings=json.loads(settings)).test_targets)

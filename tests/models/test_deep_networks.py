@@ -1,4 +1,4 @@
-"""ResNet, DenseNet, PyramidNet, Shake-Shake, the CNN and the character model: shapes, formulas, the noise of training."""
+"""The deep residual families, DenseNet, CNN and character model: shapes, formulas, the noise of training."""
 
 import pytest
 import torch

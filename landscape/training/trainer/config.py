@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from landscape.checks import integer_in, require
-from landscape.data import DATASETS, Augmentation, check_source
+from landscape.data import DATASETS, Augmentation, check_settings, check_source
 from landscape.models import MODELS, build, check_meant, model_maker
 from landscape.models.by_name import OTHER
 from landscape.problem.plugin import FORMS, named_function, resolved
@@ -34,6 +34,8 @@ from landscape.training.optimizers.lookahead import lookahead
 from landscape.training.rules import RULES, Rule
 from landscape.training.trainer.schema import FOUND_BY_THE_TRAINER, IN_PASS_2, OPTIMIZERS, flatten_groups, train_schema
 
+LATER = ("data_settings",)  # that older runs lack: left out of `settings` where it is empty
+
 
 @settings_record
 class TrainConfig:
@@ -45,6 +47,8 @@ class TrainConfig:
     """A name in landscape.data.DATASETS; or FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION that gives (train, test)."""
     data_path: str = ""
     """Folder of its files, for "npz" the file; empty for "digits"; what a function is called with, if it is given."""
+    data_settings: dict[str, Any] = field(default_factory=dict)
+    """The reader's other arguments (image_size, length, ...)."""
     label_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Fraction of training labels moved to another class, in [0, 1]; the test labels stay clean. At 1 - 1/classes
     (0.9 of ten) the labels are fully random; at 1 all are wrong."""
@@ -158,6 +162,8 @@ class TrainConfig:
             object.__setattr__(self, name, resolved(getattr(self, name)))
         if ":" in self.dataset:
             named_function("dataset", self.dataset)
+        else:
+            check_settings(self.dataset, self.data_settings)
         check_meant(self.model, self.model_settings)
         if ":" in self.model:  # may want numbers of its parameters when it is made
             model_maker(self.model)
@@ -194,7 +200,9 @@ class TrainConfig:
 
     def settings(self) -> dict[str, Any]:
         """All that decides what the run holds, as JSON has it: not the folder, not the bar."""
-        chosen = {name: value for name, value in asdict(self).items() if name not in ("folder", "progress")}
+        values = asdict(self)
+        plain = [name for name in LATER if not values[name]]
+        chosen = {name: value for name, value in values.items() if name not in ("folder", "progress", *plain)}
         return dict(json.loads(json.dumps(chosen)))
 
 

@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from landscape.checks import first_line, require
-from landscape.data import Images, load
+from landscape.data import Augmentation, Images, load
 from landscape.models import build
 from landscape.problem import Problem
 from landscape.side_effects import random_state_kept, training_flags_kept
@@ -81,6 +81,7 @@ class _Run:
         self.data = _images(config, folder)
         self.model = build(config.model, config.model_settings, config.seed)
         _check_fit(self.model, self.data)
+        _check_augmentation(config, self.data)
         last = LastPerturbation() if config.diagnostics_every else None
         self.optimizer = make_optimizer(config, self.model, self.data, last)
         self.objective = config.make_objective()
@@ -225,13 +226,16 @@ class _Part:
         require(bool(loss.isfinite()), self.run.not_finite(loss))
         self.backward(loss)
         if isnan(self.loss):  # the first pass is at w, later ones at w + e
-            self.loss, self.right = loss.item() * len(self.y), count_right(outputs.detach(), self.y)
+            self.loss = loss.item() * len(self.y)
+            each = 1 if self.y.is_floating_point() else self.y[0].numel()  # labels of an input
+            self.right = count_right(outputs.detach(), self.y) / each
         return loss
 
 
 def _images(config: TrainConfig, folder: Path) -> Images:
     """The data set; where there are rounds of bootstrapping, with the labels that the round before predicts."""
-    data = load(config.dataset, config.data_path, label_noise=config.label_noise, seed=config.seed)
+    noise = {"label_noise": config.label_noise, "seed": config.seed}
+    data = load(config.dataset, config.data_path, settings=config.data_settings, **noise)
     if not config.bootstrap_rounds:
         return data
     earlier = replace(config, folder=folder / TEACHER, bootstrap_rounds=config.bootstrap_rounds - 1)
@@ -244,10 +248,20 @@ def _check_fit(model: nn.Module, data: Images) -> None:
     try:
         with torch.no_grad(), training_flags_kept(model):
             shape = tuple(model.eval()(inputs).shape)
-    except RuntimeError as error:
-        reason = first_line(error)
-        raise ValueError(f"model must take images of shape {tuple(inputs.shape[1:])}: {reason}") from error
-    require(shape == (2, data.classes), f"model must have classes={data.classes} outputs, got shape {shape[1:]}")
+    except (RuntimeError, IndexError) as error:
+        reason, kind = first_line(error), "images" if inputs.is_floating_point() else "tokens"
+        raise ValueError(f"model must take {kind} of shape {tuple(inputs.shape[1:])}: {reason}") from error
+    expected = (len(inputs), data.classes, *data.train_targets.shape[1:])
+    wanted = "" if len(expected) == 2 else f" of shape {expected[1:]}"
+    require(shape == expected, f"model must have classes={data.classes} outputs{wanted}, got shape {shape[1:]}")
+
+
+def _check_augmentation(config: TrainConfig, data: Images) -> None:
+    """Raise ValueError if something else than images is to be augmented."""
+    images = data.train_inputs.ndim == 4 and data.train_inputs.is_floating_point()
+    plain = config.augmentation() == Augmentation()
+    got = f"{data.train_inputs.dtype} of shape {tuple(data.train_inputs.shape[1:])}"
+    require(images or plain, f"augmentation (crop, flip, ...) must be left out, as {config.dataset!r} is {got}")
 
 
 def _learning_rate(config: TrainConfig, epoch: int) -> float:

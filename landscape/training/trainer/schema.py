@@ -23,12 +23,18 @@ GROUPS = {  # heading to the field with which it begins
     "Seed and curvature": "seed",
     "Kept and measured on the way": "checkpoint_epochs",
 }
-SETTINGS_OF = {"model": "model_settings", "optimizer": "rule_settings", "objective": "objective_settings"}
+SETTINGS_OF = {
+    "dataset": "data_settings",
+    "model": "model_settings",
+    "optimizer": "rule_settings",
+    "objective": "objective_settings",
+}
 OPTIMIZERS = ("sgd", *RULES, "adahessian")
 IN_PASS_2 = ("top_samples", "adversarial")  # objectives that change what a rule's further passes see, and no more
 FOUND_BY_THE_TRAINER = {"eigen_sam": "top", "ssam_f": "fisher"}  # the argument that no setting can hold
-NO_SETTING = {*FOUND_BY_THE_TRAINER.values(), "criterion", "params"}
+NO_SETTING = {*FOUND_BY_THE_TRAINER.values(), "criterion", "params", "folder", "path", "label_noise"}
 MAKERS: dict[str, Mapping[str, Any]] = {
+    "dataset": DATASETS,
     "model": MODELS,
     "optimizer": {"sgd": None, "adahessian": AdaHessian, **RULES},
     "objective": OBJECTIVES,
