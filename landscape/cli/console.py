@@ -1,4 +1,4 @@
-"""The console command: landscape train | analyze | slice | study | report | demo."""
+"""The console command: landscape train | evaluate | analyze | slice | study | report | demo."""
 
 import sys
 
@@ -7,6 +7,7 @@ import torch
 
 from landscape.cli.analyze import analyze_command
 from landscape.cli.demo import demo_command
+from landscape.cli.evaluate import evaluate_command
 from landscape.cli.slice import slice_command
 from landscape.cli.study import report_command, study_command
 from landscape.cli.train import train_command
@@ -46,7 +47,15 @@ def main() -> None:
         sys.exit(2)
 
 
-for command in (train_command, analyze_command, slice_command, study_command, report_command, demo_command):
+for command in (
+    train_command,
+    evaluate_command,
+    analyze_command,
+    slice_command,
+    study_command,
+    report_command,
+    demo_command,
+):
     cli.add_command(command)
 
 

@@ -234,8 +234,13 @@ class _Part:
 
 def _images(config: TrainConfig, folder: Path) -> Images:
     """The data set; where there are rounds of bootstrapping, with the labels that the round before predicts."""
-    noise = {"label_noise": config.label_noise, "seed": config.seed}
-    data = load(config.dataset, config.data_path, settings=config.data_settings, **noise)
+    data = load(
+        config.dataset,
+        config.data_path,
+        label_noise=config.label_noise,
+        seed=config.seed,
+        settings=config.data_settings,
+    )
     if not config.bootstrap_rounds:
         return data
     earlier = replace(config, folder=folder / TEACHER, bootstrap_rounds=config.bootstrap_rounds - 1)
