@@ -1,6 +1,7 @@
 """A set of images (or of texts) for classification, and symmetric label noise on it."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ class Images:
     span: tuple[Tensor, Tensor] | None = None  # inputs of a black and of a white pixel, (1, channels, 1, 1) each
     class_names: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def pixel_span(self) -> tuple[Tensor, Tensor]:
         """`span`; where it is not known, each channel's least and largest value in the training set.
 

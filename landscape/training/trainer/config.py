@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, field
+from dataclasses import asdict, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,7 +34,11 @@ from landscape.training.optimizers.lookahead import lookahead
 from landscape.training.rules import RULES, Rule
 from landscape.training.trainer.schema import FOUND_BY_THE_TRAINER, IN_PASS_2, OPTIMIZERS, flatten_groups, train_schema
 
-LATER = ("data_settings",)  # that older runs lack: left out of `settings` where it is empty
+LATER: dict[str, Any] = {  # that older runs lack: left out of `settings` where they are these defaults
+    "data_settings": {},
+    **{name: getattr(Augmentation, name) for name in ("auto_augment", "rand_augment", "rand_magnitude")},
+    **{name: getattr(Augmentation, name) for name in ("jitter", "erasing", "cutmix")},
+}
 
 
 @settings_record
@@ -100,6 +104,18 @@ class TrainConfig:
     """Side of the square that is cut out; 0 leaves it out."""
     mixup: NotNegative = 0.0
     """Alpha of mixup; 0 leaves it out."""
+    cutmix: NotNegative = 0.0
+    """Alpha of CutMix; 0 leaves it out. With mixup too, one of them at random for each batch."""
+    auto_augment: bool = False
+    """Whether to change images by AutoAugment's policy for CIFAR-10."""
+    rand_augment: Size = 0
+    """Operations of RandAugment on each image; 0 leaves it out."""
+    rand_magnitude: Annotated[float, Field(ge=0, le=30)] = 9.0
+    """Their magnitude, in [0, 30]."""
+    jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Brightness, contrast and saturation are multiplied by factors in 1 - jitter to 1 + jitter; 0 leaves it out."""
+    erasing: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Probability of random erasing; 0 leaves it out."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """Seed of initialisation, order of the images, augmentation, dropout and label noise."""
     eigen_samples: Count = 256
@@ -195,13 +211,13 @@ class TrainConfig:
         return _make("objective_settings", self.objective, make, self.objective_settings)
 
     def augmentation(self) -> Augmentation:
-        """Crops, flips, cutout and mixup of every training batch."""
-        return Augmentation(self.crop, self.flip, self.cutout, self.mixup)
+        """What is done to the images of every training batch."""
+        return Augmentation(**{item.name: getattr(self, item.name) for item in fields(Augmentation)})
 
     def settings(self) -> dict[str, Any]:
         """All that decides what the run holds, as JSON has it: not the folder, not the bar."""
         values = asdict(self)
-        plain = [name for name in LATER if not values[name]]
+        plain = [name for name, default in LATER.items() if values[name] == default]
         chosen = {name: value for name, value in values.items() if name not in ("folder", "progress", *plain)}
         return dict(json.loads(json.dumps(chosen)))
 

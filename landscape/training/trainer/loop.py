@@ -135,7 +135,9 @@ class _Run:
         """Train on the images `index` (B,); the sum of their losses and the number of right ones, both at w."""
         data, optimizer, objective = self.data, self.optimizer, self.objective
         images, targets = data.train_inputs[index], data.train_targets[index]
-        x, y = self.config.augmentation()(images, targets, data.classes, torch.default_generator)
+        augment = self.config.augmentation()
+        span = data.pixel_span if augment.colours else None
+        x, y = augment(images, targets, data.classes, torch.default_generator, span)
         size = self.config.m_sharpness or len(x)
         parts = [_Part(self, *part) for part in zip(x.split(size), y.split(size), index.split(size), strict=True)]
         objective.start_step()
