@@ -145,6 +145,8 @@ def test_a_library_that_does_not_load_is_told_in_one_line(name, monkeypatch):
     ) as caught:
         build(f"{name}:resnet18", {}, 0)
     assert "\n" not in str(caught.value)
+    with pytest.raises(ImportError, match=rf"needs {name}"):  # before a folder is claimed
+        config("none", model=f"{name}:resnet18", model_settings={})
 
 
 def test_all_labels_may_be_noise(tmp_path):
