@@ -31,7 +31,7 @@ from landscape.training.trainer.device import device_of, placed, scaler_for
 from landscape.training.trainer.diagnostics import LastPerturbation, make_tracker
 from landscape.training.trainer.evaluation import evaluate
 from landscape.training.trainer.kept import Best, average_of, averaged
-from landscape.training.trainer.network import check_fit, network_of, split
+from landscape.training.trainer.network import check_fit, check_recipe, network_of, split
 from landscape.training.trainer.optimizer import make_optimizer
 from landscape.training.trainer.passes import step_on
 from landscape.training.trainer.ranks import Ranks, launched
@@ -86,6 +86,7 @@ class Run:
         self.data, self.held_out = split(_images(config, folder), config.validation_share, config.seed)
         self.model = build(config.model, config.model_settings, config.seed)
         check_fit(self.model, self.data)
+        check_recipe(config, self.data)
         self.fresh = start_from(self.model, config.start_from) if config.start_from else []
         self.data, self.model = placed(self.data, device), self.model.to(device)
         if config.channels_last:
@@ -166,7 +167,9 @@ class Run:
             group["lr"] = learning_rate(config, self.progress.epoch, self.progress.batches, self._batches)
         place = index.to(data.train_inputs.device)
         images, targets = (t[place].to(self.device, non_blocking=True) for t in (data.train_inputs, data.train_targets))
-        x, y = config.augmentation()(images, targets, data.classes, torch.default_generator)
+        augment = config.augmentation()
+        span = data.pixel_span if augment.colours else None
+        x, y = augment(images, targets, data.classes, torch.default_generator, span)
         if config.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         own = [self.ranks.share(part) for part in (x, y, index)]
@@ -267,7 +270,13 @@ class Run:
 
 def _images(config: TrainConfig, folder: Path) -> Images:
     """The data set; where there are rounds of bootstrapping, with the labels that the round before predicts."""
-    data = load(config.dataset, config.data_path, label_noise=config.label_noise, seed=config.seed)
+    data = load(
+        config.dataset,
+        config.data_path,
+        label_noise=config.label_noise,
+        seed=config.seed,
+        settings=config.data_settings,
+    )
     if not config.bootstrap_rounds:
         return data
     earlier = replace(config, folder=folder / TEACHER, bootstrap_rounds=config.bootstrap_rounds - 1)

@@ -49,7 +49,8 @@ class Part:
             self.backward(part if run.scaler is None else run.scaler.scale(part))
             total = total + loss.detach() * len(x)
             if self.sums is None:
-                right = right + hits(outputs.detach(), y)
+                each = 1 if y.is_floating_point() else y[0].numel()  # labels of an input
+                right = right + hits(outputs.detach(), y) / each
         if self.sums is None:  # the first pass is at w, later ones at w + e
             self.sums = torch.stack([total.to(SUMS), right.to(SUMS)])
         return total / len(self.x)

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import MISSING, Field, dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -65,15 +65,9 @@ def claimed(folder: Path, config: TrainConfig, ranks: Ranks) -> Iterator[None]:
 def _claim(folder: Path, config: TrainConfig) -> None:
     settings = config.settings()
     if (folder / CONFIG).exists() and (folder / CONFIG).stat().st_size:
-        earlier = replace(config, **{item.name: _default(item) for item in fields(config) if item.name != "folder"})
-        changed = ", ".join(sorted(differing(earlier.settings() | read_json(folder / CONFIG), settings)))
+        changed = ", ".join(sorted(differing(read_json(folder / CONFIG), settings)))
         require(not changed, f"folder {folder} holds a run with other {changed}; choose another folder")
     write_json(folder / CONFIG, settings)
-
-
-def _default(item: Field[Any]) -> Any:
-    """Of a setting that a run of an earlier version does not know."""
-    return item.default if item.default_factory is MISSING else item.default_factory()
 
 
 def finished(folder: Path) -> bool:

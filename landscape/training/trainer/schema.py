@@ -5,11 +5,12 @@ Left to Python are the ranges inside model_settings, rule_settings and objective
 
 import inspect
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import MISSING, fields
 from typing import Any
 
 import torch
 
-from landscape.data import EMBEDDED
+from landscape.data import DATASETS, EMBEDDED
 from landscape.models import MODELS
 from landscape.storage.settings_record import schema_of
 from landscape.training.objectives import OBJECTIVES
@@ -27,6 +28,7 @@ GROUPS = {  # heading to the field with which it begins
     "Device and precision": "device",
 }
 SETTINGS_OF = {
+    "dataset": "data_settings",
     "model": "model_settings",
     "optimizer": "rule_settings",
     "objective": "objective_settings",
@@ -44,13 +46,28 @@ NEEDS_PASS_2 = "adversarial"  # the objective that is another function there: pa
 NEEDS_A_RULE = {"adahessian": ["top_samples", NEEDS_PASS_2], "sgd": ["top_samples"], "plain": ["top_samples"]}
 # the argument that no setting can hold
 FOUND_BY_THE_TRAINER = {"eigen_sam": "top", "ssam_f": "fisher", "exact_fisher_sam": "operator"}
-NO_SETTING = {*FOUND_BY_THE_TRAINER.values(), "criterion", "params"}  # nor what has a field of its own
+NO_SETTING = {*FOUND_BY_THE_TRAINER.values(), "criterion", "params", "folder", "path", "label_noise"}
 MAKERS: dict[str, Mapping[str, Any]] = {
+    "dataset": DATASETS,
     "model": MODELS,
     "optimizer": {"plain": None, "sgd": None, "adahessian": AdaHessian, **RULES},
     "base": BASES,
     "objective": OBJECTIVES,
 }
+
+
+LATER = (  # settings that older runs lack: left out where they are the defaults
+    *("data_settings", "auto_augment", "rand_augment", "rand_magnitude", "jitter", "erasing", "cutmix", "start_from"),
+    *("base", "base_settings", "schedule", "warmup_epochs", "milestones", "decay", "clip_norm", "micro_batch"),
+    *("stop_at_loss", "validation_share", "patience", "ema_decay", "precision", "channels_last", "compile"),
+)
+
+
+def later_and_usual(config: Any) -> set[str]:
+    """The names in LATER whose values are the defaults."""
+    later = [item for item in fields(config) if item.name in LATER]
+    usual = {item.name: item.default if item.default_factory is MISSING else item.default_factory() for item in later}
+    return {name for name, default in usual.items() if getattr(config, name) == default}
 
 
 def flatten_groups(content: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -85,8 +102,11 @@ def train_schema(config: type) -> dict[str, Any]:
         for owner, makers in MAKERS.items()
         for name, make in makers.items()
     ]
-    filed = {"required": ["data_path"], "properties": {"data_path": {"minLength": 1}}}
-    conditions.append({**_when({"dataset": EMBEDDED}, flat, {"data_path": {"const": ""}}), "else": filed})
+    conditions.append(_when({"dataset": EMBEDDED}, flat, {"data_path": {"const": ""}}))
+    filed = _when(
+        {"dataset": [name for name in DATASETS if name not in EMBEDDED]}, flat, {"data_path": {"minLength": 1}}
+    )
+    conditions.append({**filed, "then": {**filed["then"], "required": ["data_path"]}})
     for name, refused in NEEDS_A_RULE.items():
         alone = {"objective": {"not": {"enum": refused}}, "m_sharpness": {"const": 0}}
         conditions.append(_when({"optimizer": [name]}, flat, alone))
