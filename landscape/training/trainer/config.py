@@ -39,6 +39,7 @@ from landscape.training.trainer.schema import (
     OPTIMIZERS,
     PLAIN,
     flatten_groups,
+    later_and_usual,
     train_schema,
 )
 
@@ -261,10 +262,7 @@ class TrainConfig:
 
     def settings(self) -> dict[str, Any]:
         """All that decides what the run holds, as JSON has it: not the folder, not the device, not the bar."""
-        usual = {
-            item.name for item in fields(self) if item.name in LATER and getattr(self, item.name) == _default(item)
-        }
-        left_out = {"folder", "device", "progress", *usual}
+        left_out = {"folder", "device", "progress", *later_and_usual(self)}
         chosen = {name: value for name, value in asdict(self).items() if name not in left_out}
         return dict(json.loads(json.dumps(chosen)))
 
