@@ -1,6 +1,7 @@
 """Small data sets written in the formats that the readers read, from the formats' descriptions alone."""
 
 import gzip
+import pickle
 import struct
 
 import numpy as np
@@ -64,3 +65,40 @@ def write_npz(path, **changes):
     arrays = {"train_inputs": train[0], "train_targets": train[1], "test_inputs": test[0], "test_targets": test[1]}
     np.savez_compressed(path, **{key: value for key, value in (arrays | changes).items() if value is not None})
     return train, test
+
+
+def write_python_cifar(folder, classes=10, batch=6, protocol=2):
+    """The Python version; train and test as written."""
+    names = [f"data_batch_{i}" for i in range(1, 6)] if classes == 10 else ["train"]
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = []
+    for seed, name in enumerate([*names, "test_batch" if classes == 10 else "test"]):
+        pixels, labels = random_images(seed, batch, classes, (3, 32, 32))
+        key = b"labels" if classes == 10 else b"fine_labels"
+        content = {
+            b"batch_label": b"one",
+            key: labels.tolist(),
+            b"data": pixels.reshape(batch, -1),
+            b"filenames": [b"a"],
+        }
+        (folder / name).write_bytes(pickle.dumps(content, protocol=protocol))
+        parts.append((pixels, labels))
+    train = tuple(np.concatenate(arrays) for arrays in zip(*parts[:-1], strict=True))
+    return train, parts[-1]
+
+
+def write_image_folder(folder, side=6, channels=3):
+    """PNG files by class; train and test as written, uint8 (N, 3, side, side) and labels."""
+    from PIL import Image
+
+    sets = []
+    for seed, (split, count) in enumerate({"train": 12, "test": 8}.items()):
+        pixels, labels = random_images(seed, count, 4, (channels, side, side))
+        order = np.argsort(labels, kind="stable")
+        for index in order:
+            place = folder / split / f"class-{labels[index]}"
+            place.mkdir(parents=True, exist_ok=True)
+            image = pixels[index].transpose(1, 2, 0) if channels == 3 else pixels[index, 0]
+            Image.fromarray(image).save(place / f"{index:02d}.png")
+        sets.append((pixels[order], labels[order]))
+    return tuple(sets)

@@ -1,4 +1,4 @@
-"""The console command: landscape train | analyze | slice | study | report | demo."""
+"""The console command: landscape train | evaluate | analyze | slice | study | report | demo."""
 
 import sys
 
@@ -7,12 +7,14 @@ import torch
 
 from landscape.cli.analyze import analyze_command
 from landscape.cli.demo import demo_command
+from landscape.cli.evaluate import evaluate_command
 from landscape.cli.slice import slice_command
 from landscape.cli.study import report_command, study_command
 from landscape.cli.train import train_command
 
-TRY = {  # what a kind of error that no message of ours explains is answered with
+TRY: dict[type[Exception], str] = {  # what a kind of error that no message of ours explains is answered with
     ValueError: "",
+    ImportError: "",
     OSError: "; make room or choose another folder, then the same command goes on",
     torch.OutOfMemoryError: "; take fewer samples, smaller batches or fewer workers",
     MemoryError: "; take fewer samples, smaller batches or fewer workers",
@@ -45,7 +47,15 @@ def main() -> None:
         sys.exit(2)
 
 
-for command in (train_command, analyze_command, slice_command, study_command, report_command, demo_command):
+for command in (
+    train_command,
+    evaluate_command,
+    analyze_command,
+    slice_command,
+    study_command,
+    report_command,
+    demo_command,
+):
     cli.add_command(command)
 
 

@@ -51,7 +51,8 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
             kind["type"] = KINDS[schema["type"]]
         else:
             flag = f"{flag}/--no-{flag[2:]}"
-        names = f" One of {', '.join(filter(None, schema['enum']))}." if "enum" in schema else ""
+        choices = schema.get("enum") or [name for part in schema.get("anyOf", ()) for name in part.get("enum", ())]
+        names = f" One of {', '.join(choices)}." if choices else ""
         command = click.option(flag, name, help=" ".join(schema["description"].split()) + names, **kind)(command)
     return command
 
@@ -72,8 +73,8 @@ def train_command(ctx: click.Context, /, folder: Path, config: Path | None, **se
     """Train a network into FOLDER; the same command goes on with an interrupted run.
 
     Settings come from FILE.yaml, which has the names below with _ for - (and model_settings, rule_settings and so on
-    for those that end in -set), if you like below the headings, and from options, which go before it. An --optimizer,
-    --model, --base or --objective other than the file's starts without the file's settings of it.
+    for those that end in -set), if you like below the headings, and from options, which go before it. A --dataset,
+    --model, --optimizer, --base or --objective other than the file's starts without the file's settings of it.
     """
     given = {name: settings[name] for name in settings if ctx.get_parameter_source(name) != ParameterSource.DEFAULT}
     for name in FLAGS.keys() & given.keys():

@@ -1,16 +1,21 @@
-"""Readers of data sets from local files and packages; none touches the network, none unpickles."""
+"""Readers of data sets from local files and packages; none touches the network, none runs a pickle."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from inspect import signature
+from typing import Any
 
 from landscape.checks import one_of, require
 from landscape.data.augment import Augmentation
 from landscape.data.cifar import cifar10, cifar100
 from landscape.data.digits import digits
+from landscape.data.huggingface import huggingface
 from landscape.data.idx import mnist
+from landscape.data.image_folder import image_folder
 from landscape.data.images import Images
 from landscape.data.npz import npz
+from landscape.data.own import own_data
 from landscape.data.svhn import svhn
+from landscape.data.text import made_text, text
 
 # name -> reader, called with (path, label_noise=, seed=); one that takes no path is embedded
 DATASETS: dict[str, Callable[..., Images]] = {
@@ -21,6 +26,10 @@ DATASETS: dict[str, Callable[..., Images]] = {
     "fashion_mnist": mnist,  # the same files' names and format
     "svhn": svhn,
     "npz": npz,
+    "folder": image_folder,
+    "huggingface": huggingface,
+    "text": text,
+    "made_text": made_text,
 }
 EMBEDDED = tuple(name for name, reader in DATASETS.items() if next(iter(signature(reader).parameters)) == "label_noise")
 
@@ -28,35 +37,63 @@ __all__ = [
     "DATASETS",
     "Augmentation",
     "Images",
+    "check_settings",
     "check_source",
     "cifar10",
     "cifar100",
     "digits",
+    "huggingface",
+    "image_folder",
     "load",
+    "made_text",
     "mnist",
     "npz",
     "svhn",
+    "text",
 ]
 
 
-def load(name: str, path: str = "", *, label_noise: float = 0.0, seed: int = 0) -> Images:
-    """The data set DATASETS[name].
+def load(
+    name: str,
+    path: str = "",
+    *,
+    label_noise: float = 0.0,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+) -> Images:
+    """The data set DATASETS[name], or what the function FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION gives.
 
     Args:
         name: of the data set.
-        path: folder of its files ("npz": the file); empty for one of EMBEDDED.
+        path: folder of its files ("npz": the file); empty for one of EMBEDDED; for a function what it is called with.
         label_noise: fraction of training labels moved to another class, in [0, 1].
         seed: of the label noise.
+        settings: the reader's or the function's other arguments.
     Raises:
-        ValueError: if the name is unknown, or a file is missing or broken.
+        ValueError: if the name or a setting is unknown, or a file is missing or broken.
     """
     check_source(name, path)
+    settings = settings or {}
+    if ":" in name:
+        return own_data(name, path, settings).with_label_noise(label_noise, seed)
+    check_settings(name, settings)
     where = [path] if path else []
-    return DATASETS[name](*where, label_noise=label_noise, seed=seed)
+    return DATASETS[name](*where, label_noise=label_noise, seed=seed, **settings)
+
+
+def check_settings(name: str, settings: Mapping[str, Any]) -> None:
+    """Raise ValueError unless the reader has arguments of these names."""
+    own = list(signature(DATASETS[name]).parameters)
+    taken = own[own.index("seed") + 1 :]
+    unknown = ", ".join(sorted(settings.keys() - set(taken)))
+    listed = ", ".join(taken) or "nothing"
+    require(not unknown, f"data_settings of {name!r} must be among {listed}, got {unknown}")
 
 
 def check_source(name: str, path: str) -> None:
     """Raise ValueError unless the data set is known and has a path where it needs one. Reads nothing."""
+    if ":" in name:
+        return
     one_of("dataset", name, DATASETS)
     if name in EMBEDDED:
         require(not path, f"data_path must be empty for {name!r}, which is embedded, got {path!r}")

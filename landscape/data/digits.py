@@ -33,6 +33,8 @@ def digits(label_noise: float = 0.0, seed: int = 0, test_size: int = 597) -> Ima
     inputs = torch.from_numpy(pixels[order]).float().view(count, 1, 8, 8)
     targets = torch.from_numpy(classes[order]).long()
     train, test = slice(test_size, None), slice(None, test_size)
-    inputs = (inputs - inputs[train].mean()) / inputs[train].std()
-    clean = Images(inputs[train], targets[train], inputs[test], targets[test], targets[train], classes=10)
+    mean, std = inputs[train].mean(), inputs[train].std()
+    inputs = (inputs - mean) / std
+    black, white = ((pixel - mean).view(1, 1, 1, 1) / std for pixel in (0, 16))
+    clean = Images(inputs[train], targets[train], inputs[test], targets[test], targets[train], 10, (black, white))
     return clean.with_label_noise(label_noise, seed)

@@ -1,4 +1,4 @@
-"""Residual network for small images, with and without normalisation.
+"""Residual network for small images (not ResNet-50 and its kin), with and without normalisation.
 
 Three stages of (depth − 2)/6 blocks with width, 2 width and 4 width channels; the image halves between stages; the mean
 over pixels feeds one linear layer. The shortcuts have no parameters ("option A"): every other pixel, missing channels
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from landscape.checks import integer_in, one_of, require
+from landscape.models.deep_resnet import BLOCKS
 from landscape.models.initialise import he_normal
 
 Norm = Callable[[int], nn.Module]
@@ -42,7 +43,8 @@ def resnet(depth: int = 8, width: int = 16, norm: str = "none", in_channels: int
         ValueError: if depth is not 6 n + 2, norm is unknown, or a size is below 1.
     """
     integer_in("depth", depth, 8)
-    require(depth % 6 == 2, f"depth must be 6 n + 2 (8, 14, 20, ...), got {depth}")
+    other = f"; the network for ImageNet is 'resnet{depth}'" if depth in BLOCKS else ""
+    require(depth % 6 == 2, f"depth must be 6 n + 2 (8, 14, 20, ...), got {depth}{other}")
     for name, size in {"width": width, "in_channels": in_channels, "classes": classes}.items():
         integer_in(name, size, 1)
     one_of("norm", norm, NORMS)

@@ -67,9 +67,9 @@ class VisionTransformer(nn.Module):
 class Block(nn.Module):
     """x + attention(norm(x)), then x + perceptron(norm(x))."""
 
-    def __init__(self, dim: int, heads: int) -> None:
+    def __init__(self, dim: int, heads: int, causal: bool = False) -> None:
         super().__init__()
-        self.attention = nn.Sequential(nn.LayerNorm(dim, eps=EPSILON), Attention(dim, heads))
+        self.attention = nn.Sequential(nn.LayerNorm(dim, eps=EPSILON), Attention(dim, heads, causal))
         self.perceptron = nn.Sequential(nn.LayerNorm(dim, eps=EPSILON), perceptron(dim, 4 * dim))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -78,15 +78,20 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """softmax(q kᵀ / √(dim / heads)) v in each head, and a linear map of all heads' outputs."""
+    """softmax(q kᵀ / √(dim / heads)) v in each head, and a linear map of all heads' outputs.
 
-    def __init__(self, dim: int, heads: int) -> None:
+    Causal: a token looks at itself and those before it.
+    """
+
+    def __init__(self, dim: int, heads: int, causal: bool = False) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.causal = heads, causal
         self.query_key_value = nn.Linear(dim, 3 * dim)
         self.output = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.query_key_value(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])  # (batch, heads, tokens, dim / heads)
+        mixed = F.scaled_dot_product_attention(
+            qkv[0], qkv[1], qkv[2], is_causal=self.causal
+        )  # (batch, heads, tokens, dim / heads)
         return self.output(mixed.transpose(1, 2).flatten(2))

@@ -1,8 +1,11 @@
-"""A problem that the user's own code makes, named on the command line: FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION."""
+"""What the user's own code makes, by name: FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION.
+
+Such a name runs code. A run folder or a config that holds one is as trusted as the code it names.
+"""
 
 import importlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +15,7 @@ from landscape.checks import require
 from landscape.problem import Problem
 
 Splits = Mapping[str, Iterable[Any]]
+FORMS = "FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION"
 
 
 def load_problem(name: str, *arguments: Any) -> tuple[Problem, Splits]:
@@ -25,19 +29,40 @@ def load_problem(name: str, *arguments: Any) -> tuple[Problem, Splits]:
     Raises:
         ValueError: if there is no such function, or it returns something else.
     """
-    source, _, function = name.rpartition(":")
-    require(bool(source), f"problem must be FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION, got {name!r}")
-    make = getattr(_module(source), function, None)
-    if not callable(make):
-        raise ValueError(f"problem must name a function in {source}, got {function!r}")
-    made = make(*arguments)
+    made = named_function("problem", name)(*arguments)
     problem, splits = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(problem, Problem):
         raise ValueError(f"{name} must return a Problem or (Problem, splits), got {type(made).__name__}")
     return problem, splits if splits is not None else {"train": problem.data}
 
 
-def _module(source: str) -> ModuleType:
+def named_function(setting: str, name: str) -> Callable[..., Any]:
+    """The function of that name; its file or module is run.
+
+    Args:
+        setting: what the name was given for, for messages.
+        name: such as "my_script.py:make_network" or "package.module:make_network".
+    Raises:
+        ValueError: if there is no such function, or its module is one of Python's own, which make no networks or data
+            and could be made to do anything by a foreign file that names them.
+    """
+    source, _, function = name.rpartition(":")
+    require(bool(source and function), f"{setting} must be {FORMS}, got {name!r}")
+    own = source.endswith(".py") or source.partition(".")[0] not in sys.stdlib_module_names
+    require(own, f"{setting} must name a function of yours, got {name!r} of Python's own library")
+    make = getattr(_module(setting, source), function, None)
+    if not callable(make):
+        raise ValueError(f"{setting} must name a function in {source}, got {function!r}")
+    return make
+
+
+def resolved(name: str) -> str:
+    """The same name, with the whole path of a FILE.py: read in another folder it means the same."""
+    source, colon, function = name.rpartition(":")
+    return f"{Path(source).resolve()}{colon}{function}" if source.endswith(".py") else name
+
+
+def _module(setting: str, source: str) -> ModuleType:
     """The script or module; what lies beside it can be imported, as when it is run by itself."""
     path = Path(source)
     folder = path.parent if source.endswith(".py") else Path()
@@ -45,14 +70,19 @@ def _module(source: str) -> ModuleType:
     try:
         if not source.endswith(".py"):
             return importlib.import_module(source)
-        require(path.is_file(), f"problem must name a file that exists, got {source}")
+        require(path.is_file(), f"{setting} must name a file that exists, got {source}")
         spec = spec_from_file_location(path.stem, path)
         if spec is None or spec.loader is None:
-            raise ValueError(f"problem must name a Python file, got {source}")
+            raise ValueError(f"{setting} must name a Python file, got {source}")
         module = module_from_spec(spec)
-        spec.loader.exec_module(module)
+        listed = sys.modules.setdefault(path.stem, module) is module  # dataclasses look for their module there
+        try:
+            spec.loader.exec_module(module)
+        finally:
+            if listed:
+                sys.modules.pop(path.stem, None)  # another file may have that name
         return module
     except ModuleNotFoundError as error:
-        raise ValueError(f"problem {source}: {error}; give a path to a .py file, or install the package") from error
+        raise ValueError(f"{setting} {source}: {error}; give a path to a .py file, or install the package") from error
     finally:
         sys.path.pop(0)

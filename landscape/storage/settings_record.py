@@ -5,7 +5,15 @@ from dataclasses import dataclass, field, fields
 from functools import wraps
 from typing import Annotated, Any, TypeVar, cast, dataclass_transform
 
-from pydantic import ConfigDict, Field, GetCoreSchemaHandler, GetPydanticSchema, TypeAdapter, ValidationError
+from pydantic import (
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    GetPydanticSchema,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic.dataclasses import dataclass as checked_dataclass
 from pydantic_core import CoreSchema, core_schema
 
@@ -24,12 +32,20 @@ KINDS = {"number": "a number", "string": "text", "boolean": "true or false", "ob
 
 @dataclass(frozen=True)
 class OneOf:
-    """`Annotated[str, OneOf(names)]`: a string among `names`."""
+    """`Annotated[str, OneOf(names)]`: a string among `names`; with a colon in it where `other` says what that is."""
 
     names: Collection[str]
+    other: str = ""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.literal_schema(list(self.names))
+        named = core_schema.literal_schema(list(self.names))
+        return core_schema.union_schema([named, core_schema.str_schema(pattern=":")]) if self.other else named
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        named = {"enum": list(self.names)}
+        if self.other:
+            return {"type": "string", "anyOf": [named, {"pattern": ":", "description": self.other}]}
+        return {**named, "type": "string"}
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field, Field))
@@ -104,6 +120,8 @@ def _words(schema: Mapping[str, Any]) -> str:
     match schema:
         case {"enum": names}:
             return f"one of {' | '.join(repr(name) for name in names)}"
+        case {"pattern": _, "description": form}:
+            return str(form)
         case {"anyOf": kinds}:
             return " or ".join(dict.fromkeys(_words(kind) for kind in kinds))
         case {"type": "array", "items": inside} if inside:

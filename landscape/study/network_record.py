@@ -30,7 +30,8 @@ from landscape.training import load_checkpoint
 from landscape.training.trainer.bootstrap import relabel
 
 METRICS_FILE, DENSITY, LINE, PLANE = "metrics.json", "density.npz", "slice_1d.npz", "slice_2d.npz"
-SLICED = ("batch_size", "line_points", "plane_points", "reach")  # of Analysis, no part of the metrics
+ROBUSTNESS_FILE = "robustness.json"
+SLICED = ("batch_size", "line_points", "plane_points", "reach", "robustness")  # of Analysis, no part of the metrics
 
 Splits = Mapping[str, list[tuple[torch.Tensor, torch.Tensor]]]
 
@@ -87,6 +88,8 @@ class Analysis:
     """The slices run from −reach to reach, in units of filter norms."""
     seed: int = 0
     """Seed of directions and probes, the same for all networks."""
+    robustness: Size = 0
+    """Test images on which errors under FGSM, PGD-10 and corruptions are taken, the first ones; 0 leaves them out."""
 
 
 def training_problem(folder: str | Path, samples: int | None = None, batch_size: int = 600) -> Problem:
@@ -102,13 +105,13 @@ def training_problem(folder: str | Path, samples: int | None = None, batch_size:
     if samples is not None:
         integer_in("samples", samples, 1)
     model, metadata = load_checkpoint(folder)
-    data = _data(folder, metadata)
+    data = run_data(folder, metadata)
     return Problem(model, F.cross_entropy, _batches(data.train_inputs, data.train_targets, samples, batch_size))
 
 
 def splits(folder: str | Path, batch_size: int = 600) -> dict[str, list[tuple[torch.Tensor, torch.Tensor]]]:
     """Training and test data of a bundled checkpoint, in batches."""
-    data = _data(folder, load_checkpoint(folder)[1])
+    data = run_data(folder, load_checkpoint(folder)[1])
     return {
         "train": _batches(data.train_inputs, data.train_targets, None, batch_size),
         "test": _batches(data.test_inputs, data.test_targets, None, batch_size),
@@ -188,7 +191,8 @@ def row(name: str, network: NetworkRecord) -> dict[str, Any]:
     measured: dict[str, float] = {}
     for metric, estimate in read_checked(Path(network.folder) / METRICS_FILE)["estimates"].items():
         measured |= {metric: estimate["value"], f"{metric}_stderr": estimate["stderr"]}
-    return {"name": name, **found, **gaps, **measured}
+    robust = read_or_none(Path(network.folder) / ROBUSTNESS_FILE) or {"columns": {}}
+    return {"name": name, **found, **gaps, **robust["columns"], **measured}
 
 
 def load_density(folder: Path) -> SpectralDensity:
@@ -215,11 +219,12 @@ def _cut_with(analysis: Analysis, points: int) -> dict[str, Any]:
     return {"seed": analysis.seed, "reach": analysis.reach, "points": points}
 
 
-def _data(folder: str | Path, metadata: Mapping[str, Any]) -> Images:
+def run_data(folder: str | Path, metadata: Mapping[str, Any]) -> Images:
     """The data set with the labels that the network was trained on."""
     config, teacher = metadata["config"], metadata.get("teacher")
     path = config.get("data_path", "")  # older checkpoints are all of embedded data
-    data = load(config["dataset"], path, label_noise=config["label_noise"], seed=config["seed"])
+    noise = {"label_noise": config["label_noise"], "seed": config["seed"]}
+    data = load(config["dataset"], path, settings=config.get("data_settings"), **noise)
     return relabel(data, Path(folder) / teacher) if teacher else data
 
 

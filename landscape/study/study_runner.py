@@ -23,6 +23,7 @@ from landscape.storage.atomic import locked_folder
 from landscape.storage.manifest import read_checked, read_json, read_or_none, write_json
 from landscape.storage.settings_record import ANY, Count, settings_record
 from landscape.study.network_record import METRICS_FILE, Analysis, NetworkRecord, cut, measure, prepare, row
+from landscape.study.robustness import withstand
 from landscape.study.trained import Trained
 from landscape.training import TrainConfig
 
@@ -30,9 +31,16 @@ BROKEN = "broken.json"
 COMPUTED = ("name", "generalization_gap", "accuracy_gap", "train_loss", "test_loss")  # columns beside the metrics
 SEED = "seed"  # the axis along which networks are repetitions of one another
 
+
+def measure_all(network: NetworkRecord, analysis: Analysis) -> None:
+    """Metrics, density, and errors under attack."""
+    measure(network, analysis)
+    withstand(network, analysis)
+
+
 STAGES: dict[str, Callable[[NetworkRecord, Analysis], None]] = {
     "train": lambda network, _: prepare(network),
-    "measure": measure,
+    "measure": measure_all,
     "slice": cut,
 }
 

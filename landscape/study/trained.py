@@ -1,5 +1,6 @@
 """A network that the bundled trainer makes."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -45,7 +46,7 @@ class Trained:
         metadata = read_manifest(self.folder / NAME)
         results = {key: metadata[key] for key in OUTCOMES}
         trained = {"rule": self.run.optimizer, "label_noise": self.run.label_noise, "seed": self.run.seed}
-        samples = _size_of_test_set(self.run.dataset, self.run.data_path)
+        samples = _size_of_test_set(self.run.dataset, self.run.data_path, json.dumps(self.run.data_settings))
         return {**trained, **self.chosen, **results, "test_samples": samples}
 
     def settings(self) -> dict[str, Any]:
@@ -54,5 +55,5 @@ class Trained:
 
 
 @cache
-def _size_of_test_set(dataset: str, path: str) -> int:
-    return len(load(dataset, path).test_targets)
+def _size_of_test_set(dataset: str, path: str, settings: str) -> int:
+    return len(load(dataset, path, settings=json.loads(settings)).test_targets)

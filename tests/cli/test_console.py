@@ -39,7 +39,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_commands_of_the_contract_are_there():
-    assert set(cli.commands) == {"train", "analyze", "slice", "study", "report", "demo"}
+    assert set(cli.commands) == {"train", "evaluate", "analyze", "slice", "study", "report", "demo"}
     done = subprocess.run([sys.executable, "-m", "landscape", "--help"], capture_output=True, text=True, check=True)
     assert "The geometry of trained neural networks" in done.stdout
 

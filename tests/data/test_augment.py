@@ -2,7 +2,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from landscape.data.augment import Augmentation, cutout, horizontal_flip, mixup, random_crop
+from landscape.data.augment import (
+    Augmentation,
+    colour_jitter,
+    cutmix,
+    cutout,
+    horizontal_flip,
+    mixup,
+    random_crop,
+    random_erasing,
+)
 
 
 def seeded(seed=0):
@@ -131,3 +140,69 @@ def test_no_augmentation_draws_nothing():
     assert same is x
     assert targets is y
     assert torch.equal(generator.get_state(), before)
+
+
+def test_cutmix_takes_a_rectangle_of_another_image_and_its_share_of_the_target():
+    x, y = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 2, 8, 12).contiguous(), torch.arange(6)
+    shares = []
+    for seed in range(300):
+        mixed, soft = cutmix(x, y, 6, 1.0, seeded(seed))
+        other = mixed[:, 0] != x[:, 0]
+        taken = other[other.flatten(1).any(1)]
+        assert (taken == taken[:1]).all()  # one rectangle
+        for mask in taken[:1]:
+            rows, columns = mask.any(1), mask.any(0)
+            assert torch.equal(mask, rows[:, None] & columns)
+        means = mixed.mean((1, 2, 3))
+        torch.testing.assert_close(soft @ torch.arange(6.0), means)  # a target says what is in its image
+        shares.append(1 - soft[0, 0].item())
+    assert min(shares) < 0.1
+    assert max(shares) > 0.6
+
+
+def test_random_erasing_puts_noise_into_a_rectangle_inside_the_image():
+    x = torch.full((4000, 1, 20, 30), 100.0)
+    made = random_erasing(x, 0.6, seeded())
+    holes = (made != 100)[:, 0]
+    erased = holes.flatten(1).any(1)
+    assert abs(erased.double().mean() - 0.6) < 4 * (0.24 / 4000) ** 0.5
+    rows, columns = holes.any(2), holes.any(1)
+    assert torch.equal(holes, rows[:, :, None] & columns[:, None])
+    sides = rows.sum(1)[erased].double(), columns.sum(1)[erased].double()
+    share = sides[0] * sides[1] / 600
+    assert 0.01 < share.min() < 0.03
+    assert 0.35 < share.max() < 0.45
+    whole = (sides[0] < 20) & (sides[1] < 30) & (share > 0.1)
+    ratio = (sides[0] / sides[1])[whole]
+    assert 0.25 < ratio.min() < 0.4
+    assert 2.5 < ratio.max() < 3.8
+    assert holes.any(0).all()
+    noise = made[:, 0][holes]
+    assert abs(noise.mean()) < 4 / len(noise) ** 0.5
+    assert abs(noise.var() - 1) < 4 * (2 / len(noise)) ** 0.5
+
+
+def test_colour_jitter_multiplies_brightness_contrast_and_saturation():
+    span = torch.full((1, 3, 1, 1), -1.0), torch.full((1, 3, 1, 1), 1.0)
+    x = torch.rand(50, 3, 6, 6, generator=seeded()) * 0.3
+    made = (colour_jitter(x, 0.2, span, seeded(1)) + 1) / 2
+    factors = 1 + 0.2 * (2 * torch.rand(3, 50, generator=seeded(1)) - 1)
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
+    for image, first, second, third, found in zip((x + 1) / 2, *factors, made, strict=True):
+        mean = first * (image * weights).sum(0).mean()
+        contrasted = mean + second * (first * image - mean)
+        grey = (contrasted * weights).sum(0)
+        torch.testing.assert_close(found, (grey + third * (contrasted - grey)).clamp(0, 1))
+
+
+def test_mixup_and_cutmix_take_turns():
+    augment = Augmentation(mixup=1.0, cutmix=1.0)
+    x, y = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 2, 8, 12).contiguous(), torch.arange(6)
+    mixed = [augment(x, y, 6, seeded(seed))[0] for seed in range(400)]
+    smooth = sum(bool((one == one[:, :, :1, :1]).all()) for one in mixed)  # one value an image
+    assert abs(smooth - 200) < 4 * 10 + 20  # a rectangle of no pixel is also smooth
+
+
+def test_colours_need_black_and_white():
+    with pytest.raises(ValueError, match="auto_augment, rand_augment and jitter need span"):
+        Augmentation(jitter=0.1)(images(), torch.arange(3), 3, seeded())

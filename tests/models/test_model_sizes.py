@@ -81,3 +81,63 @@ def test_mixer(dim, depth, millions):
     total = (3 * 256 + 1) * dim + depth * (2 * 2 * dim + tokens + channels) + 2 * dim + (dim + 1) * 1000
     assert size("mixer", dim=dim, depth=depth, **IMAGENET) == total
     assert total / 1e6 == pytest.approx(millions, abs=0.005)
+
+
+PUBLISHED = {  # torchvision's for ImageNet, to the last parameter; DeiT-S: Touvron et al. 2021, table 1
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
+    "resnext50": 25_028_904,
+    "densenet121": 7_978_856,
+    "deit_s": 22_050_664,
+}
+CIFAR_FORM = {18: 11_173_962, 34: 21_282_122, 50: 23_520_842, 101: 42_512_970, 152: 58_156_618}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_networks_for_imagenet(name):
+    assert size(name) == PUBLISHED[name]
+
+
+@pytest.mark.parametrize("depth", CIFAR_FORM)
+def test_the_cifar_form_has_another_first_convolution_and_head(depth):
+    features = 512 if depth < 50 else 2048
+    other_stem, other_head = (49 - 9) * 3 * 64, 990 * (features + 1)
+    assert size(f"resnet{depth}", form="cifar", classes=10) == CIFAR_FORM[depth]
+    assert PUBLISHED[f"resnet{depth}"] - other_stem - other_head == CIFAR_FORM[depth]
+
+
+@pytest.mark.parametrize(
+    ("depth", "alpha", "millions"),
+    [(200, 240, 26.6), (236, 220, 26.8), (272, 200, 26.0)],  # Han et al. 2017, table 4
+)
+def test_pyramidnet(depth, alpha, millions):
+    assert size("pyramidnet", depth=depth, alpha=alpha) / 1e6 == pytest.approx(millions, abs=0.0501)
+    assert size("pyramidnet", depth=depth, alpha=alpha, shake_drop=0.0) == size("pyramidnet", depth=depth, alpha=alpha)
+
+
+def test_pyramidnet_of_the_sam_paper_to_the_last_parameter():
+    before, total = 16, 27 * 16 + 2 * 16
+    for index in range(90):
+        width = 16 + 200 * (index + 1) // 90
+        total += 2 * before + before * width + 2 * width + 9 * width**2 + 2 * width + 4 * width**2 + 8 * width
+        before = 4 * width
+    assert before == 864
+    assert size("pyramidnet") == total + 2 * before + (before + 1) * 10
+
+
+@pytest.mark.parametrize(("width", "millions"), [(32, 2.9), (64, 11.7), (96, 26.2), (112, 35.6)])  # Gastaldi's code
+def test_shake_shake(width, millions):
+    assert size("shake_shake", width=width) / 1e6 == pytest.approx(millions, abs=0.0501)
+
+
+def test_the_cnn_of_six_layers():
+    convolutions = 28 * 32 + 289 * 32 + 289 * 64 + 577 * 64
+    assert size("cnn") == convolutions + (64 * 64 + 1) * 128 + 129 * 10
+
+
+def test_char_lm():
+    block = 4 * 32 + 33 * 96 + 33 * 32 + 33 * 128 + 129 * 32
+    assert size("char_lm") == 32 * 32 + 64 * 32 + 2 * block + 64 + 33 * 32

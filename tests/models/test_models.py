@@ -73,10 +73,25 @@ def test_an_mlp_with_batch_norm_normalises_every_hidden_layer():
     assert torch.allclose(network[:3](x).mean(0), torch.zeros(32), atol=1e-6)
 
 
+SMALL = {
+    "vgg": {"width": 4},
+    **{f"resnet{depth}": {"width": 1, "classes": 2} for depth in (18, 34, 50, 101, 152)},
+    "resnet50": {"width": 2, "group_width": 32},
+    "resnet101": {"width": 2, "group_width": 32},
+    "resnet152": {"width": 2, "group_width": 32},
+    "resnext50": {"width": 16},
+    "densenet121": {"growth": 2},
+    "pyramidnet": {"depth": 11, "alpha": 3},
+    "shake_shake": {"depth": 8, "width": 2},
+    "cnn": {"width": 2, "hidden": 4},
+    "deit_s": {"dim": 12, "depth": 1},
+}
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_build_follows_the_seed_and_leaves_the_global_random_state(name):
     before = torch.get_rng_state()
-    settings = {"width": 4} if name == "vgg" else {}
+    settings = SMALL.get(name, {})
     a, again, b = (list(build(name, settings, seed).parameters()) for seed in (0, 0, 1))
     assert torch.equal(before, torch.get_rng_state())
     assert all(torch.equal(p, q) for p, q in zip(a, again, strict=True))
@@ -92,7 +107,10 @@ def test_build_follows_the_seed_and_leaves_the_global_random_state(name):
         (lambda: resnet(width=0), "width must be"),
         (lambda: mlp(hidden=(3, 0)), "hidden must be an integer at least 1, got 0"),
         (lambda: mlp(norm="group"), "norm must be one of 'none' | 'batch', got 'group'"),
-        (lambda: build("lenet", {}, 0), "model must be one of 'mlp' | 'resnet' | 'wrn' | 'vgg' | 'vit' | 'mixer', got"),
+        (
+            lambda: build("lenet", {}, 0),
+            "model must be one of 'mlp' | 'resnet' | 'wrn' | 'vgg' | 'vit' | 'mixer' |",
+        ),
         (lambda: build("mlp", {"deep": 3}, 0), "model 'mlp' cannot be built with {'deep': 3}"),
     ],
 )

@@ -11,7 +11,10 @@ from landscape.study.network_record import splits, training_problem
 from landscape.training import TrainConfig, load_checkpoint, read_log, train
 from landscape.training.trainer import loop
 
-AUGMENTED = {"crop": 1, "flip": True, "cutout": 3, "mixup": 0.4}
+AUGMENTED = {
+    **{"crop": 1, "flip": True, "auto_augment": True, "rand_augment": 2, "jitter": 0.3},
+    **{"cutout": 3, "erasing": 0.5, "mixup": 0.4, "cutmix": 1.0},
+}
 SMALL = {"model": "mlp", "model_settings": {"hidden": [8]}, "batch_size": 400, "epochs": 2, "progress": False}
 
 
@@ -33,7 +36,7 @@ def expected_batches(epoch):
     torch.manual_seed(loop._seed(0, epoch))
     data, augment = digits(), Augmentation(**AUGMENTED)
     return [
-        augment(data.train_inputs[index], data.train_targets[index], 10, torch.default_generator)
+        augment(data.train_inputs[index], data.train_targets[index], 10, torch.default_generator, data.pixel_span)
         for index in torch.randperm(1200).split(400)
     ]
 

@@ -35,6 +35,8 @@ def save_checkpoint(path: str | Path, model: nn.Module, metadata: Mapping[str, A
 def load_checkpoint(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     """Rebuild a network and read its metadata.
 
+    Nothing is unpickled; a network that is FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION is made by that code.
+
     Args:
         path: a run folder, or the .safetensors file.
     Returns:

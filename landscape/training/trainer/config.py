@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, field
+from dataclasses import asdict, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,8 +13,10 @@ from pydantic import Field
 from torch import Tensor
 
 from landscape.checks import integer_in, require
-from landscape.data import DATASETS, Augmentation, check_source
-from landscape.models import MODELS, build
+from landscape.data import DATASETS, Augmentation, check_settings, check_source
+from landscape.models import MODELS, build, check_meant, model_maker
+from landscape.models.by_name import OTHER
+from landscape.problem.plugin import FORMS, named_function, resolved
 from landscape.storage.settings import read_settings
 from landscape.storage.settings_record import (
     Count,
@@ -40,6 +42,9 @@ from landscape.training.trainer.schema import (
     train_schema,
 )
 
+ADDED = ("auto_augment", "rand_augment", "rand_magnitude", "jitter", "erasing", "cutmix")  # older runs lack them:
+LATER = {"data_settings": {}} | {name: getattr(Augmentation, name) for name in ADDED}  # left out where defaults
+
 
 @settings_record
 class TrainConfig:
@@ -47,17 +52,21 @@ class TrainConfig:
 
     folder: str | Path
     """Where the run is kept; a run with the same config is resumed there."""
-    dataset: Annotated[str, OneOf(DATASETS)] = "digits"
-    """A name in landscape.data.DATASETS."""
+    dataset: Annotated[str, OneOf(DATASETS, FORMS)] = "digits"
+    """A name in landscape.data.DATASETS; or FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION that gives (train, test)."""
     data_path: str = ""
-    """Folder of its files, for "npz" the file; empty for "digits"."""
-    label_noise: Share = 0.0
-    """Fraction of training labels moved to another class, in [0, 1); the test labels stay clean."""
+    """Folder of its files, for "npz" the file; empty for "digits"; what a function is called with, if it is given."""
+    data_settings: dict[str, Any] = field(default_factory=dict)
+    """The reader's other arguments (image_size, length, ...)."""
+    label_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Fraction of training labels moved to another class, in [0, 1]; the test labels stay clean. At 1 - 1/classes
+    (0.9 of ten) the labels are fully random; at 1 all are wrong."""
     bootstrap_rounds: Size = 0
     """How often to train, take the network's own predictions as labels, and train anew from scratch; all from the same
     seed; the earlier networks lie in teacher below the folder. 1 is the SAM paper's."""
-    model: Annotated[str, OneOf(MODELS)] = "resnet"
-    """A name in landscape.models.MODELS."""
+    model: Annotated[str, OneOf(MODELS, OTHER)] = "resnet"
+    """A name in landscape.models.MODELS; or FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION that gives a network,
+    timm:NAME, torchvision:NAME."""
     model_settings: dict[str, Any] = field(default_factory=dict)
     """Its arguments."""
     start_from: str = ""
@@ -131,6 +140,18 @@ class TrainConfig:
     """Side of the square that is cut out; 0 leaves it out."""
     mixup: NotNegative = 0.0
     """Alpha of mixup; 0 leaves it out."""
+    cutmix: NotNegative = 0.0
+    """Alpha of CutMix; 0 leaves it out. With mixup too, one of them at random for each batch."""
+    auto_augment: bool = False
+    """Whether to change images by AutoAugment's policy for CIFAR-10."""
+    rand_augment: Size = 0
+    """Operations of RandAugment on each image; 0 leaves it out."""
+    rand_magnitude: Annotated[float, Field(ge=0, le=30)] = 9.0
+    """Their magnitude, in [0, 30]."""
+    jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Brightness, contrast and saturation are multiplied by factors in 1 - jitter to 1 + jitter; 0 leaves it out."""
+    erasing: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Probability of random erasing; 0 leaves it out."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """Seed of initialisation, order of the images, augmentation, dropout and label noise."""
     eigen_samples: Count = 256
@@ -198,8 +219,18 @@ class TrainConfig:
         own = FOUND_BY_THE_TRAINER.get(self.optimizer)
         require(own not in self.rule_settings, f"rule_settings must not hold {own!r}: the trainer finds it itself")
         self.rule({"top": lambda: None, "fisher": lambda: None})
-        with torch.device("meta"):  # checks the settings, makes no weights
-            build(self.model, self.model_settings, self.seed)
+        for name in ("model", "dataset"):
+            object.__setattr__(self, name, resolved(getattr(self, name)))
+        if ":" in self.dataset:
+            named_function("dataset", self.dataset)
+        else:
+            check_settings(self.dataset, self.data_settings)
+        check_meant(self.model, self.model_settings)
+        if ":" in self.model:  # may want numbers of its parameters when it is made
+            model_maker(self.model)
+        else:
+            with torch.device("meta"):  # checks the settings, makes no weights
+                build(self.model, self.model_settings, self.seed)
 
     def make_base(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         """The optimiser that takes the step."""
@@ -227,12 +258,14 @@ class TrainConfig:
         return _make("objective_settings", self.objective, make, self.objective_settings)
 
     def augmentation(self) -> Augmentation:
-        """Crops, flips, cutout and mixup of every training batch."""
-        return Augmentation(self.crop, self.flip, self.cutout, self.mixup)
+        """What is done to the images of every training batch."""
+        return Augmentation(**{item.name: getattr(self, item.name) for item in fields(Augmentation)})
 
     def settings(self) -> dict[str, Any]:
         """All that decides what the run holds, as JSON has it: not the folder, not the device, not the bar."""
-        chosen = {name: value for name, value in asdict(self).items() if name not in ("folder", "device", "progress")}
+        values = asdict(self)
+        left_out = {"folder", "device", "progress"} | {name for name in LATER if values[name] == LATER[name]}
+        chosen = {name: value for name, value in values.items() if name not in left_out}
         return dict(json.loads(json.dumps(chosen)))
 
     def _check_schedule(self) -> None:

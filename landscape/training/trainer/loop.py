@@ -32,7 +32,7 @@ from landscape.training.trainer.device import device_of, placed, scaler_for
 from landscape.training.trainer.diagnostics import LastPerturbation, make_tracker
 from landscape.training.trainer.evaluation import evaluate
 from landscape.training.trainer.kept import Best, average_of, averaged, buffers_kept_on_error, smaller
-from landscape.training.trainer.network import check_fit, network_of, split
+from landscape.training.trainer.network import check_augmentation, check_fit, network_of, split
 from landscape.training.trainer.optimizer import make_optimizer
 from landscape.training.trainer.passes import Part
 from landscape.training.trainer.ranks import Ranks, launched
@@ -85,6 +85,7 @@ class Run:
         self.data, self.held_out = split(_images(config, folder), config.validation_share, config.seed)
         self.model = build(config.model, config.model_settings, config.seed)
         check_fit(self.model, self.data)
+        check_augmentation(config, self.data)
         self.fresh = start_from(self.model, config.start_from) if config.start_from else []
         self.data, self.model = placed(self.data, device), self.model.to(device)
         if config.channels_last:
@@ -154,7 +155,9 @@ class Run:
             group["lr"] = learning_rate(config, self.progress.epoch, self.progress.batches, self._batches)
         place = index.to(data.train_inputs.device)
         images, targets = (t[place].to(self.device, non_blocking=True) for t in (data.train_inputs, data.train_targets))
-        x, y = config.augmentation()(images, targets, data.classes, torch.default_generator)
+        augment = config.augmentation()
+        span = data.pixel_span if augment.colours else None
+        x, y = augment(images, targets, data.classes, torch.default_generator, span)
         if config.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         own = [self.ranks.share(part) for part in (x, y, index)]
@@ -261,8 +264,7 @@ class Run:
 
     def _metadata(self, network: nn.Module, teacher: str) -> dict[str, Any]:
         config = self.config
-        train_loss, train_accuracy = self._evaluated("train", network)
-        test_loss, test_accuracy = self._evaluated("test", network)
+        outcomes = (*self._evaluated("train", network), *self._evaluated("test", network))
         return {
             "model": {"name": config.model, "settings": config.settings()["model_settings"]},
             "config": config.settings(),
@@ -271,10 +273,7 @@ class Run:
             "fresh": self.fresh,  # what start_from did not give
             "teacher": teacher if config.bootstrap_rounds else None,  # seen from the checkpoint's folder
             "parameters": sum(p.numel() for p in network.parameters()),
-            "train_loss": train_loss,
-            "train_accuracy": train_accuracy,
-            "test_loss": test_loss,
-            "test_accuracy": test_accuracy,
+            **dict(zip(("train_loss", "train_accuracy", "test_loss", "test_accuracy"), outcomes, strict=True)),
             "seconds": sum(line["seconds"] for line in read_log(self.folder)),
             "versions": versions(),
         }
@@ -286,7 +285,8 @@ class Run:
 
 def _images(config: TrainConfig, folder: Path) -> Images:
     """The data set; where there are rounds of bootstrapping, with the labels that the round before predicts."""
-    data = load(config.dataset, config.data_path, label_noise=config.label_noise, seed=config.seed)
+    noise: dict[str, Any] = {"label_noise": config.label_noise, "seed": config.seed}
+    data = load(config.dataset, config.data_path, settings=config.data_settings, **noise)
     if not config.bootstrap_rounds:
         return data
     earlier = replace(config, folder=folder / TEACHER, bootstrap_rounds=config.bootstrap_rounds - 1)

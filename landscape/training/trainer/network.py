@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from landscape.checks import first_line, require
-from landscape.data import Images
+from landscape.data import Augmentation, Images
 from landscape.side_effects import training_flags_kept
 from landscape.training.trainer.config import TrainConfig
 from landscape.training.trainer.ranks import Ranks
@@ -16,15 +16,25 @@ HELD_OUT = 1  # beside the seed: which images are held out
 
 
 def check_fit(model: nn.Module, data: Images) -> None:
-    """Raise ValueError unless the network maps the images to one output a class."""
+    """Raise ValueError unless the network maps the images, or the tokens, to one output a class."""
     inputs = data.train_inputs[:2]
     try:
         with torch.no_grad(), training_flags_kept(model):
             shape = tuple(model.eval()(inputs).shape)
-    except RuntimeError as error:
-        reason = first_line(error)
-        raise ValueError(f"model must take images of shape {tuple(inputs.shape[1:])}: {reason}") from error
-    require(shape == (2, data.classes), f"model must have classes={data.classes} outputs, got shape {shape[1:]}")
+    except (RuntimeError, IndexError) as error:
+        reason, kind = first_line(error), "images" if inputs.is_floating_point() else "tokens"
+        raise ValueError(f"model must take {kind} of shape {tuple(inputs.shape[1:])}: {reason}") from error
+    expected = (len(inputs), data.classes, *data.train_targets.shape[1:])
+    wanted = "" if len(expected) == 2 else f" of shape {expected[1:]}"
+    require(shape == expected, f"model must have classes={data.classes} outputs{wanted}, got shape {shape[1:]}")
+
+
+def check_augmentation(config: TrainConfig, data: Images) -> None:
+    """Raise ValueError if something else than images is to be augmented."""
+    images = data.train_inputs.ndim == 4 and data.train_inputs.is_floating_point()
+    plain = config.augmentation() == Augmentation()
+    got = f"{data.train_inputs.dtype} of shape {tuple(data.train_inputs.shape[1:])}"
+    require(images or plain, f"augmentation (crop, flip, ...) must be left out, as {config.dataset!r} is {got}")
 
 
 def split(data: Images, share: float, seed: int) -> tuple[Images, tuple[Tensor, Tensor] | None]:

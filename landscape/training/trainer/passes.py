@@ -32,6 +32,7 @@ class Part:
 
     def __call__(self) -> Tensor:
         run, size = self.run, self.run.micro_batch or max(len(self.x), 1)
+        each = 1 if self.y.is_floating_point() else self.y[0].numel()  # labels of an input
         run.optimizer.zero_grad()
         total, right = torch.zeros((), device=run.device), 0.0
         for x, y, index in zip(self.x.split(size), self.y.split(size), self.index.split(size), strict=True):
@@ -40,7 +41,7 @@ class Part:
             require(bool(loss.isfinite()) or run.ranks.size > 1, run.not_finite(loss))  # ranks compare after the step
             part = loss * (self.share * len(x) / len(self.x))
             self.backward(part if run.scaler is None else run.scaler.scale(part))
-            total, right = total + loss.detach() * len(x), right + count_right(outputs.detach(), y)
+            total, right = total + loss.detach() * len(x), right + count_right(outputs.detach(), y) / each
         if isnan(self.loss):  # the first pass is at w, later ones at w + e
             self.loss, self.right = float(total), right
         return total / len(self.x)

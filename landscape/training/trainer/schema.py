@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from landscape.data import EMBEDDED
+from landscape.data import DATASETS, EMBEDDED
 from landscape.models import MODELS
 from landscape.storage.settings_record import schema_of
 from landscape.training.objectives import OBJECTIVES
@@ -27,6 +27,7 @@ GROUPS = {  # heading to the field with which it begins
     "Device and precision": "device",
 }
 SETTINGS_OF = {
+    "dataset": "data_settings",
     "model": "model_settings",
     "optimizer": "rule_settings",
     "objective": "objective_settings",
@@ -42,8 +43,10 @@ BASES: dict[str, Any] = {
 }
 IN_PASS_2 = ("top_samples", "adversarial")  # objectives that change what a rule's further passes see, and no more
 FOUND_BY_THE_TRAINER = {"eigen_sam": "top", "ssam_f": "fisher"}  # the argument that no setting can hold
-NO_SETTING = {*FOUND_BY_THE_TRAINER.values(), "criterion", "params"}  # nor what has a field of its own
+OF_FIELDS = {"criterion", "params", "folder", "path", "label_noise"}  # what has a field of its own
+NO_SETTING = {*FOUND_BY_THE_TRAINER.values(), *OF_FIELDS}
 MAKERS: dict[str, Mapping[str, Any]] = {
+    "dataset": DATASETS,
     "model": MODELS,
     "optimizer": {"plain": None, "sgd": None, "adahessian": AdaHessian, **RULES},
     "base": BASES,
@@ -83,8 +86,11 @@ def train_schema(config: type) -> dict[str, Any]:
         for owner, makers in MAKERS.items()
         for name, make in makers.items()
     ]
-    filed = {"required": ["data_path"], "properties": {"data_path": {"minLength": 1}}}
-    conditions.append({**_when({"dataset": EMBEDDED}, flat, {"data_path": {"const": ""}}), "else": filed})
+    conditions.append(_when({"dataset": EMBEDDED}, flat, {"data_path": {"const": ""}}))
+    filed = _when(
+        {"dataset": [name for name in DATASETS if name not in EMBEDDED]}, flat, {"data_path": {"minLength": 1}}
+    )
+    conditions.append({**filed, "then": {**filed["then"], "required": ["data_path"]}})
     no_rule = [name for name in MAKERS["optimizer"] if name not in RULES]
     alone = {"objective": {"not": {"enum": list(IN_PASS_2)}}, "m_sharpness": {"const": 0}}
     conditions.append(_when({"optimizer": no_rule}, flat, alone))
