@@ -6,7 +6,7 @@ builds a graph, which is gone when `backward` returns.
 Source: Yao et al. 2021, arXiv:2006.00719.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ class AdaHessian(torch.optim.Optimizer):
         self,
         params: Iterable[Any],
         lr: float = 0.15,
-        betas: tuple[float, float] = (0.9, 0.999),
+        betas: Sequence[float] = (0.9, 0.999),
         eps: float = 1e-4,
         weight_decay: float = 0.0,
         hessian_power: float = 1.0,
@@ -51,7 +51,8 @@ class AdaHessian(torch.optim.Optimizer):
         positive("hessian_power", hessian_power)
         integer_in("period", period, 1)
         integer_in("seed", seed, 0)
-        require(all(0 <= beta < 1 for beta in betas), f"betas must be in [0, 1), got {betas!r}")
+        pair = len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
+        require(pair, f"betas must be two numbers in [0, 1), got {betas!r}")
         shared = {"betas": betas, "eps": eps, "weight_decay": weight_decay, "hessian_power": hessian_power}
         super().__init__(params, {"lr": lr, **shared})
         self.period = period
