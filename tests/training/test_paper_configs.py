@@ -27,11 +27,11 @@ VIT_B = {"dim": 768, "depth": 12, "heads": 12}  # Dosovitskiy et al. 2021, table
 MIXER_B = {"dim": 768, "depth": 12}  # Tolstikhin et al. 2021, table 1
 
 PAPERS = {
-    # Foret et al. 2021, section 3.1, appendix C.1
+    # Foret et al. 2021, section 3.1, appendix C.1, their code's page (clipping)
     "wrn_28_10_cifar10_sam": SGD
     | SMALL_IMAGES
     | {"dataset": "cifar10", "model": "wrn", "optimizer": "sam", "rule_settings": {"rho": 0.05}, "lr": 0.1}
-    | {"batch_size": 256, "epochs": 200, "cutout": 0, "label_smoothing": 0.0},
+    | {"batch_size": 256, "epochs": 200, "clip_norm": 5.0, "cutout": 0, "label_smoothing": 0.0},
     # Foret et al. 2021, tables 1 and 10, appendix C.1, their code's page; Kim et al. 2022, section 5.1 (epochs)
     "pyramidnet_272_cifar10_sam": SGD
     | SMALL_IMAGES
