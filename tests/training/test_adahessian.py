@@ -227,7 +227,8 @@ def test_a_state_of_an_older_version_is_read():
     ("settings", "message"),
     [
         ({"lr": -1.0}, "lr must be"),
-        ({"betas": (0.9, 1.0)}, r"betas must be in \[0, 1\), got \(0.9, 1.0\)"),
+        ({"betas": (0.9, 1.0)}, r"betas must be two numbers in \[0, 1\), got \(0.9, 1.0\)"),
+        ({"betas": [0.9]}, r"betas must be two numbers in \[0, 1\), got \[0.9\]"),
         ({"hessian_power": 0.0}, "hessian_power must be positive"),
         ({"period": 0}, "period must be an integer at least 1"),
         ({"block": 0}, "block must be an integer at least 1"),

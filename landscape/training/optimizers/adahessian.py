@@ -9,7 +9,7 @@ entries of a row, of D in the paper's text and of |D| in its authors' code, whic
 Source: Yao et al. 2021, arXiv:2006.00719.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,7 @@ class AdaHessian(torch.optim.Optimizer):
         self,
         params: Iterable[Any],
         lr: float = 0.15,
-        betas: tuple[float, float] = (0.9, 0.999),
+        betas: Sequence[float] = (0.9, 0.999),
         eps: float = 1e-4,
         weight_decay: float = 0.0,
         hessian_power: float = 1.0,
@@ -68,7 +68,8 @@ class AdaHessian(torch.optim.Optimizer):
         integer_in("period", period, 1)
         integer_in("seed", seed, 0)
         integer_in("block", block, 1)
-        require(all(0 <= beta < 1 for beta in betas), f"betas must be in [0, 1), got {betas!r}")
+        pair = len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
+        require(pair, f"betas must be two numbers in [0, 1), got {betas!r}")
         shared = {"betas": betas, "eps": eps, "weight_decay": weight_decay, "hessian_power": hessian_power}
         super().__init__(params, {"lr": lr, **shared, "block": block, "absolute": absolute})
         # in a group, so that states and copies have them
