@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from step_cases import network
+from torch import nn
 
 from landscape.training.optimizers.adahessian import AdaHessian, averaged
 

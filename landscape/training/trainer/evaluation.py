@@ -48,5 +48,5 @@ def count_right(outputs: Tensor, targets: Tensor) -> float:
 def hits(outputs: Tensor, targets: Tensor) -> Tensor:
     """The same as a tensor ()."""
     if not targets.is_floating_point():
-        return torch.as_tensor(CLASSES.count_hits(outputs, targets, finite=True)[0])
+        return torch.as_tensor(CLASSES.count_hits(outputs, targets, finite=True)[0], device=outputs.device)
     return targets.gather(1, outputs.argmax(1, keepdim=True)).sum()
