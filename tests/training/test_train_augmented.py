@@ -10,6 +10,7 @@ from landscape.data import Augmentation, digits
 from landscape.study.network_record import splits, training_problem
 from landscape.training import TrainConfig, load_checkpoint, read_log, train
 from landscape.training.trainer import loop
+from landscape.training.trainer.ranks import seed_of
 
 AUGMENTED = {"crop": 1, "flip": True, "cutout": 3, "mixup": 0.4}
 SMALL = {"model": "mlp", "model_settings": {"hidden": [8]}, "batch_size": 400, "epochs": 2, "progress": False}
@@ -30,7 +31,7 @@ def seen(monkeypatch):
 
 
 def expected_batches(epoch):
-    torch.manual_seed(loop._seed(0, epoch))
+    torch.manual_seed(seed_of(0, epoch))
     data, augment = digits(), Augmentation(**AUGMENTED)
     return [
         augment(data.train_inputs[index], data.train_targets[index], 10, torch.default_generator)

@@ -18,6 +18,7 @@ from landscape.training import TrainConfig, load_checkpoint, train
 from landscape.training.trainer import loop
 from landscape.training.trainer.evaluation import evaluate
 from landscape.training.trainer.network import split
+from landscape.training.trainer.ranks import seed_of
 from landscape.training.trainer.schedule import learning_rate
 
 # --- the schedule
@@ -53,7 +54,7 @@ def by_hand(run, make, *, norm=None, ema=None):
     """One epoch in batches of 500, and the average of the weights by the way."""
     model, data = loop.build("mlp", {"hidden": [8]}, 0), digits(0.2, seed=0)
     optimizer, mean = make(model.parameters()), None
-    torch.manual_seed(loop._seed(0, 0))
+    torch.manual_seed(seed_of(0, 0))
     order = torch.randperm(len(data.train_targets)).split(500)
     for batch, index in enumerate(order):
         for group in optimizer.param_groups:

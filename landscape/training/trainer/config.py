@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, field
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,6 +35,7 @@ from landscape.training.trainer.schema import (
     BASES,
     FOUND_BY_THE_TRAINER,
     IN_PASS_2,
+    OF_NO_BASE,
     OPTIMIZERS,
     PLAIN,
     flatten_groups,
@@ -208,8 +210,10 @@ class TrainConfig:
             base = _make("rule_settings", self.optimizer, make, self.rule_settings)
         else:
             momentum = {"momentum": self.momentum} if self.base == "sgd" else {}
-            make = partial(BASES[self.base], parameters, lr=self.lr, weight_decay=self.weight_decay)
-            base = _make("base_settings", self.base, make, momentum | self.base_settings)
+            taken = self.weight_decay or "weight_decay" in signature(BASES[self.base]).parameters  # Rprop has none
+            decay = {"weight_decay": self.weight_decay} if taken else {}
+            make = partial(BASES[self.base], parameters, lr=self.lr)
+            base = _make("base_settings and weight_decay", self.base, make, momentum | decay | self.base_settings)
         return lookahead(base, self.lookahead_steps, self.lookahead_alpha) if self.lookahead_steps else base
 
     def rule(self, found: Mapping[str, Callable[[], Any]]) -> Rule | None:
@@ -248,6 +252,14 @@ class TrainConfig:
         require(
             sum((self.swa_from > 0, self.ema_decay > 0, self.patience > 0)) <= 1,
             "the run's network must be one: take one of swa_from, ema_decay and patience",
+        )
+        own = sorted(OF_NO_BASE & self.base_settings.keys())
+        require(
+            not own, f"base_settings must not hold {', '.join(own)}: lr and weight_decay are fields, the loss goes down"
+        )
+        require(
+            self.optimizer != "adahessian" or (self.base == "sgd" and not self.base_settings),
+            f"adahessian is its own base, with settings in rule_settings, got base={self.base!r} and base_settings",
         )
         require(
             self.optimizer != "adahessian" or not (self.clip_norm or self.precision == "fp16"),

@@ -34,15 +34,16 @@ SETTINGS_OF = {
 }
 PLAIN = ("sgd", "plain")  # the base alone
 OPTIMIZERS = ("sgd", *RULES, "adahessian", "plain")
-NO_BASE = (torch.optim.Optimizer, torch.optim.LBFGS, torch.optim.SparseAdam)  # of other weights, or other gradients
+NO_BASE = ("Optimizer", "LBFGS", "SparseAdam", "Muon")  # of other weights, sparse gradients, matrices alone
+OF_NO_BASE = {"lr", "weight_decay", "params", "maximize", "differentiable"}  # fields of their own, or no descent
 BASES: dict[str, Any] = {
     name.lower(): kind
     for name, kind in vars(torch.optim).items()
-    if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and kind not in NO_BASE
+    if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and name not in NO_BASE
 }
 IN_PASS_2 = ("top_samples", "adversarial")  # objectives that change what a rule's further passes see, and no more
 FOUND_BY_THE_TRAINER = {"eigen_sam": "top", "ssam_f": "fisher"}  # the argument that no setting can hold
-NO_SETTING = {*FOUND_BY_THE_TRAINER.values(), "criterion", "params"}  # nor what has a field of its own
+NO_SETTING = {*FOUND_BY_THE_TRAINER.values(), "criterion", *OF_NO_BASE}  # nor what has a field of its own
 MAKERS: dict[str, Mapping[str, Any]] = {
     "model": MODELS,
     "optimizer": {"plain": None, "sgd": None, "adahessian": AdaHessian, **RULES},
