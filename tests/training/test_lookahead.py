@@ -1,3 +1,6 @@
+import copy
+import pickle
+
 import pytest
 import torch
 from step_cases import closure_for, data, network, weights
@@ -84,3 +87,15 @@ def test_torchs_averages_work_with_sam():
 def test_bad_arguments_say_what_was_expected(settings, message):
     with pytest.raises(ValueError, match=message):
         lookahead(sgd(network()), **settings)
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_a_copy_under_sam_looks_ahead_too(way, steps):
+    model = network()
+    opt = SharpnessAware(lookahead(sgd(model), k=2), sam(0.3), model=model)
+    train(model, opt, range(steps))
+    other, twin = way((model, opt))
+    train(model, opt, range(steps, 5))
+    train(other, twin, range(steps, 5))
+    assert torch.equal(weights(model), weights(other))

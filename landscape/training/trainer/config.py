@@ -253,10 +253,8 @@ class TrainConfig:
             sum((self.swa_from > 0, self.ema_decay > 0, self.patience > 0)) <= 1,
             "the run's network must be one: take one of swa_from, ema_decay and patience",
         )
-        own = sorted(OF_NO_BASE & self.base_settings.keys())
-        require(
-            not own, f"base_settings must not hold {', '.join(own)}: lr and weight_decay are fields, the loss goes down"
-        )
+        own = ", ".join(sorted(OF_NO_BASE & (self.base_settings | self.rule_settings).keys()))
+        require(not own, f"settings must not hold {own}: lr and weight_decay are fields, and the loss goes down")
         require(
             self.optimizer != "adahessian" or (self.base == "sgd" and not self.base_settings),
             f"adahessian is its own base, with settings in rule_settings, got base={self.base!r} and base_settings",
