@@ -9,6 +9,7 @@ from landscape.data import digits
 from landscape.study.network_record import training_problem
 from landscape.training import load_checkpoint, train
 from landscape.training.trainer import loop
+from landscape.training.trainer.ranks import seed_of
 
 
 def test_an_early_checkpoint_is_the_network_after_that_epoch(tmp_path):
@@ -46,7 +47,7 @@ def test_lookahead_goes_back_every_k_steps(optimizer, tmp_path):
     base = config(tmp_path, **settings).make_base(model.parameters())
     start = torch.nn.utils.parameters_to_vector(model.parameters()).detach()
     for step in range(3):
-        torch.manual_seed(loop._seed(0, step))
+        torch.manual_seed(seed_of(0, step))
         order = torch.randperm(1200)
         base.zero_grad()
         loss = F.cross_entropy(model(data.train_inputs[order]), data.train_targets[order])

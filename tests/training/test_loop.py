@@ -17,6 +17,7 @@ from landscape.training.trainer.checkpoint import load_checkpoint
 from landscape.training.trainer.config import TrainConfig
 from landscape.training.trainer.evaluation import evaluate
 from landscape.training.trainer.loop import train
+from landscape.training.trainer.ranks import seed_of
 from landscape.training.trainer.run_folder import read_log
 
 
@@ -43,7 +44,7 @@ def test_the_log_has_the_loss_met_during_the_epoch(tmp_path):
     """One epoch of SGD, written out."""
     line = read_log(train(config(tmp_path, epochs=1, label_smoothing=0.1, weight_decay=0.01)))[0]
     model, data = loop.build("mlp", {"hidden": [8]}, 0), digits(0.2, seed=0)
-    torch.manual_seed(loop._seed(0, 0))
+    torch.manual_seed(seed_of(0, 0))
     order, total, velocity = torch.randperm(1200), 0.0, [0.0] * 4
     for batch in (order[:500], order[500:1000], order[1000:]):
         loss = F.cross_entropy(model(data.train_inputs[batch]), data.train_targets[batch], label_smoothing=0.1)
@@ -74,7 +75,7 @@ def test_every_m_images_of_a_batch_have_a_perturbation_of_their_own(tmp_path):
     run = TrainConfig(folder=tmp_path, m_sharpness=m, **settings, **once)
     network, start = load_checkpoint(train(run))[0], build("mlp", {"hidden": []}, run.seed)
     with random_state_kept():
-        torch.manual_seed(loop._seed(run.seed, 0))
+        torch.manual_seed(seed_of(run.seed, 0))
         order = torch.randperm(len(data.train_targets))
 
     expected = start_vector = Problem(start, F.cross_entropy, []).vector()

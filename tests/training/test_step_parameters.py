@@ -1,5 +1,6 @@
 """Which parameters a step has: groups, layout, ties, and those without gradients."""
 
+import warnings
 from math import sqrt
 
 import pytest
@@ -100,3 +101,41 @@ def test_a_tied_parameter_counts_once():
     opt = wrapped(model, Rule("mine", perturb))
     opt.step(closure_for(model, opt, *data()))
     assert sizes == [16]
+
+
+@pytest.mark.parametrize("setting", ["maximize", "differentiable"])
+def test_a_base_that_goes_up_or_is_differentiated_is_refused(setting):
+    model = network()
+    with pytest.raises(ValueError, match=f"must go down the loss of which e goes up, in place, got {setting}=True"):
+        SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1, **{setting: True}), sam(), model=model)
+    first, *rest = model.parameters()
+    opt = SharpnessAware(torch.optim.SGD([first], lr=0.1), sam(), model=model)
+    with pytest.raises(ValueError, match=f"got {setting}=True"):
+        opt.add_param_group({"params": rest, setting: True})
+    assert len(opt.param_groups) == 1
+
+
+def test_parameters_on_two_devices_are_refused():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2, device="meta"))
+    with pytest.raises(ValueError, match="parameters must be on one device, got cpu, meta"):
+        SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), sam(), model=model)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rho", "told"), [(torch.bfloat16, 1e-3, 1), (torch.bfloat16, 1.0, 0), (torch.float32, 1e-3, 0)]
+)
+def test_an_e_that_half_precision_rounds_away_is_told(dtype, rho, told):
+    torch.manual_seed(0)
+    model = nn.Linear(64, 10).to(dtype)
+    opt = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), sam(rho), model=model)
+
+    def closure():
+        opt.zero_grad()
+        loss = model(torch.ones(4, 64, dtype=dtype)).float().square().mean()
+        loss.backward()
+        return loss
+
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        opt.step(closure)
+    assert ["round more than half of e away" in str(each.message) for each in found] == [True] * told

@@ -10,6 +10,7 @@ from landscape.data import Augmentation, digits
 from landscape.study.network_record import splits, training_problem
 from landscape.training import TrainConfig, load_checkpoint, read_log, train
 from landscape.training.trainer import loop
+from landscape.training.trainer.ranks import seed_of
 
 AUGMENTED = {
     **{"crop": 1, "flip": True, "auto_augment": True, "rand_augment": 2, "jitter": 0.3},
@@ -33,7 +34,7 @@ def seen(monkeypatch):
 
 
 def expected_batches(epoch):
-    torch.manual_seed(loop._seed(0, epoch))
+    torch.manual_seed(seed_of(0, epoch))
     data, augment = digits(), Augmentation(**AUGMENTED)
     return [
         augment(data.train_inputs[index], data.train_targets[index], 10, torch.default_generator, data.pixel_span)

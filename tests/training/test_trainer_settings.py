@@ -4,6 +4,7 @@ import json
 import os
 import socket
 from dataclasses import replace
+from functools import partial
 from math import cos, pi
 from pathlib import Path
 
@@ -19,8 +20,10 @@ from landscape.data import digits
 from landscape.training import TrainConfig, load_checkpoint, train
 from landscape.training.trainer import loop
 from landscape.training.trainer.evaluation import evaluate
-from landscape.training.trainer.network import split
+from landscape.training.trainer.network import network_of, split
+from landscape.training.trainer.ranks import Ranks, seed_of
 from landscape.training.trainer.schedule import learning_rate
+from landscape.training.trainer.schema import BASES
 
 # --- the schedule
 
@@ -55,7 +58,7 @@ def by_hand(run, make, *, norm=None, ema=None):
     """One epoch in batches of 500, and the average of the weights by the way."""
     model, data = loop.build("mlp", {"hidden": [8]}, 0), digits(0.2, seed=0)
     optimizer, mean = make(model.parameters()), None
-    torch.manual_seed(loop._seed(0, 0))
+    torch.manual_seed(seed_of(0, 0))
     order = torch.randperm(len(data.train_targets)).split(500)
     for batch, index in enumerate(order):
         for group in optimizer.param_groups:
@@ -174,6 +177,16 @@ def test_a_new_head_begins_afresh_and_is_named(tmp_path):
             train(config(tmp_path / "fourth", start_from=str(tmp_path / "w.pt")))
 
 
+def test_weights_saved_from_a_wrapped_network_are_read_and_other_objects_told(tmp_path):
+    found = load_checkpoint(train(config(tmp_path / "first", epochs=1)))[0].state_dict()
+    torch.save({f"module._orig_mod.{name}": value for name, value in found.items()}, tmp_path / "w.pt")
+    train(config(tmp_path / "next", epochs=1, start_from=str(tmp_path / "w.pt"), lr=1e-12))
+    torch.testing.assert_close(state(tmp_path / "next"), state(tmp_path / "first"), rtol=1e-6, atol=1e-6)
+    torch.save({"state_dict": found, "args": partial(int)}, tmp_path / "args.pt")
+    with pytest.raises(ValueError, match="must hold tensors and plain values alone"):
+        train(config(tmp_path / "never", start_from=str(tmp_path / "args.pt")))
+
+
 def test_it_stops_where_the_training_loss_is(tmp_path):
     folder = train(config(tmp_path, epochs=40, stop_at_loss=1.9))
     log, metadata = rows(folder), load_checkpoint(folder)[1]
@@ -230,6 +243,33 @@ def test_a_device_that_is_not_there_is_told():
         train(TrainConfig(folder="never", device="cuda"))
 
 
+def test_adahessian_differentiates_attention_twice(tmp_path):
+    train(config(tmp_path, model="vit", model_settings={"depth": 1}, optimizer="adahessian", epochs=1))
+    assert rows(tmp_path)[0]["train_loss"] < 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"base_settings": {"lr": 0.2}}, "settings must not hold lr"),
+        ({"base_settings": {"maximize": True, "differentiable": True}}, "must not hold differentiable, maximize"),
+        ({"optimizer": "adahessian", "rule_settings": {"weight_decay": 0.1}}, "must not hold weight_decay"),
+        ({"optimizer": "adahessian", "base": "adamw"}, "adahessian is its own base"),
+        ({"base": "rprop"}, "weight_decay must fit 'rprop'"),
+        ({"base": "muon"}, "base must be"),
+    ],
+)
+def test_settings_that_would_have_no_effect_are_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        TrainConfig(folder=".", **settings)
+
+
+def test_every_base_makes_a_run(tmp_path):
+    for base in BASES:
+        run = config(tmp_path / base, base=base, weight_decay=0.0, lr=0.01, epochs=1, optimizer="sam")
+        assert rows(train(run))[0]["train_loss"] < 4, base
+
+
 # --- several processes
 
 
@@ -267,8 +307,9 @@ def free_port():
         {"optimizer": "sam", "batch_size": 301},
         {"optimizer": "sgd", "base": "adamw", "clip_norm": 0.5, "ema_decay": 0.5, "batch_size": 301},
         {"optimizer": "gsam", "batch_size": 300, "m_sharpness": 150, "stop_at_loss": 1.5},
+        {"optimizer": "sam", "batch_size": 301, "micro_batch": 50, "bootstrap_rounds": 1},  # 4 and 3 parts of a batch
     ],
-    ids=["one e", "plain", "one e a rank"],
+    ids=["one e", "plain", "one e a rank", "parts and a teacher"],
 )
 def test_two_processes_equal_one_in_float64(tmp_path, settings, monkeypatch):
     port = free_port()
@@ -285,6 +326,33 @@ def test_two_processes_equal_one_in_float64(tmp_path, settings, monkeypatch):
     for a, b in zip(one, two, strict=True):
         assert a == pytest.approx(b, rel=1e-9)
     torch.testing.assert_close(state(tmp_path / "two"), state(tmp_path / "one"), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"optimizer": "adahessian"}, "one process must train with AdaHessian"),
+        ({"objective": "saf"}, "one process must train with saf"),
+        (
+            {"batch_size": 33},
+            "each of 2 processes must have an image of every batch, got a last batch of 1",
+        ),
+    ],
+)
+def test_what_several_processes_cannot_train_is_told(settings, words):
+    with pytest.raises(ValueError, match=words):
+        network_of(torch.nn.Linear(1, 1), TrainConfig(folder=".", **settings), Ranks(1, 2), count=100)
+
+
+def test_dropout_differs_from_rank_to_rank_and_what_follows_does_not():
+    drawn = []
+    for ranks in (Ranks(0, 2), Ranks(1, 2), Ranks()):
+        torch.manual_seed(5)
+        with ranks.own_random(0, 1, 2):
+            drawn.append(torch.rand(1 + ranks.rank)[0])  # one draws more than the other
+        drawn.append(torch.rand(()))
+    assert len({float(number) for number in drawn}) == 4
+    assert drawn[1] == drawn[3] == drawn[4]
 
 
 # --- a GPU is kept busy

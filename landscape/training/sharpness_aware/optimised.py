@@ -35,6 +35,8 @@ class OptimisedParameters:
         require(
             not foreign, f"every optimised parameter must belong to model, got one of shape {foreign[:1]} that does not"
         )
+        devices = sorted({str(p.device) for p in parameters})
+        require(len(devices) < 2, f"parameters must be on one device, got {', '.join(devices)}; move the model to one")
         for p in parameters:
             name = self._labels[p][0]
             kind = "complex" if p.is_complex() else "" if p.layout == torch.strided else "sparse"

@@ -1,5 +1,6 @@
 """From w to the w + e of a rule, and back bit for bit."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -86,6 +87,8 @@ class Perturbation:
         )
         way = nullcontext() if shift is None else displaced(self.gradients.parameters, shift, w)
         with buffers_kept(self.model), way:
+            if shift is not None:
+                _tell_if_rounded(self.gradients.parameters, w, shift)
             del w, g, e, shift  # their memory is free for the pass
             yield after
 
@@ -132,6 +135,18 @@ class Perturbation:
 def no_more_passes(_e: Vector) -> Vector:
     """In place of `Passes.at` where the passes are the user's."""
     raise ValueError("this rule needs more than two passes, which first_step and second_step lack; use step(closure)")
+
+
+def _tell_if_rounded(parameters: Sequence[Tensor], w: Vector, e: Vector) -> None:
+    """Warn where weights of few digits round most of e away, so that the rule's step is nearly the base's."""
+    if all(p.dtype not in (torch.bfloat16, torch.float16) for p in parameters):
+        return
+    if float((flatten(parameters) - w) @ e) < 0.5 * float(e @ e):
+        warnings.warn(
+            "weights in half precision round more than half of e away: the step is nearly that of the base; keep the "
+            "weights in float32 and take torch.autocast, or raise rho",
+            stacklevel=7,
+        )
 
 
 def _no_casts(v: Vector) -> torch.autocast:

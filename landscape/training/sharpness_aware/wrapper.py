@@ -2,7 +2,7 @@
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from inspect import Parameter, signature
 from typing import Any
@@ -28,6 +28,7 @@ class OptimizerWrapper(torch.optim.Optimizer):
     copied: Sequence[str] = ("base", "rule")  # the attributes that a copy takes along
 
     def __init__(self, base: torch.optim.Optimizer) -> None:
+        require_descent(base.param_groups)
         self.base = base
         self._set_up()
 
@@ -71,6 +72,7 @@ class OptimizerWrapper(torch.optim.Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the base."""
+        require_descent([param_group])
         self.base.add_param_group(param_group)
 
     def state_dict(self) -> dict[str, Any]:
@@ -136,4 +138,14 @@ def require_one_gradient(base: torch.optim.Optimizer) -> None:
         closure is None or closure.default is not Parameter.empty,
         f"the base must step along .grad alone, got {type(base).__name__}, which asks a closure for the loss at other "
         "weights; use SGD, AdamW or another one that steps without a closure",
+    )
+
+
+def require_descent(groups: Sequence[Mapping[str, Any]]) -> None:
+    """Raises ValueError for groups whose step is not one down the loss, or that autograd is to follow."""
+    asked = [name for name in ("maximize", "differentiable") if any(group.get(name) for group in groups)]
+    require(
+        not asked,
+        f"the base must go down the loss of which e goes up, in place, got {', '.join(asked)}=True; "
+        "leave it out, and minimise the negative of what is to be maximised",
     )

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, field, fields
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,6 +33,7 @@ from landscape.training.objectives import OBJECTIVES, Objective
 from landscape.training.optimizers.adahessian import AdaHessian
 from landscape.training.optimizers.lookahead import lookahead
 from landscape.training.rules import RULES, Rule
+from landscape.training.trainer.related import check_related
 from landscape.training.trainer.schema import (
     BASES,
     FOUND_BY_THE_TRAINER,
@@ -203,7 +205,7 @@ class TrainConfig:
             self.optimizer not in PLAIN or not self.rule_settings,
             f"rule_settings must be empty for {self.optimizer!r}, got {self.rule_settings}",
         )
-        self._check_schedule()
+        check_related(self)
         require(
             not self.m_sharpness or (self.optimizer in RULES and self.objective == "plain"),
             f"m_sharpness needs a rule and the plain objective, got {self.optimizer!r} and {self.objective!r}",
@@ -238,8 +240,10 @@ class TrainConfig:
             base = _make("rule_settings", self.optimizer, make, self.rule_settings)
         else:
             momentum = {"momentum": self.momentum} if self.base == "sgd" else {}
-            make = partial(BASES[self.base], parameters, lr=self.lr, weight_decay=self.weight_decay)
-            base = _make("base_settings", self.base, make, momentum | self.base_settings)
+            taken = self.weight_decay or "weight_decay" in signature(BASES[self.base]).parameters  # Rprop has none
+            decay = {"weight_decay": self.weight_decay} if taken else {}
+            make = partial(BASES[self.base], parameters, lr=self.lr)
+            base = _make("base_settings and weight_decay", self.base, make, momentum | decay | self.base_settings)
         return lookahead(base, self.lookahead_steps, self.lookahead_alpha) if self.lookahead_steps else base
 
     def rule(self, found: Mapping[str, Callable[[], Any]]) -> Rule | None:
@@ -265,29 +269,6 @@ class TrainConfig:
         left_out = {"folder", "device", "progress", *later_and_usual(self)}
         chosen = {name: value for name, value in asdict(self).items() if name not in left_out}
         return dict(json.loads(json.dumps(chosen)))
-
-    def _check_schedule(self) -> None:
-        require(
-            not self.milestones or self.schedule == "step",
-            f"milestones need schedule='step', got {self.schedule!r}",
-        )
-        require(
-            self.warmup_epochs < self.epochs,
-            f"warmup_epochs must be below epochs={self.epochs}, got {self.warmup_epochs}",
-        )
-        require(not self.patience or self.validation_share > 0, "patience needs a validation_share above 0, got 0")
-        require(
-            sum((self.swa_from > 0, self.ema_decay > 0, self.patience > 0)) <= 1,
-            "the run's network must be one: take one of swa_from, ema_decay and patience",
-        )
-        require(
-            self.optimizer != "adahessian" or not (self.clip_norm or self.precision == "fp16"),
-            "adahessian takes no clip_norm and no precision='fp16': its step needs derivatives of the gradient",
-        )
-        require(
-            not self.micro_batch or (self.objective == "plain" and self.optimizer != "adahessian"),
-            f"micro_batch needs the plain objective and no AdaHessian, got {self.objective!r} and {self.optimizer!r}",
-        )
 
 
 def _make(field_name: str, name: str, make: Callable[..., Any], settings: Mapping[str, Any]) -> Any:

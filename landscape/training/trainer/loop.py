@@ -13,7 +13,6 @@ from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -34,7 +33,7 @@ from landscape.training.trainer.kept import Best, average_of, averaged
 from landscape.training.trainer.network import check_fit, check_recipe, network_of, split
 from landscape.training.trainer.optimizer import make_optimizer
 from landscape.training.trainer.passes import step_on
-from landscape.training.trainer.ranks import Ranks, launched
+from landscape.training.trainer.ranks import Ranks, launched, seed_of
 from landscape.training.trainer.run_folder import (
     DIAGNOSTICS,
     Progress,
@@ -75,6 +74,7 @@ def train(config: TrainConfig) -> Path:
         if not ranks.tell(ranks.first and finished(folder)):
             with random_state_kept():
                 Run(config, folder, device, ranks).go()
+            ranks.tell(None)  # no process leaves before the first has written the network
     return folder
 
 
@@ -91,7 +91,7 @@ class Run:
         self.data, self.model = placed(self.data, device), self.model.to(device)
         if config.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network = network_of(self.model, config, ranks)
+        self.network = network_of(self.model, config, ranks, len(self.data.train_targets))
         last = LastPerturbation() if config.diagnostics_every else None
         self.optimizer = make_optimizer(config, self.model, self.network, self.data, last)
         self.objective = config.make_objective()
@@ -141,7 +141,7 @@ class Run:
     def _start_epoch(self) -> Sequence[Tensor]:
         """Random state and objective as the epoch wants them; the images of each batch."""
         config, at = self.config, self.progress
-        torch.manual_seed(_seed(config.seed, at.epoch))  # order, augmentation and dropout
+        torch.manual_seed(seed_of(config.seed, at.epoch))  # order, augmentation and dropout
         batches = torch.randperm(len(self.data.train_targets), device="cpu").split(config.batch_size)
         if at.random_state is not None:
             torch.set_rng_state(at.random_state)
@@ -173,7 +173,8 @@ class Run:
         if config.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         own = [self.ranks.share(part) for part in (x, y, index)]
-        parts = step_on(self, own[0], own[1], own[2], len(index))
+        with self.ranks.own_random(config.seed, self.progress.epoch, self.progress.batches):
+            parts = step_on(self, own[0], own[1], own[2], len(index))
         if isinstance(self.average, AveragedModel) and config.ema_decay:
             self.average.update_parameters(self.model)
         return self.ranks.summed(torch.stack([part.sums for part in parts if part.sums is not None]).sum(0))
@@ -281,7 +282,3 @@ def _images(config: TrainConfig, folder: Path) -> Images:
         return data
     earlier = replace(config, folder=folder / TEACHER, bootstrap_rounds=config.bootstrap_rounds - 1)
     return relabel(data, train(earlier))
-
-
-def _seed(seed: int, epoch: int) -> int:
-    return int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0])

@@ -53,11 +53,22 @@ def split(data: Images, share: float, seed: int) -> tuple[Images, tuple[Tensor, 
     return replace(data, **parts), held_out
 
 
-def network_of(model: nn.Module, config: TrainConfig, ranks: Ranks) -> nn.Module:
-    """What images go through: the model, compiled, its gradients joined over the ranks."""
+def network_of(model: nn.Module, config: TrainConfig, ranks: Ranks, count: int) -> nn.Module:
+    """What `count` training images go through: the model, compiled, its gradients joined over the ranks."""
     network: nn.Module = torch.compile(model) if config.compile else model  # type: ignore[assignment]
     if ranks.size == 1:
         return network
+    require(
+        config.optimizer != "adahessian" and config.objective != "saf",
+        f"one process must train with {'AdaHessian' if config.optimizer == 'adahessian' else 'saf'}, which needs what "
+        f"only another one has, got {ranks.size}",
+    )
+    left = count % config.batch_size or config.batch_size
+    require(
+        left >= ranks.size,
+        f"each of {ranks.size} processes must have an image of every batch, got a last batch of {left}; take another "
+        f"batch_size than {config.batch_size}",
+    )
     require(
         config.m_sharpness * ranks.size in (0, config.batch_size),
         f"m_sharpness over {ranks.size} processes must be one part each, batch_size={config.batch_size} over their "

@@ -1,16 +1,19 @@
 """One step: some images through the network, backward, and the optimiser."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from landscape.autograd.differentiable import differentiable
 from landscape.side_effects import random_state
 from landscape.training.sharpness_aware.step import SharpnessAware
 from landscape.training.trainer.device import autocast
 from landscape.training.trainer.evaluation import hits
 from landscape.training.trainer.kept import buffers_kept_on_error, smaller
+from landscape.training.trainer.ranks import joined
 from landscape.vectors import is_synchronous
 
 if TYPE_CHECKING:
@@ -40,13 +43,15 @@ class Part:
         run, size = self.run, self.run.micro_batch or max(len(self.x), 1)
         run.optimizer.zero_grad()
         total, right = torch.zeros((), device=run.device), torch.zeros((), device=run.device)
-        for x, y, index in zip(self.x.split(size), self.y.split(size), self.index.split(size), strict=True):
-            with autocast(run.device, run.config.precision):
-                loss, outputs = run.objective(run.network, x, y, index)
-            if is_synchronous(loss) and run.ranks.size == 1:  # else it shows in the sums
-                run.require_finite(loss.item())
-            part = loss * (self.share * len(x) / len(self.x))
-            self.backward(part if run.scaler is None else run.scaler.scale(part))
+        pieces = list(zip(self.x.split(size), self.y.split(size), self.index.split(size), strict=True))
+        for number, (x, y, index) in enumerate(pieces, 1):
+            with joined(run.network, number == len(pieces)), _forms(run):
+                with autocast(run.device, run.config.precision):
+                    loss, outputs = run.objective(run.network, x, y, index)
+                if is_synchronous(loss) and run.ranks.size == 1:  # else it shows in the sums
+                    run.require_finite(loss.item())
+                part = loss * (self.share * len(x) / len(self.x))
+                self.backward(part if run.scaler is None else run.scaler.scale(part))
             total = total + loss.detach() * len(x)
             if self.sums is None:
                 each = 1 if y.is_floating_point() else y[0].numel()  # labels of an input
@@ -54,6 +59,11 @@ class Part:
         if self.sums is None:  # the first pass is at w, later ones at w + e
             self.sums = torch.stack([total.to(SUMS), right.to(SUMS)])
         return total / len(self.x)
+
+
+def _forms(run: "Run") -> AbstractContextManager[None]:
+    """Of the network for a step: AdaHessian wants second derivatives, which fused attention has not."""
+    return differentiable(run.model, twice=True) if run.config.optimizer == "adahessian" else nullcontext()
 
 
 def step_on(run: "Run", x: Tensor, y: Tensor, index: Tensor, count: int) -> list[Part]:

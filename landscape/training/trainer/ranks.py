@@ -2,12 +2,16 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from landscape.side_effects import random_state_kept
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,26 @@ class Ranks:
         distributed.broadcast_object_list(box, src=0)
         return box[0]
 
+    @contextmanager
+    def own_random(self, *numbers: int) -> Iterator[None]:
+        """Dropout that follows from the numbers and the rank; all go on with the same random numbers afterwards."""
+        if self.size == 1:
+            yield
+            return
+        with random_state_kept():
+            torch.manual_seed(seed_of(*numbers, self.rank))
+            yield
+
     def summed(self, values: Tensor) -> Tensor:
         """Sums over the processes, in place."""
         if self.size > 1:
             distributed.all_reduce(values)
         return values
+
+
+def seed_of(*numbers: int) -> int:
+    """One seed of several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
 @contextmanager
@@ -56,3 +75,11 @@ def launched(device: torch.device) -> Iterator[Ranks]:
     finally:
         if own:
             distributed.destroy_process_group()
+
+
+def joined(network: nn.Module, last: bool) -> AbstractContextManager[None]:
+    """Gradients are summed over the processes at the last piece of a pass: not all need have as many pieces."""
+    if last or not isinstance(network, DistributedDataParallel):
+        return nullcontext()
+    wait: AbstractContextManager[None] = network.no_sync()
+    return wait

@@ -36,17 +36,18 @@ SETTINGS_OF = {
 }
 PLAIN = ("sgd", "plain")  # the base alone
 OPTIMIZERS = ("sgd", *RULES, "adahessian", "plain")
-NO_BASE = (torch.optim.Optimizer, torch.optim.LBFGS, torch.optim.SparseAdam)  # of other weights, or other gradients
+NO_BASE = ("Optimizer", "LBFGS", "SparseAdam", "Muon")  # of other weights, sparse gradients, matrices alone
+OF_NO_BASE = {"lr", "weight_decay", "params", "maximize", "differentiable"}  # fields of their own, or no descent
 BASES: dict[str, Any] = {
     name.lower(): kind
     for name, kind in vars(torch.optim).items()
-    if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and kind not in NO_BASE
+    if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and name not in NO_BASE
 }
 NEEDS_PASS_2 = "adversarial"  # the objective that is another function there: pass 2 is made at each step, for "sgd" too
 NEEDS_A_RULE = {"adahessian": ["top_samples", NEEDS_PASS_2], "sgd": ["top_samples"], "plain": ["top_samples"]}
 # the argument that no setting can hold
 FOUND_BY_THE_TRAINER = {"eigen_sam": "top", "ssam_f": "fisher", "exact_fisher_sam": "operator"}
-NO_SETTING = {*FOUND_BY_THE_TRAINER.values(), "criterion", "params", "folder", "path", "label_noise"}
+NO_SETTING = {*FOUND_BY_THE_TRAINER.values(), "criterion", "folder", "path", "label_noise", *OF_NO_BASE}
 MAKERS: dict[str, Mapping[str, Any]] = {
     "dataset": DATASETS,
     "model": MODELS,

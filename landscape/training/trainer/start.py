@@ -1,6 +1,7 @@
 """The weights that a training begins with: those of another one, all or all but the head."""
 
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -27,7 +28,8 @@ def start_from(model: nn.Module, path: str | Path) -> list[str]:
         ValueError: if the file cannot be read, or has less than half of the model's entries.
     """
     own, found = model.state_dict(), _weights(Path(path))
-    found = {name.removeprefix("module."): value for name, value in found.items()}
+    for wrapper in ("module.", "_orig_mod."):  # of DistributedDataParallel, an average, torch.compile
+        found = {name.removeprefix(wrapper): value for name, value in found.items()}
     fits = {name: value for name, value in found.items() if name in own and own[name].shape == value.shape}
     fresh = [name for name in own if name not in fits]
     total = sum(value.numel() for value in own.values())
@@ -50,7 +52,9 @@ def _weights(path: Path) -> dict[str, Tensor]:
         content: Any = torch.load(source, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{source} must be a complete file of weights: {first_line(error)}") from error
-    except Exception as error:  # whatever unpickling says
+    except UnpicklingError as error:
+        raise ValueError(f"{source} must hold tensors and plain values alone; save model.state_dict()") from error
+    except Exception as error:  # whatever else reading says
         raise ValueError(f"{source} must be a state dict that torch.load reads: {first_line(error)}") from error
     for name in ("model", "state_dict", "model_state_dict"):
         if isinstance(content, dict) and isinstance(content.get(name), dict):
