@@ -49,6 +49,8 @@ def colour(x: Tensor, strength: Tensor, _fill: Tensor) -> Tensor:
 
 def sharpness(x: Tensor, strength: Tensor, _fill: Tensor) -> Tensor:
     """Away from a mean of 3 x 3 pixels, the one in the middle five times; the border stays."""
+    if min(x.shape[2:]) < 3:
+        return x
     kernel = x.new_ones(3, 3)
     kernel[1, 1] = 5
     inner = F.conv2d(x, (kernel / 13).expand(x.shape[1], 1, 3, 3), groups=x.shape[1])

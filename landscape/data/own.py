@@ -34,7 +34,8 @@ def own_data(name: str, path: str, settings: Mapping[str, Any]) -> Images:
     if isinstance(made, Images):
         return made
     require(isinstance(made, tuple | list) and len(made) == 2, f"dataset {name} must give {FORM}, got {_kind(made)}")
-    (x, y), (test_x, test_y) = (_tensors(name, part) for part in made)
+    with torch.device("cpu"):
+        (x, y), (test_x, test_y) = (_tensors(name, part) for part in made)
     low, high = (int(f(torch.stack([f(y), f(test_y)]))) for f in (torch.min, torch.max))
     classes = len(getattr(made[0], "classes", ())) or high + 1
     require(low >= 0 and high < classes, f"dataset {name}: labels must be in [0, {classes}), got {low} to {high}")
@@ -56,12 +57,15 @@ def _tensors(name: str, part: Any) -> tuple[Tensor, Tensor]:
             inputs, targets = default_collate([part[index] for index in range(len(part))])
     except (TypeError, ValueError, RuntimeError, IndexError, KeyError) as error:
         raise ValueError(f"dataset {name} must give {FORM}, got {_kind(part)}: {first_line(error)}") from error
+    require(
+        isinstance(inputs, Tensor), f"dataset {name} must give a tensor or an array for each input, got {_kind(inputs)}"
+    )
     whole = isinstance(targets, Tensor) and not (targets.is_floating_point() or targets.is_complex())
     fits = whole and len(inputs) == len(targets) > 0
     require(
         fits, f"dataset {name} must give a whole-numbered target for each input, at least one, got {_kind(targets)}"
     )
-    return inputs, targets.long()
+    return inputs.cpu(), targets.long().cpu()
 
 
 def _kind(value: Any) -> str:

@@ -1,6 +1,7 @@
 """Networks of other libraries and of the user's own code, by name."""
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -25,7 +26,7 @@ def network_maker(name: str) -> Callable[..., nn.Module]:
     library, _, own = name.partition(":")
     if library not in LIBRARIES:
         return named_function("model", name)
-    return lambda **settings: _make(library)(own, **settings)
+    return partial(_make(library), own)
 
 
 def _make(library: str) -> Callable[..., nn.Module]:

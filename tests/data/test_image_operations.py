@@ -55,6 +55,15 @@ def test_colours_are_pillows(name, strength, pillow, apart, seed):
     assert np.abs(ours(name, image, strength) - expected).max() <= apart
 
 
+@pytest.mark.parametrize("side", [1, 2, 3])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_images_of_a_few_pixels_are_served(name, side):
+    x = torch.rand(2, 3, side, side, generator=seeded(), dtype=torch.float64)
+    made = OPERATIONS[name].function(x, torch.full((2, 1, 1, 1), 0.2, dtype=torch.float64), FILL)
+    assert made.shape == x.shape
+    assert made.isfinite().all()
+
+
 def test_equalize_leaves_what_has_one_level_and_serves_each_image_by_itself():
     flat = np.full((20, 30, 3), 90, np.uint8)
     assert np.allclose(ours("equalize", flat, 0.0), flat)
@@ -82,15 +91,18 @@ def test_geometry_on_whole_pixels():
     torch.testing.assert_close(shear_y(x.mT, strength(2.0), FILL), sheared.mT)
 
 
-def test_a_turn_of_an_oblong_image_keeps_angles():
+@pytest.mark.parametrize("vertical", [False, True])
+def test_a_turn_of_an_oblong_image_keeps_angles(vertical):
     x = torch.zeros(1, 1, 41, 61, dtype=torch.float64)
-    x[0, 0, 20, 10:51] = 1.0  # a line to both sides of the middle
-    turned = rotate(x, strength(pi / 6), torch.zeros(1, 1, 1, 1).double())[0, 0].nonzero().double() - torch.tensor(
-        [20, 30]
-    )
-    slopes = turned[turned[:, 1].abs() > 8]
-    assert len(slopes) > 10
-    assert ((slopes[:, 0] / slopes[:, 1]).abs() - np.tan(pi / 6)).abs().max() < 0.1
+    if vertical:
+        x[0, 0, :, 30] = 1.0
+    else:
+        x[0, 0, 20] = 1.0
+    turned = rotate(x, strength(pi / 6), torch.zeros(1, 1, 1, 1).double())[0, 0].nonzero().double()
+    along, across = (turned - torch.tensor([20, 30])).T.flip(0 if not vertical else ())
+    far = along.abs() > 8
+    assert far.sum() > 10
+    assert ((across / along)[far].abs() - np.tan(pi / 6)).abs().max() < 0.1
 
 
 SPAN = (torch.full((1, 3, 1, 1), -2.0), torch.full((1, 3, 1, 1), 3.0))

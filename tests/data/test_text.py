@@ -78,6 +78,8 @@ def test_a_character_model_learns_and_its_losses_are_a_characters(tmp_path):
 def test_a_network_or_an_augmentation_that_does_not_fit_a_text_is_told(tmp_path):
     with pytest.raises(ValueError, match=r"augmentation .* must be left out, as 'made_text' is torch.int64"):
         train(character_run(tmp_path / "a", flip=True))
+    with pytest.raises(ValueError, match="objective must be 'plain' where an input has several labels, got 'saf'"):
+        train(character_run(tmp_path / "c", objective="saf"))
     small = character_run(
         tmp_path / "b", model_settings={"dim": 4, "depth": 1, "heads": 2, "length": 16, "classes": 30}
     )

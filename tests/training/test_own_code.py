@@ -60,6 +60,9 @@ def floats():
 def shapes():
     return (torch.ones(4, 2), torch.ones(4).long()), (torch.ones(4, 3), torch.ones(4).long())
 
+def lists():
+    return [[([0.5, k], k) for k in range(3)]] * 2
+
 def negative():
     return [(torch.ones(4, 2), -torch.ones(4).long())] * 2
 """
@@ -103,6 +106,7 @@ def test_a_run_is_read_back_in_another_process_and_folder(script, tmp_path, monk
         ("number", r"must give \(train, test\), .*, got int"),
         ("floats", r"must give a whole-numbered target for each input, at least one, got torch.float32 \(4,\)"),
         ("shapes", r"must have inputs of one shape, got \(2,\) and \(3,\)"),
+        ("lists", r"must give a tensor or an array for each input, got list"),
         ("negative", r"labels must be in \[0, 0\), got -1 to -1"),
         ("twelve", r"model must have classes=12 outputs"),
     ],
@@ -145,6 +149,8 @@ def test_a_library_that_does_not_load_is_told_in_one_line(name, monkeypatch):
     ) as caught:
         build(f"{name}:resnet18", {}, 0)
     assert "\n" not in str(caught.value)
+    with pytest.raises(ImportError, match=rf"needs {name}"):  # before a folder is claimed
+        config("none", model=f"{name}:resnet18", model_settings={})
 
 
 def test_all_labels_may_be_noise(tmp_path):

@@ -32,7 +32,7 @@ from landscape.training.trainer.device import device_of, placed, scaler_for
 from landscape.training.trainer.diagnostics import LastPerturbation, make_tracker
 from landscape.training.trainer.evaluation import evaluate
 from landscape.training.trainer.kept import Best, average_of, averaged, buffers_kept_on_error, smaller
-from landscape.training.trainer.network import check_augmentation, check_fit, network_of, split
+from landscape.training.trainer.network import check_fit, check_recipe, network_of, split
 from landscape.training.trainer.optimizer import make_optimizer
 from landscape.training.trainer.passes import Part
 from landscape.training.trainer.ranks import Ranks, launched
@@ -85,7 +85,7 @@ class Run:
         self.data, self.held_out = split(_images(config, folder), config.validation_share, config.seed)
         self.model = build(config.model, config.model_settings, config.seed)
         check_fit(self.model, self.data)
-        check_augmentation(config, self.data)
+        check_recipe(config, self.data)
         self.fresh = start_from(self.model, config.start_from) if config.start_from else []
         self.data, self.model = placed(self.data, device), self.model.to(device)
         if config.channels_last:

@@ -29,12 +29,14 @@ def check_fit(model: nn.Module, data: Images) -> None:
     require(shape == expected, f"model must have classes={data.classes} outputs{wanted}, got shape {shape[1:]}")
 
 
-def check_augmentation(config: TrainConfig, data: Images) -> None:
-    """Raise ValueError if something else than images is to be augmented."""
+def check_recipe(config: TrainConfig, data: Images) -> None:
+    """Raise ValueError if something else than images is to be augmented, or an objective needs one label an input."""
     images = data.train_inputs.ndim == 4 and data.train_inputs.is_floating_point()
     plain = config.augmentation() == Augmentation()
     got = f"{data.train_inputs.dtype} of shape {tuple(data.train_inputs.shape[1:])}"
     require(images or plain, f"augmentation (crop, flip, ...) must be left out, as {config.dataset!r} is {got}")
+    one = data.train_targets.ndim == 1 or config.objective == "plain"
+    require(one, f"objective must be 'plain' where an input has several labels, got {config.objective!r}")
 
 
 def split(data: Images, share: float, seed: int) -> tuple[Images, tuple[Tensor, Tensor] | None]:
