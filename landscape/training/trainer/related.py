@@ -3,6 +3,7 @@
 from typing import Any
 
 from landscape.checks import require
+from landscape.training.trainer.schema import OF_NO_BASE
 
 
 def check_related(config: Any) -> None:
