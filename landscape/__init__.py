@@ -60,7 +60,7 @@ from landscape.storage.results import (
     Trajectory,
 )
 from landscape.storage.results.record import own_version
-from landscape.study import Correlation, NestedSelection, correlate, nested_selection
+from landscape.study import Correlation, NestedSelection, correlate, load_run, nested_selection
 from landscape.training import (
     AdaHessian,
     NaturalGradient,
@@ -133,6 +133,7 @@ __all__ = [
     "SharpnessAware",
     "TrainConfig",
     "load_checkpoint",
+    "load_run",
     "lookahead",
     "objectives",
     "rules",

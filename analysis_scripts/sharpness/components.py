@@ -22,7 +22,7 @@ from analysis_scripts._shared.many_networks import measured, none_failed, traini
 from landscape.curvature.block_spectra import block_spectra
 from landscape.plots.style import legend_above, look, words
 from landscape.storage.results import read_json
-from landscape.study.network_record import training_problem
+from landscape.study.network_record import load_run
 
 KINDS: dict[str, dict[str, str]] = {  # the two kinds of layers in a block, by the names of their parameters
     "vit": {"attention": "blocks.*.attention.*", "perceptrons": "blocks.*.perceptron.*"},
@@ -75,7 +75,7 @@ def sharpest(run: Path, *, tol: float) -> dict[str, Any]:
     """The network's losses, and the largest eigenvalue of every part with its residual bound."""
     network = read_json(run / "model.json")
     by = parts(network["model"]["name"], network["model"]["settings"]["depth"])
-    spectra = block_spectra(training_problem(run), by, tol=tol, trace_matvecs=4)
+    spectra = block_spectra(load_run(run), by, tol=tol, trace_matvecs=4)
     return {
         "lambda_max": dict(zip(spectra.names, spectra.values[:, 0].tolist(), strict=True)),
         "residual": dict(zip(spectra.names, spectra.residuals[:, 0].tolist(), strict=True)),

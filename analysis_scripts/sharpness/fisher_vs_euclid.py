@@ -27,7 +27,7 @@ from analysis_scripts._shared.frame import command, legend_over, publish
 from analysis_scripts._shared.many_networks import measured, none_failed, training
 from landscape.metrics.balls import ball
 from landscape.plots.style import BLUE, RED
-from landscape.study.network_record import training_problem
+from landscape.study.network_record import load_run
 
 NAMES = {"fisher": "Fisher ellipsoid", "fisher_diagonal": "Fisher SAM's diagonal", "euclidean": "Euclidean ball"}
 COLOURS = (BLUE, "#009E73", RED)  # one for each divergence
@@ -69,7 +69,7 @@ def along_training(
     run: Path, *, epochs: Sequence[int], divergences: Sequence[float], samples: int, max_matvecs: int
 ) -> dict[str, Any]:
     """Rows of one network: an epoch, a divergence, a geometry each."""
-    problems = {epoch: training_problem(run / f"epoch-{epoch}", samples) for epoch in epochs}
+    problems = {epoch: load_run(run / f"epoch-{epoch}", samples) for epoch in epochs}
     found = {epoch: compared(problem, divergences, max_matvecs) for epoch, problem in problems.items()}
     return {"rows": [{"epoch": epoch, **row} for epoch, rows in found.items() for row in rows]}
 

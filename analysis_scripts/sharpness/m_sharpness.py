@@ -21,7 +21,7 @@ from analysis_scripts._shared.frame import command, publish
 from analysis_scripts._shared.many_networks import measured, none_failed, training
 from landscape.plots.style import BLUE, OTHERS, legend_above
 from landscape.storage.results import read_json
-from landscape.study.network_record import training_problem
+from landscape.study.network_record import load_run
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def main(config: Config) -> dict[str, Any]:
 
 def losses_and_sharpness(run: Path, *, samples: int, sizes: Sequence[int], rho: float) -> dict[str, Any]:
     """One network's losses, and its m-sharpness for every m."""
-    losses, problem = read_json(run / "model.json"), training_problem(run, samples)
+    losses, problem = read_json(run / "model.json"), load_run(run, samples)
     return {
         **{key: losses[key] for key in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")},
         "generalization_gap": losses["test_loss"] - losses["train_loss"],

@@ -8,7 +8,7 @@ import click
 from landscape.checks import require
 from landscape.problem import Problem
 from landscape.problem.plugin import Splits, load_problem
-from landscape.study.network_record import splits, training_problem
+from landscape.study.network_record import load_run, splits
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 LARGEST_SEED = 2**63 - 1
@@ -28,4 +28,4 @@ def find_source(run: Path | None, own: str | None, samples: int | None = None) -
         require(samples is None, "--samples belongs to RUN; with --problem the function chooses its data")
         return load_problem(own)
     assert run is not None
-    return training_problem(run, samples), splits(run)
+    return load_run(run, samples), splits(run)

@@ -1,7 +1,7 @@
 """Many checkpoints: does a metric follow the generalisation gap?"""
 
 from landscape.study.config_file import read_study
-from landscape.study.network_record import Analysis
+from landscape.study.network_record import Analysis, load_run
 from landscape.study.statistics.comparison import level_with
 from landscape.study.statistics.correlation import Correlation, correlate
 from landscape.study.statistics.nested import NestedSelection, nested_selection
@@ -12,6 +12,7 @@ __all__ = [
     "Analysis",
     "StudyConfig",
     "grid",
+    "load_run",
     "read_study",
     "run_study",
     # its statistics

@@ -28,6 +28,7 @@ from landscape.storage.settings import as_json, differing
 from landscape.storage.settings_record import Count, Positive, Size, settings_record
 from landscape.training import load_checkpoint
 from landscape.training.trainer.bootstrap import relabel
+from landscape.training.trainer.network import split
 
 METRICS_FILE, DENSITY, LINE, PLANE = "metrics.json", "density.npz", "slice_1d.npz", "slice_2d.npz"
 ROBUSTNESS_FILE = "robustness.json"
@@ -92,7 +93,7 @@ class Analysis:
     """Test images on which errors under FGSM, PGD-10 and corruptions are taken, the first ones; 0 leaves them out."""
 
 
-def training_problem(folder: str | Path, samples: int | None = None, batch_size: int = 600) -> Problem:
+def load_run(folder: str | Path, samples: int | None = None, batch_size: int = 600) -> Problem:
     """The training loss of a bundled checkpoint as a function of its weights.
 
     Args:
@@ -220,12 +221,13 @@ def _cut_with(analysis: Analysis, points: int) -> dict[str, Any]:
 
 
 def run_data(folder: str | Path, metadata: Mapping[str, Any]) -> Images:
-    """The data set with the labels that the network was trained on."""
+    """The data set with the labels that the network was trained on, without what was held out."""
     config, teacher = metadata["config"], metadata.get("teacher")
     path = config.get("data_path", "")  # older checkpoints are all of embedded data
     noise = {"label_noise": config["label_noise"], "seed": config["seed"]}
     data = load(config["dataset"], path, settings=config.get("data_settings"), **noise)
-    return relabel(data, Path(folder) / teacher) if teacher else data
+    data = relabel(data, Path(folder) / teacher) if teacher else data
+    return split(data, config.get("validation_share", 0.0), config["seed"])[0]
 
 
 def _batches(

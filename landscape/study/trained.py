@@ -10,7 +10,7 @@ from typing import Any
 from landscape.data import load
 from landscape.problem import Problem
 from landscape.storage.manifest import read_manifest
-from landscape.study.network_record import Splits, splits, training_problem
+from landscape.study.network_record import Splits, load_run, splits
 from landscape.training import TrainConfig, train
 from landscape.training.trainer.checkpoint import NAME
 
@@ -35,7 +35,7 @@ class Trained:
 
     def problem(self, samples: int | None, batch_size: int) -> Problem:
         """Its training loss, on the labels it was trained on."""
-        return training_problem(self.folder, samples, batch_size)
+        return load_run(self.folder, samples, batch_size)
 
     def splits(self, batch_size: int) -> Splits:
         """Training and test data."""

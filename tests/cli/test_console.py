@@ -15,7 +15,7 @@ from landscape.cli.demo import METRICS as DEMO_METRICS
 from landscape.cli.demo import demo_study
 from landscape.metrics import METRICS
 from landscape.storage.results import Slice2D
-from landscape.study.network_record import training_problem
+from landscape.study.network_record import load_run
 
 TRAIN = ["--model", "mlp", "--model-set", "hidden=[8]", "--epochs", "1", "--batch-size", "400", "--label-noise", "0.2"]
 
@@ -137,7 +137,7 @@ def test_slice_has_other_directions_looks_and_splits(trained, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == expected
     found = Slice2D.load(tmp_path / stem)
     assert list(found.loss) == ["test"]
-    problem = training_problem(trained)
+    problem = load_run(trained)
     assert found.norms.tolist() == pytest.approx([float(problem.vector().norm())] * 2, rel=1e-5)
 
 

@@ -68,10 +68,10 @@ def test_a_run_on_a_folder_is_read_back_with_its_settings(tmp_path):
     settings = {"model": "resnet18", "model_settings": {"form": "cifar", "width": 1, "classes": 4}, "epochs": 1}
     data = {"dataset": "folder", "data_path": str(tmp_path / "data"), "data_settings": {"image_size": 4}}
     run = train(TrainConfig(tmp_path / "run", **data, **settings, batch_size=6, progress=False))
-    from landscape.study.network_record import training_problem
+    from landscape.study.network_record import load_run
 
     loss = load_checkpoint(run)[1]["train_loss"]
-    assert float(training_problem(run).loss()) == pytest.approx(loss, rel=1e-6)
+    assert float(load_run(run).loss()) == pytest.approx(loss, rel=1e-6)
 
 
 class Split(list):

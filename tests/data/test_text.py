@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from landscape.data import load
-from landscape.study.network_record import training_problem
+from landscape.study.network_record import load_run
 from landscape.training import TrainConfig, load_checkpoint, read_log, train
 from landscape.training.trainer.evaluation import evaluate, top_error
 
@@ -72,7 +72,7 @@ def test_a_character_model_learns_and_its_losses_are_a_characters(tmp_path):
     entropy = -(share * share.log()).nansum().item()
     assert metadata["test_loss"] < entropy < log(data.classes)  # it uses what came before
     assert all(0 <= line["train_accuracy"] <= 1 for line in read_log(run))
-    assert float(training_problem(run).loss()) == pytest.approx(metadata["train_loss"], rel=1e-5)
+    assert float(load_run(run).loss()) == pytest.approx(metadata["train_loss"], rel=1e-5)
 
 
 def test_a_network_or_an_augmentation_that_does_not_fit_a_text_is_told(tmp_path):

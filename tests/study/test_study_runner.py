@@ -19,7 +19,7 @@ from landscape.report.page import OUTCOMES
 from landscape.report.summary import limits
 from landscape.storage.results import Slice2D
 from landscape.study import correlate, study_runner
-from landscape.study.network_record import Analysis, cut, load_density, measure, training_problem
+from landscape.study.network_record import Analysis, cut, load_density, load_run, measure
 from landscape.study.own_checkpoint import OwnCheckpoint
 from landscape.study.study_runner import StudyConfig, broken, costs, grid, run_study, table
 
@@ -58,10 +58,10 @@ def test_a_row_holds_what_its_checkpoint_gives(study: StudyConfig) -> None:
     rows = table(study)
     assert [(row["rule"], row["seed"]) for row in rows] == [("sgd", 0), ("sgd", 1), ("sam", 0), ("sam", 1)]
     folder = study.members["sam-seed1"].folder
-    whole = training_problem(folder)
+    whole = load_run(folder)
     assert rows[3]["train_loss"] == pytest.approx(float(whole.loss()), rel=1e-5)
     assert rows[3]["generalization_gap"] == rows[3]["test_loss"] - rows[3]["train_loss"]
-    dense = torch.linalg.eigvalsh(hessian(training_problem(folder, 200)).dense())
+    dense = torch.linalg.eigvalsh(hessian(load_run(folder, 200)).dense())
     assert abs(rows[3]["lambda_max"] - float(dense[-1])) <= rows[3]["lambda_max_stderr"] + 1e-4 * float(dense[-1])
 
 
@@ -75,7 +75,7 @@ def test_renyi_uses_the_density_that_is_kept(study: StudyConfig) -> None:
 def test_the_centre_of_a_slice_is_the_networks_loss(study: StudyConfig) -> None:
     folder = Path(study.members["sgd-seed0"].folder)
     plane = Slice2D.load(folder / "slice_2d.npz")
-    assert float(plane.loss["train"][2, 2]) == pytest.approx(float(training_problem(folder).loss()), rel=1e-6)
+    assert float(plane.loss["train"][2, 2]) == pytest.approx(float(load_run(folder).loss()), rel=1e-6)
     assert set(plane.loss) == {"train", "test"}
 
 

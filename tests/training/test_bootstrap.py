@@ -7,7 +7,7 @@ import torch
 from training_cases import config, cut_short, rows, weights
 
 from landscape.data import digits
-from landscape.study.network_record import training_problem
+from landscape.study.network_record import load_run
 from landscape.training import load_checkpoint, train
 from landscape.training.trainer import loop
 
@@ -36,7 +36,7 @@ def test_it_is_analysed_on_the_labels_that_it_was_trained_on(tmp_path):
     folder = train(config(tmp_path / "run", **SETTINGS))
     for checkpoint in (folder, folder / "epoch-2", folder / "teacher", folder / "teacher" / "epoch-2"):
         metadata = load_checkpoint(checkpoint)[1]
-        assert float(training_problem(checkpoint).loss()) == pytest.approx(metadata["train_loss"], rel=1e-5)
+        assert float(load_run(checkpoint).loss()) == pytest.approx(metadata["train_loss"], rel=1e-5)
 
 
 @pytest.mark.parametrize("steps", [4, 13])  # of 9 + 9: in the first network, in the second

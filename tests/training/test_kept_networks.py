@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from training_cases import BATCH_NORM, config, state, weights
 
 from landscape.data import digits
-from landscape.study.network_record import training_problem
+from landscape.study.network_record import load_run
 from landscape.training import load_checkpoint, train
 from landscape.training.trainer import loop
 from landscape.training.trainer.ranks import seed_of
@@ -21,7 +21,7 @@ def test_an_early_checkpoint_is_the_network_after_that_epoch(tmp_path):
     metadata = load_checkpoint(folder / "epoch-2")[1]
     assert (metadata["epoch"], metadata["teacher"]) == (2, None)
     assert metadata["test_loss"] == load_checkpoint(shorter)[1]["test_loss"]
-    assert float(training_problem(folder / "epoch-2").loss()) == pytest.approx(metadata["train_loss"], rel=1e-5)
+    assert float(load_run(folder / "epoch-2").loss()) == pytest.approx(metadata["train_loss"], rel=1e-5)
     assert not (folder / "epoch-1").exists()
 
 
@@ -35,7 +35,7 @@ def test_the_averaged_network_is_the_mean_of_the_epochs_with_statistics_of_its_o
     hidden = model.stem[0](images)
     torch.testing.assert_close(model.stem[1].running_mean, hidden.mean((0, 2, 3)), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(model.stem[1].running_var, hidden.var((0, 2, 3)), rtol=1e-4, atol=1e-6)
-    assert float(training_problem(folder).loss()) == pytest.approx(metadata["train_loss"], rel=1e-5)
+    assert float(load_run(folder).loss()) == pytest.approx(metadata["train_loss"], rel=1e-5)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adahessian"])

@@ -9,7 +9,7 @@ import torch
 from training_cases import config
 
 from landscape.models import build
-from landscape.study.network_record import training_problem
+from landscape.study.network_record import load_run
 from landscape.training import load_checkpoint, train
 
 SCRIPT = """
@@ -88,7 +88,7 @@ def test_a_run_is_read_back_in_another_process_and_folder(script, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     own = {"model": "mine.py:network", "model_settings": {"width": 5}, "dataset": "mine.py:pairs", "data_path": "here"}
     train(config("run", **own, epochs=1))
-    code = "from landscape.study.network_record import training_problem as f; print(float(f('../run').loss()))"
+    code = "from landscape.study.network_record import load_run as f; print(float(f('../run').loss()))"
     (tmp_path / "elsewhere").mkdir()
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -97,7 +97,7 @@ def test_a_run_is_read_back_in_another_process_and_folder(script, tmp_path, monk
         text=True,
         check=True,
     )
-    assert float(done.stdout) == float(training_problem(tmp_path / "run").loss())
+    assert float(done.stdout) == float(load_run(tmp_path / "run").loss())
 
 
 @pytest.mark.parametrize(

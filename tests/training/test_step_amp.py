@@ -9,6 +9,7 @@ from step_cases import data, every_rule, network, weights, wrapped
 from torch import nn
 
 from landscape.training.rules import friendly_sam, gsam, looksam, sam
+from landscape.training.sharpness_aware.step import SharpnessAware
 
 
 def scaled_closure(model, opt, scaler, step, spoilt=None):
@@ -131,3 +132,23 @@ def test_an_autocast_block_around_the_whole_step_is_one_in_the_closure(rule):
                 opt.step(cast_closure(model, opt, torch.bfloat16, scaler, inside))
         found.append(weights(model))
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("of", ["base", "wrapper"])
+def test_gradients_that_were_unscaled_before_are_refused(of):
+    model = torch.nn.Linear(3, 2)
+    opt = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), sam(0.3), model=model)
+    scaler = torch.amp.GradScaler("cpu")
+    before = model.weight.detach().clone()
+
+    def closure():
+        opt.zero_grad()
+        scaler.scale(model(torch.ones(4, 3)).square().mean()).backward()
+        scaler.unscale_(opt if of == "wrapper" else opt.base)
+
+    with pytest.raises(ValueError, match=r"scaler.unscale_ must not be called with scaler="):
+        opt.step(closure, scaler=scaler)
+    with pytest.raises(ValueError, match="to clip, give max_norm"):
+        opt.first_step(scaler=scaler)
+    assert torch.equal(model.weight, before)
+    scaler.update()

@@ -499,3 +499,39 @@ def test_there_a_step_of_radius_zero_is_the_bases(monkeypatch):
         closure_for(twin, base, *data(step))()
         base.step()
     assert torch.equal(weights(model), weights(twin))
+
+
+class Joined(nn.DataParallel):
+    """The names that wrappers for several processes give."""
+
+    def forward(self, x):
+        return self.module(x)
+
+
+@pytest.mark.parametrize("wrap", [Joined, partial(torch.compile, backend="eager")])
+def test_the_state_of_a_wrapped_model_goes_on_without_the_wrapper(wrap):
+    plain = network()
+    model = wrap(network())
+    both = [(m, SharpnessAware(FIVE["SGD"](m.parameters()), friendly_sam(0.3), model=m)) for m in (plain, model)]
+    for m, opt in both:
+        run(m, opt, range(2))
+    fresh = network()
+    fresh.load_state_dict(plain.state_dict())
+    opt = SharpnessAware(FIVE["SGD"](fresh.parameters()), friendly_sam(0.3), model=fresh)
+    opt.load_state_dict(copy.deepcopy(both[1][1].state_dict()))
+    assert torch.equal(run(fresh, opt, range(2, 4)), run(*both[0], range(2, 4)))
+
+
+def test_a_radius_of_a_group_is_a_number_or_none():
+    model = network()
+    first, *rest = model.parameters()
+    for own in (None, "0.1"):
+        groups = [{"params": [first], "rho": own}, {"params": rest}]
+        opt = SharpnessAware(torch.optim.SGD(groups, lr=0.1), sam(0.3), model=model)
+        if own is None:
+            same = network()
+            alone = SharpnessAware(torch.optim.SGD(same.parameters(), lr=0.1), sam(0.3), model=same)
+            assert torch.equal(run(model, opt, [0]), run(same, alone, [0]))
+        else:
+            with pytest.raises(ValueError, match="rho of a parameter group must be a number"):
+                run(model, opt, [0])

@@ -185,3 +185,16 @@ def test_what_an_e_for_each_rank_does_not_go_with(found):
     model = network()
     with pytest.raises(ValueError, match="per_rank needs a DistributedDataParallel as model, got Sequential"):
         SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), sam(), model=model, per_rank=True)
+    static = Static(model)
+    with pytest.raises(ValueError, match="per_rank needs static_graph=False"):
+        SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), sam(), model=static, per_rank=True)
+
+
+class Static(nn.parallel.DistributedDataParallel):
+    """With the graph of its first pass, and without a process group."""
+
+    static_graph = True
+
+    def __init__(self, module):
+        nn.Module.__init__(self)
+        self.module = module

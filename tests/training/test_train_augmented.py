@@ -7,7 +7,7 @@ from data_files import write_cifar
 from training_cases import cut_short, weights
 
 from landscape.data import Augmentation, digits
-from landscape.study.network_record import splits, training_problem
+from landscape.study.network_record import load_run, splits
 from landscape.training import TrainConfig, load_checkpoint, read_log, train
 from landscape.training.trainer import loop
 from landscape.training.trainer.ranks import seed_of
@@ -79,7 +79,7 @@ def test_a_network_trained_on_files_is_analysed_on_the_same_files(tmp_path):
     model = {"model": "resnet", "model_settings": {"width": 2, "in_channels": 3}}
     folder = train(TrainConfig(tmp_path / "run", **settings, **model, crop=4, flip=True, progress=False))
     metadata = load_checkpoint(folder)[1]
-    assert float(training_problem(folder).loss()) == pytest.approx(metadata["train_loss"], rel=1e-5)
+    assert float(load_run(folder).loss()) == pytest.approx(metadata["train_loss"], rel=1e-5)
     assert {name: len(batches[0][1]) for name, batches in splits(folder).items()} == {"train": 30, "test": 6}
     assert splits(folder)["test"][0][1].tolist() == test[1].tolist()
     assert int((splits(folder)["train"][0][1] != torch.from_numpy(labels)).sum()) == 6

@@ -17,6 +17,7 @@ from training_cases import BATCH_NORM, config, cut_short, rows, state, weights
 
 from landscape import vectors
 from landscape.data import digits
+from landscape.study import load_run
 from landscape.training import TrainConfig, load_checkpoint, train
 from landscape.training.trainer import loop
 from landscape.training.trainer.evaluation import evaluate
@@ -207,6 +208,21 @@ def test_patience_ends_it_at_the_best_network_on_what_was_held_out(tmp_path):
     assert evaluate(model, *held_out)[0] == min(losses)
     assert metadata["stopped"] == "patience"
     assert len(losses) - 3 == 1 + losses.index(min(losses))
+
+
+def test_memory_that_ends_in_the_optimisers_own_step_is_not_tried_again(tmp_path, monkeypatch):
+    def ends(*_arguments, **_settings):
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(torch.optim.SGD, "step", ends)
+    with pytest.raises(ValueError, match="out of memory in the optimiser's own step; take a smaller network"):
+        train(config(tmp_path, optimizer="sam"))
+
+
+def test_what_was_held_out_is_no_training_data_of_an_analysis(tmp_path):
+    train(config(tmp_path, epochs=1, validation_share=0.3))
+    problem = load_run(tmp_path)
+    assert float(problem.loss()) == pytest.approx(load_checkpoint(tmp_path)[1]["train_loss"], rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ from math import inf
 
 import torch
 from torch import Tensor
+from torch.amp.grad_scaler import OptState
 
+from landscape.checks import require
 from landscape.vectors import Vector, flatten, placed_as
 
 
@@ -29,15 +31,26 @@ class Gradients:
     Args:
         parameters: in the order of (P,).
         scaler: by which the losses are scaled; what is read is unscaled.
+        owners: optimisers of the parameters, for which nobody else may have unscaled them.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], scaler: torch.amp.GradScaler | None = None) -> None:
-        self.parameters, self.scaler = parameters, scaler
+    def __init__(
+        self,
+        parameters: Sequence[Tensor],
+        scaler: torch.amp.GradScaler | None = None,
+        owners: Sequence[torch.optim.Optimizer] = (),
+    ) -> None:
+        self.parameters, self.scaler, self._owners = parameters, scaler, owners
         self._used = [False] * len(parameters)
         self._sparse = [0] * len(parameters)  # axes of the index of a sparse gradient, 0 of a dense one
 
     def read(self) -> Vector:
-        """The gradient of the loss, (P,)."""
+        """The gradient of the loss, (P,). Raises ValueError if it was unscaled before."""
+        states = getattr(self.scaler, "_per_optimizer_states", {})
+        require(
+            all(states.get(id(owner), {}).get("stage") is not OptState.UNSCALED for owner in self._owners),
+            "scaler.unscale_ must not be called with scaler=: the step unscales by itself; to clip, give max_norm",
+        )
         self._used = [used or p.grad is not None for p, used in zip(self.parameters, self._used, strict=True)]
         self._sparse = [
             axes if p.grad is None else p.grad.sparse_dim() if p.grad.is_sparse else 0

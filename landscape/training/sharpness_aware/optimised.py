@@ -12,6 +12,7 @@ from landscape.training.sharpness_aware.carried import Shapes
 from landscape.vectors import Layout, layout_of, placed_as, whole
 
 Groups = Sequence[Mapping[str, Any]]
+WITHIN = ("_orig_mod.", "_checkpoint_wrapped_module.")  # what torch's wrappers put into the names of parameters
 
 
 class OptimisedParameters:
@@ -23,7 +24,7 @@ class OptimisedParameters:
 
     def _found(self) -> dict[Tensor, tuple[str, bool, bool]]:
         layout = layout_of(self.model)
-        labels = zip(layout.names, layout.is_weight, layout.is_norm, strict=True)
+        labels = zip(_plain_names(self.model, layout.names), layout.is_weight, layout.is_norm, strict=True)
         return dict(zip(self.model.parameters(), labels, strict=True))
 
     def check(self, parameters: Iterable[Tensor]) -> None:
@@ -62,6 +63,14 @@ class OptimisedParameters:
                 p.sub_(placed_as(lr * piece, p).to(p.dtype))
 
 
+def _plain_names(model: nn.Module, names: Iterable[str]) -> list[str]:
+    """Without what wrappers add, so that a state goes on compiled or not, on several processes or on one."""
+    joined = isinstance(getattr(model, "_orig_mod", model), nn.parallel.DistributedDataParallel | nn.DataParallel)
+    for within in WITHIN:
+        names = [name.replace(within, "") for name in names]
+    return [name.removeprefix("module.") if joined else name for name in names]
+
+
 def at_rest(groups: Groups) -> bool:
     """Whether all gradients are there and zero, as where a checkpoint has the state of an optimiser set up."""
     grads = [p.grad for group in groups for p in group["params"] if p.grad is not None]
@@ -79,11 +88,12 @@ def own_radii(groups: Groups, rule: Rule) -> list[float] | None:
     Raises:
         ValueError: if a group's `rho` is negative, or e of the rule is not proportional to its radius.
     """
-    if all("rho" not in group for group in groups):
+    if all(group.get("rho") is None for group in groups):
         return None
     radii = []
     for group in groups:
-        own = group.get("rho", rule.rho)
+        own: Any = rule.rho if group.get("rho") is None else group["rho"]
+        require(not isinstance(own, str), f"rho of a parameter group must be a number, got {own!r}")
         require(
             rule.rho is not None,
             f"e of rule {rule.name!r} is not proportional to rho, got a parameter group with rho={own!r}; leave it out",

@@ -25,7 +25,7 @@ from landscape.training.sharpness_aware.m_sharpness import MSharpnessPasses
 from landscape.training.sharpness_aware.optimised import OptimisedParameters, at_rest, own_radii, shapes_in
 from landscape.training.sharpness_aware.passes import Closure, Passes, closures_of
 from landscape.training.sharpness_aware.perturbation import AfterFirstPass, Gradient, Perturbation, no_more_passes
-from landscape.training.sharpness_aware.wrapper import OptimizerWrapper, require_one_gradient
+from landscape.training.sharpness_aware.wrapper import OptimizerWrapper, require_no_sync, require_one_gradient
 from landscape.vectors import Vector, is_synchronous
 
 Beside = tuple[bool, Vector | None]  # whether the base is to step, and u: the weights move by −lr u besides
@@ -93,8 +93,8 @@ class SharpnessAware(OptimizerWrapper):
             positive("max_norm", max_norm)
         integer_in("every", every, 1)
         require_one_gradient(base_optimizer)
-        if per_rank and not isinstance(model, DistributedDataParallel):
-            raise ValueError(f"per_rank needs a DistributedDataParallel as model, got {type(model).__name__}")
+        if per_rank:
+            require_no_sync(model)
         self.rule, self.model, self.max_norm, self.per_rank = rule, model, max_norm, per_rank
         self.every, self.twice, self.progress = every, twice, Progress()
         super().__init__(base_optimizer)
@@ -244,7 +244,7 @@ class SharpnessAware(OptimizerWrapper):
     def _start(self, scaler: torch.amp.GradScaler | None) -> Perturbation:
         require(self._between is None, "first_step was called before: call second_step, or restore() to go back to w")
         parameters, layout = self._optimised.present(self.param_groups)
-        lr, gradients = float(self.param_groups[0]["lr"]), Gradients(parameters, scaler)
+        lr, gradients = float(self.param_groups[0]["lr"]), Gradients(parameters, scaler, (self, self.base))
         rule, state, radii = PLAIN, None, None
         if self.progress.steps % self.every == 0:
             rule, state = self.rule, carried(self.rule_state, self.progress.shapes, shapes_in(layout))

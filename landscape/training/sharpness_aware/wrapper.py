@@ -8,6 +8,7 @@ from inspect import Parameter, signature
 from typing import Any
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.hooks import RemovableHandle
 
 from landscape.checks import require
@@ -149,3 +150,10 @@ def require_descent(groups: Sequence[Mapping[str, Any]]) -> None:
         f"the base must go down the loss of which e goes up, in place, got {', '.join(asked)}=True; "
         "leave it out, and minimise the negative of what is to be maximised",
     )
+
+
+def require_no_sync(model: torch.nn.Module) -> None:
+    """Raises ValueError for a model whose passes cannot be those of each rank."""
+    joined = isinstance(model, DistributedDataParallel)
+    require(joined, f"per_rank needs a DistributedDataParallel as model, got {type(model).__name__}")
+    require(not getattr(model, "static_graph", False), "per_rank needs static_graph=False, which has no_sync()")

@@ -38,8 +38,16 @@ class Part:
         self.run, self.x, self.y, self.index, self.share = run, x, y, index, share
         self.backward = getattr(run.optimizer, "backward", Tensor.backward)  # AdaHessian has one of its own
         self.sums: Tensor | None = None
+        self.ran_out = False  # of memory, in one of its passes
 
     def __call__(self) -> Tensor:
+        try:
+            return self._pass()
+        except torch.OutOfMemoryError:
+            self.ran_out = True
+            raise
+
+    def _pass(self) -> Tensor:
         run, size = self.run, self.run.micro_batch or max(len(self.x), 1)
         run.optimizer.zero_grad()
         total, right = torch.zeros((), device=run.device), torch.zeros((), device=run.device)
@@ -79,6 +87,11 @@ def step_on(run: "Run", x: Tensor, y: Tensor, index: Tensor, count: int) -> list
             with buffers_kept_on_error(run.model):
                 _optimise(run, parts)
         except torch.OutOfMemoryError as error:
+            if not any(part.ran_out for part in parts):  # the weights may have moved
+                raise ValueError(
+                    "out of memory in the optimiser's own step; take a smaller network or another base, and the same "
+                    "folder goes on from what was saved last"
+                ) from error
             run.micro_batch = smaller(run.micro_batch or len(x), run.config, run.ranks, error)
             rewind()
             continue
