@@ -8,6 +8,8 @@ last word. Targets are the translation, (length,). Source: Vaswani et al. 2017, 
 each part: Wang et al. 2019, arXiv:1906.01787.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -38,10 +40,9 @@ class Translator(nn.Module):
         super().__init__()
         self.source, self.target = nn.Embedding(words, dim), nn.Embedding(words + 1, dim)
         self.positions = nn.Parameter(torch.randn(length, dim))
-        shape = {"dropout": 0.0, "batch_first": True, "norm_first": True}
-        encoder, decoder = (
-            make(dim, heads, 4 * dim, **shape) for make in (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
-        )
+        shape: dict[str, Any] = {"dropout": 0.0, "batch_first": True, "norm_first": True}
+        encoder = nn.TransformerEncoderLayer(dim, heads, 4 * dim, **shape)
+        decoder = nn.TransformerDecoderLayer(dim, heads, 4 * dim, **shape)
         self.encoder = nn.TransformerEncoder(encoder, depth, nn.LayerNorm(dim), enable_nested_tensor=False)
         self.decoder = nn.TransformerDecoder(decoder, depth, nn.LayerNorm(dim))
         for weights in (*self.encoder.parameters(), *self.decoder.parameters()):
