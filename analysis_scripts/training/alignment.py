@@ -72,7 +72,7 @@ def watched(rule: ls.rules.Rule) -> tuple[ls.rules.Rule, dict[str, Vector]]:
         last["e"] = unit(g if e is None or not e.any() else e)
         return e, state
 
-    return replace(rule, perturb=perturb), last
+    return replace(rule, perturb=perturb, out=False), last
 
 
 def train(name: str, seed: int, config: Config) -> Arrays:
