@@ -111,18 +111,32 @@ def training_flags_kept(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def buffers_kept(model: nn.Module) -> Iterator[None]:
-    """Restore every buffer: running statistics, counters, power-iteration vectors; also one that is assigned anew."""
-    places = [(module._buffers, dict(module._buffers)) for module in model.modules()]
-    saved = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    """Restore every buffer, see `buffer_state`."""
+    restore = buffer_state(model)
     try:
         yield
     finally:
+        restore()
+
+
+def buffer_state(model: nn.Module) -> Callable[[], None]:
+    """Remember every buffer: running statistics, counters, power-iteration vectors; also one that is assigned anew.
+
+    Returns:
+        A function that goes back to them.
+    """
+    places = [(module._buffers, dict(module._buffers)) for module in model.modules()]
+    saved = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+
+    def restore() -> None:
         for present, before in places:
             present.clear()
             present.update(before)
         with torch.no_grad():
             for buffer, value in saved:
                 buffer.copy_(value)
+
+    return restore
 
 
 def random_source(generator: torch.Generator | None) -> torch.Generator:

@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from landscape.linalg.operator import MatrixOperator
 from landscape.training.rules import (
@@ -65,6 +66,18 @@ def weights(model):
 
 def wrapped(model, rule, **settings):
     return SharpnessAware(torch.optim.SGD(model.parameters(), **(SGD | settings)), rule, model=model)
+
+
+class Asked(TorchDispatchMode):
+    """How often a value is asked for, for which a GPU would have to be waited for."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, _types, arguments=(), settings=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*arguments, **(settings or {}))
 
 
 def two_pass_rules(rho):

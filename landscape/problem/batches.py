@@ -29,12 +29,12 @@ def batches_of(data: Iterable[Any]) -> Iterable[Any]:
         "data must be (inputs, targets) or an iterable of such pairs that can be read again, "
         f"got {type(data).__name__}; pass a DataLoader or a list",
     )
-    one_pair = is_pair(data) and not all(isinstance(part, Mapping) or _several(part) for part in data)
+    one_pair = is_pair(data) and not all(_may_be_batch(part) for part in data)
     return [data] if one_pair or one_mapping else data
 
 
-def _several(part: Any) -> bool:
-    return isinstance(part, Sequence) and len(part) > 1
+def _may_be_batch(part: Any) -> bool:
+    return isinstance(part, Mapping) or (isinstance(part, Sequence) and len(part) > 1)
 
 
 def is_pair(item: Any) -> bool:

@@ -8,11 +8,10 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from step_cases import closure_for, data, every_rule, network, two_pass_rules, weights, wrapped
+from step_cases import Asked, closure_for, data, every_rule, network, two_pass_rules, weights, wrapped
 from torch import nn
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 from torch.optim.optimizer import register_optimizer_step_post_hook
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from landscape import vectors
 from landscape.linalg.operator import MatrixOperator
@@ -442,18 +441,6 @@ def test_gsam_in_place_is_the_formula():
 
 
 # --- a GPU is asked once a step
-
-
-class Asked(TorchDispatchMode):
-    """How often a value is asked for, for which a GPU would have to be waited for."""
-
-    def __init__(self):
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, function, _types, arguments=(), settings=None):
-        self.count += function is torch.ops.aten._local_scalar_dense.default
-        return function(*arguments, **(settings or {}))
 
 
 ONCE = ("sam", "asam", "fisher_sam", "gsam", "reverse_sam", "wsam", "esam", "friendly_sam", "looksam")

@@ -1,11 +1,8 @@
 """A step on parameters that FSDP2 shards over two processes, against one process with the whole batch."""
 
-import os
-import socket
-
 import torch
 import torch.nn.functional as F
-from served import served
+from served import of_two_ranks
 from step_cases import BASES, data, network, two_pass_rules, weights
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -33,36 +30,26 @@ def steps(model, name, base, share=None):
         opt.step(closure)
 
 
-def sharded(rank, port, folder):
-    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+def sharded(rank, folder):
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", rank=rank, world_size=2)
-    mesh = init_device_mesh("cpu", (2,))
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    mesh, found = init_device_mesh("cpu", (2,)), {}
     for name in RULES:
         for base in BASES:
             model = network(nn.LayerNorm(5))
             fully_shard(model[0], mesh=mesh)
             fully_shard(model, mesh=mesh)
             steps(model, name, base, rank)
-            whole = torch.cat([p.full_tensor().detach().flatten() for p in model.parameters()])
-            torch.save(whole, folder / f"{name} {base.__name__} {rank}.pt")
+            found[name, base.__name__] = torch.cat([p.full_tensor().detach().flatten() for p in model.parameters()])
+    torch.save(found, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
 
 def test_steps_on_sharded_parameters_equal_one_process(tmp_path):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    jobs = [served().Process(target=sharded, args=(rank, port, tmp_path)) for rank in range(2)]
-    for job in jobs:
-        job.start()
-    for job in jobs:
-        job.join(120)
-    assert [job.exitcode for job in jobs] == [0, 0]
+    ranks = of_two_ranks(sharded, tmp_path)
     for name in RULES:
         for base in BASES:
             model = network(nn.LayerNorm(5))
             steps(model, name, base)
-            for rank in range(2):
-                found = torch.load(tmp_path / f"{name} {base.__name__} {rank}.pt")
-                torch.testing.assert_close(found, weights(model), rtol=1e-9, atol=1e-11)
+            for found in ranks:
+                torch.testing.assert_close(found[name, base.__name__], weights(model), rtol=1e-9, atol=1e-11)

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from served import served
-from torch.utils._python_dispatch import TorchDispatchMode
+from step_cases import Asked
 from training_cases import BATCH_NORM, config, cut_short, rows, state, weights
 
 from landscape import vectors
@@ -372,18 +372,6 @@ def test_dropout_differs_from_rank_to_rank_and_what_follows_does_not():
 
 
 # --- a GPU is kept busy
-
-
-class Asked(TorchDispatchMode):
-    """How often a value is asked for, for which a GPU would have to be waited for."""
-
-    def __init__(self):
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, function, _types, arguments=(), settings=None):
-        self.count += function is torch.ops.aten._local_scalar_dense.default
-        return function(*arguments, **(settings or {}))
 
 
 @pytest.mark.parametrize(("optimizer", "count"), [("sgd", 0), ("sam", 1), ("gsam", 1)])

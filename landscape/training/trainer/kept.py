@@ -1,8 +1,6 @@
-"""What a training keeps of its networks: an average, the best one, the buffers of before a step that failed."""
+"""What a training keeps of its networks, an average or the best one, and how many images it takes at a time."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -55,19 +53,6 @@ def averaged(average: AveragedModel, data: Images, batch_size: int) -> nn.Module
     problem = Problem(network, F.cross_entropy, list(zip(images, targets, strict=True)), batch_norm="recompute")
     network.load_state_dict(problem.statistics(problem.vector()), strict=False)
     return network
-
-
-@contextmanager
-def buffers_kept_on_error(model: nn.Module) -> Iterator[None]:
-    """Where the block runs out of memory, buffers are what they were before it."""
-    before = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        with torch.no_grad():
-            for buffer, value in before:
-                buffer.copy_(value)
-        raise
 
 
 def smaller(size: int, config: TrainConfig, ranks: Ranks, error: torch.OutOfMemoryError) -> int:

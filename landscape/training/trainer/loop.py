@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from landscape.checks import require
@@ -102,16 +101,15 @@ class Run:
         self.best = Best(self.model) if config.patience else None
         names = ("model", "optimizer", "objective", "tracker", "average", "scaler", "best")
         self.parts: dict[str, Any] = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        self.progress, self.saved, self.stopped = Progress(), 0.0, ""
+        self.progress, self.saved = Progress(), 0.0
 
     def go(self) -> None:
         """Train to the end from where the run was saved last, and write the network."""
         config, folder, ranks = self.config, self.folder, self.ranks
         state = ranks.tell(read_progress(folder, config.epochs) if ranks.first else None)
         self.progress, self.saved = put_back(folder, state, self.parts, write=ranks.first), monotonic()
-        self.stopped = self.progress.stopped
         with self._bar() as bar:
-            while self.progress.epoch < config.epochs and not self.stopped:
+            while self.progress.epoch < config.epochs and not self.progress.stopped:
                 self._epoch(bar)
         if ranks.first:
             network = self._network()
@@ -175,7 +173,7 @@ class Run:
         own = [self.ranks.share(part) for part in (x, y, index)]
         with self.ranks.own_random(config.seed, self.progress.epoch, self.progress.batches):
             parts = step_on(self, own[0], own[1], own[2], len(index))
-        if isinstance(self.average, AveragedModel) and config.ema_decay:
+        if self.average is not None and config.ema_decay:
             self.average.update_parameters(self.model)
         return self.ranks.summed(torch.stack([part.sums for part in parts if part.sums is not None]).sum(0))
 
@@ -190,13 +188,12 @@ class Run:
             line |= dict(zip(("test_loss", "test_accuracy"), self._evaluated("test"), strict=True))
             line |= {"lr": self.optimizer.param_groups[0]["lr"], "seconds": perf_counter() - began}
             done.stopped = self._reason_to_stop(done.epoch, line)
-        line, done = self.ranks.tell((line, done))
-        self.progress, self.stopped = done, done.stopped
+        line, self.progress = self.ranks.tell((line, done))
         if not self.ranks.first:
             return
         append_log(self.folder, line)
-        if done.epoch in config.checkpoint_epochs:
-            early = self.folder / f"epoch-{done.epoch}"
+        if self.progress.epoch in config.checkpoint_epochs:
+            early = self.folder / f"epoch-{self.progress.epoch}"
             save_checkpoint(early, self.model, self._metadata(self.model, f"../{TEACHER}"))
         self._save()
 
@@ -251,7 +248,7 @@ class Run:
             "model": {"name": config.model, "settings": config.settings()["model_settings"]},
             "config": config.settings(),
             "epoch": self.progress.epoch,
-            "stopped": self.stopped or "epochs",
+            "stopped": self.progress.stopped or "epochs",
             "fresh": self.fresh,  # what start_from did not give
             "teacher": teacher if config.bootstrap_rounds else None,  # seen from the checkpoint's folder
             "parameters": sum(p.numel() for p in network.parameters()),

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from landscape.autograd.differentiable import differentiable
-from landscape.side_effects import random_state
+from landscape.side_effects import buffer_state, random_state
 from landscape.training.sharpness_aware.step import SharpnessAware
 from landscape.training.trainer.device import autocast
 from landscape.training.trainer.evaluation import hits
-from landscape.training.trainer.kept import buffers_kept_on_error, smaller
+from landscape.training.trainer.kept import smaller
 from landscape.training.trainer.ranks import joined
 from landscape.vectors import is_synchronous
 
@@ -79,13 +79,12 @@ def step_on(run: "Run", x: Tensor, y: Tensor, index: Tensor, count: int) -> list
     alone = run.ranks.size == 1
     share = 1.0 if run.config.m_sharpness else len(x) * run.ranks.size / count
     size = (run.config.m_sharpness if alone else 0) or max(len(x), 1)
-    rewind = random_state()
+    before = random_state(), buffer_state(run.model)
     while True:
         pieces = zip(x.split(size), y.split(size), index.split(size), strict=True)
         parts = [Part(run, *piece, share=share) for piece in pieces]
         try:
-            with buffers_kept_on_error(run.model):
-                _optimise(run, parts)
+            _optimise(run, parts)
         except torch.OutOfMemoryError as error:
             if not any(part.ran_out for part in parts):  # the weights may have moved
                 raise ValueError(
@@ -93,7 +92,8 @@ def step_on(run: "Run", x: Tensor, y: Tensor, index: Tensor, count: int) -> list
                     "folder goes on from what was saved last"
                 ) from error
             run.micro_batch = smaller(run.micro_batch or len(x), run.config, run.ranks, error)
-            rewind()
+            for restore in before:
+                restore()
             continue
         return parts
 
