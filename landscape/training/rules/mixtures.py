@@ -135,21 +135,18 @@ def wsam(rho: float = 0.05, gamma: float = 0.9, *, decoupled: bool = True) -> Ru
     """
     not_negative("rho", rho)
     require(0 <= gamma < 1, f"gamma must be in [0, 1), got {gamma!r}")
+    weight = gamma / (1 - gamma)
     if decoupled:
-        return Rule("wsam", partial(along, rho=rho), _at_w, rho=rho, beside=partial(_sharpness, gamma=gamma))
-    return Rule("wsam", partial(along, rho=rho), partial(_weighted, gamma=gamma), rho=rho)
+        return Rule("wsam", partial(along, rho=rho), _at_w, rho=rho, beside=partial(_sharpness, weight=weight))
+    return Rule("wsam", partial(along, rho=rho), partial(_plain_and_gap, alpha=weight), rho=rho, out=True)
 
 
 def _at_w(g: Vector, _g_adv: Vector) -> Vector:
     return g
 
 
-def _sharpness(g: Vector, g_adv: Vector, *, gamma: float) -> Vector:
-    return (g_adv - g).mul_(gamma / (1 - gamma))
-
-
-def _weighted(g: Vector, g_adv: Vector, *, gamma: float) -> Vector:
-    return ((1 - 2 * gamma) * g + gamma * g_adv) / (1 - gamma)
+def _sharpness(g: Vector, g_adv: Vector, *, weight: float) -> Vector:
+    return (g_adv - g).mul_(weight)
 
 
 def looksam(rho: float = 0.05, period: int = 10, alpha: float = 0.7) -> Rule:
