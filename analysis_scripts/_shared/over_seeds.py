@@ -6,15 +6,15 @@ import numpy as np
 from scipy.stats import t
 
 
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean, lower and upper end: mean ± t(0.975, n − 1) s/√n. NaN ends for one value."""
+def interval(values: Sequence[float], outside: float = 0.05) -> tuple[float, float, float]:
+    """Mean, lower and upper end: mean ± t(1 − outside/2, n − 1) s/√n. NaN ends for one value."""
     mean, n = float(np.mean(values)), len(values)
     if n < 2:
         return mean, float("nan"), float("nan")
-    half = float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
+    half = float(t.ppf(1 - outside / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
     return mean, mean - half, mean + half
 
 
-def difference(values: Sequence[float], others: Sequence[float]) -> tuple[float, float, float]:
+def difference(values: Sequence[float], others: Sequence[float], outside: float = 0.05) -> tuple[float, float, float]:
     """Interval of values − others, seed by seed: the same start and the same wrong labels in both."""
-    return interval([value - other for value, other in zip(values, others, strict=True)])
+    return interval([value - other for value, other in zip(values, others, strict=True)], outside)

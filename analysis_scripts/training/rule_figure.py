@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis_scripts.training.rule_report import at_edge
+from analysis_scripts.training.rule_report import edges_of
 from landscape.plots.style import BLUE, RED, legend_above
 
 BUDGETS = {"gradients": (BLUE, "o", -0.14), "epochs": (RED, "s", 0.14)}  # colour, marker, place in the row
@@ -24,7 +24,7 @@ def draw(rows: Sequence[dict[str, Any]], base: str) -> Figure:
         for ax, value in ((left, 100 * first[budget]["error"][0]), (middle, first[budget]["lambda_max"][0])):
             ax.axvline(value, color=color, linewidth=0.7, linestyle=":")
     right.barh(range(len(rows)), [own["ms_a_step"] for own in rows], color="0.75", height=0.6)
-    left.set_yticks(range(len(rows)), [own["name"] + "*" * at_edge(own) for own in rows])
+    left.set_yticks(range(len(rows)), [own["name"] + "*" * bool(edges_of(own)) for own in rows])
     left.invert_yaxis()
     left.set(xlabel="test error (%), mean and 95 % interval", ylim=(len(rows) - 0.4, -0.6))
     middle.set(xlabel="λmax, median and range", xscale="log")

@@ -1,41 +1,43 @@
 """What rule_table.py found, as csv, as a markdown table and in words."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-COLUMNS = "rule | tuned | error (%), equal gradients | equal epochs | best epoch | gap | λmax"
-COLUMNS += " | wrong labels fitted | ms a step"
+COLUMNS = "rule | error (%), equal gradients | minus SGD's | error (%), equal epochs | minus SGD's | best epoch | gap"
+COLUMNS += (
+    " | λmax | wrong labels fitted | ms a step | tuned at equal gradients: lr, weight decay, radius | points tried"
+)
 Row = dict[str, Any]
 
 
-def at_edge(own: Row) -> bool:
-    """Whether the best of the values tried was the smallest or the largest: a further one might be better."""
-    values = [value for value, _ in own["tuning"]]
-    return own["value"] in (min(values), max(values))
+def edges_of(own: Row) -> int:
+    """Tuned values, of both budgets, that are at an edge of those tried: a further one might be better."""
+    return sum(len(own[budget]["edges"]) for budget in ("gradients", "epochs"))
 
 
 def sentence(rows: Sequence[Row], base: str) -> str:
     """What came out, in words."""
     first = next(own for own in rows if own["name"] == base)
+    others = [own for own in rows if own["name"] != base]
     parts = []
     for budget in ("gradients", "epochs"):
-        order = sorted((own for own in rows if own["name"] != base), key=lambda own: own[budget]["error"][0])
-        better = [own["name"] for own in order if own[budget]["minus_first"][2] < 0]
-        worse = [own["name"] for own in order if own[budget]["minus_first"][1] > 0]
-        lowest = order[0]
+        order = sorted(others, key=lambda own: own[budget]["error"][0])
+        lowest, highest = order[0], order[-1]
+        better = sum(own[budget]["minus_first_for_all"][2] < 0 for own in order)
+        worse = [own["name"] for own in order if own[budget]["minus_first_for_all"][1] > 0]
         parts.append(
-            f"At equal {budget} {base} errs on {_percent(first[budget]['error'][0])}, the best rule, {lowest['name']}, "
-            f"on {_percent(lowest[budget]['error'][0])}; seed by seed {len(better)} of {len(order)} are better than "
-            f"{base} beyond a 95 % interval and {len(worse)} worse" + (f" ({', '.join(worse)})." if worse else ".")
+            f"At equal {budget} {base} errs on {_pm(first[budget]['error'])} %, {lowest['name']} on "
+            f"{_pm(lowest[budget]['error'])} %, {highest['name']} on {_pm(highest[budget]['error'])} %; seed by seed, "
+            f"by intervals that hold for all {len(order)} rows, {better} are better than {base} and {len(worse)} worse"
+            + (f" ({', '.join(worse)})." if worse else ".")
         )
-    edges = sum(at_edge(own) for own in rows)
-    return (
-        " ".join(parts)
-        + f" At its best epoch, which nobody knows without test labels, {base} errs on "
-        + f"{_percent(first['gradients']['best'])}. The tuned value of {edges} rows (*) is at the edge of those tried."
-    )
+    edges = sum(edges_of(own) for own in rows)
+    known = f"At its best epoch, which nobody knows without test labels, {base} errs on "
+    known += f"{100 * first['gradients']['best']:.1f} %."
+    tuned = "No tuned value is at an edge of those tried." if not edges else f"Tuned values at an edge (*): {edges}."
+    return " ".join([*parts, known, tuned])
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
@@ -52,30 +54,30 @@ def markdown(rows: Sequence[Row], said: str) -> str:
     lines = [f"| {COLUMNS} |", "| --- |" + " --- |" * COLUMNS.count("|")]
     for own in rows:
         equal = own["gradients"]
-        cells = [
-            own["name"],
-            f"{own['value']:g}" + "*" * at_edge(own),
-            _pm(equal["error"]),
-            _pm(own["epochs"]["error"]),
-        ]
+        cells = [own["name"] + "*" * bool(edges_of(own))]
+        for found in (equal, own["epochs"]):
+            mean, low, high = (100 * end for end in found["minus_first"])
+            cells += [_pm(found["error"]), f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"]
         cells += [f"{100 * equal['best']:.1f}", f"{equal['gap'][0]:+.2f}", f"{equal['lambda_max'][0]:.3g}"]
-        lines.append("| " + " | ".join([*cells, _percent(equal["fitted"]), f"{own['ms_a_step']:.1f}"]) + " |")
+        cells += [f"{100 * equal['fitted']:.1f} %", f"{own['ms_a_step']:.1f}", _point(equal["tuned"])]
+        lines.append("| " + " | ".join([*cells, str(equal["points"])]) + " |")
     return "\n".join(lines) + f"\n\n{said}\n"
 
 
 def _flat(own: Row, budget: str) -> Row:
     found = own[budget]
     line = {"name": own["name"], "budget": budget, "epochs": found["epochs"], "passes": own["passes"]}
-    line |= {"value": own["value"], "lr": own["lr"], "diverged": found["diverged"]}
-    for key in ("error", "minus_first", "gap", "lambda_max"):
+    line |= {name: found["tuned"].get(name, "") for name in ("lr", "weight_decay", "radius")}
+    line |= {"points": found["points"], "at_edge": " ".join(found["edges"]), "diverged": found["diverged"]}
+    for key in ("error", "minus_first", "minus_first_for_all", "gap", "lambda_max"):
         middle = "median" if key == "lambda_max" else "mean"
         line |= {f"{key}_{part}": f"{x:.5g}" for part, x in zip((middle, "low", "high"), found[key], strict=True)}
-    line |= {key: f"{found[key]:.4f}" for key in ("best", "fitted")}
+    line |= {key: f"{found[key]:.4f}" for key in ("validation_error", "best", "fitted")}
     return line | {"ms_a_step": f"{own['ms_a_step']:.3g}"}
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+def _point(tuned: Mapping[str, float]) -> str:
+    return ", ".join(f"{value:.3g}" for value in tuned.values())
 
 
 def _pm(found: Sequence[float]) -> str:

@@ -1,8 +1,9 @@
 """All rules and objectives on digits with wrong labels, at the same budget in gradients and in epochs.
 
 Test error with a 95 % interval over seeds, generalisation gap, λmax of the final network, share of wrong labels fitted,
-time a step. Each rule has one setting tuned beforehand (rule_tuning.py). The budget in gradients is two for each step
-of the budget in epochs: SGD trains twice as long there, SAM as long, a rule of four gradients half as long.
+time a step. Learning rate, weight decay and radius of every row are tuned at each budget by the same random search. The
+budget in gradients is two for each step of the budget in epochs: SGD trains twice as long there, SAM as long, a rule of
+four gradients half as long.
 
 Networks are trained into runs/ and kept; csv, json, markdown and figure go to figures/rule_table.
 """
@@ -22,15 +23,15 @@ import landscape as ls
 from analysis_scripts._shared.frame import command, publish
 from analysis_scripts._shared.many_networks import SETTING, data_of, measured, slug
 from analysis_scripts._shared.over_seeds import difference, interval
+from analysis_scripts._shared.random_search import Search, Tuned, tune
 from analysis_scripts.training.rule_figure import draw
 from analysis_scripts.training.rule_report import markdown, sentence, write_csv
-from analysis_scripts.training.rule_tuning import tune
-from analysis_scripts.training.rule_variants import VARIANTS
+from analysis_scripts.training.rule_variants import VARIANTS, row_name
 from landscape.storage.results import read_json, write_json
 from landscape.training import read_log
 
 STEPS = 10  # of an epoch: 1,200 images in batches of 128
-Row = dict[str, Any]
+Found = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -39,40 +40,42 @@ class Config:
 
     variants: tuple[str, ...] = tuple(VARIANTS)  # the first is what the others are compared with
     setting: dict[str, Any] = field(default_factory=lambda: {**SETTING, "label_noise": 0.4})
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    tuning_seeds: tuple[int, ...] = (100, 101)
-    held_out: int = (
-        304  # training images for tuning; leaves 7 full batches, none so small that its statistics are noise
-    )
+    seeds: tuple[int, ...] = tuple(range(10))
+    search: Search = field(default_factory=Search)
     samples: int = 300  # training images of λmax, the first ones
     timed_epochs: int = 10  # of which the second half counts
     workers: int = 2
     folder: str = "figures/rule_table"
     runs: str = "runs/rule_table"
+    tuning: str = "runs/tuning"
 
 
-def main(config: Config) -> list[Row]:
+def main(config: Config) -> list[Found]:
     """Tune, train, time, and write the table."""
     folder, runs = Path(config.folder), Path(config.runs)
-    tuned = tune(config.variants, config.setting, config.tuning_seeds, runs / "tuning", config.held_out, config.workers)
+    share = config.setting["label_noise"]
+    kinds = list(dict.fromkeys((n, own) for n in config.variants for own in budgets(config, n).values()))
+    rows = {row_name(n, own, share): VARIANTS[n].row(config.setting, own) for n, own in kinds}
+    found = tune(rows, Path(config.tuning), config.search, workers=config.workers)
+    tuned = {kind: found[row_name(*kind, share)] for kind in kinds}
     networks = {  # where both budgets are the same, one run serves both
         (name, epochs, seed): ls.TrainConfig(
             **config.setting
-            | VARIANTS[name].training(tuned[name]["value"], tuned[name]["lr"], STEPS)
-            | {"folder": f"{config.runs}/{slug(name)}-{epochs}-{seed}", "epochs": epochs, "seed": seed}
+            | VARIANTS[name].training(own.point, STEPS)
+            | {"folder": runs / f"{slug(name)}-{epochs}-{seed}", "epochs": epochs, "seed": seed, "progress": False}
         )
-        for name in config.variants
-        for epochs, seed in product(budgets(config, name).values(), config.seeds)
+        for (name, epochs), own in tuned.items()
+        for seed in config.seeds
     }
-    found = measured(networks, partial(measure, samples=config.samples), config.workers)
+    runs_of = measured(networks, partial(measure, samples=config.samples), config.workers)
     times = step_times(config, tuned, runs / "times.json")
-    rows = [row(config, name, tuned[name], times[name], found) for name in config.variants]
-    rows.sort(key=lambda own: own["gradients"]["error"][0])
-    said = sentence(rows, config.variants[0])
-    publish(config, "rule_table", {"sentence": said, "rows": rows}, partial(draw, rows, config.variants[0]))
-    write_csv(folder / "rule_table.csv", rows)
-    (folder / "rule_table.md").write_text(markdown(rows, said))
-    return rows
+    table = [row(config, name, tuned, times[name], runs_of) for name in config.variants]
+    table.sort(key=lambda own: own["gradients"]["error"][0])
+    said = sentence(table, config.variants[0])
+    publish(config, "rule_table", {"sentence": said, "rows": table}, partial(draw, table, config.variants[0]))
+    write_csv(folder / "rule_table.csv", table)
+    (folder / "rule_table.md").write_text(markdown(table, said))
+    return table
 
 
 def budgets(config: Config, name: str) -> dict[str, int]:
@@ -81,7 +84,7 @@ def budgets(config: Config, name: str) -> dict[str, int]:
     return {"gradients": VARIANTS[name].epochs(2 * epochs), "epochs": epochs}
 
 
-def measure(folder: Path, samples: int) -> Row:
+def measure(folder: Path, samples: int) -> Found:
     """Error and gap of the final network, the best epoch's error, λmax, and the share of wrong labels given back."""
     model, metadata = ls.load_checkpoint(folder)
     data = data_of(metadata["config"])
@@ -98,7 +101,9 @@ def measure(folder: Path, samples: int) -> Row:
     }
 
 
-def step_times(config: Config, tuned: Mapping[str, Row], kept: Path, repeats: int = 3) -> dict[str, float]:
+def step_times(
+    config: Config, tuned: Mapping[tuple[str, int], Tuned], kept: Path, repeats: int = 3
+) -> dict[str, float]:
     """Milliseconds a step of each variant: the quickest of three short trainings, in turns, over their second half.
 
     So what happens every few epochs is in it, and so is an epoch's pass over the test set, a tenth a step.
@@ -106,36 +111,47 @@ def step_times(config: Config, tuned: Mapping[str, Row], kept: Path, repeats: in
     if kept.exists():
         return read_json(kept)
     times: dict[str, list[float]] = {name: [] for name in config.variants}
-    for _ in range(repeats):
-        for name, own in tuned.items():
-            settings = {**config.setting, **VARIANTS[name].training(own["value"], own["lr"], STEPS)}
-            settings["epochs"] = config.timed_epochs
-            with TemporaryDirectory() as folder:
-                ls.train(ls.TrainConfig(**settings, folder=folder, progress=False))
-                late = read_log(folder)[config.timed_epochs // 2 :]
-            times[name].append(1000 * mean(line["seconds"] for line in late) / STEPS)
+    for _, name in product(range(repeats), config.variants):
+        settings = {**config.setting, **VARIANTS[name].training(tuned[name, config.setting["epochs"]].point, STEPS)}
+        settings["epochs"] = config.timed_epochs
+        with TemporaryDirectory() as folder:
+            ls.train(ls.TrainConfig(**settings, folder=folder, progress=False))
+            late = read_log(folder)[config.timed_epochs // 2 :]
+        times[name].append(1000 * mean(line["seconds"] for line in late) / STEPS)
     quickest = {name: min(own) for name, own in times.items()}
     write_json(kept, quickest)
     return quickest
 
 
-def row(config: Config, name: str, tuned: Row, milliseconds: float, found: Mapping[tuple[str, int, int], Row]) -> Row:
+def row(
+    config: Config,
+    name: str,
+    tuned: Mapping[tuple[str, int], Tuned],
+    milliseconds: float,
+    found: Mapping[tuple[str, int, int], Found],
+) -> Found:
     """A line of the table: what was trained, and what came out at either budget."""
-    own = VARIANTS[name]
-    result: Row = {"name": name, "optimizer": own.optimizer, "objective": own.objective, "passes": own.passes}
-    result |= {"value": tuned["value"], "lr": tuned["lr"], "tuning": tuned["errors"], "ms_a_step": milliseconds}
+    own, base = VARIANTS[name], config.variants[0]
+    result: Found = {"name": name, "optimizer": own.optimizer, "objective": own.objective}
+    result |= {"passes": own.passes, "ms_a_step": milliseconds}
     for budget, epochs in budgets(config, name).items():
         runs = [found[name, epochs, seed] for seed in config.seeds]
-        base = config.variants[0]
         others = [found[base, budgets(config, base)[budget], seed] for seed in config.seeds]
         whole = [(run, other) for run, other in zip(runs, others, strict=True) if "failed" not in run | other]
         errors, tops = ([run[key] for run, _ in whole] for key in ("error", "lambda_max"))
+        base_errors = [other["error"] for _, other in whole]
+        best = tuned[name, epochs]
         result[budget] = {
             "epochs": epochs,
+            "tuned": best.point,
+            "validation_error": best.error,
+            "points": best.points,
+            "edges": best.edges,
             "diverged": len(runs) - len(whole),
             "errors": errors,
             "error": interval(errors),
-            "minus_first": difference(errors, [other["error"] for _, other in whole]),
+            "minus_first": difference(errors, base_errors),
+            "minus_first_for_all": difference(errors, base_errors, 0.05 / max(len(config.variants) - 1, 1)),
             "gap": interval([run["gap"] for run, _ in whole]),
             "lambda_max": [median(tops), min(tops), max(tops)],
             "best": mean(run["best"] for run, _ in whole),

@@ -1,105 +1,125 @@
-"""The rows of rule_table.py: every rule and objective, its cost, and the four values of its one tuned setting.
+"""The rows of the comparisons of rules: every rule and objective, its cost, and where the search for it begins.
 
-Costs are in gradients of a batch: a forward pass counts 1/3, a backward pass 2/3, a Hessian product 2.
+Costs are in gradients of a batch: a forward pass counts 1/3, a backward pass 2/3, a Hessian or Fisher product 2.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import Any, NamedTuple
 
 import landscape as ls
+from analysis_scripts._shared.random_search import Box, Point, Row
 
 
 class At(NamedTuple):
     """What the settings of a rule may follow from."""
 
-    value: float  # of the tuned setting
+    radius: float
     lr: float
     epoch: int  # steps of one
 
 
 Settings = Callable[[At], dict[str, Any]]
+Ends = tuple[float, float]
+LR, DECAY = (1e-3, 0.1), (1e-5, 1e-1)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A row: what is trained, at what cost, and what is tried when it is tuned."""
+    """A row: what is trained, at what cost, and between which ends its search begins."""
 
     optimizer: str
     passes: float  # gradients a step
-    tried: tuple[float, ...]  # values of the radius, of lambda (SAF, MESA) or of the learning rate (SGD, AdaHessian)
-    settings: Settings = lambda at: {"rho": at.value}
+    radius: Ends | None  # or lambda (SAF, MESA), gamma (Entropy-SGD); None: there is none
+    settings: Settings = lambda at: {"rho": at.radius}
     objective: str = "plain"
     objective_settings: Settings = lambda _at: {}
-    tunes_lr: bool = False
+    lr: Ends = LR
     others: tuple[tuple[str, Any], ...] = ()  # further settings of TrainConfig
 
-    def training(self, value: float, lr: float, steps: int) -> dict[str, Any]:
-        """Settings of `TrainConfig`: `lr` is SGD's, `steps` those of an epoch."""
-        at = At(value, value if self.tunes_lr else lr, steps)
+    @property
+    def box(self) -> Box:
+        return {"lr": self.lr, "weight_decay": DECAY, **({"radius": self.radius} if self.radius else {})}
+
+    def training(self, point: Point, steps: int) -> dict[str, Any]:
+        """Settings of `TrainConfig`; `steps` are those of an epoch."""
+        at = At(point.get("radius", 0.0), point["lr"], steps)
         return {
             "optimizer": self.optimizer,
             "rule_settings": self.settings(at),
             "objective": self.objective,
             "objective_settings": self.objective_settings(at),
             "lr": at.lr,
+            "weight_decay": point["weight_decay"],
             **dict(self.others),
         }
+
+    def row(self, setting: Mapping[str, Any], epochs: int) -> Row:
+        """What is tuned: the variant in a script's setting."""
+        return Row(self.box, lambda point, steps: {**setting, **self.training(point, steps), "epochs": epochs})
 
     def epochs(self, gradients: int) -> int:
         """Epochs that cost as much as `gradients` epochs of SGD."""
         return max(round(gradients / self.passes), 1)
 
 
-RHO = (0.1, 0.2, 0.5, 1.0)
-SMALLER = (0.05, 0.1, 0.2, 0.5)
-WEIGHTS = (0.1, 0.3, 1.0, 3.0)
+RHO = (0.05, 2.0)
 NOTHING: Settings = lambda _at: {}  # noqa: E731
 
 
 def _rho(**fixed: Any) -> Settings:
-    return lambda at: {"rho": at.value, **fixed}
+    return lambda at: {"rho": at.radius, **fixed}
 
 
 VARIANTS: dict[str, Variant] = {
-    "SGD": Variant("sgd", 1, (0.02, 0.05, 0.1, 0.2), NOTHING, tunes_lr=True),
+    "SGD": Variant("sgd", 1, None, NOTHING),
+    "Random perturbation": Variant("random_perturbation", 2, RHO),
     "SAM": Variant("sam", 2, RHO),
-    "SAM, p = 1": Variant("sam", 2, (0.5, 1.0, 2.0, 5.0), _rho(p=1)),
-    "SAM, p = ∞": Variant("sam", 2, (0.002, 0.005, 0.01, 0.02), _rho(p=inf)),
-    "SAM, 3 steps": Variant("sam", 4, RHO, _rho(steps=3)),
-    "SAM, second order": Variant("sam_second_order", 4, SMALLER),
-    "ASAM": Variant("asam", 2, (1.0, 2.0, 5.0, 10.0)),
-    "ASAM, filter-wise": Variant("asam", 2, (0.2, 0.5, 1.0, 2.0), _rho(filterwise=True)),
+    "SAM, p = 1": Variant("sam", 2, (0.2, 10.0), _rho(p=1)),
+    "SAM, p = ∞": Variant("sam", 2, (0.001, 0.05), _rho(p=inf)),
+    **{f"SAM, {n} steps": Variant("sam", n + 1, RHO, _rho(steps=n)) for n in (3,)},
+    "SAM, second order": Variant("sam_second_order", 4, RHO),
+    "ASAM": Variant("asam", 2, (0.5, 20.0)),
+    "ASAM, filter-wise": Variant("asam", 2, (0.1, 4.0), _rho(filterwise=True)),
     "Fisher SAM": Variant("fisher_sam", 2, RHO),
+    "Fisher SAM, exact": Variant("exact_fisher_sam", 8, (0.02, 1.0), _rho(products=3)),
     "GSAM": Variant("gsam", 2, RHO),
     "GSAM, ρ follows lr": Variant(
-        "gsam", 2, RHO, lambda at: {"rho": at.value, "rho_min": at.value / 2, "lr_max": at.lr}
+        "gsam", 2, RHO, lambda at: {"rho": at.radius, "rho_min": at.radius / 2, "lr_max": at.lr}
     ),
+    "GSAM, ASAM's e": Variant("gsam", 2, (0.5, 20.0), _rho(adaptive=True)),
+    "GSAM, min (f, h)": Variant("gsam", 2, RHO, _rho(minimise="f, h")),
+    "SAM, f_p + λh": Variant("gsam", 2, RHO, _rho(minimise="f_p + h")),
     # five products on 128 images every 50 steps: 10/50
     "Eigen-SAM": Variant("eigen_sam", 2.2, RHO, _rho(period=50), others=(("eigen_samples", 128),)),
-    "Reverse-SAM": Variant("reverse_sam", 2, SMALLER),
-    "EGR": Variant("egr", 3, SMALLER),
+    "Reverse-SAM": Variant("reverse_sam", 2, RHO),
+    "EGR": Variant("egr", 3, RHO),
     # five plain epochs of thirty: (5 + 25 · 2)/30
-    "RSAM": Variant(
-        "rsam", 55 / 30, (0.02, 0.065, 0.2, 0.65), lambda at: {"rho": at.value, "plain_steps": 5 * at.epoch}
-    ),
-    "SAM-ON": Variant("sam_on", 2, (0.2, 0.5, 1.0, 2.0)),
+    "RSAM": Variant("rsam", 55 / 30, (0.02, 1.0), lambda at: {"rho": at.radius, "plain_steps": 5 * at.epoch}),
+    "SAM-ON": Variant("sam_on", 2, (0.1, 4.0)),
     # gradients of 256 single images every five epochs
-    "SSAM-F": Variant("ssam_f", 2.04, RHO, lambda at: {"rho": at.value, "sparsity": 0.5, "period": 5 * at.epoch}),
-    "SSAM-D": Variant("ssam_d", 2, RHO, lambda at: {"rho": at.value, "sparsity": 0.5, "period": 5 * at.epoch}),
-    "WSAM": Variant("wsam", 2, (0.02, 0.05, 0.1, 0.2)),
+    "SSAM-F": Variant("ssam_f", 2.04, RHO, lambda at: {"rho": at.radius, "sparsity": 0.5, "period": 5 * at.epoch}),
+    "SSAM-D": Variant("ssam_d", 2, RHO, lambda at: {"rho": at.radius, "sparsity": 0.5, "period": 5 * at.epoch}),
+    "WSAM": Variant("wsam", 2, RHO),
+    "WSAM, coupled": Variant("wsam", 2, RHO, _rho(decoupled=False)),
     "LookSAM": Variant("looksam", 1.1, RHO),
     # forward over all images in pass 2, backward over half of them
     "ESAM": Variant("esam", 5 / 3, RHO, objective="top_samples"),
     "Friendly-SAM": Variant("friendly_sam", 2, RHO),
+    "Entropy-SGD": Variant("entropy_sgd", 5, (0.003, 0.3), lambda at: {"gamma": at.radius}, lr=(0.02, 5.0)),
+    "Adversarial inputs": Variant("sgd", 2, (0.002, 0.2), NOTHING, "adversarial", lambda at: {"size": at.radius}),
     "SAM, adversarial inputs": Variant(
         "sam", 2, RHO, objective="adversarial", objective_settings=lambda _at: {"size": 0.02}
     ),
-    "SAF": Variant("sgd", 1, WEIGHTS, NOTHING, "saf", lambda at: {"lmbda": at.value}),
+    "SAF": Variant("sgd", 1, (0.05, 5.0), NOTHING, "saf", lambda at: {"lmbda": at.radius}),
     # the paper's decay of .9995 would remember all of so short a training
-    "MESA": Variant("sgd", 4 / 3, WEIGHTS, NOTHING, "mesa", lambda at: {"lmbda": at.value, "decay": 0.99}),
-    "AdaHessian": Variant("adahessian", 3, (0.02, 0.05, 0.15, 0.3), NOTHING, tunes_lr=True),
+    "MESA": Variant("sgd", 4 / 3, (0.05, 5.0), NOTHING, "mesa", lambda at: {"lmbda": at.radius, "decay": 0.99}),
+    "AdaHessian": Variant("adahessian", 3, None, NOTHING, lr=(0.01, 0.5)),
 }
-LATER = {"random_perturbation", "exact_fisher_sam", "entropy_sgd"}  # not tuned yet: the published table is without
-assert {variant.optimizer for variant in VARIANTS.values()} == {"sgd", "adahessian", *ls.rules.RULES} - LATER
+assert {variant.optimizer for variant in VARIANTS.values()} == {"sgd", "adahessian", *ls.rules.RULES}
+
+
+def row_name(name: str, epochs: int, label_noise: float) -> str:
+    """Of what is tuned; scripts that name the same thing share its search."""
+    return f"{name}, {epochs} epochs, {100 * label_noise:g} % flips"
