@@ -22,25 +22,16 @@ K = TypeVar("K", bound=Hashable)
 Measure = Callable[[Path], dict[str, Any]]
 KEPT = "measured.json"
 OF_TRAINING = ("model_settings", "label_noise", "lr", "epochs", "batch_size")  # what a script's config may name
-SETTING: dict[str, Any] = {  # of all these scripts; the learning rate is the best for SGD in rule_table.py
+SETTING: dict[str, Any] = {  # of the comparisons of rules
     "model": "mlp",  # 0.7 s a training; with normalisation, for SAM-ON
     "model_settings": {"hidden": [64, 64], "norm": "batch"},
-    "lr": 0.02,
     "epochs": 30,
 }
-RADII: dict[str, dict[str, float]] = {  # rule to its settings, the radii as rule_table.py tuned them
-    "sgd": {},
-    "sam": {"rho": 0.5},
-    "asam": {"rho": 5.0},
-    "fisher_sam": {"rho": 0.5},
-    "eigen_sam": {"rho": 0.5, "period": 50},
-}
-NAMES = {"sgd": "SGD", "sam": "SAM", "asam": "ASAM", "fisher_sam": "Fisher SAM", "eigen_sam": "Eigen-SAM"}
 
 
 def training(config: Any, name: str, rule: str, seed: int, **changes: Any) -> ls.TrainConfig:
-    """A rule's run NAME below `config.runs`: the script's setting, the radius tuned, unless `changes` has others."""
-    own = {"rule_settings": RADII.get(rule, {}), "progress": False, **getattr(config, "setting", {})}
+    """A rule's run NAME below `config.runs` in the script's setting, and what `changes` has beside it."""
+    own: dict[str, Any] = {"progress": False, **getattr(config, "setting", {})}
     own |= {key: getattr(config, key) for key in OF_TRAINING if hasattr(config, key)}
     return ls.TrainConfig(f"{config.runs}/{name}", optimizer=rule, seed=seed, **own | changes)
 

@@ -18,3 +18,11 @@ def interval(values: Sequence[float], outside: float = 0.05) -> tuple[float, flo
 def difference(values: Sequence[float], others: Sequence[float], outside: float = 0.05) -> tuple[float, float, float]:
     """Interval of values − others, seed by seed: the same start and the same wrong labels in both."""
     return interval([value - other for value, other in zip(values, others, strict=True)], outside)
+
+
+def verdict(found: Sequence[float], claimed: int = 1) -> str:
+    """Of a claim that a difference has the sign `claimed`: "agrees" and "differs" where the interval leaves out 0."""
+    _, low, high = found
+    if low > 0 or high < 0:
+        return "agrees" if (low > 0) == (claimed > 0) else "differs"
+    return "cannot say"

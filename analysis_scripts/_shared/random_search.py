@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from statistics import mean
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -86,7 +86,7 @@ def tune(
     return {row: tuned[row] for row in rows}
 
 
-class _Searched(Generic[K]):
+class _Searched:
     """One row's points and their errors by seed."""
 
     def __init__(self, row: Row, folder: Path, search: Search, steps: int) -> None:
@@ -136,9 +136,7 @@ def at_edge(name: str, value: float, tried: Iterable[float], fewest: int = 2) ->
     return above < fewest or (below < fewest and not (name in NONE_BELOW and value == 0))
 
 
-def _try(
-    searches: Mapping[K, "_Searched[K]"], asked: Mapping[K, Iterable[int]], seeds: Iterable[int], workers: int
-) -> None:
+def _try(searches: Mapping[K, _Searched], asked: Mapping[K, Iterable[int]], seeds: Iterable[int], workers: int) -> None:
     """Train the points that are asked for, and note the errors; a network that diverged is all wrong."""
     networks = {}
     for row, own in searches.items():

@@ -2,7 +2,9 @@
 
 Loss and accuracy at w + e over |e|, on training images (with the wrong labels that were trained on) and clean test
 images. Adversarial: e along the training loss's gradient, one line a network. Random: e uniform on the sphere, several
-draws a network. Bands hold 90 % of the lines of all seeds and draws.
+draws a network. Bands hold 90 % of the lines of all seeds and draws. Learning rate, weight decay and radius of each
+rule are tuned by one random search. The claim: against perturbations along the gradient Fisher SAM's networks hold out
+longer than SAM's. Source: Kim et al. 2022, arXiv:2206.04920, figure 4.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +23,10 @@ from torch.nn import functional as F
 
 import landscape as ls
 from analysis_scripts._shared.frame import command, publish
-from analysis_scripts._shared.many_networks import NAMES, SETTING, data_of, measured, training
+from analysis_scripts._shared.many_networks import SETTING, data_of, measured, slug
+from analysis_scripts._shared.over_seeds import difference, verdict
+from analysis_scripts._shared.random_search import Search
+from analysis_scripts._shared.variants import VARIANTS, network, tune_at
 from landscape.plots.style import SMALL, line_style, look
 from landscape.storage.results import SliceBand
 from landscape.vectors import unit
@@ -34,34 +39,39 @@ Bands = dict[str, dict[str, SliceBand]]  # rule, kind
 class Config:
     """What is trained and corrupted."""
 
-    rules: tuple[str, ...] = ("sgd", "sam", "asam", "fisher_sam")
+    rules: tuple[str, ...] = ("SGD", "SAM", "ASAM", "Fisher SAM")
     seeds: tuple[int, ...] = (0, 1, 2, 3)
     draws: int = 8
     points: int = 16
     adversarial: float = 1.0  # largest |e|
     random: float = 8.0
     setting: dict[str, Any] = field(default_factory=lambda: {**SETTING, "label_noise": 0.4})
+    search: Search = field(default_factory=Search)
     workers: int = 2
     folder: str = "figures/corruption"
     runs: str = "runs/corruption"
+    tuning: str = "runs/tuning"
 
 
 def main(config: Config) -> Bands:
     """Train and corrupt."""
     reach = {kind: getattr(config, kind) for kind in KINDS}
     cut = partial(lines, draws=config.draws, points=config.points, reach=reach)
-    names = product(config.rules, config.seeds)
-    networks = {(rule, seed): training(config, f"{rule}-{seed}", rule, seed) for rule, seed in names}
+    tuned = tune_at(config, {rule: VARIANTS[rule] for rule in config.rules})
+    networks = {
+        (rule, seed): network(config, f"{rule}-{seed}", VARIANTS[rule], tuned[rule].point, seed)
+        for rule, seed in product(config.rules, config.seeds)
+    }
     found = measured(networks, cut, config.workers)
     bands: Bands = {rule: {} for rule in config.rules}
     for rule, kind in product(config.rules, KINDS):
-        own = [SliceBand.load(f"{config.runs}/{rule}-{seed}/{kind}") for seed in config.seeds]
+        own = [SliceBand.load(Path(networks[rule, seed].folder) / kind) for seed in config.seeds]
         loss, accuracy = (
             {split: torch.cat([getattr(band, what)[split] for band in own]) for split in own[0].loss}
             for what in ("loss", "accuracy")
         )
         bands[rule][kind] = SliceBand(own[0].x, loss, accuracy)
-        bands[rule][kind].save(Path(config.folder) / f"{rule}_{kind}")
+        bands[rule][kind].save(Path(config.folder) / f"{slug(rule)}_{kind}")
     norms = {rule: [found[rule, seed]["norm"] for seed in config.seeds] for rule in config.rules}
     publish(config, "corruption", {"sentence": sentence(bands, norms), "weight_norms": norms}, partial(draw, bands))
     return bands
@@ -95,17 +105,34 @@ def endured(band: SliceBand, split: str = "test", drop: float = 0.1) -> float:
     return float(band.x[i - 1] + share * (band.x[i] - band.x[i - 1]))
 
 
+def lines_of(band: SliceBand) -> list[SliceBand]:
+    """Its lines, each a band of its own: adversarial, one a seed."""
+    count = len(next(iter(band.loss.values())))
+    loss, accuracy = (
+        [{k: v[i : i + 1] for k, v in own.items()} for i in range(count)] for own in (band.loss, band.accuracy)
+    )
+    return [SliceBand(band.x, *own) for own in zip(loss, accuracy, strict=True)]
+
+
 def sentence(bands: Bands, norms: Mapping[str, Sequence[float]]) -> str:
-    """The |e| that costs ten points of test accuracy, rule by rule, and how long the weights are themselves."""
+    """The |e| that costs ten points of test accuracy, rule by rule, how long the weights are, and the paper's claim."""
 
     def said(band: SliceBand) -> str:
         length = endured(band)
         return f"{length:.2f}" if length < float(band.x[-1]) else f"more than {length:.2g}"
 
-    told = {kind: [f"{NAMES[rule]} {said(own[kind])}" for rule, own in bands.items()] for kind in KINDS}
+    told = {kind: [f"{rule} {said(own[kind])}" for rule, own in bands.items()] for kind in KINDS}
     costs = "; ".join(f"{kind}: {', '.join(lengths)}" for kind, lengths in told.items())
-    own = ", ".join(f"{NAMES[rule]} {mean(lengths):.1f}" for rule, lengths in norms.items())
-    return f"The |e| that costs ten points of test accuracy is, {costs}. Mean |w|: {own}. Shaded: 90 % of test lines."
+    own = ", ".join(f"{rule} {mean(lengths):.1f}" for rule, lengths in norms.items())
+    text = f"The |e| that costs ten points of test accuracy is, {costs}. Mean |w|: {own}. Shaded: 90 % of test lines."
+    if not {"SAM", "Fisher SAM"} <= bands.keys():
+        return text
+    one, other = ([endured(line) for line in lines_of(bands[rule]["adversarial"])] for rule in ("Fisher SAM", "SAM"))
+    found = difference(one, other)
+    return (
+        f"{text} Kim et al. find Fisher SAM above SAM, adversarially: {verdict(found)}, "
+        f"{found[0]:+.2f} [{found[1]:+.2f}, {found[2]:+.2f}] seed by seed."
+    )
 
 
 def draw(bands: Bands) -> Figure:
@@ -115,22 +142,22 @@ def draw(bands: Bands) -> Figure:
     for column, kind in enumerate(KINDS):
         for row, what in enumerate(("loss", "accuracy")):
             for index, (rule, own) in enumerate(bands.items()):
-                for split in own[kind].loss:  # the first lines are the widest, so that equal ones are seen
-                    curve(axes[row, column], own[kind], split, what, looks[rule][0], 2.5 - 0.5 * index)
+                for split in own[kind].loss:
+                    curve(axes[row, column], own[kind], split, what, looks[rule], (index, len(bands)))
             axes[row, column].set(ylabel=what if what == "loss" else "accuracy (%)")
         axes[0, column].set(title=f"{kind} corruption")
         axes[1, column].set(xlabel="|e|", xlim=(0, float(next(iter(bands.values()))[kind].x[-1])))
-    handles = [Line2D([], [], color=looks[rule][0], label=NAMES[rule]) for rule in bands]
+    handles = [Line2D([], [], color=looks[rule][0], marker=looks[rule][1], markersize=4, label=rule) for rule in bands]
     handles += [Line2D([], [], color="black", linestyle=line_style(split), label=split) for split in ("train", "test")]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=SMALL, frameon=False)
     return figure
 
 
-def curve(ax: Axes, band: SliceBand, split: str, what: str, color: str, width: float) -> None:
-    """The mean over all lines; the band of the test set's only, so that the figure stays readable."""
-    scale, x = 1 if what == "loss" else 100, band.x.numpy()
-    middle = scale * band.mean(split, what=what).numpy()
-    ax.plot(x, middle, color=color, linestyle=line_style(split), linewidth=width)
+def curve(ax: Axes, band: SliceBand, split: str, what: str, look_of: tuple[str, str], marked: tuple[int, int]) -> None:
+    """The mean over all lines, marked at points of its own so that equal curves are told apart; a test band."""
+    (color, marker), scale, x = look_of, 1 if what == "loss" else 100, band.x.numpy()
+    middle, style = scale * band.mean(split, what=what).numpy(), line_style(split)
+    ax.plot(x, middle, color=color, linestyle=style, linewidth=1.2, marker=marker, markersize=3.5, markevery=marked)
     if split == "test":
         low, high = (scale * edge.numpy() for edge in band.band(split, what=what))
         ax.fill_between(x, low, high, color=color, alpha=0.12, linewidth=0)

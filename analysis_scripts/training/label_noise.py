@@ -1,11 +1,13 @@
-"""Wrong labels: SGD against four sharpness-aware rules at 20, 40, 60 and 80 % symmetric flips of the training labels.
+"""Wrong labels: SGD against sharpness-aware rules, mixup and bootstrapping at 20, 40, 60 and 80 % symmetric flips.
 
 Accuracy on clean test images after the last epoch and at the best one, and the share of wrong labels that the final
-network gives back; 95 % intervals over seeds. The radii are those that rule_table.py tuned at 40 %.
+network gives back; 95 % intervals over seeds. Learning rate, weight decay and radius (mixup's alpha) of every row are
+tuned at every share by the same random search. The claims: SAM beats SGD, mixup and bootstrapping, alone or with SAM
+(Foret et al. 2021, arXiv:2010.01412, table 4); Fisher SAM beats SAM (Kim et al. 2022, arXiv:2206.04920, table 4).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -15,8 +17,10 @@ from matplotlib.figure import Figure
 
 import landscape as ls
 from analysis_scripts._shared.frame import command, publish
-from analysis_scripts._shared.many_networks import NAMES, RADII, SETTING, data_of, measured, training
-from analysis_scripts._shared.over_seeds import difference, interval
+from analysis_scripts._shared.many_networks import SETTING, data_of, measured
+from analysis_scripts._shared.over_seeds import difference, interval, verdict
+from analysis_scripts._shared.random_search import Search
+from analysis_scripts._shared.variants import VARIANTS, Variant, network, tune_at
 from landscape.plots.style import SMALL, look
 from landscape.training import read_log
 
@@ -25,6 +29,17 @@ PANELS = {
     "best": "test accuracy (%), best epoch",
     "fitted": "wrong labels given back (%)",
 }
+MIXUP = Variant("sgd", 1, (0.1, 4.0), lambda _at: {}, others=lambda at: {"mixup": at.radius})
+ROWS: dict[str, Variant] = {name: VARIANTS[name] for name in ("SGD", "SAM", "ASAM", "Fisher SAM", "Eigen-SAM")} | {
+    "Mixup": MIXUP,  # a second training on the network's own labels costs as much as SAM's second pass
+    "Bootstrap": replace(VARIANTS["SGD"], passes=2, others=lambda _at: {"bootstrap_rounds": 1}),
+    "Bootstrap + SAM": replace(VARIANTS["SAM"], passes=4, others=lambda _at: {"bootstrap_rounds": 1}),
+}
+CLAIMS = {
+    "SAM": ("SGD", "Mixup", "Bootstrap"),
+    "Bootstrap + SAM": ("Bootstrap",),
+    "Fisher SAM": ("SAM",),
+}  # above these
 Intervals = dict[str, dict[float, dict[str, tuple[float, float, float]]]]  # rule, share of flips, quantity
 
 
@@ -32,20 +47,26 @@ Intervals = dict[str, dict[float, dict[str, tuple[float, float, float]]]]  # rul
 class Config:
     """What is trained."""
 
-    rules: tuple[str, ...] = tuple(RADII)  # the first is what the others are compared with
+    rules: tuple[str, ...] = tuple(ROWS)  # the first is what the others are compared with
     flips: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8)
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     setting: dict[str, Any] = field(default_factory=lambda: dict(SETTING))
+    search: Search = field(default_factory=Search)
     workers: int = 2
     folder: str = "figures/label_noise"
     runs: str = "runs/label_noise"
+    tuning: str = "runs/tuning"
 
 
 def main(config: Config) -> dict[str, Any]:
     """Train and measure."""
+    rows = {rule: ROWS[rule] for rule in config.rules}
+    tuned = {share: tune_at(config, rows, label_noise=share) for share in config.flips}
     networks = {
-        (rule, share, seed): training(config, f"{rule}-{share:g}-{seed}", rule, seed, label_noise=share)
-        for rule, share, seed in product(config.rules, config.flips, config.seeds)
+        (rule, share, seed): network(
+            config, f"{rule}-{share:g}-{seed}", own, tuned[share][rule].point, seed, label_noise=share
+        )
+        for (rule, own), share, seed in product(rows.items(), config.flips, config.seeds)
     }
     found = measured(networks, measure, config.workers)
     runs = {
@@ -56,7 +77,9 @@ def main(config: Config) -> dict[str, Any]:
         rule: {share: {key: interval([run[key] for run in own]) for key in PANELS} for share, own in levels.items()}
         for rule, levels in runs.items()
     }
-    content = {"sentence": sentence(runs), "intervals": table, "runs": runs}
+    edges = {f"{rule}, {share:g}": own[rule].edges for share, own in tuned.items() for rule in rows if own[rule].edges}
+    points = {share: {rule: own[rule].point for rule in rows} for share, own in tuned.items()}
+    content = {"sentence": sentence(runs), "intervals": table, "runs": runs, "tuned": points, "at_edge": edges}
     return publish(config, "label_noise", content, partial(draw, table))
 
 
@@ -73,22 +96,29 @@ def measure(folder: Path) -> dict[str, Any]:
 
 
 def sentence(runs: Mapping[str, Mapping[float, Sequence[Mapping[str, float]]]]) -> str:
-    """How far the best rule is above the first one, seed by seed: above its last epoch and above its best one."""
-    base, *others = runs
-    parts, points = [], "{:+.1f} [{:+.1f}, {:+.1f}]"
-    for share, first in runs[base].items():
-        ends = {rule: [run["last"] for run in runs[rule][share]] for rule in others}
-        last, best = (
-            {rule: difference(own, [run[key] for run in first]) for rule, own in ends.items()}
-            for key in ("last", "best")
-        )
-        rule = max(last, key=lambda name: last[name][0])
-        told = [points.format(*(100 * x for x in own[rule])) for own in (last, best)]
-        parts.append(f"{100 * share:g} % flips: {NAMES[rule]} {', '.join(told)}")
+    """Last epoch's accuracy, seed by seed: each claim at each share; the best rule beside the base's best epoch."""
+    base, parts, points = next(iter(runs)), [], "{:+.1f} [{:+.1f}, {:+.1f}]"
+    for one, others in CLAIMS.items():
+        for other in others:
+            if {one, other} <= runs.keys():
+                gains = {share: _gain(runs, one, other, share) for share in runs[base]}
+                told = [f"{100 * at:g} %: {points.format(*own)}, {verdict(own)}" for at, own in gains.items()]
+                parts.append(f"{one} above {other}: {'; '.join(told)}")
+    best = [f"{100 * share:g} %: {points.format(*_best(runs, base, share))}" for share in runs[base]]
     return (
-        f"Points of the best rule's last epoch above {NAMES[base]}'s last epoch, and above its best epoch, which early "
-        f"stopping on the test set would find: {'; '.join(parts)}."
+        f"Points of accuracy, last epoch. {'. '.join(parts)}. The best rule's last epoch above {base}'s best epoch, "
+        f"which early stopping on the test set would find: {'; '.join(best)}."
     )
+
+
+def _gain(runs: Any, one: str, other: str, share: float, key: str = "last") -> tuple[float, ...]:
+    """Points by which the last epoch of one rule is above another's, with their interval."""
+    ends = [run["last"] for run in runs[one][share]], [run[key] for run in runs[other][share]]
+    return tuple(100 * end for end in difference(*ends))
+
+
+def _best(runs: Any, base: str, share: float) -> tuple[float, ...]:
+    return max(_gain(runs, rule, base, share, "best") for rule in runs if rule != base)
 
 
 def draw(table: Intervals) -> Figure:
@@ -99,10 +129,10 @@ def draw(table: Intervals) -> Figure:
     for ax, (key, label) in zip(axes, PANELS.items(), strict=True):
         for index, (rule, levels) in enumerate(table.items()):
             color, marker = looks[rule]
-            x = [100 * share + 1.1 * (index - (len(table) - 1) / 2) for share in levels]
+            x = [100 * share + 1.4 * (index - (len(table) - 1) / 2) for share in levels]
             middle, low, high = zip(*([100 * end for end in own[key]] for own in levels.values()), strict=True)
             ax.vlines(x, low, high, color=color, linewidth=1.0)
-            ax.plot(x, middle, marker=marker, color=color, markersize=3.5, linewidth=0.8, label=NAMES[rule])
+            ax.plot(x, middle, marker=marker, color=color, markersize=3.5, linewidth=0.8, label=rule)
         shares = [100 * share for share in next(iter(table.values()))]
         ax.set(xlabel="flipped training labels (%)", ylabel=label, xticks=shares)
     lines = axes[0].get_lines()

@@ -21,16 +21,15 @@ from torch.nn import functional as F
 
 import landscape as ls
 from analysis_scripts._shared.frame import command, publish
-from analysis_scripts._shared.many_networks import SETTING, data_of, measured, slug
+from analysis_scripts._shared.many_networks import SETTING, data_of, measured
 from analysis_scripts._shared.over_seeds import difference, interval
-from analysis_scripts._shared.random_search import Search, Tuned, tune
+from analysis_scripts._shared.random_search import Search, Tuned
+from analysis_scripts._shared.variants import STEPS, VARIANTS, network, tune_at
 from analysis_scripts.training.rule_figure import draw
 from analysis_scripts.training.rule_report import markdown, sentence, write_csv
-from analysis_scripts.training.rule_variants import VARIANTS, row_name
 from landscape.storage.results import read_json, write_json
 from landscape.training import read_log
 
-STEPS = 10  # of an epoch: 1,200 images in batches of 128
 Found = dict[str, Any]
 
 
@@ -53,17 +52,13 @@ class Config:
 def main(config: Config) -> list[Found]:
     """Tune, train, time, and write the table."""
     folder, runs = Path(config.folder), Path(config.runs)
-    share = config.setting["label_noise"]
-    kinds = list(dict.fromkeys((n, own) for n in config.variants for own in budgets(config, n).values()))
-    rows = {row_name(n, own, share): VARIANTS[n].row(config.setting, own) for n, own in kinds}
-    found = tune(rows, Path(config.tuning), config.search, workers=config.workers)
-    tuned = {kind: found[row_name(*kind, share)] for kind in kinds}
+    tuned: dict[tuple[str, int], Tuned] = {}
+    for budget in ("gradients", "epochs"):
+        lengths = {name: budgets(config, name)[budget] for name in config.variants}
+        found = tune_at(config, {name: VARIANTS[name] for name in config.variants}, lengths)
+        tuned |= {(name, lengths[name]): own for name, own in found.items()}
     networks = {  # where both budgets are the same, one run serves both
-        (name, epochs, seed): ls.TrainConfig(
-            **config.setting
-            | VARIANTS[name].training(own.point, STEPS)
-            | {"folder": runs / f"{slug(name)}-{epochs}-{seed}", "epochs": epochs, "seed": seed, "progress": False}
-        )
+        (name, epochs, seed): network(config, f"{name}-{epochs}-{seed}", VARIANTS[name], own.point, seed, epochs=epochs)
         for (name, epochs), own in tuned.items()
         for seed in config.seeds
     }

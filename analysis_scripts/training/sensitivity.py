@@ -1,7 +1,9 @@
 """How flat is the test accuracy over a rule's two settings: (γ, η) of Fisher SAM, (ρ, α) of Eigen-SAM.
 
-Both papers show maps with a broad region of nearly equal accuracy. Digits with 40 % wrong labels, mean over seeds; the
-spread between seeds says which differences of the map mean something.
+Both papers show maps with a broad region of nearly equal accuracy: Kim et al. 2022, arXiv:2206.04920, figure 5, where
+only a γ that is too large falls out; Luo et al. 2024, arXiv:2501.12666. Digits with 40 % wrong labels, mean over seeds;
+learning rate, weight decay and the radius in the middle are tuned by the search that all comparisons share. The spread
+between seeds says which differences of the map mean something.
 """
 
 from collections.abc import Mapping
@@ -18,7 +20,9 @@ from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from analysis_scripts._shared.frame import command, publish
-from analysis_scripts._shared.many_networks import NAMES, SETTING, measured, training
+from analysis_scripts._shared.many_networks import SETTING, measured
+from analysis_scripts._shared.random_search import Search
+from analysis_scripts._shared.variants import VARIANTS, network, tune_at
 from landscape.plots.style import SMALL
 from landscape.storage.results import read_json
 
@@ -27,17 +31,16 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Map:
-    """Two settings of a rule and the values they take."""
+    """Two settings of a rule: the values of one, and the radius in multiples of the tuned one."""
 
     rows: tuple[str, str, tuple[float, ...]]  # setting, letter, values
-    columns: tuple[str, str, tuple[float, ...]]
-    others: dict[str, Any] = field(default_factory=dict)
+    letter: str  # of the radius
+    factors: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
 
 
-RADII = (0.1, 0.2, 0.5, 1.0)
 MAPS = {
-    "fisher_sam": Map(("eta", "η", (0, 1, 1e3, 1e6)), ("rho", "γ", RADII)),
-    "eigen_sam": Map(("alpha", "α", (0, 0.1, 0.5, 1.0)), ("rho", "ρ", RADII), {"period": 50}),
+    "Fisher SAM": Map(("eta", "η", (0, 1, 10, 100, 1e3, 1e4)), "γ"),
+    "Eigen-SAM": Map(("alpha", "α", (0, 0.05, 0.1, 0.2, 0.5, 1.0)), "ρ"),
 }
 
 
@@ -46,35 +49,34 @@ class Config:
     """What is trained."""
 
     maps: dict[str, Map] = field(default_factory=lambda: dict(MAPS))
-    seeds: tuple[int, ...] = (0, 1)
+    seeds: tuple[int, ...] = (0, 1, 2, 3)
     setting: dict[str, Any] = field(default_factory=lambda: {**SETTING, "label_noise": 0.4})
+    search: Search = field(default_factory=Search)
     workers: int = 2
     folder: str = "figures/sensitivity"
     runs: str = "runs/sensitivity"
+    tuning: str = "runs/tuning"
 
 
 def main(config: Config) -> dict[str, Array]:
     """Train and measure."""
-    networks = {
-        (rule, y, x, seed): training(
-            config,
-            f"{rule}-{y:g}-{x:g}-{seed}",
-            rule,
-            seed,
-            rule_settings={own.rows[0]: y, own.columns[0]: x, **own.others},
-            eigen_samples=128,
-        )
-        for rule, own in config.maps.items()
-        for y, x, seed in product(own.rows[2], own.columns[2], config.seeds)
-    }
+    tuned = tune_at(config, {rule: VARIANTS[rule] for rule in config.maps})
+    points = {rule: own.point for rule, own in tuned.items()}
+    networks = {}
+    for rule, own in config.maps.items():
+        for y, x, seed in product(own.rows[2], own.factors, config.seeds):
+            point = points[rule] | {"radius": x * points[rule]["radius"]}
+            run = network(config, f"{rule}-{y:g}-{x:g}-{seed}", VARIANTS[rule], point, seed)
+            run.rule_settings[own.rows[0]] = y
+            networks[rule, y, x, seed] = run
     found = measured(networks, accuracy, config.workers)
     maps = {}  # (seeds, rows, columns)
     for rule, own in config.maps.items():
-        keys = product((rule,), own.rows[2], own.columns[2], config.seeds)
+        keys = product((rule,), own.rows[2], own.factors, config.seeds)
         values = np.array([found[key].get("accuracy", np.nan) for key in keys])
-        maps[rule] = np.moveaxis(values.reshape(len(own.rows[2]), len(own.columns[2]), -1), -1, 0).copy()
+        maps[rule] = np.moveaxis(values.reshape(len(own.rows[2]), len(own.factors), -1), -1, 0).copy()
     content = {"sentence": sentence(maps), "accuracy": {rule: own.tolist() for rule, own in maps.items()}}
-    publish(config, "sensitivity", content, partial(draw, config.maps, maps))
+    publish(config, "sensitivity", content | {"tuned": points}, partial(draw, config.maps, maps, points))
     return maps
 
 
@@ -100,36 +102,37 @@ def sentence(maps: Mapping[str, Array]) -> str:
     for rule, values in maps.items():
         mean = values.mean(0)
         rows, columns = (np.ptp(np.nanmean(mean, axis)) for axis in (1, 0))
-        own = MAPS[rule]
+        own, share = MAPS[rule], flat_share(values)
         parts.append(
-            f"{NAMES[rule]}: {100 * np.nanmin(mean):.1f} to {100 * np.nanmax(mean):.1f} %, "
-            f"{100 * flat_share(values):.0f} % of the cells within the seeds' spread of the best; averages move "
-            f"{100 * columns:.1f} points with {own.columns[1]} and {100 * rows:.1f} with {own.rows[1]}"
+            f"{rule}: {100 * np.nanmin(mean):.1f} to {100 * np.nanmax(mean):.1f} %, {100 * share:.0f} % of the cells "
+            f"within the seeds' spread of the best (flat in most cells: {'agrees' if share > 0.5 else 'differs'}); "
+            f"averages move {100 * columns:.1f} points with {own.letter} and {100 * rows:.1f} with {own.rows[1]}"
         )
-    return "; ".join(parts) + ". The lowest rows are SAM. The papers show broad flat regions."
+    return "; ".join(parts) + ". The lowest rows are SAM. Both papers show broad flat regions."
 
 
-def draw(settings: Mapping[str, Map], maps: Mapping[str, Array]) -> Figure:
-    """The maps on one scale of colours, each cell with its mean."""
+def draw(settings: Mapping[str, Map], maps: Mapping[str, Array], points: Mapping[str, Mapping[str, float]]) -> Figure:
+    """The maps on one scale of colours, which ends ten points below the best cell; each cell with its mean."""
     figure = Figure(figsize=(4.2 * len(maps), 3.4), layout="compressed")
     axes = figure.subplots(1, len(maps), squeeze=False)[0]
     means = {rule: 100 * values.mean(0) for rule, values in maps.items()}
-    low, high = (end(np.stack(list(means.values()))) for end in (np.nanmin, np.nanmax))
+    low, high = (end(np.stack([end(own) for own in means.values()])) for end in (np.nanmin, np.nanmax))
+    lowest = max(float(low), float(high) - 10)
     for ax, (rule, mean) in zip(axes, means.items(), strict=True):
-        image = cells(ax, settings[rule], mean, float(low), float(high))
-        ax.set_title(f"{NAMES[rule]}: a cell's mean ± {100 * noise(maps[rule]):.1f}")
-    figure.colorbar(image, ax=axes, label="test accuracy (%)")
+        image = cells(ax, settings[rule], mean, lowest, float(high), points[rule]["radius"])
+        ax.set_title(f"{rule}: a cell's mean ± {100 * noise(maps[rule]):.1f}")
+    figure.colorbar(image, ax=axes, label="test accuracy (%)", extend="min" if lowest > low else "neither")
     return figure
 
 
-def cells(ax: Axes, own: Map, mean: Array, low: float, high: float) -> AxesImage:
+def cells(ax: Axes, own: Map, mean: Array, low: float, high: float, radius: float) -> AxesImage:
     """One map, the values of both settings at its sides."""
     image = ax.imshow(mean, origin="lower", cmap="viridis", vmin=low, vmax=high, aspect="auto")
     for (j, i), value in np.ndenumerate(mean):
         dark = value < (low + high) / 2
         ax.text(i, j, f"{value:.1f}", ha="center", va="center", fontsize=SMALL, color="white" if dark else "black")
-    ax.set(xlabel=own.columns[1], ylabel=own.rows[1])
-    ax.set_xticks(range(len(own.columns[2])), [f"{x:g}" for x in own.columns[2]])
+    ax.set(xlabel=f"{own.letter} (tuned: {radius:.2g})", ylabel=own.rows[1])
+    ax.set_xticks(range(len(own.factors)), [f"{factor * radius:.2g}" for factor in own.factors])
     ax.set_yticks(range(len(own.rows[2])), [f"{y:g}" for y in own.rows[2]])
     return image
 

@@ -4,6 +4,7 @@ Figures are made by objects alone, without pyplot: nothing stays open, nothing g
 Colours: Okabe and Ito 2008, "Color universal design".
 """
 
+import re
 from collections.abc import Sequence
 from math import log10
 from pathlib import Path
@@ -112,10 +113,11 @@ def axes_or_new(ax: Axes | None, width: float = 4.8, height: float = 3.2, **kind
 
 
 def look(names: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each name: a training rule has its own, others take turns."""
-    others = [name for name in dict.fromkeys(names) if name not in RULES]
+    """Colour and marker of each name: rules ("fisher_sam", "Fisher SAM") have their own, others take turns."""
+    rules = {name: RULES.get(re.sub(r"\W", "_", name.lower())) for name in names}
+    others = [name for name, rule in rules.items() if rule is None]
     turns = {name: OTHERS[index % len(OTHERS)] for index, name in enumerate(others)}
-    return {name: RULES.get(name) or turns[name] for name in names}
+    return {name: rule or turns[name] for name, rule in rules.items()}
 
 
 def line_style(split: str) -> Any:

@@ -12,6 +12,7 @@ from scipy.stats import ttest_1samp
 from torch import nn
 
 import landscape as ls
+from analysis_scripts._shared.random_search import Search
 from landscape.curvature import hessian
 from landscape.data import digits
 from landscape.storage.results import SliceBand
@@ -20,18 +21,19 @@ from landscape.vectors import unit
 TINY = {
     "model": "mlp",
     "model_settings": {"hidden": [6], "norm": "batch"},
-    "lr": 0.1,
     "epochs": 2,
     "batch_size": 400,
     "label_noise": 0.4,
 }
 
 
+SEARCH = Search(points=3, rounds=2, most_rounds=2, finalists=2, seeds=(9, 8))
+
+
 def tiny(config, tmp_path, **changes):
     """The script's config in small."""
-    return replace(
-        config(), setting=TINY, seeds=(0, 1), workers=1, folder=str(tmp_path / "figures"), runs=str(tmp_path), **changes
-    )
+    places = {"folder": str(tmp_path / "figures"), "runs": str(tmp_path), "tuning": str(tmp_path / "tuning")}
+    return replace(config(), **{"setting": TINY, "search": SEARCH, "seeds": (0, 1), "workers": 1} | places | changes)
 
 
 def test_an_interval_is_that_of_the_t_test_and_differences_are_paired():
@@ -47,7 +49,7 @@ def test_an_interval_is_that_of_the_t_test_and_differences_are_paired():
 def test_a_network_that_diverged_is_kept_as_such_and_a_finished_one_is_not_measured_again(tmp_path):
     from analysis_scripts._shared.many_networks import measured, slug
 
-    networks = {lr: ls.TrainConfig(tmp_path / str(lr), **{**TINY, "lr": lr, "momentum": 0.0}) for lr in (0.1, 1e30)}
+    networks = {lr: ls.TrainConfig(tmp_path / str(lr), **TINY, lr=lr, momentum=0.0) for lr in (0.1, 1e30)}
     first = measured(networks, lambda folder: {"folder": folder.name}, 1, progress=False)
     assert first[0.1] == {"folder": "0.1"}
     assert "the loss is" in first[1e30]["failed"]
@@ -57,10 +59,10 @@ def test_a_network_that_diverged_is_kept_as_such_and_a_finished_one_is_not_measu
 
 
 def test_every_variant_takes_the_passes_that_its_budget_counts(tmp_path):
-    from analysis_scripts.training.rule_variants import VARIANTS
+    from analysis_scripts._shared.variants import VARIANTS
 
     less = {"ESAM": 20, "RSAM": 10}  # half of ESAM's backward pass is spared; RSAM's first epochs are plain
-    aside = {"MESA": 10, "AdaHessian": 10, "Eigen-SAM": 20, "SSAM-F": 20}  # not through the training loss
+    aside = {"MESA": 10, "AdaHessian": 10, "Eigen-SAM": 20, "SSAM-F": 20, "Fisher SAM, exact": 20}  # other passes
     calls = []
     hook = nn.modules.module.register_module_forward_pre_hook(
         lambda module, _: calls.append(1) if isinstance(module, nn.Sequential) and module.training else None
@@ -68,14 +70,10 @@ def test_every_variant_takes_the_passes_that_its_budget_counts(tmp_path):
     try:
         for name, variant in VARIANTS.items():
             calls.clear()
-            settings = {
-                **TINY,
-                **variant.training(variant.tried[0], 0.1, 10),
-                "batch_size": 120,
-                "epochs": 1,
-                "eigen_samples": 8,
-            }
-            ls.train(ls.TrainConfig(tmp_path / str(len(list(tmp_path.iterdir()))), **settings, progress=False))
+            middle = {key: (low * high) ** 0.5 for key, (low, high) in variant.box.items()}
+            small = {"batch_size": 120, "epochs": 1, "eigen_samples": 8, "progress": False}
+            settings = {**TINY, **variant.training(middle, 10), **small}
+            ls.train(ls.TrainConfig(tmp_path / str(len(list(tmp_path.iterdir()))), **settings))
             expected = {**less, **aside}.get(name, round(10 * variant.passes))
             assert len(calls) == expected, name
             assert variant.epochs(60) == round(60 / variant.passes)
@@ -83,40 +81,29 @@ def test_every_variant_takes_the_passes_that_its_budget_counts(tmp_path):
         hook.remove()
 
 
-def test_tuning_takes_the_smallest_error_and_never_sees_the_test_images(tmp_path):
-    from analysis_scripts.training.rule_tuning import best, split
-
-    found = {0.1: [{"error": 0.3}, {"error": 0.2}], 0.2: [{"error": 0.1}, {"failed": "the loss is nan"}]}
-    assert best("SAM", found, lr=0.05) == {"value": 0.1, "lr": 0.05, "errors": [(0.1, 0.25), (0.2, 0.55)]}
-    assert best("SGD", {0.5: [{"error": 0.0}]}, lr=0.05)["lr"] == 0.5
-    with np.load(split(tmp_path, 300)) as kept:
-        parts = torch.from_numpy(np.concatenate([kept["train_inputs"], kept["test_inputs"]]))
-        assert len(kept["test_inputs"]) == 300
-    assert torch.equal(parts, digits().train_inputs)
-
-
 def test_the_table_compares_rules_at_both_budgets_and_reuses_what_is_there(tmp_path):
     from analysis_scripts.training.rule_table import Config, main
 
-    config = tiny(Config, tmp_path, variants=("SGD", "SAM"), tuning_seeds=(9,), timed_epochs=2)
+    config = tiny(Config, tmp_path, variants=("SGD", "SAM"), timed_epochs=2)
     rows = {own["name"]: own for own in main(config)}
     sgd, sam = rows["SGD"], rows["SAM"]
     assert (sgd["gradients"]["epochs"], sgd["epochs"]["epochs"], sam["gradients"]["epochs"]) == (4, 2, 2)
     assert sam["gradients"]["errors"] == sam["epochs"]["errors"]
     assert sgd["epochs"]["minus_first"] == (0, 0, 0)
     model, metadata = ls.load_checkpoint(tmp_path / "sam-2-1")
+    assert metadata["config"]["rule_settings"]["rho"] == sam["epochs"]["tuned"]["radius"]
     assert sam["epochs"]["errors"][1] == 1 - metadata["test_accuracy"]
     data = digits(0.4, seed=1)
     first = ls.Problem(model, nn.functional.cross_entropy, (data.train_inputs[:300], data.train_targets[:300]))
     kept = json.loads((tmp_path / "sam-2-1" / "measured.json").read_text())["found"]
     assert abs(kept["lambda_max"] - float(torch.linalg.eigvalsh(hessian(first).dense())[-1])) <= kept["residual"] + 1e-5
     with (tmp_path / "figures" / "rule_table.csv").open() as file:
-        assert {(line["name"], line["budget"]) for line in csv.DictReader(file)} == {
-            (name, budget) for name in rows for budget in ("gradients", "epochs")
-        }
+        lines = {(line["name"], line["budget"]): line for line in csv.DictReader(file)}
+    assert set(lines) == {(name, budget) for name in rows for budget in ("gradients", "epochs")}
+    assert lines["SAM", "epochs"]["at_edge"] == " ".join(sam["epochs"]["edges"])
     text = (tmp_path / "figures" / "rule_table.md").read_text()
-    value = sam["value"]
-    assert f"| SAM | {value:g}{'*' if value in (0.1, 1.0) else ''} |" in text
+    marked = any(sam[budget]["edges"] for budget in ("gradients", "epochs"))
+    assert f"| SAM{'*' if marked else ''} |" in text
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
     main(config)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == times
@@ -126,27 +113,29 @@ def test_label_noise_compares_rules_at_each_share_of_flips(tmp_path):
     from analysis_scripts.training.label_noise import Config, main, sentence
 
     setting = {key: value for key, value in TINY.items() if key != "label_noise"}
-    config = replace(tiny(Config, tmp_path, rules=("sgd", "sam"), flips=(0.2, 0.8)), setting=setting)
+    config = replace(tiny(Config, tmp_path, rules=("SGD", "SAM", "Mixup"), flips=(0.2, 0.8)), setting=setting)
     table = main(config)["intervals"]
-    assert list(table) == ["sgd", "sam"]
-    assert list(table["sgd"]) == [0.2, 0.8]
-    for own in table["sgd"].values():
+    assert list(table) == ["SGD", "SAM", "Mixup"]
+    assert list(table["SGD"]) == [0.2, 0.8]
+    for own in table["SGD"].values():
         assert own["best"][0] >= own["last"][0]
         assert 0 <= own["fitted"][0] <= 1
-    runs = {rule: {0.2: [{"last": y, "best": 0.7} for y in (x, x + 0.1)]} for rule, x in (("sgd", 0.5), ("sam", 0.75))}
-    assert "20 % flips: SAM +25.0 [+25.0, +25.0], +10.0 [-53.5, +73.5]" in sentence(runs)
+    runs = {rule: {0.2: [{"last": y, "best": 0.7} for y in (x, x + 0.1)]} for rule, x in (("SGD", 0.5), ("SAM", 0.75))}
+    assert "SAM above SGD: 20 %: +25.0 [+25.0, +25.0], agrees" in sentence(runs)
+    assert "20 %: +10.0 [-53.5, +73.5]" in sentence(runs)
 
 
 def test_without_its_second_setting_either_rule_of_the_maps_is_sam(tmp_path):
     from analysis_scripts.training.sensitivity import MAPS, Config, main
 
-    small = {
-        rule: replace(own, rows=(*own.rows[:2], (0,)), columns=(*own.columns[:2], (0.1, 0.5)))
-        for rule, own in MAPS.items()
-    }
+    small = {rule: replace(own, rows=(*own.rows[:2], (0,)), factors=(0.5, 2.0)) for rule, own in MAPS.items()}
     maps = main(tiny(Config, tmp_path, maps=small))
-    assert maps["fisher_sam"].shape == (2, 1, 2)
-    assert np.array_equal(maps["fisher_sam"], maps["eigen_sam"])
+    assert maps["Fisher SAM"].shape == (2, 1, 2)
+    points = json.loads((tmp_path / "figures" / "sensitivity.json").read_text())["tuned"]
+    same = {**TINY, "optimizer": "sam", "rule_settings": {"rho": 2 * points["Eigen-SAM"]["radius"]}, "progress": False}
+    same |= {key: points["Eigen-SAM"][key] for key in ("lr", "weight_decay")}
+    run = ls.train(ls.TrainConfig(tmp_path / "sam", seed=1, **same))
+    assert maps["Eigen-SAM"][1, 0, 1] == ls.load_checkpoint(run)[1]["test_accuracy"]
 
 
 def test_noise_and_flat_share_of_a_map_in_closed_form():
@@ -175,17 +164,17 @@ def test_the_loss_that_ascent_finds_is_that_of_projected_ascent(tmp_path):
 def test_one_step_of_ascent_exceeds_itself_by_nothing(tmp_path):
     from analysis_scripts.training.ascent_steps import Config, main
 
-    found = main(tiny(Config, tmp_path, steps=(1, 2), early=1, batches=1))
+    found = main(tiny(Config, tmp_path, steps=(1, 2), early=(1,), batches=1))
     assert list(found["errors"]) == [1, 2]
-    assert set(found["excess"]) == {"after 1 epochs", "after 2 epochs"}
+    assert set(found["excess"]) == {1, 2}
     assert all(own[0] == 0 and own[1] > -0.1 for seeds in found["excess"].values() for own in seeds)
 
 
 def test_corruption_starts_at_the_networks_own_loss_and_rises_along_the_gradient(tmp_path):
     from analysis_scripts.sharpness.corruption import Config, main
 
-    config = tiny(Config, tmp_path, rules=("sgd",), draws=2, points=3, adversarial=1e-3, random=1.0)
-    bands = main(config)["sgd"]
+    config = tiny(Config, tmp_path, rules=("SGD",), draws=2, points=3, adversarial=1e-3, random=1.0)
+    bands = main(config)["SGD"]
     losses = [ls.load_checkpoint(tmp_path / f"sgd-{seed}")[1]["train_loss"] for seed in config.seeds]
     assert bands["adversarial"].loss["train"].shape == (2, 3)
     assert bands["random"].loss["test"].shape == (4, 3)
@@ -206,3 +195,14 @@ def test_what_a_network_endures_is_read_between_the_points():
     assert endured(SliceBand(x, falling, falling)) == pytest.approx(0.1 / 0.06)
     level = {"test": torch.ones(1, 5)}
     assert endured(SliceBand(x, level, level)) == 4
+
+
+def test_the_verdict_on_a_claim_is_open_where_the_interval_holds_zero():
+    from analysis_scripts._shared.over_seeds import verdict
+
+    assert [verdict(own) for own in ((1, 0.5, 1.5), (-1, -1.5, -0.5), (1, -0.1, 2.1))] == [
+        "agrees",
+        "differs",
+        "cannot say",
+    ]
+    assert verdict((-1, -1.5, -0.5), claimed=-1) == "agrees"

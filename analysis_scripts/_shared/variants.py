@@ -6,10 +6,12 @@ Costs are in gradients of a batch: a forward pass counts 1/3, a backward pass 2/
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import landscape as ls
-from analysis_scripts._shared.random_search import Box, Point, Row
+from analysis_scripts._shared.many_networks import slug
+from analysis_scripts._shared.random_search import Box, Point, Row, Tuned, tune
 
 
 class At(NamedTuple):
@@ -20,6 +22,7 @@ class At(NamedTuple):
     epoch: int  # steps of one
 
 
+STEPS = 10  # of an epoch: 1,200 images in batches of 128
 Settings = Callable[[At], dict[str, Any]]
 Ends = tuple[float, float]
 LR, DECAY = (1e-3, 0.1), (1e-5, 1e-1)
@@ -36,7 +39,7 @@ class Variant:
     objective: str = "plain"
     objective_settings: Settings = lambda _at: {}
     lr: Ends = LR
-    others: tuple[tuple[str, Any], ...] = ()  # further settings of TrainConfig
+    others: Settings = lambda _at: {}  # further settings of TrainConfig
 
     @property
     def box(self) -> Box:
@@ -52,7 +55,7 @@ class Variant:
             "objective_settings": self.objective_settings(at),
             "lr": at.lr,
             "weight_decay": point["weight_decay"],
-            **dict(self.others),
+            **self.others(at),
         }
 
     def row(self, setting: Mapping[str, Any], epochs: int) -> Row:
@@ -72,13 +75,18 @@ def _rho(**fixed: Any) -> Settings:
     return lambda at: {"rho": at.radius, **fixed}
 
 
+def sam_steps(n: int) -> Variant:
+    """SAM with n steps of ascent."""
+    return Variant("sam", n + 1, RHO, _rho(steps=n) if n > 1 else _rho())
+
+
 VARIANTS: dict[str, Variant] = {
     "SGD": Variant("sgd", 1, None, NOTHING),
     "Random perturbation": Variant("random_perturbation", 2, RHO),
     "SAM": Variant("sam", 2, RHO),
     "SAM, p = 1": Variant("sam", 2, (0.2, 10.0), _rho(p=1)),
     "SAM, p = ∞": Variant("sam", 2, (0.001, 0.05), _rho(p=inf)),
-    **{f"SAM, {n} steps": Variant("sam", n + 1, RHO, _rho(steps=n)) for n in (3,)},
+    "SAM, 3 steps": sam_steps(3),
     "SAM, second order": Variant("sam_second_order", 4, RHO),
     "ASAM": Variant("asam", 2, (0.5, 20.0)),
     "ASAM, filter-wise": Variant("asam", 2, (0.1, 4.0), _rho(filterwise=True)),
@@ -92,7 +100,7 @@ VARIANTS: dict[str, Variant] = {
     "GSAM, min (f, h)": Variant("gsam", 2, RHO, _rho(minimise="f, h")),
     "SAM, f_p + λh": Variant("gsam", 2, RHO, _rho(minimise="f_p + h")),
     # five products on 128 images every 50 steps: 10/50
-    "Eigen-SAM": Variant("eigen_sam", 2.2, RHO, _rho(period=50), others=(("eigen_samples", 128),)),
+    "Eigen-SAM": Variant("eigen_sam", 2.2, RHO, _rho(period=50), others=lambda _at: {"eigen_samples": 128}),
     "Reverse-SAM": Variant("reverse_sam", 2, RHO),
     "EGR": Variant("egr", 3, RHO),
     # five plain epochs of thirty: (5 + 25 · 2)/30
@@ -120,6 +128,26 @@ VARIANTS: dict[str, Variant] = {
 assert {variant.optimizer for variant in VARIANTS.values()} == {"sgd", "adahessian", *ls.rules.RULES}
 
 
-def row_name(name: str, epochs: int, label_noise: float) -> str:
-    """Of what is tuned; scripts that name the same thing share its search."""
-    return f"{name}, {epochs} epochs, {100 * label_noise:g} % flips"
+def tune_at(
+    config: Any, variants: Mapping[str, Variant], epochs: Mapping[str, int] | None = None, **changes: Any
+) -> dict[str, Tuned]:
+    """Variant to its best point in a script's setting: what scripts ask for alike is searched once.
+
+    Args:
+        config: of the script, with setting, search, tuning (the folder) and workers.
+        variants: what is tuned.
+        epochs: of each variant; default: the setting's.
+        changes: of the setting, such as the share of wrong labels.
+    """
+    setting = config.setting | changes
+    length = {name: (epochs or {}).get(name, setting["epochs"]) for name in variants}
+    names = {name: f"{name}, {length[name]} epochs, {100 * setting['label_noise']:g} % flips" for name in variants}
+    rows = {names[name]: own.row(setting, length[name]) for name, own in variants.items()}
+    found = tune(rows, Path(config.tuning), config.search, workers=config.workers)
+    return {name: found[names[name]] for name in variants}
+
+
+def network(config: Any, name: str, variant: Variant, point: Point, seed: int, **changes: Any) -> ls.TrainConfig:
+    """The run NAME below `config.runs`, on all training images, at a tuned point."""
+    own = config.setting | variant.training(point, STEPS) | {"seed": seed, "progress": False}
+    return ls.TrainConfig(Path(config.runs) / slug(name), **own | changes)
