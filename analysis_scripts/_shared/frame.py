@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import click
@@ -19,13 +20,15 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from analysis_scripts._shared.claims import Claim, told
 from landscape.plots import add_caption, save_figure
 from landscape.plots.style import SMALL, STYLE
 from landscape.storage.manifest import read_manifest, rewrite_manifest, whole, write_with_manifest
-from landscape.storage.results import versions, write_json
+from landscape.storage.results import read_json, versions, write_json
 from landscape.storage.settings import as_json, differing
 
 Arrays = dict[str, NDArray[Any]]
+BEGAN = perf_counter()
 
 
 def command(main: Callable[[Any], Any], config: type[Any]) -> None:
@@ -82,6 +85,7 @@ def publish(
     draw: Callable[[], Figure] | None = None,
     *,
     arrays: Mapping[str, Any] | None = None,
+    claims: Sequence[Claim] = (),
     formats: Sequence[str] = ("png",),
 ) -> dict[str, Any]:
     """Write NAME.json, NAME.npz and the figure into the config's folder.
@@ -92,6 +96,7 @@ def publish(
         found: the numbers; a "sentence" among them also stands below the figure.
         draw: makes the figure.
         arrays: data by name, unless `kept` made it.
+        claims: of the papers, each with what was found; they end the sentence, and are rows of docs/reproductions.md.
         formats: of the figure.
     Returns:
         What the JSON file holds beside the checksum of its data: config, versions, what was found.
@@ -100,6 +105,11 @@ def publish(
     data, manifest = (folder / f"{name}.{kind}" for kind in ("npz", "json"))
     known = arrays is None and data.exists()
     content = {**(read_manifest(data) if known else {"config": asdict(config), "versions": versions()}), **found}
+    spent = read_json(manifest).get("seconds", 0.0) if manifest.exists() else 0.0
+    content["seconds"] = max(spent, round(perf_counter() - BEGAN, 1))  # a run that finds all done took that long before
+    if claims:
+        content["claims"] = [asdict(claim) for claim in claims]
+        content["sentence"] = f"{found.get('sentence', '')} {told(claims)}".strip()
     if known:
         rewrite_manifest(data, content)
     elif arrays is None:
@@ -109,8 +119,8 @@ def publish(
     if draw is not None:
         with matplotlib.rc_context(STYLE):
             figure = draw()
-            if "sentence" in found:
-                add_caption(figure, found["sentence"])
+            if "sentence" in content:
+                add_caption(figure, content["sentence"])
             save_figure(figure, folder / name, formats)
     return content
 

@@ -22,6 +22,7 @@ from matplotlib.lines import Line2D
 from torch.nn import functional as F
 
 import landscape as ls
+from analysis_scripts._shared.claims import Claim, points
 from analysis_scripts._shared.frame import command, publish
 from analysis_scripts._shared.many_networks import SETTING, data_of, measured, slug
 from analysis_scripts._shared.over_seeds import difference, verdict
@@ -73,7 +74,9 @@ def main(config: Config) -> Bands:
         bands[rule][kind] = SliceBand(own[0].x, loss, accuracy)
         bands[rule][kind].save(Path(config.folder) / f"{slug(rule)}_{kind}")
     norms = {rule: [found[rule, seed]["norm"] for seed in config.seeds] for rule in config.rules}
-    publish(config, "corruption", {"sentence": sentence(bands, norms), "weight_norms": norms}, partial(draw, bands))
+    content = {"sentence": sentence(bands, norms), "weight_norms": norms}
+    content["tuned"] = {rule: {"point": own.point, "at_edge": own.edges} for rule, own in tuned.items()}
+    publish(config, "corruption", content, partial(draw, bands), claims=claims(bands))
     return bands
 
 
@@ -115,7 +118,7 @@ def lines_of(band: SliceBand) -> list[SliceBand]:
 
 
 def sentence(bands: Bands, norms: Mapping[str, Sequence[float]]) -> str:
-    """The |e| that costs ten points of test accuracy, rule by rule, how long the weights are, and the paper's claim."""
+    """The |e| that costs ten points of test accuracy, rule by rule, and how long the weights are."""
 
     def said(band: SliceBand) -> str:
         length = endured(band)
@@ -124,15 +127,23 @@ def sentence(bands: Bands, norms: Mapping[str, Sequence[float]]) -> str:
     told = {kind: [f"{rule} {said(own[kind])}" for rule, own in bands.items()] for kind in KINDS}
     costs = "; ".join(f"{kind}: {', '.join(lengths)}" for kind, lengths in told.items())
     own = ", ".join(f"{rule} {mean(lengths):.1f}" for rule, lengths in norms.items())
-    text = f"The |e| that costs ten points of test accuracy is, {costs}. Mean |w|: {own}. Shaded: 90 % of test lines."
+    return f"The |e| that costs ten points of test accuracy is, {costs}. Mean |w|: {own}. Shaded: 90 % of test lines."
+
+
+def claims(bands: Bands) -> list[Claim]:
+    """The paper's, seed by seed."""
     if not {"SAM", "Fisher SAM"} <= bands.keys():
-        return text
+        return []
     one, other = ([endured(line) for line in lines_of(bands[rule]["adversarial"])] for rule in ("Fisher SAM", "SAM"))
     found = difference(one, other)
-    return (
-        f"{text} Kim et al. find Fisher SAM above SAM, adversarially: {verdict(found)}, "
-        f"{found[0]:+.2f} [{found[1]:+.2f}, {found[2]:+.2f}] seed by seed."
-    )
+    return [
+        Claim(
+            "Kim et al. 2022, figure 4",
+            "along the gradient, Fisher SAM's networks endure more than SAM's",
+            f"|e| that costs ten points: {points(found, '', 2)}",
+            verdict(found),
+        )
+    ]
 
 
 def draw(bands: Bands) -> Figure:

@@ -16,6 +16,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 import landscape as ls
+from analysis_scripts._shared.claims import Claim, points
 from analysis_scripts._shared.frame import command, publish
 from analysis_scripts._shared.many_networks import SETTING, data_of, measured
 from analysis_scripts._shared.over_seeds import difference, interval, verdict
@@ -35,11 +36,11 @@ ROWS: dict[str, Variant] = {name: VARIANTS[name] for name in ("SGD", "SAM", "ASA
     "Bootstrap": replace(VARIANTS["SGD"], passes=2, others=lambda _at: {"bootstrap_rounds": 1}),
     "Bootstrap + SAM": replace(VARIANTS["SAM"], passes=4, others=lambda _at: {"bootstrap_rounds": 1}),
 }
-CLAIMS = {
-    "SAM": ("SGD", "Mixup", "Bootstrap"),
-    "Bootstrap + SAM": ("Bootstrap",),
-    "Fisher SAM": ("SAM",),
-}  # above these
+CLAIMS: dict[str, dict[str, tuple[str, ...]]] = {  # paper to the rules that are said to be above others
+    "Foret et al. 2021, table 4": {"SAM": ("SGD", "Mixup", "Bootstrap"), "Bootstrap + SAM": ("Bootstrap",)},
+    "Kim et al. 2022, table 4": {"Fisher SAM": ("SAM",)},
+}
+Runs = Mapping[str, Mapping[float, Sequence[Mapping[str, float]]]]  # rule, share of flips, seed, quantity
 Intervals = dict[str, dict[float, dict[str, tuple[float, float, float]]]]  # rule, share of flips, quantity
 
 
@@ -80,7 +81,7 @@ def main(config: Config) -> dict[str, Any]:
     edges = {f"{rule}, {share:g}": own[rule].edges for share, own in tuned.items() for rule in rows if own[rule].edges}
     points = {share: {rule: own[rule].point for rule in rows} for share, own in tuned.items()}
     content = {"sentence": sentence(runs), "intervals": table, "runs": runs, "tuned": points, "at_edge": edges}
-    return publish(config, "label_noise", content, partial(draw, table))
+    return publish(config, "label_noise", content, partial(draw, table), claims=claims(runs))
 
 
 def measure(folder: Path) -> dict[str, Any]:
@@ -95,30 +96,37 @@ def measure(folder: Path) -> dict[str, Any]:
     }
 
 
-def sentence(runs: Mapping[str, Mapping[float, Sequence[Mapping[str, float]]]]) -> str:
-    """Last epoch's accuracy, seed by seed: each claim at each share; the best rule beside the base's best epoch."""
-    base, parts, points = next(iter(runs)), [], "{:+.1f} [{:+.1f}, {:+.1f}]"
-    for one, others in CLAIMS.items():
-        for other in others:
-            if {one, other} <= runs.keys():
-                gains = {share: _gain(runs, one, other, share) for share in runs[base]}
-                told = [f"{100 * at:g} %: {points.format(*own)}, {verdict(own)}" for at, own in gains.items()]
-                parts.append(f"{one} above {other}: {'; '.join(told)}")
-    best = [f"{100 * share:g} %: {points.format(*_best(runs, base, share))}" for share in runs[base]]
+def sentence(runs: Runs) -> str:
+    """The best rule's last epoch beside the base's best epoch."""
+    base = next(iter(runs))
+    best = {}
+    for share in runs[base]:
+        gains = {rule: gain(runs, rule, base, share, "best") for rule in runs if rule != base}
+        rule = max(gains, key=lambda name: gains[name][0])
+        best[share] = f"{100 * share:g} %: {rule} {points(gains[rule])}"
     return (
-        f"Points of accuracy, last epoch. {'. '.join(parts)}. The best rule's last epoch above {base}'s best epoch, "
-        f"which early stopping on the test set would find: {'; '.join(best)}."
+        f"The best rule's last epoch above {base}'s best epoch, which early stopping on the test set would find: "
+        f"{'; '.join(best.values())}."
     )
 
 
-def _gain(runs: Any, one: str, other: str, share: float, key: str = "last") -> tuple[float, ...]:
-    """Points by which the last epoch of one rule is above another's, with their interval."""
+def claims(runs: Runs) -> list[Claim]:
+    """Each claim at each share, last epochs, seed by seed."""
+    return [
+        Claim(paper, f"{one} above {other} at {100 * share:g} % wrong labels", points(found), verdict(found))
+        for paper, rules in CLAIMS.items()
+        for one, others in rules.items()
+        for other in others
+        if {one, other} <= runs.keys()
+        for share in runs[one]
+        for found in [gain(runs, one, other, share)]
+    ]
+
+
+def gain(runs: Runs, one: str, other: str, share: float, key: str = "last") -> tuple[float, ...]:
+    """Points of accuracy by which the last epoch of one rule is above another's, with their interval."""
     ends = [run["last"] for run in runs[one][share]], [run[key] for run in runs[other][share]]
     return tuple(100 * end for end in difference(*ends))
-
-
-def _best(runs: Any, base: str, share: float) -> tuple[float, ...]:
-    return max(_gain(runs, rule, base, share, "best") for rule in runs if rule != base)
 
 
 def draw(table: Intervals) -> Figure:

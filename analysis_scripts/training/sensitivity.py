@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
+from analysis_scripts._shared.claims import Claim
 from analysis_scripts._shared.frame import command, publish
 from analysis_scripts._shared.many_networks import SETTING, measured
 from analysis_scripts._shared.random_search import Search
@@ -35,12 +36,13 @@ class Map:
 
     rows: tuple[str, str, tuple[float, ...]]  # setting, letter, values
     letter: str  # of the radius
+    paper: str
     factors: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 MAPS = {
-    "Fisher SAM": Map(("eta", "η", (0, 1, 10, 100, 1e3, 1e4)), "γ"),
-    "Eigen-SAM": Map(("alpha", "α", (0, 0.05, 0.1, 0.2, 0.5, 1.0)), "ρ"),
+    "Fisher SAM": Map(("eta", "η", (0, 1, 10, 100, 1e3, 1e4)), "γ", "Kim et al. 2022, figure 5"),
+    "Eigen-SAM": Map(("alpha", "α", (0, 0.05, 0.1, 0.2, 0.5, 1.0)), "ρ", "Luo et al. 2024, sensitivity"),
 }
 
 
@@ -75,8 +77,9 @@ def main(config: Config) -> dict[str, Array]:
         keys = product((rule,), own.rows[2], own.factors, config.seeds)
         values = np.array([found[key].get("accuracy", np.nan) for key in keys])
         maps[rule] = np.moveaxis(values.reshape(len(own.rows[2]), len(own.factors), -1), -1, 0).copy()
-    content = {"sentence": sentence(maps), "accuracy": {rule: own.tolist() for rule, own in maps.items()}}
-    publish(config, "sensitivity", content | {"tuned": points}, partial(draw, config.maps, maps, points))
+    said = "Rows at 0 are SAM. Colours end ten points below the best cell."
+    content = {"sentence": said, "accuracy": {rule: own.tolist() for rule, own in maps.items()}, "tuned": points}
+    publish(config, "sensitivity", content, partial(draw, config.maps, maps, points), claims=claims(maps))
     return maps
 
 
@@ -96,19 +99,21 @@ def flat_share(values: Array, within: float = 2.0) -> float:
     return float(np.mean(mean >= np.nanmax(mean) - within * np.sqrt(2) * noise(values)))
 
 
-def sentence(maps: Mapping[str, Array]) -> str:
+def claims(maps: Mapping[str, Array]) -> list[Claim]:
     """How broad the best region is, along which setting the accuracy changes."""
-    parts = []
+    found = []
     for rule, values in maps.items():
         mean = values.mean(0)
         rows, columns = (np.ptp(np.nanmean(mean, axis)) for axis in (1, 0))
         own, share = MAPS[rule], flat_share(values)
-        parts.append(
-            f"{rule}: {100 * np.nanmin(mean):.1f} to {100 * np.nanmax(mean):.1f} %, {100 * share:.0f} % of the cells "
-            f"within the seeds' spread of the best (flat in most cells: {'agrees' if share > 0.5 else 'differs'}); "
-            f"averages move {100 * columns:.1f} points with {own.letter} and {100 * rows:.1f} with {own.rows[1]}"
+        text = (
+            f"{100 * np.nanmin(mean):.1f} to {100 * np.nanmax(mean):.1f} %, {100 * share:.0f} % of the cells within "
+            f"the seeds' spread of the best; averages move {100 * columns:.1f} points with {own.letter} and "
+            f"{100 * rows:.1f} with {own.rows[1]}"
         )
-    return "; ".join(parts) + ". The lowest rows are SAM. Both papers show broad flat regions."
+        claim = f"{rule}'s accuracy is nearly flat over most of ({own.letter}, {own.rows[1]})"
+        found.append(Claim(own.paper, claim, text, "agrees" if share > 0.5 else "differs"))
+    return found
 
 
 def draw(settings: Mapping[str, Map], maps: Mapping[str, Array], points: Mapping[str, Mapping[str, float]]) -> Figure:

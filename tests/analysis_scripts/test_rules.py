@@ -110,7 +110,7 @@ def test_the_table_compares_rules_at_both_budgets_and_reuses_what_is_there(tmp_p
 
 
 def test_label_noise_compares_rules_at_each_share_of_flips(tmp_path):
-    from analysis_scripts.training.label_noise import Config, main, sentence
+    from analysis_scripts.training.label_noise import Config, claims, main, sentence
 
     setting = {key: value for key, value in TINY.items() if key != "label_noise"}
     config = replace(tiny(Config, tmp_path, rules=("SGD", "SAM", "Mixup"), flips=(0.2, 0.8)), setting=setting)
@@ -121,8 +121,13 @@ def test_label_noise_compares_rules_at_each_share_of_flips(tmp_path):
         assert own["best"][0] >= own["last"][0]
         assert 0 <= own["fitted"][0] <= 1
     runs = {rule: {0.2: [{"last": y, "best": 0.7} for y in (x, x + 0.1)]} for rule, x in (("SGD", 0.5), ("SAM", 0.75))}
-    assert "SAM above SGD: 20 %: +25.0 [+25.0, +25.0], agrees" in sentence(runs)
-    assert "20 %: +10.0 [-53.5, +73.5]" in sentence(runs)
+    (own,) = claims(runs)
+    assert (own.claim, own.found, own.verdict) == (
+        "SAM above SGD at 20 % wrong labels",
+        "+25.0 [+25.0, +25.0] points",
+        "agrees",
+    )
+    assert "20 %: SAM +10.0 [-53.5, +73.5] points" in sentence(runs)
 
 
 def test_without_its_second_setting_either_rule_of_the_maps_is_sam(tmp_path):
@@ -206,3 +211,9 @@ def test_the_verdict_on_a_claim_is_open_where_the_interval_holds_zero():
         "cannot say",
     ]
     assert verdict((-1, -1.5, -0.5), claimed=-1) == "agrees"
+
+
+def test_the_reproductions_page_is_what_the_files_beside_the_figures_say():
+    from analysis_scripts.reproductions import PAGE, page
+
+    assert PAGE.read_text() == page()

@@ -1,0 +1,32 @@
+"""What a paper claims beside what a script found: a row of the reproductions page, a part of a figure's sentence."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from landscape.checks import one_of
+
+VERDICTS = ("agrees", "differs", "cannot say")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim, and the verdict that the numbers allow."""
+
+    paper: str  # authors, year, section, table or figure
+    claim: str
+    found: str  # our number with its interval, and on what
+    verdict: str  # of VERDICTS
+
+    def __post_init__(self) -> None:
+        one_of("verdict", self.verdict, VERDICTS)
+
+
+def told(claims: Iterable[Claim]) -> str:
+    """The claims as sentences."""
+    return " ".join(f"{own.paper}: {own.claim}: {own.verdict}, {own.found}." for own in claims)
+
+
+def points(found: Iterable[float], unit: str = " points", digits: int = 1) -> str:
+    """A mean and its interval with their signs: "+1.2 [+0.3, +2.1] points"."""
+    mean, low, high = (f"{value:+.{digits}f}" for value in found)
+    return f"{mean} [{low}, {high}]{unit}"
