@@ -39,11 +39,12 @@ class Variant:
     objective: str = "plain"
     objective_settings: Settings = lambda _at: {}
     lr: Ends = LR
+    weight_decay: Ends = DECAY
     others: Settings = lambda _at: {}  # further settings of TrainConfig
 
     @property
     def box(self) -> Box:
-        return {"lr": self.lr, "weight_decay": DECAY, **({"radius": self.radius} if self.radius else {})}
+        return {"lr": self.lr, "weight_decay": self.weight_decay, **({"radius": self.radius} if self.radius else {})}
 
     def training(self, point: Point, steps: int) -> dict[str, Any]:
         """Settings of `TrainConfig`; `steps` are those of an epoch."""

@@ -1,26 +1,32 @@
-"""Which part of a small ViT and of a small MLP-Mixer is sharp, trained by SGD and by SAM?
+"""Which part of a small ViT and of a small MLP-Mixer is sharp, trained by AdamW and by SAM around it?
 
 The largest Hessian eigenvalue of the embedding, of each block, of all attention (token mixing) and perceptron (channel
 mixing) layers, of the head and of the whole network, all parts of a network in shared passes over its training data.
-Published for ImageNet: the shallow blocks are the sharpest, and SAM lowers every part.
-Source: Chen, Hsieh and Gong 2022, arXiv:2106.01548, Table 3.
+All networks train until the same training loss; learning rate, weight decay and radius of each row are tuned by the
+search that all comparisons share. The claims, for ImageNet: the shallow blocks are the sharpest, and SAM lowers every
+part. Source: Chen, Hsieh and Gong 2022, arXiv:2106.01548, Table 3.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
+from analysis_scripts._shared.claims import Claim
 from analysis_scripts._shared.frame import command, publish
-from analysis_scripts._shared.many_networks import measured, none_failed, training
+from analysis_scripts._shared.many_networks import measured, none_failed
+from analysis_scripts._shared.over_seeds import difference, verdict
+from analysis_scripts._shared.random_search import Search, Tuned
+from analysis_scripts._shared.variants import Variant, network, tune_at
 from landscape.curvature.block_spectra import block_spectra
-from landscape.plots.style import legend_above, look, words
+from landscape.plots.style import legend_above, look
 from landscape.storage.results import read_json
 from landscape.study.network_record import load_run
 
@@ -29,6 +35,14 @@ KINDS: dict[str, dict[str, str]] = {  # the two kinds of layers in a block, by t
     "mixer": {"token mixing": "blocks.*.token*", "channel mixing": "blocks.*.channel*"},
 }
 EMBEDDING = {"vit": ["patches.*", "class_token", "positions"], "mixer": ["patches.*"]}
+TITLES = {"vit": "ViT", "mixer": "MLP-Mixer"}
+ENDS: Any = {"lr": (3e-4, 3e-2), "weight_decay": (1e-3, 1.0), "others": lambda _at: {"base": "adamw"}}
+RULES: dict[str, Variant] = {
+    "AdamW": Variant("sgd", 1, None, lambda _at: {}, **ENDS),
+    "SAM": Variant("sam", 2, (0.02, 1.0), **ENDS),
+}
+Rows = Sequence[Mapping[str, Any]]
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -38,37 +52,44 @@ class Config:
     models: Mapping[str, Mapping[str, int]] = field(
         default_factory=lambda: {"vit": {"dim": 24, "depth": 4, "heads": 4}, "mixer": {"dim": 24, "depth": 4}}
     )
-    rules: Sequence[str] = ("sgd", "sam")
-    radii: Mapping[str, float] = field(  # of SAM; with .2 the ViT learns nothing, with .1 the Mixer fits the noise
-        default_factory=lambda: {"vit": 0.1, "mixer": 0.2}
+    rules: Sequence[str] = tuple(RULES)
+    seeds: Sequence[int] = (0, 1, 2, 3, 4)
+    setting: dict[str, Any] = field(
+        default_factory=lambda: {"epochs": 100, "stop_at_loss": 0.05, "schedule": "constant", "label_noise": 0.0}
     )
-    seeds: Sequence[int] = (0, 1, 2)
-    label_noise: float = 0.2  # of the training labels; without it both end at a loss, and a Hessian, of nearly zero
-    lr: float = 0.1
-    epochs: int = 40
+    search: Search = field(default_factory=lambda: Search(points=8, rounds=2, finalists=3, seeds=(100, 101, 102)))
     tol: float = 1e-2  # of an eigenvalue, relative
     workers: int = 2
     runs: str = "runs/components"
     folder: str = "figures/components"
+    tuning: str = "runs/tuning_components"
 
 
 def main(config: Config) -> dict[str, Any]:
     """Train and measure."""
+    tuned: dict[tuple[str, str], Tuned] = {}
+    for model, settings in config.models.items():
+        own = {**config.setting, "model": model, "model_settings": dict(settings)}
+        here = replace(config, setting=own, tuning=f"{config.tuning}/{model}")
+        found = tune_at(here, {rule: RULES[rule] for rule in config.rules})
+        tuned |= {(model, rule): best for rule, best in found.items()}
     networks = {
-        (model, rule, seed): training(
+        (model, rule, seed): network(
             config,
             f"{model}-{rule}-{seed}",
-            rule,
+            RULES[rule],
+            tuned[model, rule].point,
             seed,
             model=model,
             model_settings=dict(config.models[model]),
-            rule_settings={} if rule == "sgd" else {"rho": config.radii[model]},
         )
         for model, rule, seed in product(config.models, config.rules, config.seeds)
     }
     kept = none_failed(measured(networks, partial(sharpest, tol=config.tol), config.workers))
     rows = [{"model": model, "rule": rule, "seed": seed, **own} for (model, rule, seed), own in kept.items()]
-    return publish(config, "components", {"sentence": sentence(rows), "rows": rows}, partial(draw, rows))
+    content: dict[str, Any] = {"sentence": sentence(rows), "rows": rows}
+    content["tuned"] = {" ".join(key): {"point": own.point, "at_edge": own.edges} for key, own in tuned.items()}
+    return publish(config, "components", content, partial(draw, rows), claims=claims(rows))
 
 
 def sharpest(run: Path, *, tol: float) -> dict[str, Any]:
@@ -89,60 +110,89 @@ def parts(model: str, depth: int) -> dict[str, str | list[str]]:
     return {"embedding": EMBEDDING[model], **blocks, "head": "head.*", **KINDS[model], "whole": "*"}
 
 
-def sentence(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What agrees with the paper and what does not, from the numbers."""
+def sentence(rows: Rows) -> str:
+    """At which losses the networks were compared."""
     said = []
+    for model, rule in dict.fromkeys((row["model"], row["rule"]) for row in rows):
+        own = [row for row in rows if (row["model"], row["rule"]) == (model, rule)]
+        loss, right = (np.mean([row[key] for row in own]) for key in ("train_loss", "test_accuracy"))
+        said.append(f"{TITLES[model]}, {rule} {loss:.3f}, {100 * right:.1f} %")
+    return f"Final training loss, test accuracy: {'; '.join(said)}. A mark is a network, a line their geometric mean."
+
+
+def claims(rows: Rows) -> list[Claim]:
+    """Which block is the sharpest, and which parts SAM lowers, by intervals over the seeds of log λmax."""
+    found = []
     for model in dict.fromkeys(row["model"] for row in rows):
-        own = [row for row in rows if row["model"] == model]
-        first, *others = {rule: mean_of(own, rule) for rule in dict.fromkeys(row["rule"] for row in own)}.items()
-        for rule, means in [first, *others]:
-            blocks = {part: value for part, value in means.items() if part.startswith("block ")}
-            said.append(f"{model}, {rule}: the sharpest block is {max(blocks, key=lambda part: blocks[part])[6:]}")
-        for rule, means in others:
-            lower = sum(means[part] < value for part, value in first[1].items())
-            ratio = first[1]["whole"] / means["whole"]
-            said.append(f"{rule} is below {first[0]} in {lower} of {len(means)} parts, {ratio:.2g} times in the whole")
-        right = {rule: [row["train_accuracy"] for row in own if row["rule"] == rule] for rule, _ in [first, *others]}
-        fitted = [f"{rule} {100 * float(torch.tensor(each).mean()):.0f} %" for rule, each in right.items()]
-        said.append(f"training labels given back: {', '.join(fitted)}")
-    return "; ".join(said) + "."
+        logs = {rule: logarithms(rows, model, rule) for rule in dict.fromkeys(row["rule"] for row in rows)}
+        for rule, own in logs.items():
+            found.append(_shallow(model, rule, own))
+        first, *others = logs
+        found += [_lower(model, first, rule, logs[first], logs[rule]) for rule in others]
+    return found
 
 
-def mean_of(rows: Sequence[Mapping[str, Any]], rule: str) -> dict[str, float]:
-    """Geometric mean of lambda_max over the seeds of a rule, part by part."""
-    own = [row["lambda_max"] for row in rows if row["rule"] == rule]
-    return {
-        part: float(torch.tensor([each[part] for each in own], dtype=torch.float64).log().mean().exp())
-        for part in own[0]
-    }
+def logarithms(rows: Rows, model: str, rule: str) -> dict[str, Array]:
+    """log λmax of each part, one value a seed."""
+    own = [row["lambda_max"] for row in rows if (row["model"], row["rule"]) == (model, rule)]
+    return {part: np.log([each[part] for each in own]) for part in own[0]}
 
 
-def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
+def _shallow(model: str, rule: str, logs: Mapping[str, Array]) -> Claim:
+    blocks = [own for part, own in logs.items() if part.startswith("block ")]
+    half = len(blocks) // 2
+    found = difference(list(np.mean(blocks[:half], 0)), list(np.mean(blocks[half:], 0)))
+    return Claim(
+        "Chen et al. 2022, table 3",
+        f"{TITLES[model]}, {rule}: the shallow blocks are the sharpest",
+        f"first half of the blocks over the second {_times(found)}",
+        verdict(found),
+    )
+
+
+def _lower(model: str, first: str, rule: str, plain: Mapping[str, Array], own: Mapping[str, Array]) -> Claim:
+    outside = 0.05 / len(plain)  # for all parts at once
+    ends = {part: difference(list(plain[part]), list(own[part]), outside) for part in plain}
+    lower, higher = sum(end[1] > 0 for end in ends.values()), sum(end[2] < 0 for end in ends.values())
+    return Claim(
+        "Chen et al. 2022, table 3",
+        f"{TITLES[model]}: {rule} lowers λmax of every part",
+        f"lower beyond the interval in {lower} of {len(ends)} parts, higher in {higher}; whole network: {first} over "
+        f"{rule} {_times(ends['whole'])}",
+        "agrees" if lower == len(ends) else "differs" if higher else "cannot say",
+    )
+
+
+def _times(found: Sequence[float]) -> str:
+    mean, low, high = np.exp(found)
+    return f"{mean:.2g} times [{low:.2g}, {high:.2g}]"
+
+
+def draw(rows: Rows) -> Figure:
     """A panel a model: parts from input to output, one mark a seed, a line through the means."""
     models = list(dict.fromkeys(row["model"] for row in rows))
     figure = Figure(figsize=(3.6 * len(models), 3.8), layout="constrained")
     axes = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
     for ax, model in zip(axes, models, strict=True):
-        panel([row for row in rows if row["model"] == model], ax)
-        ax.set_title({"vit": "ViT", "mixer": "MLP-Mixer"}[model], pad=18)
+        panel(rows, model, ax)
+        ax.set_title(TITLES[model], pad=18)
         legend_above(ax)
     axes[0].set_ylabel("largest Hessian eigenvalue of the part")
     return figure
 
 
-def panel(rows: Sequence[Mapping[str, Any]], ax: Axes) -> None:
-    """One model."""
-    names = list(rows[0]["lambda_max"])
+def panel(rows: Rows, model: str, ax: Axes) -> None:
+    """One model; the rules side by side."""
     rules = list(dict.fromkeys(row["rule"] for row in rows))
-    for rule, (color, marker) in look(rules).items():
-        mean = mean_of(rows, rule)
-        label = rule.upper() if len(rule) <= 4 else words(rule)
-        ax.plot(range(len(names)), [mean[name] for name in names], color=color, linewidth=1.0, label=label)
-        for row in rows:
-            if row["rule"] == rule:
-                ax.plot(range(len(names)), [row["lambda_max"][name] for name in names], marker, color=color, ms=4)
+    for place, (rule, (color, marker)) in enumerate(look(rules).items()):
+        logs = logarithms(rows, model, rule)
+        x = np.arange(len(logs)) + 0.16 * (place - (len(rules) - 1) / 2)
+        ax.plot(x, np.exp([own.mean() for own in logs.values()]), color=color, linewidth=1.0)
+        for at, own in zip(x, logs.values(), strict=True):
+            ax.plot([at] * len(own), np.exp(own), marker, color=color, ms=3.5, mfc="none")
+        ax.plot([], [], marker, linestyle="-", color=color, ms=3.5, mfc="none", label=rule)
     ax.set_yscale("log")
-    ax.set_xticks(range(len(names)), names, rotation=60, ha="right")
+    ax.set_xticks(range(len(logs)), list(logs), rotation=60, ha="right")
 
 
 if __name__ == "__main__":

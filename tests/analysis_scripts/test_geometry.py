@@ -29,26 +29,27 @@ def test_the_parts_of_a_network_are_all_of_it_but_the_last_normalisation(model):
     assert sum(size[name] for name in kinds) == size["block 1"] + size["block 2"]
 
 
-def test_the_sentence_on_components_counts_what_is_lower():
+def test_the_claims_on_components_are_decided_by_intervals_over_the_seeds():
     found = script("components")
     parts = ("block 1", "block 2", "whole")
     rows = [
         {
-            "model": "vit", "rule": rule, "seed": seed, "train_accuracy": 0.5,
+            "model": "vit", "rule": rule, "seed": seed, "train_loss": 0.05, "test_accuracy": 0.5,
             "lambda_max": dict(zip(parts, values, strict=True)),
         }
         for rule, seed, values in (
-            ("sgd", 0, (4.0, 1.0, 8.0)),
-            ("sgd", 1, (1.0, 1.0, 2.0)),
-            ("sam", 0, (1.0, 9.0, 1.0)),
+            ("AdamW", 0, (4.0, 1.0, 8.0)),
+            ("AdamW", 1, (4.1, 1.0, 8.0)),
+            ("SAM", 0, (1.0, 9.0, 4.0)),
+            ("SAM", 1, (1.0, 1.0, 4.0)),
         )
     ]  # fmt: skip
-    assert found["mean_of"](rows, "sgd") == pytest.approx({"block 1": 2, "block 2": 1, "whole": 4})
-    told = found["sentence"](rows)
-    assert "vit, sgd: the sharpest block is 1" in told
-    assert "vit, sam: the sharpest block is 2" in told
-    assert "sam is below sgd in 2 of 3 parts, 4 times in the whole" in told
-    assert "training labels given back: sgd 50 %, sam 50 %" in told
+    shallow, open_one, lower = found["claims"](rows)
+    assert (shallow.verdict, open_one.verdict, lower.verdict) == ("agrees", "cannot say", "cannot say")
+    assert lower.found.startswith(
+        "lower beyond the interval in 2 of 3 parts, higher in 0; whole network: AdamW over SAM 2"
+    )
+    assert "ViT, AdamW 0.050, 50.0 %" in found["sentence"](rows)
     assert len(found["draw"](rows).axes) == 1
 
 
