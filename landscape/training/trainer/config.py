@@ -147,7 +147,7 @@ class TrainConfig:
     rand_augment: Size = 0
     """Operations of RandAugment on each image; 0 leaves it out."""
     rand_magnitude: Annotated[float, Field(ge=0, le=30)] = 9.0
-    """Their magnitude, in [0, 30]."""
+    """Their magnitude, in [0, 30]; 30 is the paper's 10."""
     jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Brightness, contrast and saturation are multiplied by factors in 1 - jitter to 1 + jitter; 0 leaves it out."""
     erasing: Annotated[float, Field(ge=0, le=1)] = 0.0
