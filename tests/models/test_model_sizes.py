@@ -129,7 +129,7 @@ def test_the_cifar_form_has_another_first_convolution_and_head(depth):
 
 @pytest.mark.parametrize(
     ("depth", "alpha", "millions"),
-    # Han et al. 2017; jhkim89/PyramidNet, README ("add"); its depth 164 with alpha 84 and 270, 3.8 and 27.0 there, is left
+    # Han et al. 2017; jhkim89/PyramidNet, README ("add"); its depth 164, alpha 84 and 270, 3.8 and 27.0 there, is left
     # out: by its own layers it has 3.7 and 27.2
     [(164, 48, 1.7), (200, 240, 26.6), (236, 220, 26.8), (272, 200, 26.0)],
 )
