@@ -2,7 +2,7 @@
 
 H_a = log(tr|H|^a / (tr|H|)^a) / (1 − a), and for a = 1 its limit −Σ q log q with q = |λ| / tr|H|. It is highest, −H =
 0, when one eigenvalue holds everything, and lowest, −log P, when all are equal. It does not see the scale of the loss.
-Source: Rényi sharpness as in its authors' code; the traces by stochastic Lanczos quadrature, arXiv:1308.5467.
+Source: Zhang, Sun, Zhang & Liu 2025, arXiv:2510.07758; the traces by stochastic Lanczos quadrature, arXiv:1308.5467.
 """
 
 from collections.abc import Sequence
