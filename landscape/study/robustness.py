@@ -42,8 +42,8 @@ def robustness(
         corruptions: whether to take them too: 45 passes over the images.
         seed: of the noise, and of PGD's start.
     Returns:
-        loss, error, top5_error, samples; of images fgsm_error, pgd10_error (ten steps of size/4 from a random start, Madry's
-        at 8/255, see `pgd`), corruption_error (the mean of all) and corruptions, {name: five errors}.
+        loss, error, top5_error, samples; of images fgsm_error, pgd10_error (ten steps of size/4 from a random start,
+        Madry's at 8/255, see `pgd`), corruption_error (the mean of all) and corruptions, {name: five errors}.
     Raises:
         ValueError: if samples is below 1.
     """
