@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from landscape.checks import integer_in, require
+from landscape.training.sharpness_aware.copies import attributes_of
 
 Base = TypeVar("Base", bound=torch.optim.Optimizer)
 
@@ -70,7 +71,7 @@ class _Looking(torch.optim.Optimizer):
     lookahead: _Lookahead
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "lookahead": self.lookahead}
+        return {**super().__getstate__(), **attributes_of(self)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
