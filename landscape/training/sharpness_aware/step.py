@@ -233,7 +233,7 @@ class SharpnessAware(OptimizerWrapper):
 
     def split_state(self, state_dict: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], None]]:
         """Raises ValueError if the state is that of another rule. A base's own leaves the rule at its beginning."""
-        if "base" in state_dict:
+        if {"base", "rule_state"} <= state_dict.keys():
             state_dict = of_version_0_1(state_dict, shapes_in(self._optimised.present(self.param_groups)[1]))
         own = state_dict.pop("rule", None) or Progress().saved(self.rule.name)
         require(own["name"] == self.rule.name, f"state must be of rule {self.rule.name!r}, got {own['name']!r}")

@@ -14,7 +14,12 @@ from torch.utils.hooks import RemovableHandle
 
 from landscape.checks import require
 from landscape.training.rules import Rule
-from landscape.training.sharpness_aware.copies import attributes_of, require_copies, require_own_functions, require_picklable
+from landscape.training.sharpness_aware.copies import (
+    attributes_of,
+    require_copies,
+    require_own_functions,
+    require_picklable,
+)
 
 StepHook = Callable[[torch.optim.Optimizer, tuple[Any, ...], dict[str, Any]], Any]
 HOOKS = ("state_dict_pre", "state_dict_post", "load_state_dict_pre", "load_state_dict_post")
