@@ -63,6 +63,8 @@ def try_out(name: str, make: Callable[[nn.Module], torch.optim.Optimizer]) -> No
         )
         optimizer = make(model)
         require_base(optimizer)
+        rates = {group["lr"] for group in optimizer.param_groups}
+        require(len(rates) == 1, f"base {name!r} must have one lr for all groups, which the trainer sets, got {rates}")
         require(
             not hasattr(optimizer, "eval"), f"base {name!r} has train() and eval(), which the trainer does not call"
         )

@@ -16,6 +16,7 @@ from landscape.training.rules.rule import PLAIN
 from landscape.training.sharpness_aware.step import SharpnessAware
 from landscape.training.sharpness_aware.wrapper import require_descent
 from landscape.training.trainer.config import TrainConfig
+from landscape.training.trainer.device import place_of
 from landscape.training.trainer.diagnostics import LastPerturbation
 from landscape.training.trainer.schema import NEEDS_PASS_2
 
@@ -74,4 +75,5 @@ def _random(model: nn.Module, inputs: Tensor) -> bool:
     """Whether the network draws random numbers in training."""
     with random_state_kept(), buffers_kept(model), training_flags_kept(model):
         model.train()
+        inputs = inputs.to(place_of(model))
         return not torch.allclose(model(inputs), model(inputs), rtol=1e-3, atol=1e-5)
