@@ -40,16 +40,21 @@ def named_optimizer(
         ImportError: if the library that is an extra is not there.
     """
     make = _class(name)
-    first, *others = signature(make).parameters.values()
-    known = [item.name for item in others if item.kind not in (item.VAR_KEYWORD, item.VAR_POSITIONAL)]
+    arguments = signature(make).parameters.values()
+    first, *known = [item.name for item in arguments if item.kind not in (item.VAR_KEYWORD, item.VAR_POSITIONAL)] or [
+        ""
+    ]
     decay = {"weight_decay": weight_decay} if weight_decay or "weight_decay" in known else {}
     given = {"lr": lr, **decay, **settings}
     unknown = ", ".join(sorted(given.keys() - set(known)))
-    require(not unknown, f"base_settings, lr and weight_decay must fit {name!r}, which has no {unknown}")
+    hint = "; weight_decay=0 leaves it out" if unknown == "weight_decay" else ""
+    require(not unknown, f"base_settings, lr and weight_decay must fit {name!r}, which has no {unknown}{hint}")
     try:
-        made = make(model if first.name == "model" else model.parameters(), **given)
+        made = make(model if first == "model" else model.parameters(), **given)
     except Exception as error:  # whatever another library says
-        raise ValueError(f"base {name!r} cannot be made with {given}: {first_line(error)}") from error
+        raise ValueError(
+            f"base {name!r} cannot be made with {given}: {first_line(error)}; a FILE.py:FUNCTION of yours may make it"
+        ) from error
     require(isinstance(made, torch.optim.Optimizer), f"base {name!r} must make an optimiser, got {type(made).__name__}")
     return made
 
