@@ -153,6 +153,27 @@ def test_a_class_and_a_function_of_ones_own(tmp_path, monkeypatch):
     assert TrainConfig.from_yaml(tmp_path / "two" / "config.json", folder="elsewhere").base == two.base
 
 
+QUERIES = """
+import torch
+
+class Net(torch.nn.Sequential):
+    def __init__(self):
+        super().__init__()
+        self.flat, self.q_proj, self.head = torch.nn.Flatten(), torch.nn.Linear(64, 8), torch.nn.Linear(8, 10)
+"""
+
+
+def test_a_base_that_cannot_step_on_the_networks_own_weights_says_so_before_the_first_step(tmp_path):
+    (tmp_path / "own.py").write_text(QUERIES)
+    settings = {"model": f"{tmp_path}/own.py:Net", "model_settings": {}, "base": "pytorch_optimizer:AdamMini"}
+    with pytest.raises(
+        ValueError, match=r"AdamMini' must step along .grad, got on these weights: shape '\[-1, 131072\]'"
+    ):
+        train(config(tmp_path / "run", **settings))
+    heads = {"num_embeds": 8, "num_heads": 2}
+    train(config(tmp_path / "run_2", base_settings=heads, lr=0.01, epochs=1, **settings))
+
+
 REFUSED = [
     ("Larz", {}, "base must name a function in pytorch_optimizer, got 'Larz'"),
     ("CosineScheduler", {}, "base must be a torch.optim.Optimizer, got 'pytorch_optimizer:CosineScheduler'"),
@@ -162,7 +183,7 @@ REFUSED = [
     ("SAM", {}, "which has no lr"),
     ("A2Grad", {}, "the base must have an lr in each parameter group, got A2Grad|which has no"),
     ("AdaHessian", {}, "got AdaHessian, which asks a closure for the loss at other weights, or for second derivatives"),
-    ("SpectralSphere", {}, "must step along .grad, got: SpectralSphere only supports 2D"),
+    ("SpectralSphere", {}, "must step along .grad, got on these weights: SpectralSphere only supports 2D"),
     ("ScheduleFreeSGD", {}, r"has train\(\) and eval\(\), which the trainer does not call"),
     ("SCION", {}, "cannot go on from its saved state: it holds more than tensors and plain values"),
 ]

@@ -22,6 +22,7 @@ from landscape.training.sharpness_aware.wrapper import require_base
 
 CLASSES = "FILE.py:CLASS or PACKAGE.MODULE:CLASS"
 KEPT = "pytorch_optimizer"  # LARS, Lamb, AdamMini, ...
+Make = Callable[[nn.Module], torch.optim.Optimizer]
 STEPS = 3  # before and after the saving
 
 
@@ -59,24 +60,19 @@ def named_optimizer(
     return made
 
 
-def try_out(name: str, make: Callable[[nn.Module], torch.optim.Optimizer]) -> None:
+def try_out(name: str, make: Make) -> None:
     """Raises ValueError unless the optimiser that `make` gives can train a network and go on with it."""
     with random_state_kept():
         torch.manual_seed(0)
         model = nn.Sequential(
             nn.Linear(3, 4, device="cpu"), nn.LayerNorm(4, device="cpu"), nn.Linear(4, 2, device="cpu")
         )
-        optimizer = make(model)
-        require_base(optimizer)
+        optimizer = stepped(name, make, model)
         rates = {group["lr"] for group in optimizer.param_groups}
         require(len(rates) == 1, f"base {name!r} must have one lr for all groups, which the trainer sets, got {rates}")
         require(
             not hasattr(optimizer, "eval"), f"base {name!r} has train() and eval(), which the trainer does not call"
         )
-        try:
-            _steps(model, optimizer, seed=1)
-        except Exception as error:
-            raise ValueError(f"base {name!r} must step along .grad, got: {first_line(error)}") from error
         twin = deepcopy(model)
         try:
             other = make(twin)
@@ -90,6 +86,20 @@ def try_out(name: str, make: Callable[[nn.Module], torch.optim.Optimizer]) -> No
         except Exception as error:
             reason = first_line(error)
     require(not reason, f"base {name!r} cannot go on from its saved state: {reason}; take another one")
+
+
+def stepped(name: str, make: Make, model: nn.Module) -> torch.optim.Optimizer:
+    """What `make` gives, after some steps along random gradients. Raises ValueError if it cannot make them."""
+    with random_state_kept():
+        optimizer = make(model)
+        require_base(optimizer)
+        try:
+            _steps(model, optimizer, seed=1)
+        except Exception as error:
+            raise ValueError(
+                f"base {name!r} must step along .grad, got on these weights: {first_line(error)}"
+            ) from error
+    return optimizer
 
 
 def _class(name: str) -> Callable[..., Any]:

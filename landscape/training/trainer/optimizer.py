@@ -1,5 +1,7 @@
 """The optimiser that a config describes: its base, the rule around it, and what the trainer finds for the rule."""
 
+from copy import deepcopy
+
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -12,6 +14,7 @@ from landscape.linalg import top_eigenpairs
 from landscape.linalg.operator import CurvatureOperator
 from landscape.problem import Problem
 from landscape.side_effects import buffers_kept, random_state_kept, training_flags_kept
+from landscape.training.optimizers.by_name import stepped
 from landscape.training.rules.rule import PLAIN
 from landscape.training.sharpness_aware.step import SharpnessAware
 from landscape.training.sharpness_aware.wrapper import require_descent
@@ -33,6 +36,8 @@ def make_optimizer(
         data: of which the first images give a rule its eigenvector, its squared gradients or its Fisher matrix.
         last: is to remember the rule's e, where it has one.
     """
+    if ":" in config.base:
+        stepped(config.base, lambda twin: config.make_base(twin.parameters(), twin), deepcopy(model))
     base = config.make_base(model.parameters(), model)
     require_descent(base.param_groups)
     subset = (data.train_inputs[: config.eigen_samples], data.train_targets[: config.eigen_samples])
