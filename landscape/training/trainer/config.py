@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from landscape.checks import integer_in, require
 from landscape.data import DATASETS, Augmentation, check_settings, check_source
@@ -30,12 +30,13 @@ from landscape.storage.settings_record import (
     settings_record,
 )
 from landscape.training.objectives import OBJECTIVES, Objective
-from landscape.training.optimizers.adahessian import AdaHessian
+from landscape.training.optimizers.by_name import CLASSES, named_optimizer, try_out
 from landscape.training.optimizers.lookahead import lookahead
 from landscape.training.rules import RULES, Rule
 from landscape.training.trainer.related import check_related
 from landscape.training.trainer.schema import (
     BASES,
+    BASES_OF_THEIR_OWN,
     FOUND_BY_THE_TRAINER,
     NEEDS_A_RULE,
     OPTIMIZERS,
@@ -73,10 +74,11 @@ class TrainConfig:
     """Weights to begin with: a run folder, a .safetensors or a .pt file. What does not fit by name and shape, such as a
     new head, begins afresh, and stands in the run's metadata; at least half of the entries must fit."""
     optimizer: Annotated[str, OneOf(OPTIMIZERS)] = "sgd"
-    """"plain", the base alone ("sgd" is its old name), "adahessian", or a name in landscape.training.rules.RULES around
-    the base."""
+    """"plain", the base alone ("sgd" is its old name), "adahessian", "natural_gradient", or a name in
+    landscape.training.rules.RULES around the base."""
     rule_settings: dict[str, Any] = field(default_factory=dict)
-    """The arguments of the rule (rho, alpha, period, ...) or of AdaHessian (betas, eps, ...)."""
+    """The arguments of the rule (rho, alpha, period, ...), of AdaHessian (betas, eps, ...) or of NaturalGradient
+    (damping, products, ...)."""
     m_sharpness: Size = 0
     """Samples of a batch that share a perturbation of the rule, m; 0 is the whole batch."""
     objective: Annotated[str, OneOf(OBJECTIVES)] = "plain"
@@ -90,8 +92,9 @@ class TrainConfig:
     """Momentum of SGD, in [0, 1); another base has its own in base_settings."""
     weight_decay: NotNegative = 5e-4
     """Weight decay, at w: in SGD added to the gradient, in AdamW and AdaHessian decoupled."""
-    base: Annotated[str, OneOf(BASES)] = "sgd"
-    """The optimiser that takes the step: a class of torch.optim, in small letters."""
+    base: Annotated[str, OneOf(BASES, CLASSES)] = "sgd"
+    """The optimiser that takes the step: a class of torch.optim, in small letters; or FILE.py:CLASS or
+    PACKAGE.MODULE:CLASS, as pytorch_optimizer:LARS, pytorch_optimizer:Lamb."""
     base_settings: dict[str, Any] = field(default_factory=dict)
     """Its arguments beside lr and weight_decay (betas, eps, nesterov, ...)."""
     batch_size: Count = 128
@@ -214,13 +217,16 @@ class TrainConfig:
             self.objective not in NEEDS_A_RULE.get(self.optimizer, []),
             f"objective {self.objective!r} needs a rule with a second pass, not {self.optimizer!r}; take 'sam'",
         )
-        self.make_base([torch.zeros(1, device="cpu")])
+        if ":" in self.base:
+            try_out(self.base, lambda model: self.make_base(model.parameters(), model))
+        else:
+            self.make_base([torch.zeros(1, device="cpu")])
         self.make_objective()
         self.augmentation()
         own = FOUND_BY_THE_TRAINER.get(self.optimizer)
         require(own not in self.rule_settings, f"rule_settings must not hold {own!r}: the trainer finds it itself")
         self.rule(dict.fromkeys(FOUND_BY_THE_TRAINER.values(), lambda: None))
-        for name in ("model", "dataset"):
+        for name in ("model", "dataset", "base"):
             object.__setattr__(self, name, resolved(getattr(self, name)))
         if ":" in self.dataset:
             named_function("dataset", self.dataset)
@@ -233,11 +239,19 @@ class TrainConfig:
             with torch.device("meta"):  # checks the settings, makes no weights
                 build(self.model, self.model_settings, self.seed)
 
-    def make_base(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-        """The optimiser that takes the step."""
-        if self.optimizer == "adahessian":
-            make = partial(AdaHessian, parameters, lr=self.lr, weight_decay=self.weight_decay, seed=self.seed)
+    def make_base(self, parameters: Iterable[Tensor], model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The optimiser that takes the step; one of another library (PACKAGE.MODULE:CLASS) needs the model."""
+        if self.optimizer in BASES_OF_THEIR_OWN:
+            kind = BASES_OF_THEIR_OWN[self.optimizer]
+            given = {
+                name: getattr(self, name) for name in ("weight_decay", "seed") if name in signature(kind).parameters
+            }
+            make = partial(kind, parameters, lr=self.lr, **given)
             base = _make("rule_settings", self.optimizer, make, self.rule_settings)
+        elif ":" in self.base:
+            if model is None:
+                raise ValueError(f"make_base needs the model for {self.base!r}: make_base(model.parameters(), model)")
+            base = named_optimizer(self.base, model, self.lr, self.weight_decay, self.base_settings)
         else:
             momentum = {"momentum": self.momentum} if self.base == "sgd" else {}
             taken = self.weight_decay or "weight_decay" in signature(BASES[self.base]).parameters  # Rprop has none

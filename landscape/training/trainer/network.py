@@ -11,6 +11,7 @@ from landscape.data import Augmentation, Images
 from landscape.side_effects import training_flags_kept
 from landscape.training.trainer.config import TrainConfig
 from landscape.training.trainer.ranks import Ranks
+from landscape.training.trainer.schema import BASES_OF_THEIR_OWN
 
 HELD_OUT = 1  # beside the seed: which images are held out
 
@@ -58,10 +59,11 @@ def network_of(model: nn.Module, config: TrainConfig, ranks: Ranks, count: int) 
     network: nn.Module = torch.compile(model) if config.compile else model  # type: ignore[assignment]
     if ranks.size == 1:
         return network
+    own = BASES_OF_THEIR_OWN.get(config.optimizer)
     require(
-        config.optimizer != "adahessian" and config.objective != "saf",
-        f"one process must train with {'AdaHessian' if config.optimizer == 'adahessian' else 'saf'}, which needs what "
-        f"only another one has, got {ranks.size}",
+        own is None and config.objective != "saf",
+        f"one process must train with {own.__name__ if own else 'saf'}, which needs what only another one has, got "
+        f"{ranks.size}",
     )
     left = count % config.batch_size or config.batch_size
     require(

@@ -1,18 +1,25 @@
 """The optimiser that a config describes: its base, the rule around it, and what the trainer finds for the rule."""
 
+from copy import deepcopy
+
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from landscape.checks import require
 from landscape.curvature import fisher as fisher_matrix
 from landscape.curvature import hessian
 from landscape.data import Images
 from landscape.linalg import top_eigenpairs
 from landscape.linalg.operator import CurvatureOperator
 from landscape.problem import Problem
+from landscape.side_effects import buffers_kept, random_state_kept, training_flags_kept
+from landscape.training.optimizers.by_name import stepped
 from landscape.training.rules.rule import PLAIN
 from landscape.training.sharpness_aware.step import SharpnessAware
+from landscape.training.sharpness_aware.wrapper import require_descent
 from landscape.training.trainer.config import TrainConfig
+from landscape.training.trainer.device import place_of
 from landscape.training.trainer.diagnostics import LastPerturbation
 from landscape.training.trainer.schema import NEEDS_PASS_2
 
@@ -29,8 +36,15 @@ def make_optimizer(
         data: of which the first images give a rule its eigenvector, its squared gradients or its Fisher matrix.
         last: is to remember the rule's e, where it has one.
     """
-    base = config.make_base(model.parameters())
+    if ":" in config.base:
+        stepped(config.base, lambda twin: config.make_base(twin.parameters(), twin), deepcopy(model))
+    base = config.make_base(model.parameters(), model)
+    require_descent(base.param_groups)
     subset = (data.train_inputs[: config.eigen_samples], data.train_targets[: config.eigen_samples])
+    require(
+        config.optimizer != "natural_gradient" or not _random(model, subset[0][:4]),
+        "natural_gradient needs a network without dropout and the like, which it leaves out; take dropout=0",
+    )
     criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
 
     def top() -> Tensor:
@@ -59,3 +73,12 @@ def make_optimizer(
     whole, clip = network if joined else model, config.clip_norm or None
     optimizer = SharpnessAware(base, rule, model=whole, max_norm=clip, per_rank=joined, twice=twice)
     return optimizer
+
+
+@torch.no_grad()
+def _random(model: nn.Module, inputs: Tensor) -> bool:
+    """Whether the network draws random numbers in training."""
+    with random_state_kept(), buffers_kept(model), training_flags_kept(model):
+        model.train()
+        inputs = inputs.to(place_of(model))
+        return not torch.allclose(model(inputs), model(inputs), rtol=1e-3, atol=1e-5)

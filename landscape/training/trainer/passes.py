@@ -5,10 +5,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from landscape.autograd.differentiable import differentiable
+from landscape.problem import Problem
 from landscape.side_effects import buffer_state, random_state
+from landscape.training.optimizers.natural_gradient import NaturalGradient
 from landscape.training.sharpness_aware.step import SharpnessAware
 from landscape.training.trainer.device import autocast
 from landscape.training.trainer.evaluation import hits
@@ -68,6 +70,22 @@ class Part:
             self.sums = torch.stack([total.to(SUMS), right.to(SUMS)])
         return total / len(self.x)
 
+    def natural_step(self, optimizer: NaturalGradient) -> None:
+        """The whole step, on the batch as a Problem; a forward pass before it moves batch-norm statistics."""
+        run, size = self.run, self.run.micro_batch or len(self.x)
+        pieces = list(zip(self.x.split(size), self.y.split(size), strict=True))
+        right = torch.zeros((), device=run.device)
+        criterion = nn.CrossEntropyLoss(label_smoothing=run.config.label_smoothing)
+        try:
+            with torch.no_grad():
+                for x, y in pieces:
+                    right = right + hits(run.model(x), y) / (1 if y.is_floating_point() else y[0].numel())
+            loss = optimizer.step(Problem(run.model, criterion, pieces, batch_norm="batch"))
+        except torch.OutOfMemoryError:
+            self.ran_out = True
+            raise
+        self.sums = torch.stack([loss.to(SUMS) * len(self.x), right.to(SUMS)])
+
 
 def _forms(run: "Run") -> AbstractContextManager[None]:
     """Of the network for a step: AdaHessian wants second derivatives, which fused attention has not."""
@@ -102,6 +120,8 @@ def _optimise(run: "Run", parts: Sequence[Part]) -> None:
     run.objective.start_step()
     if isinstance(run.optimizer, SharpnessAware):
         run.optimizer.step(parts, sizes=[len(part.y) for part in parts], scaler=run.scaler)
+    elif isinstance(run.optimizer, NaturalGradient):
+        parts[0].natural_step(run.optimizer)
     else:
         run.optimizer.step(parts[0])  # type: ignore[arg-type]
     if run.scaler is not None:
