@@ -49,6 +49,16 @@ def sets(noise=0.0):
 def doubles():
     return tuple(Digits(of, dtype=torch.float64) for of in ("train", "test"))
 
+def double_stream():
+    train = Stream("train")
+    train.items = Digits("train", dtype=torch.float64)
+    return train, Digits("test", dtype=torch.float64)
+
+def by_rank():
+    train = Digits("train", dtype=torch.float64)
+    train.x = train.x + int(os.environ.get("RANK", 0))
+    return train, Digits("test", dtype=torch.float64)
+
 def stream(**settings):
     return Stream("train", **settings), Stream("test")
 

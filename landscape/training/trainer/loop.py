@@ -134,7 +134,7 @@ class Run:
                 continue  # to read a GPU's numbers is to wait for it
             self._count(pending.tolist(), bar)
             pending, shown = torch.zeros((), device=self.device), monotonic()
-            if due and at.batches < self._batches:
+            if due and at.batches != self._batches:
                 at.seconds, at.random_state = perf_counter() - began, torch.get_rng_state()
                 at.device_state = torch.cuda.get_rng_state() if self.device.type == "cuda" else None
                 self._save()
