@@ -186,7 +186,7 @@ def lazy(name: str, made: Sequence[Any], classes: Any, **facts: Any) -> Lazy:
         require(fits, f"dataset {name} must give a data set of items (input, target), got {type(source).__name__}")
         require(len(source) > 0, f"dataset {sample.name} must hold at least one item, got none")
         parts.append(Part(sample, torch.arange(len(source), device="cpu")))
-    return Lazy(*parts, number, **facts)
+    return Lazy(parts[0], parts[1], number, **facts)
 
 
 def _divided(name: str, made: Iterator[Batch]) -> Iterator[Batch]:

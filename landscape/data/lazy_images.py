@@ -52,9 +52,9 @@ def lazily_standardised(name: str, train: Unread, test: Unread, classes: int) ->
         pixels += x[0].size
     mean = total / pixels
     std = np.sqrt(np.maximum(square / pixels - mean**2, 0))
-    mean, std = (part.astype(np.float32)[:, None, None] for part in (mean, np.where(std > 0, std, 1.0)))
-    span = torch.from_numpy((0 - mean) / std)[None], torch.from_numpy((255 - mean) / std)[None]
-    return lazy(name, [Decoded(part, shape, mean, std) for part in (train, test)], classes, span=span)
+    m, s = (part.astype(np.float32)[:, None, None] for part in (mean, np.where(std > 0, std, 1.0)))
+    span = torch.from_numpy((0 - m) / s)[None], torch.from_numpy((255 - m) / s)[None]
+    return lazy(name, [Decoded(part, shape, m, s) for part in (train, test)], classes, span=span)
 
 
 def like(data: Lazy, name: str, unread: Unread, shape: tuple[int, ...]) -> Part:

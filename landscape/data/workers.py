@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate, get_worker_info
 
 from landscape.checks import first_line, require
 from landscape.side_effects import random_state, random_state_kept, seed_of
@@ -109,6 +109,7 @@ class Stream(IterableDataset[Any]):
         outside = random_state()
         seeded(self.seed, worker.id if worker else 0)
         source, met = None, 0
+        batch: Batch | Failure | None
         while True:
             try:
                 source = self._begun() if source is None else source
@@ -146,7 +147,8 @@ def joined_items(items: Sequence[tuple[Tensor, Tensor]], index: Tensor) -> Batch
         other = next((part for part in parts if part.shape != parts[0].shape), parts[0])
         same = other.shape == parts[0].shape
         require(same, f"{name} must be of one shape, got {tuple(parts[0].shape)} and {tuple(other.shape)}")
-    return torch.stack(inputs), torch.stack(targets), index
+    x, y = (default_collate(list(parts)) for parts in (inputs, targets))  # in a worker, into shared memory
+    return x, y, index
 
 
 def seeded(*numbers: int) -> None:
@@ -164,7 +166,7 @@ def loaded(
     loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_size=None,
-        sampler=keys,  # type: ignore[arg-type]
+        sampler=keys,
         num_workers=workers,
         pin_memory=pinned,
         collate_fn=_as_it_is,

@@ -3,13 +3,15 @@
 import os
 import shutil
 from pathlib import Path
+from weakref import WeakSet
 
 import pytest
 import torch
-from lazy_cases import lazy
+from lazy_cases import SCRIPT, lazy
 from served import all_ended, killed, served
 from training_cases import BATCH_NORM, config, cut_short, free_port, rows, state, weights
 
+from landscape.data.workers import Sample
 from landscape.study.network_record import load_run, splits
 from landscape.study.robustness import run_robustness
 from landscape.training import load_checkpoint, train
@@ -161,6 +163,23 @@ def test_the_run_is_analysed_in_batches_read_anew(function, tmp_path, monkeypatc
     assert found["error"] == pytest.approx((outputs.argmax(1) != y[:70]).double().mean().item())
 
 
+def test_no_more_than_two_batches_are_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    living, most, original = WeakSet(), [0], Sample.at
+
+    def counted(self, place, seed):
+        x, y = original(self, place, seed)
+        x = x.clone()
+        living.add(x)
+        most[0] = max(most[0], len(living))
+        return x, y
+
+    monkeypatch.setattr(Sample, "at", counted)
+    data = lazy(tmp_path) | {"batch_size": 50, "epochs": 1, "swa_from": 1, "stop_at_loss": 1e-9} | BATCH_NORM
+    run = train(config(tmp_path / "run", **data))
+    load_run(run, batch_size=50).gradient()
+    assert 50 <= most[0] <= 100
+
+
 # --- what is told
 
 KINDS = {
@@ -230,6 +249,14 @@ def test_data_that_changed_before_a_run_goes_on_are_told(lazily, tmp_path, monke
     train(run)
     whole = train(config(tmp_path / "whole", **lazy(tmp_path) | {"lazy": lazily}))
     assert torch.equal(weights(tmp_path / "run"), weights(whole))
+
+
+def test_a_stream_that_has_become_shorter_is_told(tmp_path, monkeypatch) -> None:
+    run = config(tmp_path / "run", **lazy(tmp_path, "ending"), batch_size=100)
+    cut_short(run, 5, monkeypatch)
+    (tmp_path / "mine.py").write_text(SCRIPT.replace("len(self.items)), own[1]", "350), own[1]"))
+    with pytest.raises(ValueError, match=r"gave before the run was interrupted, but ends before batch 5 of epoch 1"):
+        train(run)
 
 
 def test_a_stream_goes_on_with_its_workers_and_a_set_with_any(tmp_path, monkeypatch) -> None:

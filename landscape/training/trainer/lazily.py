@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from landscape.checks import require
 from landscape.data import Images, Lazy
 from landscape.data.lazy import Part, distinguishing
+from landscape.side_effects import seed_of
 from landscape.training.trainer.config import TrainConfig
 from landscape.training.trainer.evaluation import Pairs
-from landscape.training.trainer.ranks import Ranks, seed_of
+from landscape.training.trainer.ranks import Ranks
 from landscape.training.trainer.start import start_from
 
 Drawn = tuple[Tensor, Tensor, Tensor, int]  # inputs, targets and places; of how many in the batch
@@ -88,8 +89,10 @@ def check_lazy_data(data: Images | Lazy, config: TrainConfig, ranks: Ranks, devi
 
 def held_out_batches(held_out: Any, size: int) -> Pairs | None:
     """What `network.split` holds out, in batches, read lazily where the training set is; None for nothing."""
-    if held_out is None or isinstance(held_out, Part):
-        return held_out and held_out.batches(size)
+    if held_out is None:
+        return None
+    if isinstance(held_out, Part):
+        return held_out.batches(size)
     return list(zip(*(part.split(512) for part in held_out), strict=True))
 
 

@@ -21,7 +21,7 @@ from landscape.checks import require
 from landscape.data import Images, Lazy, load
 from landscape.data.workers import worker_deaths_told
 from landscape.models import build
-from landscape.side_effects import random_state_kept
+from landscape.side_effects import random_state_kept, seed_of
 from landscape.storage.results import versions
 from landscape.training.trainer.bootstrap import TEACHER, relabel
 from landscape.training.trainer.checkpoint import save_checkpoint
@@ -34,7 +34,7 @@ from landscape.training.trainer.lazily import Drawn, begun, check_lazy_data, epo
 from landscape.training.trainer.network import check_fit, check_recipe, network_of, split
 from landscape.training.trainer.optimizer import make_optimizer
 from landscape.training.trainer.passes import step_on
-from landscape.training.trainer.ranks import Ranks, launched, seed_of
+from landscape.training.trainer.ranks import Ranks, launched
 from landscape.training.trainer.run_folder import (
     DIAGNOSTICS,
     Progress,
@@ -293,6 +293,7 @@ def _images(config: TrainConfig, folder: Path) -> Images | Lazy:
     )
     if not config.bootstrap_rounds:
         return data
-    require(isinstance(data, Images), "bootstrap_rounds must be 0 for data that are read lazily: it keeps labels")
+    if isinstance(data, Lazy):
+        raise ValueError("bootstrap_rounds must be 0 for data that are read lazily: it keeps labels")
     earlier = replace(config, folder=folder / TEACHER, bootstrap_rounds=config.bootstrap_rounds - 1)
     return relabel(data, train(earlier))

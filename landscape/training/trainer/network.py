@@ -13,7 +13,7 @@ from landscape.side_effects import training_flags_kept
 from landscape.training.trainer.config import TrainConfig
 from landscape.training.trainer.ranks import Ranks
 
-Data = TypeVar("Data", Images, Lazy)
+Data = TypeVar("Data", bound=Images | Lazy)
 HELD_OUT = 1  # beside the seed: which images are held out
 
 
