@@ -4,7 +4,8 @@ Random numbers that an item draws from the global generators of torch, NumPy and
 item's place; of a stream from the seed and the worker. So an epoch is the same one whoever reads it, and when.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -189,21 +190,19 @@ def lazy(name: str, made: Sequence[Any], classes: Any, **facts: Any) -> Lazy:
     return Lazy(parts[0], parts[1], number, **facts)
 
 
-def _divided(name: str, made: Iterator[Batch]) -> Iterator[Batch]:
+def _divided(name: str, made: Generator[Batch]) -> Iterator[Batch]:
     """The batches. Raises ValueError where the second, another worker's, is the first."""
     before: Tensor | None = None
-    for number, batch in enumerate(made):
-        if number == 0:
-            before = batch[0]
-        elif number == 1:
+    with closing(made):
+        for number, batch in enumerate(made):
             same = before is not None and len(before) > 1 and torch.equal(before, batch[0])
             require(
                 not same,
                 f"dataset {name} must not give the same items twice: among several workers the stream divides itself "
                 "by torch.utils.data.get_worker_info()",
             )
-            before = None
-        yield batch
+            before = batch[0] if number == 0 else None
+            yield batch
 
 
 def distinguishing(pair: tuple[Tensor, Tensor], count: int | None) -> list[float]:

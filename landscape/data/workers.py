@@ -2,7 +2,7 @@
 
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -161,7 +161,7 @@ def seeded(*numbers: int) -> None:
 
 def loaded(
     dataset: Dataset[Any], workers: int, pinned: bool, seed: int, keys: Sequence[Key] | None = None
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """The batches, read ahead by the workers. Raises ValueError in one line for what went wrong there."""
     loader: DataLoader[Any] = DataLoader(
         dataset,
@@ -173,10 +173,14 @@ def loaded(
         generator=torch.Generator().manual_seed(seed % 2**63),
         multiprocessing_context=CONTEXT if workers else None,
     )
-    for batch in loader:
-        if isinstance(batch, Failure):
-            raise ValueError(batch.message)
-        yield batch[0], batch[1], batch[2]
+    batches = iter(loader)
+    try:
+        for batch in batches:
+            if isinstance(batch, Failure):
+                raise ValueError(batch.message)
+            yield batch[0], batch[1], batch[2]
+    finally:
+        del batches  # which ends the workers now: left to the garbage collector they are waited for, 5 s each
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """How a trained network fares on its test set, and on what has been done to it: attacks, corruptions, other images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,9 +52,16 @@ def robustness(
     if samples is not None:
         integer_in("samples", samples, 1)
     batches, device = data.batches("test", BATCH, samples), place_of(model)
-    loss, accuracy = evaluate_on(model, batches)
-    x, _ = next(iter(batches))
-    found: dict[str, Any] = {"samples": sum(len(y) for _, y in batches), "loss": loss, "error": 1 - accuracy}
+    x, count = torch.empty(0), 0
+
+    def counted() -> Iterator[tuple[Tensor, Tensor]]:
+        nonlocal x, count
+        for x, y in batches:
+            count += len(y)
+            yield x, y
+
+    loss, accuracy = evaluate_on(model, counted())
+    found: dict[str, Any] = {"samples": count, "loss": loss, "error": 1 - accuracy}
     found["top5_error"] = top_error_on(model, batches)
     if x.ndim != 4 or not x.is_floating_point():
         return found

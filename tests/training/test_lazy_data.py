@@ -11,11 +11,13 @@ from lazy_cases import SCRIPT, lazy
 from served import all_ended, killed, served
 from training_cases import BATCH_NORM, config, cut_short, free_port, rows, state, weights
 
+from landscape.data import load
 from landscape.data.workers import Sample
 from landscape.study.network_record import load_run, splits
 from landscape.study.robustness import run_robustness
 from landscape.training import load_checkpoint, train
 from landscape.training.trainer import loop
+from landscape.training.trainer.device import placed
 
 # every part of a run that reads its training set, in batches that evaluation from memory has too
 EVERY = {
@@ -229,6 +231,20 @@ def test_what_cannot_be_is_told_in_one_line(function, settings, words, tmp_path)
     with pytest.raises(ValueError, match=words) as caught:
         train(run)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("lazily", [False, True])
+def test_a_last_batch_of_one_that_batch_norm_cannot_take_is_told(lazily, tmp_path) -> None:
+    network = {"model_settings": {"hidden": [8], "norm": "batch"}, "batch_size": 1199}
+    with pytest.raises(ValueError, match=r"^batch norm needs more than a batch of 1: take another batch_size, "):
+        train(config(tmp_path / "run", **lazy(tmp_path) | {"lazy": lazily}, **network))
+
+
+def test_for_a_gpu_batches_are_pinned(tmp_path: Path) -> None:
+    data = load(lazy(tmp_path)["dataset"], lazily=True)
+    for name, pinned in (("cuda", True), ("cpu", False)):
+        found = placed(data, torch.device(name), 3)
+        assert (found.train.workers, found.train.pinned, found.test.pinned) == (3, pinned, pinned)
 
 
 def test_a_set_that_fits_into_memory_is_not_read_lazily(tmp_path: Path) -> None:

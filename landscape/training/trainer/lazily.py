@@ -1,6 +1,6 @@
 """What a run asks of data that are read while it trains, and whether they are those that it began with."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -19,7 +19,7 @@ from landscape.training.trainer.start import start_from
 Drawn = tuple[Tensor, Tensor, Tensor, int]  # inputs, targets and places; of how many in the batch
 
 
-def epoch_of(data: Images | Lazy, config: TrainConfig, ranks: Ranks, epoch: int, done: int) -> Iterator[Drawn]:
+def epoch_of(data: Images | Lazy, config: TrainConfig, ranks: Ranks, epoch: int, done: int) -> Generator[Drawn]:
     """The batches of an epoch after the first `done`.
 
     Whole batches of what is in memory, in an order drawn here, now; of what is read lazily this process's share.
@@ -35,7 +35,7 @@ def epoch_of(data: Images | Lazy, config: TrainConfig, ranks: Ranks, epoch: int,
     return ((x[index.to(x.device)], y[index.to(x.device)], index, len(index)) for index in order)
 
 
-def _stream(train: Part, config: TrainConfig, ranks: Ranks, epoch: int, done: int) -> Iterator[Drawn]:
+def _stream(train: Part, config: TrainConfig, ranks: Ranks, epoch: int, done: int) -> Generator[Drawn]:
     """Every process reads the whole stream, and has its share of each batch."""
     read = train.stream(config.batch_size, seed_of(config.seed, epoch), epoch, max(done - 1, 0))
     if done:

@@ -6,7 +6,8 @@ the epoch. A batch is augmented once a step: both passes of a rule see the same 
 after every epoch, and within one every minute, random state included: no more than a minute's work is done twice.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from math import ceil, isfinite
 from pathlib import Path
@@ -110,39 +111,39 @@ class Run:
     def go(self) -> None:
         """Train to the end from where the run was saved last, and write the network."""
         config, folder, ranks = self.config, self.folder, self.ranks
-        self.progress, self.saved = put_back(folder, self.state, self.parts, write=ranks.first), monotonic()
-        self.state = None
+        self.progress = put_back(folder, self.state, self.parts, write=ranks.first)
+        self.saved, self.state = monotonic(), None
         with self._bar() as bar:
             while self.progress.epoch < config.epochs and not self.progress.stopped:
                 self._epoch(bar)
         if ranks.first:
-            network = self._network()
-            save_checkpoint(folder, network, self._metadata(network, TEACHER))
+            save_checkpoint(folder, network := self._network(), self._metadata(network, TEACHER))
 
     def _epoch(self, bar: "tqdm[Any]") -> None:
         """The rest of a pass over the training data."""
         at, began = self.progress, perf_counter() - self.progress.seconds
         bar.set_description(f"{self.config.optimizer}, epoch {at.epoch + 1}/{self.config.epochs}", refresh=False)
         pending, shown = torch.zeros((), device=self.device), monotonic()
-        for drawn in self._start_epoch():
-            pending, at.batches, at.samples = pending + self._step(drawn), at.batches + 1, at.samples + drawn[3]
-            if self.tracker is not None:
-                self.tracker.step()
-            bar.update()
-            due = monotonic() - self.saved > SAVE_SECONDS or at.batches == self._batches
-            if not (due or is_synchronous(pending) or monotonic() - shown > SHOW_SECONDS):
-                continue  # to read a GPU's numbers is to wait for it
-            self._count(pending.tolist(), bar)
-            pending, shown = torch.zeros((), device=self.device), monotonic()
-            if due and at.batches != self._batches:
-                at.seconds, at.random_state = perf_counter() - began, torch.get_rng_state()
-                at.device_state = torch.cuda.get_rng_state() if self.device.type == "cuda" else None
-                self._save()
+        with closing(self._start_epoch()) as batches:
+            for drawn in batches:
+                pending, at.batches, at.samples = pending + self._step(drawn), at.batches + 1, at.samples + drawn[3]
+                if self.tracker is not None:
+                    self.tracker.step()
+                bar.update()
+                due = monotonic() - self.saved > SAVE_SECONDS or at.batches == self._batches
+                if not (due or is_synchronous(pending) or monotonic() - shown > SHOW_SECONDS):
+                    continue  # to read a GPU's numbers is to wait for it
+                self._count(pending.tolist(), bar)
+                pending, shown = torch.zeros((), device=self.device), monotonic()
+                if due and at.batches != self._batches:
+                    at.seconds, at.random_state = perf_counter() - began, torch.get_rng_state()
+                    at.device_state = torch.cuda.get_rng_state() if self.device.type == "cuda" else None
+                    self._save()
         if pending.ndim:  # a stream ends when it likes
             self._count(pending.tolist(), bar)
         self._end_epoch(began)
 
-    def _start_epoch(self) -> Iterator[Drawn]:
+    def _start_epoch(self) -> Generator[Drawn]:
         """Random state and objective as the epoch wants them; its batches that are left."""
         config, at = self.config, self.progress
         torch.manual_seed(seed_of(config.seed, at.epoch))  # order, augmentation and dropout
