@@ -116,10 +116,10 @@ def test_a_killed_training_leaves_no_worker_and_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_stream_is_the_set_in_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = {"epochs": 2, "batch_size": 512}
+    data = {"epochs": 2, "batch_size": 512, "crop": 1}
     found = train(config(tmp_path / "stream", **lazy(tmp_path, "stream"), **data))
     monkeypatch.setattr(torch, "randperm", lambda n, **_: torch.arange(n))
-    expected = train(config(tmp_path / "set", **lazy(tmp_path), **data))
+    expected = train(config(tmp_path / "memory", **lazy(tmp_path) | {"lazy": False}, **data))
     assert torch.equal(weights(found), weights(expected))
     assert rows(found) == rows(expected)
 
