@@ -1,6 +1,6 @@
 """How a trained network fares on its test set, and on what has been done to it: attacks, corruptions, other images."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,16 +52,9 @@ def robustness(
     if samples is not None:
         integer_in("samples", samples, 1)
     batches, device = data.batches("test", BATCH, samples), place_of(model)
-    x, count = torch.empty(0), 0
-
-    def counted() -> Iterator[tuple[Tensor, Tensor]]:
-        nonlocal x, count
-        for x, y in batches:
-            count += len(y)
-            yield x, y
-
-    loss, accuracy = evaluate_on(model, counted())
-    found: dict[str, Any] = {"samples": count, "loss": loss, "error": 1 - accuracy}
+    x, _ = next(iter(batches))
+    loss, accuracy = evaluate_on(model, batches)
+    found: dict[str, Any] = {"samples": _size(data, samples), "loss": loss, "error": 1 - accuracy}
     found["top5_error"] = top_error_on(model, batches)
     if x.ndim != 4 or not x.is_floating_point():
         return found
@@ -87,6 +80,14 @@ def robustness(
     errors = {name: [corrupted(name, severity) for severity in SEVERITIES] for name in CORRUPTIONS}
     every = [value for values in errors.values() for value in values]
     return {**found, "corruption_error": sum(every) / len(every), "corruptions": errors}
+
+
+def _size(data: Images | Lazy, samples: int | None) -> int:
+    """Of the test set, or of its part; a stream is read."""
+    whole = data.test.count if isinstance(data, Lazy) else len(data.test_targets)
+    if whole is None:
+        return sum(len(y) for _, y in data.batches("test", BATCH, samples))
+    return whole if samples is None else min(whole, samples)
 
 
 def run_robustness(run: str | Path, images: str | Path = "", device: str = "auto", **settings: Any) -> dict[str, Any]:
