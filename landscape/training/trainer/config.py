@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from landscape.checks import integer_in, require
-from landscape.data import DATASETS, Augmentation, check_settings, check_source
+from landscape.data import DATASETS, Augmentation, check_lazy, check_settings, check_source
 from landscape.models import MODELS, build, check_meant, model_maker
 from landscape.models.by_name import OTHER
 from landscape.problem.plugin import FORMS, named_function, resolved
@@ -59,6 +59,14 @@ class TrainConfig:
     """Folder of its files, for "npz" the file; empty for "digits"; what a function is called with, if it is given."""
     data_settings: dict[str, Any] = field(default_factory=dict)
     """The reader's other arguments (image_size, length, ...)."""
+    lazy: bool = False
+    """Read samples as they are used and never hold them all: "folder", "huggingface" and map-style data sets of a
+    function; its streams (torch's IterableDataset) always are."""
+    workers: Size = 0
+    """Processes that read ahead; above 0 the data are read lazily, with 0 in the process that trains."""
+    steps_per_epoch: Size = 0
+    """Steps after which an epoch of a stream ends, at the latest; what lowers lr by the step needs it. 0: where the
+    stream ends."""
     label_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Fraction of training labels moved to another class, in [0, 1]; the test labels stay clean. At 1 - 1/classes
     (0.9 of ten) the labels are fully random; at 1 all are wrong."""
@@ -201,6 +209,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_source(self.dataset, self.data_path)
+        object.__setattr__(self, "lazy", self.lazy or self.workers > 0)
+        if self.lazy:
+            check_lazy(self.dataset)
         integer_in("swa_from", self.swa_from, 0, self.epochs)
         for epoch in self.checkpoint_epochs:
             integer_in("checkpoint_epochs", epoch, 1, self.epochs)
@@ -279,8 +290,8 @@ class TrainConfig:
         return Augmentation(**{item.name: getattr(self, item.name) for item in fields(Augmentation)})
 
     def settings(self) -> dict[str, Any]:
-        """All that decides what the run holds, as JSON has it: not the folder, not the device, not the bar."""
-        left_out = {"folder", "device", "progress", *later_and_usual(self)}
+        """All that decides what the run holds, as JSON has it: not the folder, the device, the workers, the bar."""
+        left_out = {"folder", "device", "workers", "progress", *later_and_usual(self)}
         chosen = {name: value for name, value in asdict(self).items() if name not in left_out}
         return dict(json.loads(json.dumps(chosen)))
 

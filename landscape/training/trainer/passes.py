@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.autograd.differentiable import differentiable
+from landscape.checks import first_line
 from landscape.problem import Problem
 from landscape.side_effects import buffer_state, random_state
 from landscape.training.optimizers.natural_gradient import NaturalGradient
@@ -48,6 +49,13 @@ class Part:
         except torch.OutOfMemoryError:
             self.ran_out = True
             raise
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ValueError(
+                f"batch norm needs more than a batch of {len(self.x)}: take another batch_size, the last batch is what "
+                f"it leaves over, or micro_batch ({first_line(error)})"
+            ) from error
 
     def _pass(self) -> Tensor:
         run, size = self.run, self.run.micro_batch or max(len(self.x), 1)

@@ -68,6 +68,7 @@ LATER = (  # settings that older runs lack: left out where they are the defaults
     *("data_settings", "auto_augment", "rand_augment", "rand_magnitude", "jitter", "erasing", "cutmix", "start_from"),
     *("base", "base_settings", "schedule", "warmup_epochs", "milestones", "decay", "clip_norm", "micro_batch"),
     *("stop_at_loss", "validation_share", "patience", "ema_decay", "precision", "channels_last", "compile"),
+    *("lazy", "workers", "steps_per_epoch"),
 )
 
 
