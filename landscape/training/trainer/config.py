@@ -38,9 +38,7 @@ from landscape.training.trainer.schema import (
     BASES,
     BASES_OF_THEIR_OWN,
     FOUND_BY_THE_TRAINER,
-    NEEDS_A_RULE,
     OPTIMIZERS,
-    PLAIN,
     flatten_groups,
     later_and_usual,
     train_schema,
@@ -215,19 +213,7 @@ class TrainConfig:
         integer_in("swa_from", self.swa_from, 0, self.epochs)
         for epoch in self.checkpoint_epochs:
             integer_in("checkpoint_epochs", epoch, 1, self.epochs)
-        require(
-            self.optimizer not in PLAIN or not self.rule_settings,
-            f"rule_settings must be empty for {self.optimizer!r}, got {self.rule_settings}",
-        )
         check_related(self)
-        require(
-            not self.m_sharpness or (self.optimizer in RULES and self.objective == "plain"),
-            f"m_sharpness needs a rule and the plain objective, got {self.optimizer!r} and {self.objective!r}",
-        )
-        require(
-            self.objective not in NEEDS_A_RULE.get(self.optimizer, []),
-            f"objective {self.objective!r} needs a rule with a second pass, not {self.optimizer!r}; take 'sam'",
-        )
         if ":" in self.base:
             try_out(self.base, lambda model: self.make_base(model.parameters(), model))
         else:

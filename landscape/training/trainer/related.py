@@ -3,11 +3,25 @@
 from typing import Any
 
 from landscape.checks import require
-from landscape.training.trainer.schema import BASES_OF_THEIR_OWN, OF_NO_BASE
+from landscape.training.rules import RULES
+from landscape.training.trainer.schema import BASES_OF_THEIR_OWN, NEEDS_A_RULE, OF_NO_BASE, PLAIN
 
 
 def check_related(config: Any) -> None:
     """Raises ValueError where two settings of a `TrainConfig` exclude each other."""
+    name, objective = config.optimizer, config.objective
+    require(
+        name not in PLAIN or not config.rule_settings,
+        f"rule_settings must be empty for {name!r}, got {config.rule_settings}",
+    )
+    require(
+        not config.m_sharpness or (name in RULES and objective == "plain"),
+        f"m_sharpness needs a rule and the plain objective, got {name!r} and {objective!r}",
+    )
+    require(
+        objective not in NEEDS_A_RULE.get(name, []),
+        f"objective {objective!r} needs a rule with a second pass, not {name!r}; take 'sam'",
+    )
     require(
         not config.milestones or config.schedule == "step",
         f"milestones need schedule='step', got {config.schedule!r}",
