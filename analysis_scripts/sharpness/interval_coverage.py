@@ -84,7 +84,9 @@ def of_tau(design: tuple[int, int], tau: float, config: Config) -> Arrays:
     columns, clusters = tables(design, [[1, r], [r, 1]], config, config.tables, seed=1)
     random = np.random.default_rng([2, *design])
     draws = random.multinomial(design[0], np.full(design[0], 1 / design[0]), size=(config.tables, config.resamples))
-    found = [candidates(*own, clusters, drawn.astype(float)) for own, drawn in zip(columns, draws, strict=True)]
+    found = [
+        candidates(own[0], own[1], clusters, drawn.astype(float)) for own, drawn in zip(columns, draws, strict=True)
+    ]
     return {name: np.array([each[name] for each in found]) for name in LOOKS}
 
 
@@ -103,7 +105,7 @@ def of_difference(design: tuple[int, int], first: float, config: Config) -> Arra
 def of_partial(design: tuple[int, int], r: float, config: Config) -> Arrays:
     """Of the correlation given a third column that has 0.6 with both."""
     columns, clusters = tables(design, [[1, r, 0.6], [r, 1, 0.6], [0.6, 0.6, 1]], config, config.tables, seed=4)
-    return {OURS: np.array([partial_interval(*own, clusters)[1:] for own in columns])}
+    return {OURS: np.array([partial_interval(x, y, z, clusters)[1:] for x, y, z in columns])}
 
 
 def of_p(design: tuple[int, int], config: Config) -> Arrays:

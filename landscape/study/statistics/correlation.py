@@ -174,7 +174,7 @@ def granulated(agreement: Signs, others: Sequence[Codes], clusters: Codes) -> fl
     return float(np.mean(agreed[pairs > 0] / pairs[pairs > 0])) if (pairs > 0).any() else NONE
 
 
-def _worst(x: Array, sample: _Sample) -> dict[str, float]:
+def _worst(x: Array, sample: _Sample) -> dict[str, Any]:
     """The robust sign error, and what exchanged targets give."""
     own, *null = robust_sign_error(x, np.vstack([sample.y, sample.dealt]), sample.among, sample.test_samples)
     finite = np.array(null)[np.isfinite(null)]
@@ -189,7 +189,7 @@ def _worst(x: Array, sample: _Sample) -> dict[str, float]:
     }
 
 
-def _given(x: Array, z: Array, sample: _Sample) -> dict[str, float]:
+def _given(x: Array, z: Array, sample: _Sample) -> dict[str, Any]:
     """Spearman's correlation given z, with its interval."""
     known = np.isfinite(x) & np.isfinite(z)
     if not known.any():

@@ -1,7 +1,8 @@
 """95 % interval of a rank correlation over K clusters of networks: Student's t on the arcsine scale.
 
 arcsin θ ± t_{K−2} sqrt(V / (1 − θ²)). Measured by analysis_scripts/sharpness/interval_coverage.py, beside what else
-was tried: at 8 clusters and more it holds the truth in 93 to 97 % of tables, at 5 in 88 % and more.
+was tried: at 8 clusters and more it holds the truth in 93 to 97 % of tables, at 5 in 88 % and more. That is of numbers
+without ties: where metric and gap take some five values each it was 91 to 94 %, of a metric of two values 82 % at 8.
 """
 
 from math import asin, isfinite, pi, sin, sqrt
