@@ -211,3 +211,17 @@ def test_missing_numbers_leave_clusters_out() -> None:
     assert (found.tau, found.low, found.psi, found.information) == (
         alone.tau, alone.low, pytest.approx(alone.psi, nan_ok=True), alone.information
     )  # fmt: skip
+
+
+def test_pairs_that_the_test_set_does_not_resolve_leave_the_sign_error() -> None:
+    gap = {0: 0.1, 1: 0.3, 2: 0.31}  # learning rates 1 and 2, which the metric has the wrong way round, are too close
+    table = [
+        {"accuracy_gap": gap[lr] + 1e-4 * seed, "metric": float([0, 2, 1][lr]), "lr": lr, "seed": seed}
+        for lr in range(3)
+        for seed in range(4)
+    ]
+    errors = [
+        correlate(table, ["metric"], "accuracy_gap", ["lr"], cluster=["lr"], test_samples=size)["metric"].sign_error
+        for size in (None, 1000)
+    ]
+    assert errors == [1, 0]

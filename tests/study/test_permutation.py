@@ -62,7 +62,11 @@ def test_a_constant_metric_has_no_p():
 
 def test_pairs_of_one_cluster_do_not_count():
     gap, clusters = np.array([0.0, 1, 10, 11, 20, 21]), np.arange(6) // 2
-    metric = np.array([1.0, 0, 11, 10, 21, 20])  # right between clusters, wrong within
+    right = np.array([1.0, 0, 11, 10, 21, 20])  # between clusters, wrong within
+    turned = np.array([21.0, 20, 1, 0, 11, 10])
     orders = np.array([np.concatenate([[2 * k, 2 * k + 1] for k in order]) for order in all_orders(range(3))])
-    alone, _ = permutation_p(metric[None], gap, orders, clusters)
+    alone, _ = permutation_p(np.stack([right, turned]), gap, orders, clusters)
     assert alone[0] == pytest.approx(3 / 7)  # 1, and the two orders of three clusters with |tau| = 1
+    assert (
+        alone[1] == 1
+    )  # its |tau| is 1/3, which all orders reach; with the pairs within it is 7/15, as of four orders
