@@ -42,7 +42,7 @@ class Evidence:
     def clear(self) -> list[str]:
         """Metrics that follow the gap: corrected p below 0.05 and an interval without 0, the largest |tau| first."""
         found = [
-            name for name, own in self.correlations.items() if own.p_corrected < SURE and not own.low <= 0 <= own.high
+            name for name, own in self.correlations.items() if own.p_corrected < SURE and (own.low > 0 or own.high < 0)
         ]
         return sorted(found, key=lambda name: -abs(self.correlations[name].tau))
 
