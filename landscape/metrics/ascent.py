@@ -37,7 +37,8 @@ class Climb:
         e: the point of the ball, (P,).
         steps: gradients taken, or 1 forward pass.
         last_gain: what the last step that rose gained, as a share of the gap; NaN for one step, which is no ascent.
-        converged: the last steps gained next to nothing, by `TOL`; a step taken back gains nothing and says nothing.
+        converged: the last steps gained next to nothing, by `TOL`, or nothing leads further. A step taken back gains
+            nothing and says nothing. It is a local maximum, and near a saddle not even that: `restarts` tell.
     """
 
     gap: float
@@ -80,8 +81,8 @@ def ascend(problem: Problem, region: Ball, e: Tensor, loss: Tensor, steps: int) 
         straight = region.pulled_back(e + stride * region.ascent(g))
         further = bool(way.any())
         candidate = region.pulled_back(straight + momentum * way) if further else straight
-        if torch.equal(candidate, e):  # so would be a shorter one
-            converged = True
+        converged = torch.equal(candidate, e)  # so would be a shorter one
+        if converged or not bool(candidate.isfinite().all()):
             break
         value, slope = climbed(candidate)
         taken += 1
