@@ -1,7 +1,7 @@
 """Curvature seen in units of the weights themselves, so that rescaling one layer against the next changes nothing.
 
-Fisher-Rao norm sqrt(wᵀFw), and relative flatness Σ_l Σ_{s,s'} <w_s, w_s'> tr(H_ss'), where w_s are the rows of layer l's
-matrix (its neurons) and H_ss' the blocks of its Hessian.
+Fisher-Rao norm sqrt(wᵀFw), and relative flatness Σ_l Σ_{s,s'} <w_s, w_s'> tr(H_ss'), where w_s are the rows of layer
+l's matrix (its neurons) and H_ss' the blocks of its Hessian.
 Source: Liang et al. 2019, arXiv:1711.01530; Petzka et al. 2021, arXiv:2001.00939.
 """
 

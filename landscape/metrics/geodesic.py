@@ -32,7 +32,6 @@ from landscape.side_effects import random_source
 from landscape.storage.results import Estimate
 from landscape.vectors import Vector, normal_like, unit
 
-
 BEND = 0.5  # of |Γ| / |ξ|, our choice: there the series of sqrt(1 + 2b) is 10 % off
 
 
@@ -53,8 +52,8 @@ def geodesic(
 
     Args:
         problem: the scalar function.
-        rho: radius in the metric, positive. It has no unit in "inv" and in the adaptive metric; the part of the pairs in
-            "mix" has that of their product, weight²: rho is to be chosen for the sizes of G Hᵀ at hand.
+        rho: radius in the metric, positive. It has no unit in "inv" and in the adaptive metric; the part of the pairs
+            in "mix" has that of their product, weight²: rho is to be chosen for the sizes of G Hᵀ at hand.
         metric: "mix" | "inv", for the pairs.
         weight_pairs: (first, second) names of parameters that matter only through their product, matrices as first @
             second, vectors entrywise; default the query-key and value-output pairs of the attention modules, the two
@@ -84,8 +83,8 @@ def geodesic(
     bend = region.bend(climb.e)
     if bend > BEND:
         raise ValueError(
-            f"rho must be small enough for the second order of the geodesic, got {rho!r}, where |Γ| is {bend:.2g} |ξ| "
-            f"and not {BEND} at most; try a smaller rho or another metric"
+            f"rho must be small enough for the second order of the geodesic, got {rho!r}, where |Γ| is {bend:.2g} |ξ|, "
+            f"above {BEND}; try a smaller rho"
         )
     return Estimate.exact(climb.gap, pairs=float(sum(len(pair.G) for pair in found)), bend=bend, **climb.details)
 

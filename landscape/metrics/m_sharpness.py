@@ -54,8 +54,8 @@ def m_sharpness(
         points: look at the first samples only, in whole subsets that hold at least so many; default all.
         generator: for random points, as in `worst_case_gap`.
     Returns:
-        Estimate with stderr 0: all subsets are counted, none sampled. Details: subsets; steps and last_gain, the largest
-        of a subset; converged, 1 where all have.
+        Estimate with stderr 0: all subsets are counted, none sampled. Details: subsets; steps and last_gain, the
+        largest of a subset; converged, 1 where all have.
     Raises:
         ValueError: if an argument is out of range, or a batch's loss is not the mean over its samples, which is looked
             at on the first batch.

@@ -1,7 +1,8 @@
 """Worst-case sharpness: how much the loss can rise within a ball around the weights, max_e L(w + e) − L(w).
 
 e = 0 is in the ball, so that the gap is never negative. One step takes the maximiser of the linearised loss; more steps
-go on by ascent on the true loss, until a step gains next to nothing (see `ascent`). At a stationary point the Euclidean gap is ½ rho² lambda_max to second order.
+go on by ascent on the true loss, until a step gains next to nothing (see `ascent`). At a stationary point the Euclidean
+gap is ½ rho² lambda_max to second order.
 Source: Foret et al. 2021, arXiv:2010.01412; Zhuang et al. 2022, arXiv:2203.08065 (surrogate gap).
 """
 
@@ -104,16 +105,16 @@ def worst_case_gap(
         p: norm of the ball, in [1, inf]; 2 for the Fisher balls.
         eta: see geometry, at least 0.
         steps: 1 is the first-order maximiser; more is the cap of a projected ascent that starts there (and, where the
-            gradient is zero, from a random point) and ends where the last two steps gained less than 1e-3 of the gap.
-            One gradient a step; for "fisher" also two linear systems.
+            gradient is zero, from a random point) and ends where the last three steps together gained less than 1e-3 of
+            the gap. One gradient a step; for "fisher" also two linear systems.
         restarts: further ascents from random points of the boundary: each ends in a local maximum.
         normalize_logits: see `logits`; `origin` is then taken anew.
         max_matvecs: for "fisher": Fisher products of one linear system at most.
         origin: loss and gradient at w, if known already.
         generator: for the random points; default seed 0.
     Returns:
-        Estimate of a lower bound of the maximum, at least 0, stderr 0. Details: length |e|; steps, gradients of the best
-        ascent; of more than one also last_gain, as a share of the gap, and converged, 1 or 0; for the Fisher balls
+        Estimate of a lower bound of the maximum, at least 0, stderr 0. Details: length |e|; steps, gradients of the
+        best ascent; of more than one also last_gain, as a share of the gap, and converged, 1 or 0; for the Fisher balls
         half_eFe with the exact Fisher matrix, and with class targets kl, the mean divergence moved, which
         half_eFe is for small rho.
     Raises:

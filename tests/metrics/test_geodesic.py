@@ -100,7 +100,7 @@ def test_entrywise_geodesics_solve_their_equation(metric: str) -> None:
 
 
 def test_where_products_are_below_rho_the_maximum_is_that_of_the_exact_geodesics() -> None:
-    # L = |X(uv − target)|²/n falls away from uv = p: mix reaches every product within √2 rho, as long as none changes sign
+    # L = |X(uv − target)|²/n: mix reaches every product within √2 rho, as long as none changes sign
     x = normal(40, 4, seed=1)
     values, vectors = torch.linalg.eigh(x.T @ x / 40)
     top, along = float(values[-1]), vectors[:, -1]
