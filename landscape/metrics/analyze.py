@@ -48,13 +48,11 @@ def analyze(
             of `METRICS` that apply to this problem.
         settings: metric to keyword arguments that replace its defaults, for instance {"m_sharpness": {"m": 128}}.
         generator: default seed 0.
-        budget: seconds; a metric that is expected to end later (at the geometric mean of its range) is left out. What
-            has begun is ended.
+        budget: seconds; a metric expected to end later, by the middle of its range, is left out. What has begun goes on.
         resume: a text file that keeps each metric when it is done: a killed run, called again, goes on from there
             and ends with the same numbers, also with other metrics.
         progress: show a bar with the time left, and what `say` is told; default only on a terminal.
-        say: is told before it begins what it will cost, with a range where an ascent ends when it has converged;
-            default on the bar.
+        say: is told before it begins what it will cost, a range where there are ascents; default on the bar.
     Returns:
         Name to Estimate, the metrics asked for, in their order, with the cost of each; `str`, `rows`, `to_csv` and
         `to_json` make a table. `shared` holds the cost of shared work, `left_out` why a metric is not there: whatever

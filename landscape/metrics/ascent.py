@@ -19,7 +19,6 @@ from landscape.problem import Problem
 STEPS = 200  # the cap of every ascent
 TOL = 1e-3  # of the gap: what the last steps gain together where an ascent has converged
 LAST = 3  # so many: one step alone may gain little on its way past a saddle
-FEWEST = 1 + LAST  # gradients of an ascent that has converged
 # Measured on six fitted networks in six balls, gradients to 99 % of where the ascent ends: 7.8, at most 20; without
 # momentum 9.5, at most 37; nonlinear conjugate gradients take about as many, but stop at saddles. With LAST = 3 all end
 # within .1 % of what 120 steps find, after 14.4; with 1, at other momenta, as low as at half of it. On quadratics from

@@ -32,11 +32,11 @@ average = Metric(average_gap, {"draws": 10}, lambda draws, **_: FORWARD * (1 + d
 # as in the density that analyze shares
 entropy = Metric(renyi, {"probes": spectral.PROBES, "steps": spectral.STEPS}, needs=DENSITY)
 
-# Radii, with their sources: .05 of SAM on CIFAR-10 (Foret et al. 2021); .5 and, filter-wise, our choice of SAM's .05
-# (Kwon et al. 2021 give .5 for the entry-wise ball alone); .1 with eta 1 of Fisher SAM (Kim et al. 2022), whose one step
-# is taken in both Fisher balls, the exact one at .05 by our choice; linf .001 and the adaptive average's .1 out of the
-# grids of Andriushchenko et al. 2023. m 128 is theirs and SAM's. Products, draws, probes and max_matvecs are our choice:
-# what keeps the whole set at some 360 gradient-times, with errors that the results state.
+# Radii, with their sources: .05 of SAM on CIFAR-10 (Foret et al. 2021); adaptive .5 of ASAM (Kwon et al. 2021), and
+# filter-wise SAM's .05 by our choice; .1 with eta 1 of Fisher SAM (Kim et al. 2022), whose one step is taken in both
+# Fisher balls, in the exact one at .05 by our choice; linf .001 and the adaptive average's .1 out of the grids of
+# Andriushchenko et al. 2023, as is m 128. Products, draws, probes and max_matvecs are our choice: what keeps the whole
+# set at some 360 gradient-times, with errors that the results state.
 METRICS: dict[str, Metric] = {
     "gradient_norm": Metric(spectral.gradient_norm, needs=ORIGIN),
     "surrogate_gap": Metric(surrogate_gap, cost=FORWARD, needs=ORIGIN),

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from landscape.checks import integer_in, positive
 from landscape.curvature import fisher
-from landscape.metrics.ascent import FEWEST, STEPS, Climb, ascend
+from landscape.metrics.ascent import STEPS, Climb, ascend
 from landscape.metrics.balls import DAMPING_PRODUCTS, Ball, FisherBall, ball
 from landscape.metrics.logits import with_normalized_logits
 from landscape.metrics.metric import Origin, measured
@@ -27,9 +27,9 @@ from landscape.vectors import unit
 
 
 def climb_cost(steps: int, restarts: int, step: float = GRADIENT) -> Range:
-    """One forward pass a start for one step, else a gradient a step; the first, and the fewest that can converge."""
+    """One forward pass a start for one step, else a gradient a step: one where nothing leads further."""
     starts = 1 + restarts
-    return Range.of(starts * FORWARD) if steps == 1 else Range(min(FEWEST, steps), steps) * (starts * step)
+    return Range.of(starts * FORWARD) if steps == 1 else Range(1, steps) * (starts * step)
 
 
 def worst_case_cost(

@@ -60,7 +60,7 @@ def _correlation_rows(evidence: Evidence) -> list[dict[str, Any]]:
         for name, found in correlations.items():
             plain = {key: value for key, value in asdict(found).items() if key != "psi"}
             psi = {f"psi_{axis}": value for axis, value in found.psi.items()}
-            lines.append({"metric": name, "target": target, **plain, **psi})
+            lines.append({"metric": name, "target": target, **plain, **psi, "not_converged": evidence.open[name]})
     return lines
 
 
