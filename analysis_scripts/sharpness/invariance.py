@@ -54,7 +54,7 @@ def network(config: Config, c: float, biases: bool = False) -> ls.Problem:
     with torch.no_grad():
         for parameter in first.parameters():
             parameter.mul_(c)
-        second.weight.div_(c)
+        second.get_parameter("weight").div_(c)
     return ls.Problem(model, F.cross_entropy, [(x, y)])
 
 

@@ -48,7 +48,7 @@ def analyze(
             of `METRICS` that apply to this problem.
         settings: metric to keyword arguments that replace its defaults, for instance {"m_sharpness": {"m": 128}}.
         generator: default seed 0.
-        budget: seconds; a metric expected to end later, by the middle of its range, is left out. What has begun goes on.
+        budget: seconds; a metric expected to end later (middle of its range) is left out. What has begun is ended.
         resume: a text file that keeps each metric when it is done: a killed run, called again, goes on from there
             and ends with the same numbers, also with other metrics.
         progress: show a bar with the time left, and what `say` is told; default only on a terminal.

@@ -86,7 +86,7 @@ def geodesic(
             f"rho must be small enough for the second order of the geodesic, got {rho!r}, where |Γ| is {bend:.2g} |ξ|, "
             f"above {BEND}; try a smaller rho"
         )
-    return Estimate.exact(climb.gap, pairs=float(sum(len(pair.G) for pair in found)), bend=bend, **climb.details)
+    return Estimate.exact(climb.gap, 0, pairs=float(sum(len(pair.G) for pair in found)), bend=bend, **climb.details)
 
 
 @dataclass(eq=False)

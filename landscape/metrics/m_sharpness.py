@@ -87,7 +87,7 @@ def m_sharpness(
     require(units > 0, f"points must reach at least one sample of positive weight, got {points!r}")
     worst = {"steps": max, "last_gain": max, "converged": min}
     details = {key: of(climb[key] for climb in climbs) for key, of in worst.items() if key in climbs[0]}
-    return Estimate.exact(total / units, subsets=len(climbs), **details)
+    return Estimate.exact(total / units, 0, subsets=len(climbs), **details)
 
 
 def _check_regrouped(problem: Problem, m: int) -> None:

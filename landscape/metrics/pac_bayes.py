@@ -60,6 +60,7 @@ def pac_bayes_sam(
     tighter = 1 / sqrt(n) + sqrt((norms / 4 + log(n / delta) + 2 * log(6 * n + 3 * k)) / (n - 1))
     return Estimate.exact(
         worst + complexity,
+        0,
         worst_case_loss=worst,
         complexity=complexity,
         tighter_complexity=tighter,
