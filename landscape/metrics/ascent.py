@@ -93,7 +93,8 @@ def ascend(problem: Problem, region: Ball, e: Tensor, loss: Tensor, steps: int) 
         elif further:
             way, momentum = torch.zeros_like(e), MOMENTUM
         else:
-            converged = float(g @ (candidate - e)) < least  # even its slope promises next to nothing
+            promise = float(g @ (candidate - e)) / min(stride, 1.0)  # of a whole step by its slope
+            converged = 0 <= promise < least
             stride /= 2
     gap = float(best - loss)
     last = gains[-1] if gains else 0.0

@@ -118,8 +118,8 @@ class GeodesicBall(Ball):
                     raise ValueError("paired matrices must have independent columns; relax them or leave this pair out")
             self.grams.append((grams[0], grams[1]))
 
-    def first_order(self, g: Vector) -> Vector:
-        """rho times the unit Riemannian gradient; g of an invariant loss makes it horizontal of itself."""
+    def _raised(self, g: Vector) -> Vector:
+        """The Riemannian gradient."""
         raised = self.scale**2 * g
         for pair, (GG, HH) in zip(self.pairs, self.grams, strict=True):
             if self.metric == "inv":
@@ -127,18 +127,33 @@ class GeodesicBall(Ball):
             else:
                 at_G, at_H = _divided(g[pair.G], HH), _divided(g[pair.H], GG)
             raised[pair.G], raised[pair.H] = at_G, at_H
+        return raised
+
+    def first_order(self, g: Vector) -> Vector:
+        """rho times the unit Riemannian gradient; g of an invariant loss makes it horizontal of itself."""
+        return self._on_boundary(self._raised(g))
+
+    def ascent(self, g: Vector) -> Vector:
+        raised = self._raised(g)
         length = self.length(raised)
-        return self._kept(raised * (self.rho / length)) if length > 0 else torch.zeros_like(g)
+        return raised * (self.rho / length) if length > 0 else torch.zeros_like(g)
 
     def pulled_back(self, e: Vector) -> Vector:
-        e = self._kept(self.horizontal(e))
-        length = self.length(e)
-        return e * (self.rho / length) if length > self.rho else e
+        e = self.horizontal(e)
+        kept = self._kept(e)
+        return self._on_boundary(e) if self.length(kept) > self.rho else kept
 
     def boundary_point(self, source: torch.Generator) -> Vector:
-        e = self.horizontal(self.first_order(unit(normal_like(self.w, source))))
-        length = self.length(e)
-        return self._kept(e * (self.rho / length)) if length > 0 else torch.zeros_like(e)
+        return self._on_boundary(self.horizontal(self._raised(unit(normal_like(self.w, source)))))
+
+    def _on_boundary(self, e: Vector) -> Vector:
+        """t e, kept before the geodesics' ends, with t such that its length is rho: the nearest point of the ball."""
+        before, length, kept = 0.0, self.length(e), torch.zeros_like(e)
+        while length > 0 and abs(length - before) > 1e-9 * self.rho:
+            e = e * (self.rho / length)
+            kept = self._kept(e)
+            before, length = length, self.length(kept)  # what is cut off makes it shorter: t grows
+        return kept
 
     def length(self, e: Vector) -> float:
         """|ξ|_w."""
