@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from landscape.curvature import ggn
 from landscape.metrics import surrogate_gap, worst_case_gap
+from landscape.metrics.ascent import ascend
+from landscape.metrics.balls import ball
 from landscape.problem import Problem
 
 W, B = normal(6, seed=1), normal(6, seed=2)
@@ -195,7 +197,7 @@ def test_steps_are_a_cap_an_ascent_ends_in_a_corner_that_it_cannot_leave():
     linear = Problem(net, lambda z, _: z.mean(), (normal(8, 3), normal(8, 1)))
     found = worst_case_gap(linear, p=inf, rho=0.1, steps=50)
     torch.testing.assert_close(found.value, 0.1 * linear.gradient().abs().sum())
-    assert found.gradient_times == pytest.approx(1 + 1)  # at w, and in the corner
+    assert found.gradient_times == pytest.approx(1 + 1 + 1 / 3)  # at w, in the corner, and the loss opposite
 
 
 def test_it_says_how_far_it_came_and_whether_it_has_converged() -> None:
@@ -220,12 +222,28 @@ def test_steps_taken_back_are_no_convergence(least: float) -> None:
 
 def test_an_extrapolated_ascent_takes_fewer_gradients_than_the_power_iteration() -> None:
     A, b = symmetric(torch.linspace(0.0, 1, 300).double()), 1e-3 * normal(300, seed=5)
-    found = worst_case_gap(quadratic(A, b), rho=0.3)
-    assert found.value.item() == pytest.approx(ball_maximum(A, b, 0.3), rel=1e-2)
+    problem = quadratic(A, b)
+    region = ball(problem, b, rho=0.3, geometry="euclidean", p=2, eta=0.0)
+    found = ascend(problem, region, region.first_order(b), problem.loss(), 200)
+    assert found.gap == pytest.approx(ball_maximum(A, b, 0.3), rel=1e-2)
     e, count = 0.3 * b / b.norm(), 1
-    while float(0.5 * e @ A @ e + b @ e) < found.value:
+    while float(0.5 * e @ A @ e + b @ e) < found.gap:
         e, count = 0.3 * (A @ e + b) / (A @ e + b).norm(), count + 1
-    assert found.details["steps"] < 0.8 * count  # the last three among them
+    assert found.steps < 0.8 * count  # the last three among them
+
+
+def test_the_maximum_opposite_is_looked_at_too() -> None:
+    # along e1 a steep quadratic, with a cubic term that makes −e1 the higher end; a slight slope points to +e1
+    net = nn.Linear(2, 1, bias=False).double()
+    nn.init.zeros_(net.weight)
+
+    def cubic(z: Tensor, _: Tensor) -> Tensor:
+        a, b = z.flatten()
+        return 2 * a**2 - 3 * a**3 + 0.01 * a + 0.1 * b**2
+
+    problem = Problem(net, cubic, (torch.eye(2).double(), torch.zeros(2, 1).double()))
+    found = worst_case_gap(problem, rho=0.3)
+    assert found.value.item() == pytest.approx(2 * 0.09 + 3 * 0.027 - 0.003, rel=1e-3)
 
 
 def test_restarts_repeat_with_their_generator() -> None:
