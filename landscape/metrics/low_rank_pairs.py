@@ -30,7 +30,7 @@ def pairs_found(problem: Problem, relax: float = 0.0) -> list[Pair]:
     if not others:
         return found
     few, w = first_samples(problem, SAMPLES), problem.vector()
-    taken = torch.zeros(problem.size, dtype=torch.bool)
+    taken = torch.zeros(problem.size, dtype=torch.bool, device="cpu")
     for pair in found:
         taken[pair.G], taken[pair.H] = True, True
     for pair in others:

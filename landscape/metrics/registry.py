@@ -30,13 +30,13 @@ mean_worst = Metric(m_sharpness, {"m": 128}, m_sharpness_cost)
 adaptive_worst = mean_worst.at(points=1024, geometry="adaptive", normalize_logits=True, steps=STEPS)
 average = Metric(average_gap, {"draws": 10}, lambda draws, **_: FORWARD * (1 + draws))
 # as in the density that analyze shares
-entropy = Metric(renyi, {"probes": spectral.PROBES, "steps": spectral.STEPS}, needs=DENSITY)
+entropy = Metric(renyi, {"probes": spectral.PROBES, "steps": spectral.STEPS, "leading": True}, needs=DENSITY)
 
 # Radii, with their sources: .05 of SAM on CIFAR-10 (Foret et al. 2021); adaptive .5 of ASAM (Kwon et al. 2021), and
 # filter-wise SAM's .05 by our choice; .1 with eta 1 of Fisher SAM (Kim et al. 2022), whose one step is taken in both
 # Fisher balls, in the exact one at .05 by our choice; linf .001 and the adaptive average's .1 out of the grids of
 # Andriushchenko et al. 2023, as is m 128. Products, draws, probes and max_matvecs are our choice: what keeps the whole
-# set at some 360 gradient-times, with errors that the results state.
+# set below 500 gradient-times on fitted networks, with errors that the results state.
 METRICS: dict[str, Metric] = {
     "gradient_norm": Metric(spectral.gradient_norm, needs=ORIGIN),
     "surrogate_gap": Metric(surrogate_gap, cost=FORWARD, needs=ORIGIN),

@@ -15,7 +15,7 @@ from landscape.curvature import hessian, hessian_blocks
 from landscape.linalg.operator import CurvatureOperator
 from landscape.linalg.probe_error import spectral_sum
 from landscape.metrics.metric import measured
-from landscape.metrics.spectral import quadrature_or_exact
+from landscape.metrics.spectral import quadrature_or_exact, whole_density
 from landscape.problem import Problem
 from landscape.side_effects import random_source
 from landscape.storage.results import Estimate, SpectralDensity
@@ -30,6 +30,7 @@ def renyi(
     biases: bool = True,
     probes: int = 100,
     steps: int = 15,
+    leading: bool = False,
     density: SpectralDensity | None = None,
     generator: torch.Generator | None = None,
 ) -> Estimate:
@@ -48,6 +49,7 @@ def renyi(
             left out.
         probes, steps: of the quadrature; reference 100 × 15. Where P is at most probes × steps the dense spectrum is
             cheaper and exact, and is used.
+        leading: of the whole network: find the five leading eigenvalues first, see `whole_density`; for few probes.
         density: the Hessian's, if known already; replaces probes and steps where `by` is None and biases count.
         generator: default seed 0.
     Returns:
@@ -64,6 +66,8 @@ def renyi(
     integer_in("probes", probes, 2)
     integer_in("steps", steps, 1)
     source, known = random_source(generator), density if by is None and biases else None
+    if leading and known is None and by is None and biases:
+        known = whole_density(problem, source, probes=probes, steps=steps)
     if known is not None:
         spectra = [(known, problem.size)]
     else:

@@ -23,7 +23,7 @@ from landscape.problem import Problem
 from landscape.side_effects import random_source
 from landscape.storage.results import EigenPairs, Estimate, SpectralDensity
 
-PROBES, STEPS = 3, 14  # of `whole_density`: as many as leave all of METRICS below 400 gradient-times
+PROBES, STEPS = 3, 14  # of `whole_density`: as many as leave all of METRICS below 500 gradient-times
 TOL = 1e-3  # of a residual: the eigenvalue itself is off by residual² / gap (Parlett 1998, section 11.7)
 
 
