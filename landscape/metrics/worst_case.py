@@ -155,8 +155,8 @@ def largest_rise(
         opposite = region.pulled_back(-best.e)
         if bool(problem.loss(problem.vector() + region.displacement(opposite)) > loss):
             other = ascend(problem, region, opposite, loss, steps - best.steps)
-            both = {"steps": best.steps + other.steps, "converged": best.converged and other.converged}
-            best = replace(max(best, other, key=lambda found: found.gap), **both)
+            steps, converged = best.steps + other.steps, best.converged and other.converged
+            best = replace(max(best, other, key=lambda found: found.gap), steps=steps, converged=converged)
     return best if best.gap > 0 else replace(best, gap=0.0, e=torch.zeros_like(best.e))
 
 

@@ -68,7 +68,8 @@ def _settings(analysis: Analysis) -> dict[str, dict[str, Any]]:
     """Metric to its settings; Rényi sharpness is read off the density that is kept."""
     settings = {name: dict(own) for name, own in analysis.settings.items()}
     if analysis.probes:
-        settings["renyi"] = {**settings.get("renyi", {}), "probes": analysis.probes, "steps": analysis.steps}
+        kept = {"probes": analysis.probes, "steps": analysis.steps, "leading": False}
+        settings["renyi"] = {**settings.get("renyi", {}), **kept}
     return settings
 
 
