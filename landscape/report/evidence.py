@@ -34,6 +34,11 @@ class Evidence:
     rare: Sequence[str] = ()  # metrics that too few networks have
 
     @property
+    def open(self) -> dict[str, int]:
+        """Metric to the number of networks on which its iteration did not converge."""
+        return {name: sum(row.get(f"{name}_converged") is False for row in self.rows) for name in self.correlations}
+
+    @property
     def best(self) -> str:
         """The metric of the largest |tau|."""
         return max(self.correlations, key=lambda name: np.nan_to_num(abs(self.correlations[name].tau)))

@@ -181,14 +181,19 @@ def cut(network: NetworkRecord, analysis: Analysis) -> None:
 
 
 def row(name: str, network: NetworkRecord) -> dict[str, Any]:
-    """The network's line in the table: what it was trained with, its losses, and every metric with its stderr."""
+    """The network's line in the table: what it was trained with, its losses, and every metric with its stderr.
+
+    Of a metric that iterates until it has converged there is also whether it has, True or False.
+    """
     found = network.columns()
     gaps = {"generalization_gap": found["test_loss"] - found["train_loss"]}
     if {"train_accuracy", "test_accuracy"} <= found.keys():
         gaps["accuracy_gap"] = found["train_accuracy"] - found["test_accuracy"]
-    measured: dict[str, float] = {}
+    measured: dict[str, float | bool] = {}
     for metric, estimate in read_checked(Path(network.folder) / METRICS_FILE)["estimates"].items():
         measured |= {metric: estimate["value"], f"{metric}_stderr": estimate["stderr"]}
+        if "converged" in estimate["details"]:
+            measured[f"{metric}_converged"] = bool(estimate["details"]["converged"])
     robust = read_or_none(Path(network.folder) / ROBUSTNESS_FILE) or {"columns": {}}
     return {"name": name, **found, **gaps, **robust["columns"], **measured}
 
