@@ -139,6 +139,11 @@ def buffer_state(model: nn.Module) -> Callable[[], None]:
     return restore
 
 
+def seed_of(*numbers: int) -> int:
+    """One seed of several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+
+
 def random_source(generator: torch.Generator | None) -> torch.Generator:
     """The caller's generator, or a new one with seed 0: without one, the same call gives the same numbers.
 

@@ -1,5 +1,7 @@
 """Small runs of the bundled trainer, and how they are compared and cut short."""
 
+import socket
+
 import torch
 
 from landscape.training import TrainConfig, load_checkpoint, read_log, train
@@ -33,6 +35,12 @@ def state(folder):
 def rows(folder, name="log.jsonl"):
     """A run's log but for what the clock says."""
     return [{key: value for key, value in row.items() if key not in CLOCK} for row in read_log(folder, name)]
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return found.getsockname()[1]
 
 
 def cut_short(run, steps, monkeypatch):

@@ -71,7 +71,9 @@ def none_failed(found: Mapping[K, dict[str, Any]]) -> Mapping[K, dict[str, Any]]
 
 def data_of(config: Mapping[str, Any]) -> Images:
     """What a network was trained and tested on, from the config in its metadata."""
-    return load(config["dataset"], config["data_path"], label_noise=config["label_noise"], seed=config["seed"])
+    data = load(config["dataset"], config["data_path"], label_noise=config["label_noise"], seed=config["seed"])
+    assert isinstance(data, Images)  # no script reads lazily
+    return data
 
 
 def slug(name: str) -> str:

@@ -45,7 +45,7 @@ class Config:
     steps: int = 40_000  # at most
     rho: float = 0.1
     others: tuple[float, ...] = (0.01, 0.001)
-    ascent: int = 20
+    ascent: int = 200  # steps at most
     folder: str = "figures/geodesic_vs_adaptive"
 
 

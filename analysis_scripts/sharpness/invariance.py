@@ -1,4 +1,4 @@
-"""Which measures see that a network was merely written down differently? W1 c and W2 / c around a ReLU.
+"""Which measures see that a network was merely written down differently? W1 c and W2 / c around a ReLU, b1 c with W1.
 
 The function, and with it the generalisation gap, is the same for every c > 0; a measure that moves with c can be given
 any value. Rows: the cases whose answer is known beforehand, and every entry of METRICS at its own settings. A value
@@ -11,6 +11,7 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,27 +47,35 @@ class Config:
     folder: str = "figures/invariance"
 
 
-def network(config: Config, c: float) -> ls.Problem:
-    """The trained network with W1 c and W2 / c."""
-    model, x, y = copy.deepcopy(trained(config))
-    first, second = model.parameters()
+def network(config: Config, c: float, biases: bool = False) -> ls.Problem:
+    """The trained network with W1 c, where it has biases b1 c, and W2 / c."""
+    model, x, y = copy.deepcopy(trained(config, biases))
+    first, _, second = model
     with torch.no_grad():
-        first.mul_(c)
-        second.div_(c)
+        for parameter in first.parameters():
+            parameter.mul_(c)
+        second.get_parameter("weight").div_(c)
     return ls.Problem(model, F.cross_entropy, [(x, y)])
 
 
 @cache
-def trained(config: Config) -> tuple[nn.Sequential, Tensor, Tensor]:
+def trained(config: Config, biases: bool = False) -> tuple[nn.Sequential, Tensor, Tensor]:
     """Network, inputs and targets."""
     source = torch.Generator().manual_seed(0)
     shapes = ((config.hidden, config.inputs), (config.classes, config.hidden), (config.samples, config.inputs))
     first, second, x = (torch.randn(shape, generator=source, dtype=torch.float64) for shape in shapes)
     y = torch.randint(config.classes, (config.samples,), generator=source)  # labels without a pattern: no zero loss
-    layers = (nn.Linear(config.inputs, config.hidden, bias=False), nn.Linear(config.hidden, config.classes, bias=False))
-    model = nn.Sequential(layers[0], nn.ReLU(), layers[1]).double()
+    layers = [
+        nn.Linear(n, m, bias=biases).double() for n, m in pairwise((config.inputs, config.hidden, config.classes))
+    ]
+    model = nn.Sequential(layers[0], nn.ReLU(), layers[1])
+    with torch.no_grad():
+        for layer, weight in zip(layers, (first, second), strict=True):
+            layer.weight.copy_(0.5 * weight)
+            if biases:
+                layer.bias.copy_(0.2 * weight[:, 0])
     problem = ls.Problem(model, F.cross_entropy, [(x, y)])
-    w = torch.cat([0.5 * first.flatten(), 0.5 * second.flatten()])
+    w = problem.vector()
     for _ in range(config.steps):
         w = w - config.lr * problem.gradient(w)
     with torch.no_grad():
@@ -108,6 +117,17 @@ def known() -> dict[str, tuple[str, Measure]]:
     }
 
 
+def biased() -> dict[str, tuple[str, Measure]]:
+    """The same of a network with biases: a bias is multiplied with its weight, and not divided with the next one."""
+    m = ls.metrics
+    return {
+        "wᵀFw, biases": ("stays", m.fisher_rao),
+        "wᵀFw, biases, labels of the data": ("stays", partial(m.fisher_rao, labels="data")),
+        "Rényi by layer, weights alone": ("stays", partial(m.renyi, by="layer", biases=False)),
+        "Rényi by layer, with biases": ("exception", partial(m.renyi, by="layer")),
+    }
+
+
 STAY = {  # of METRICS, by theory
     "worst_case_gap_adaptive",
     "worst_case_gap_adaptive_filter",
@@ -144,8 +164,13 @@ def change(values: list[Tensor]) -> float:
 
 def rows(config: Config) -> Iterator[dict[str, Any]]:
     """One row a measure: group, name, expected, values at c = 1 and the factors, change, holds."""
-    problems = [network(config, c) for c in (1.0, *config.factors)]
-    for group, measures in (("known beforehand", known()), ("METRICS", listed(config.metrics))):
+    groups = (
+        ("known beforehand", known(), False),
+        ("with biases", biased(), True),
+        ("METRICS", listed(config.metrics), False),
+    )
+    for group, measures, biases in groups:
+        problems = [network(config, c, biases) for c in (1.0, *config.factors)]
         for name, (expected, measure) in measures.items():
             values = [measure(problem).value for problem in problems]
             relative = change(values)
@@ -193,9 +218,11 @@ def draw(table: list[dict[str, Any]]) -> Figure:
         own = [(max(row["change"], FLOOR), y) for y, row in enumerate(table) if row["expected"] == expected]
         ax.plot(*zip(*own, strict=True), ls="", marker=marker, color=color, ms=4, label=words[expected])
     ax.axvspan(EQUAL, MOVED, color="0.93", linewidth=0)
-    first = sum(row["group"] == table[0]["group"] for row in table)
-    ax.axhline(first - 0.5, color="0.6", linewidth=0.7)
-    for y, text in ((0, "known beforehand"), (first, "METRICS, at their own settings")):
+    groups = [row["group"] for row in table]
+    for group in dict.fromkeys(groups):
+        y, text = groups.index(group), f"{group}, at their own settings" if group == "METRICS" else group
+        if y > 0:
+            ax.axhline(y - 0.5, color="0.6", linewidth=0.7)
         ax.annotate(text, (1e-11, y), fontsize=SMALL, color=GREY, va="center")
     ax.set_yticks(range(len(table)), [row["name"].replace("_", " ") for row in table], fontsize=SMALL)
     ax.set(xscale="log", ylim=(len(table) - 0.4, -0.6), xlabel="largest relative change over all c")

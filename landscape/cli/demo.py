@@ -38,8 +38,6 @@ METRICS = (
 SETTINGS = {  # budgets that keep the demonstration within minutes; every ± on the page says what they cost
     "trace": {"matvecs": 24},
     "adam_sharpness": {"matvecs": 24},
-    "worst_case_gap": {"steps": 10},
-    "worst_case_gap_adaptive": {"steps": 10},
     "worst_case_gap_fisher": {"max_matvecs": 20},
     "m_sharpness": {"m": 50},
 }

@@ -20,7 +20,7 @@ TEXT = click.Path(dir_okay=False, path_type=Path)
 @click.option("--size", type=float, default=8 / 255, show_default="8/255", help="Radius of the attacks; white is 1.")
 @click.option("--corruptions/--no-corruptions", default=True, show_default=True, help="45 passes over the images.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--device", default="cpu", show_default=True, help="Such as cpu, cuda, cuda:1, mps.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps; auto as for train.")
 @click.option("--json", "file", type=TEXT, default=None, help="Also write the errors as JSON.")
 def evaluate_command(run: Path, file: Path | None, **settings: Any) -> None:
     """Test errors of the network in RUN: clean, top 5, FGSM, PGD-10, and nine corruptions in five severities."""

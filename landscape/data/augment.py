@@ -26,7 +26,7 @@ class Augmentation:
         flip: whether to `horizontal_flip`.
         auto_augment: whether to `policies.auto_augment`.
         rand_augment: layers of `policies.rand_augment`; 0 for none.
-        rand_magnitude: their magnitude, in [0, 30].
+        rand_magnitude: their magnitude, in [0, 30], three times the paper's; see `policies.rand_augment`.
         jitter: of `colour_jitter`; 0 for none.
         cutout: side of the square of `cutout`; 0 for none.
         erasing: probability of `random_erasing`; 0 for none.
@@ -119,7 +119,7 @@ def cutout(images: Tensor, size: int, generator: Generator) -> Tensor:
 
     The paper's sizes are 16 for CIFAR-10, 8 for CIFAR-100 and 20 for SVHN.
 
-    Source: DeVries & Taylor 2017, arXiv:1708.04552.
+    Source: DeVries & Taylor 2017, arXiv:1708.04552; the sizes: uoguelph-mlrg/Cutout, README.
     """
     count, _, height, width = images.shape
     inside = []
@@ -165,7 +165,7 @@ def cutmix(images: Tensor, targets: Tensor, classes: int, alpha: float, generato
         generator: of the rectangle and of the order.
     Returns:
         Images, and targets as probabilities (N, classes).
-    Source: Yun et al. 2019, arXiv:1905.04899.
+    Source: Yun et al. 2019, arXiv:1905.04899; α: clovaai/CutMix-PyTorch, README (--beta 1.0).
     """
     side = (1 - _beta(alpha, generator)) ** 0.5
     order = torch.randperm(len(images), generator=generator, device=generator.device).to(images.device)
@@ -185,7 +185,9 @@ def random_erasing(images: Tensor, probability: float, generator: Generator) -> 
     """A rectangle of each image is noise, N(0, 1) for each value, with this probability.
 
     Its share of the pixels is uniform in [.02, .4], the logarithm of its height by its width in [log .3, log 3.3];
-    a side that is longer than the image's is cut to it. Source: Zhong et al. 2020, arXiv:1708.04896 ("RE-R").
+    a side that is longer than the image's is cut to it. The paper has the ratio itself uniform, in [.3, 1/.3], draws
+    anew what does not fit, and uniform noise ("RE-R"); logarithm, 3.3 and normal noise are torchvision's RandomErasing.
+    Source: Zhong et al. 2020, arXiv:1708.04896; zhunzhong07/Random-Erasing, transforms.py.
     """
     count, _, height, width = images.shape
     erased, area, ratio, top, left = torch.rand(5, count, generator=generator, device=generator.device).to(images)

@@ -1,7 +1,8 @@
 """The operations that AutoAugment and RandAugment choose from, on batches of images with black 0 and white 1.
 
 Each is called with images (N, channels, height, width), a strength for each, (N, 1, 1, 1), and the colour of what comes
-in from outside, (1, channels, 1, 1). Strengths are those of torchvision's transforms, sampling is by the nearest pixel.
+in from outside, (1, channels, 1, 1). Strengths and sampling by the nearest pixel are those of pytorch/vision,
+torchvision/transforms/autoaugment.py.
 Source: Cubuk et al. 2019, arXiv:1805.09501; Cubuk et al. 2020, arXiv:1909.13719.
 """
 

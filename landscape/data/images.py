@@ -9,6 +9,7 @@ from torch import Tensor
 
 from landscape.checks import require
 
+SHOWN = 64  # samples that tell one data set from another
 Labelled = tuple[np.ndarray, np.ndarray]  # images (N, channels, height, width) and labels (N,), of any number type
 
 
@@ -41,6 +42,25 @@ class Images:
         return self.span or (inputs.amin((0, 2, 3), keepdim=True), inputs.amax((0, 2, 3), keepdim=True))
 
     @property
+    def count(self) -> int:
+        """Training samples."""
+        return len(self.train_targets)
+
+    def first(self, samples: int) -> tuple[Tensor, Tensor]:
+        """The first so many training samples."""
+        return self.train_inputs[:samples], self.train_targets[:samples]
+
+    def shown(self) -> tuple[Tensor, Tensor]:
+        """Some training samples, from all over the set."""
+        spread = torch.linspace(0, self.count - 1, min(SHOWN, self.count), device="cpu").long()
+        return self.train_inputs[spread], self.train_targets[spread]
+
+    def batches(self, of: str, size: int, samples: int | None = None) -> list[tuple[Tensor, Tensor]]:
+        """Pairs (inputs, targets) of "train" or "test"."""
+        whole = {"train": (self.train_inputs, self.train_targets), "test": (self.test_inputs, self.test_targets)}[of]
+        return list(zip(*(part[:samples].split(size) for part in whole), strict=True))
+
+    @property
     def flipped(self) -> Tensor:
         """Which training labels are wrong, (N,) bool."""
         return self.train_targets != self.clean_targets
@@ -58,13 +78,17 @@ class Images:
         require(not (fraction and several), f"label_noise must be 0 where an input has several labels, got {fraction}")
         if several:
             return self
-        generator = torch.Generator().manual_seed(seed)
-        count = len(self.clean_targets)
-        chosen = torch.randperm(count, generator=generator, device="cpu")[: round(fraction * count)]
-        shift = torch.randint(1, self.classes, chosen.shape, generator=generator, device="cpu")
+        chosen, shift = noisy_places(len(self.clean_targets), self.classes, fraction, seed)
         noisy = self.clean_targets.clone()
         noisy[chosen] = (noisy[chosen] + shift) % self.classes
         return replace(self, train_targets=noisy)
+
+
+def noisy_places(count: int, classes: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Places of the wrong labels among `count`, and what is added to them, modulo the classes."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(count, generator=generator, device="cpu")[: round(fraction * count)]
+    return chosen, torch.randint(1, classes, chosen.shape, generator=generator, device="cpu")
 
 
 def standardised(train: Labelled, test: Labelled, classes: int) -> Images:

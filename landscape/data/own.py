@@ -5,22 +5,24 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset, default_collate
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset, default_collate
 
 from landscape.checks import first_line, require
 from landscape.data.images import Images
+from landscape.data.lazy import Lazy, lazy
 from landscape.problem.plugin import named_function
 
 FORM = "(train, test), each a pair of tensors (inputs, targets), a Dataset or a DataLoader of such pairs, or Images"
 
 
-def own_data(name: str, path: str, settings: Mapping[str, Any]) -> Images:
+def own_data(name: str, path: str, settings: Mapping[str, Any], lazily: bool = False) -> Images | Lazy:
     """What the function gives, as it is: nothing is standardised.
 
     Args:
         name: of the function, called with `path`, or with nothing where that is empty.
         path: whatever it is to the function.
         settings: its keywords.
+        lazily: whether to read data sets as they are used; streams always are.
     Returns:
         Images with as many classes as the largest label says, or `train.classes` where it has those.
     Raises:
@@ -32,8 +34,13 @@ def own_data(name: str, path: str, settings: Mapping[str, Any]) -> Images:
     except TypeError as error:
         raise ValueError(f"dataset {name} cannot be had with {dict(settings)}: {first_line(error)}") from error
     if isinstance(made, Images):
+        require(not lazily, f"dataset {name} gives Images, which are in memory: leave out lazy and workers")
         return made
     require(isinstance(made, tuple | list) and len(made) == 2, f"dataset {name} must give {FORM}, got {_kind(made)}")
+    if lazily or any(isinstance(part, IterableDataset) for part in made):
+        loader = any(isinstance(part, DataLoader) for part in made)
+        require(not loader, f"dataset {name} must give the data set, not a DataLoader, to be read lazily")
+        return lazy(name, made, getattr(made[0], "classes", None))
     with torch.device("cpu"):
         (x, y), (test_x, test_y) = (_tensors(name, part) for part in made)
     low, high = (int(f(torch.stack([f(y), f(test_y)]))) for f in (torch.min, torch.max))

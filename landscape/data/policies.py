@@ -9,10 +9,12 @@ from landscape.data.image_operations import OPERATIONS
 
 NAMES = tuple(OPERATIONS)
 RANDOM = NAMES.index("invert")  # RandAugment draws from those before it
-HIGHEST = 30  # magnitude of RandAugment
+HIGHEST = 30  # magnitude of RandAugment as torchvision counts it; the paper counts to 10
 Span = tuple[Tensor, Tensor]  # what a black and a white pixel are, (1, channels, 1, 1) each
 
-# operation, its probability, its magnitude of 9; two of them in turn. Source: arXiv:1805.09501, table 7 (CIFAR-10)
+# operation, its probability, its magnitude of 9; two of them in turn. Source: arXiv:1805.09501, appendix (CIFAR-10), as
+# pytorch/vision, torchvision/transforms/autoaugment.py has it; 20 of them are also among the 95 of the authors' code,
+# tensorflow/models, research/autoaugment/policies.py.
 CIFAR = (
     ("invert", 0.1, 0, "contrast", 0.2, 6),
     ("rotate", 0.7, 2, "translate_x", 0.3, 9),
@@ -48,10 +50,12 @@ def rand_augment(images: Tensor, layers: int, magnitude: float, span: Span, gene
     Args:
         images: (N, channels, height, width), standardised.
         layers: N of the paper; 2 for ViTs in Chen et al. 2022.
-        magnitude: M of the paper, of 30; 15 there.
+        magnitude: of 30, where operations are as strong as AutoAugment's strongest: 10 in the paper. What the paper and
+            its code have beyond that is not here, such as Chen's 15, which are half as much again.
         span: the inputs of a black and of a white pixel.
         generator: of all that is drawn.
-    Source: Cubuk et al. 2020, arXiv:1909.13719.
+    Source: Cubuk et al. 2020, arXiv:1909.13719; the count to 10: tensorflow/tpu,
+    models/official/efficientnet/autoaugment.py, which Chen et al. 2022 have from MLP-Mixer's authors.
     """
     level = torch.full((len(images),), magnitude / HIGHEST, device=generator.device)
     draws = [
@@ -63,6 +67,9 @@ def rand_augment(images: Tensor, layers: int, magnitude: float, span: Span, gene
 def auto_augment(images: Tensor, span: Span, generator: Generator) -> Tensor:
     """One of the 25 pairs of operations that were found for CIFAR-10, each operation with its probability.
 
+    Magnitude 9 is the strongest, and colours are raised or lowered with equal chances, as torchvision has it. The
+    authors' code (augmentation_transforms.py beside policies.py) counts to 10, colours from .1 to 1.9 and shifts to 10
+    of 32 pixels.
     Source: Cubuk et al. 2019, arXiv:1805.09501.
     """
     device = generator.device

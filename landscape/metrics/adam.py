@@ -1,7 +1,7 @@
 """Sums over the square roots of the curvature's diagonal: Adam's tr(diag(H)^½), and Σ |w| Hᵢᵢ^½.
 
 The second does not change when a layer is multiplied by c and the next divided by it; the first does.
-Source: the implicit bias of Adam on diagonal networks, METHODS.
+Source: Li, Wen & Lyu 2025, arXiv:2511.02773, for the first; the second is made from it here.
 """
 
 import torch

@@ -54,11 +54,12 @@ def eigenvector_alignment(
         generator: for the Lanczos start; default seed 0.
     Returns:
         Estimate in [0, 1]; stderr is the residual over the gap to the next eigenvalue, at most 1, which bounds the
-        angle by which v₁ is off.
+        angle by which v₁ is off. Details: converged.
     """
     _, g = origin or problem.loss_and_gradient()
     pairs = pairs or leading_pairs(problem, generator)
     gap = (pairs.values[0] - pairs.values[1]).abs() if len(pairs.values) > 1 else pairs.values[0].abs()
     stderr = (pairs.residuals[0] / gap.clamp(min=torch.finfo(gap.dtype).tiny)).clamp(max=1)
     value = (unit(g) @ pairs.vectors[:, 0]).abs()
-    return Estimate(value=value.double().cpu(), stderr=stderr.double().cpu(), matvecs=pairs.matvecs)
+    details = {"converged": float(pairs.converged[0])}
+    return Estimate(value.double().cpu(), stderr.double().cpu(), pairs.matvecs, details)

@@ -14,7 +14,7 @@ from landscape.metrics.analysis_log import Keep, resumed
 from landscape.metrics.metric import Metric, Settings, priced
 from landscape.metrics.registry import METRICS
 from landscape.metrics.shared import SHARED
-from landscape.metrics.shared_computation import SharedComputation
+from landscape.metrics.shared_computation import NOTHING, SharedComputation
 from landscape.problem import Problem
 from landscape.problem.cost import FORWARD
 from landscape.side_effects import random_source
@@ -48,11 +48,11 @@ def analyze(
             of `METRICS` that apply to this problem.
         settings: metric to keyword arguments that replace its defaults, for instance {"m_sharpness": {"m": 128}}.
         generator: default seed 0.
-        budget: seconds; a metric that is expected to end later is left out. What has begun is ended.
+        budget: seconds; a metric expected to end later (middle of its range) is left out. What has begun is ended.
         resume: a text file that keeps each metric when it is done: a killed run, called again, goes on from there
             and ends with the same numbers, also with other metrics.
         progress: show a bar with the time left, and what `say` is told; default only on a terminal.
-        say: is told before it begins what it will cost; default on the bar.
+        say: is told before it begins what it will cost, a range where there are ascents; default on the bar.
     Returns:
         Name to Estimate, the metrics asked for, in their order, with the cost of each; `str`, `rows`, `to_csv` and
         `to_json` make a table. `shared` holds the cost of shared work, `left_out` why a metric is not there: whatever
@@ -126,13 +126,13 @@ def _measure(
     errors: list[Exception] = []
     waiting = list(names)
     while waiting:
-        name = min(waiting, key=work.expected)
+        name = min(waiting, key=lambda name: work.expected(name).middle)
         waiting.remove(name)
         cost = work.expected(name)
         bar.set_description(name)
-        if ends is not None and monotonic() + pace * cost > ends:
+        if ends is not None and monotonic() + pace * cost.middle > ends:
             left = max(ends - monotonic(), 0.0)
-            left_out[name] = f"about {cost:.0f} gradient-times, {pace * cost:.2g} s; {left:.2g} s were left"
+            left_out[name] = f"about {cost} gradient-times, {pace * cost.middle:.2g} s; {left:.2g} s were left"
             continue
         try:
             found = work.estimate(name)
@@ -141,7 +141,7 @@ def _measure(
             errors.append(error)
         else:
             keep(name, found)
-        bar.update(cost)
+        bar.update(cost.middle)
     return left_out, errors
 
 
@@ -156,13 +156,13 @@ def _in_one_line(error: Exception) -> str:
 def _statement(work: SharedComputation, names: Sequence[str], pace: float) -> str:
     """What the work will cost, by metric in the order in which they will be done, about."""
     costs = work.expected_together(names)
-    total = sum(costs.values())
-    parts = ", ".join(f"{name} {cost:.0f}" for name, cost in costs.items())
-    return f"about {total:.0f} gradient-times of {pace:.2g} s, {total * pace:.0f} s in all: {parts}"
+    total = sum(costs.values(), NOTHING)
+    parts = ", ".join(f"{name} {cost}" for name, cost in costs.items())
+    return f"about {total} gradient-times of {pace:.2g} s, {total * pace} s in all: {parts}"
 
 
 def _bar(work: SharedComputation, names: Sequence[str], progress: bool | None) -> Bar:
-    total = sum(work.expected_together(names).values())
+    total = sum(cost.middle for cost in work.expected_together(names).values())
     hidden = None if progress is None else not progress
     return tqdm(total=total, unit="gradient", disable=hidden, bar_format=FORMAT)
 

@@ -47,6 +47,8 @@ def random_corruption(
 def adversarial_corruption(problem: Problem, rhos: Sequence[float], *, origin: Origin | None = None) -> Estimate:
     """L(w + rho ĝ) − L(w) for each rho, (len(rhos),), stderr 0: the surrogate gap as a curve.
 
+    The first-order maximiser of each ball and no more; the maxima are `worst_case_gap` at each rho.
+
     Raises:
         ValueError: if a rho is not positive.
     """

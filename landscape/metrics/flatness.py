@@ -1,9 +1,11 @@
 """Curvature seen in units of the weights themselves, so that rescaling one layer against the next changes nothing.
 
-Fisher-Rao norm wᵀFw, and relative flatness Σ_l Σ_{s,s'} <w_s, w_s'> tr(H_ss'), where w_s are the rows of layer l's
-matrix (its neurons) and H_ss' the blocks of its Hessian.
+Fisher-Rao norm sqrt(wᵀFw), and relative flatness Σ_l Σ_{s,s'} <w_s, w_s'> tr(H_ss'), where w_s are the rows of layer
+l's matrix (its neurons) and H_ss' the blocks of its Hessian.
 Source: Liang et al. 2019, arXiv:1711.01530; Petzka et al. 2021, arXiv:2001.00939.
 """
+
+from math import sqrt
 
 import torch
 from torch import Tensor
@@ -19,10 +21,28 @@ from landscape.vectors import flatten, normal_like
 
 
 @measured
-def fisher_rao(problem: Problem, *, generator: torch.Generator | None = None) -> Estimate:
-    """wᵀFw with the exact Fisher matrix; one product."""
+def fisher_rao(problem: Problem, *, labels: str = "model", generator: torch.Generator | None = None) -> Estimate:
+    """wᵀFw, the square of the Fisher-Rao norm; one product.
+
+    Liang et al. define the norm as sqrt(wᵀFw) with the labels of the data, F the mean over samples of g gᵀ: that is
+    `norm` of labels="data". With the model's own labels, drawn from its outputs, F is another matrix and wᵀFw another
+    number. All of them stay where ReLU layers are
+    rescaled, with their biases or without any.
+
+    Args:
+        problem: the scalar function.
+        labels: "model" (exact Fisher, the expectation over labels) | "data" (empirical Fisher).
+        generator: not used; for the common signature.
+    Returns:
+        Estimate with stderr 0; details: norm, its root.
+    Raises:
+        ValueError: if labels is neither.
+    """
+    one_of("labels", labels, ("model", "data"))
     w = problem.vector()
-    return Estimate.exact(float((w @ fisher(problem).matvec(w)).double()), matvecs=1)
+    F = fisher(problem, "exact" if labels == "model" else "empirical")
+    value = max(float((w @ F.matvec(w)).double()), 0.0)
+    return Estimate.exact(value, matvecs=1, norm=sqrt(value))
 
 
 @measured

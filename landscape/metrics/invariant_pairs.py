@@ -1,8 +1,9 @@
 """Where a network holds pairs of matrices that matter only through their product G Hᵀ.
 
 G → G A, H → H A⁻ᵀ leaves the function as it is for every invertible A: the query and key of an attention head (through
-their scores), its value and output. A pair is two index matrices into the flat vector, w[G] (B, m, r) and w[H] (B, n,
-r), B heads at once, so that transposes, slices of fused tensors and biases (a further row) are all a matter of indices.
+their scores), its value and output; the matrices of LoRA (see `low_rank_pairs`). A pair is two index matrices into the
+flat vector, w[G] (B, m, r) and w[H] (B, n, r), B heads at once, so that transposes, slices of fused tensors and biases
+(a further row) are all a matter of indices.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,11 @@ class Pair:
 
     G: Tensor  # (B, m, r), int64
     H: Tensor  # (B, n, r), int64
+
+    @property
+    def entrywise(self) -> bool:
+        """Whether these are single numbers, multiplied."""
+        return self.G.shape[1:] == self.H.shape[1:] == (1, 1)
 
 
 def pairs_by_name(problem: Problem, names: Sequence[tuple[str, str]]) -> list[Pair]:
@@ -83,7 +89,7 @@ def attention_pairs(problem: Problem) -> list[Pair]:
     if not found:
         return []
     few = first_samples(problem, SAMPLES)
-    return [pair for pair in found if _is_invariant(few, pair)]
+    return [pair for pair in found if is_invariant(few, pair)]
 
 
 def positions(layout: Layout, name: str) -> Tensor:
@@ -95,7 +101,7 @@ def positions(layout: Layout, name: str) -> Tensor:
 Parts = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def _is_invariant(problem: Problem, pair: Pair) -> bool:
+def is_invariant(problem: Problem, pair: Pair) -> bool:
     """Whether the loss stays where both matrices are turned, compared with how it moves where one is."""
     w, loss = problem.vector(), float(problem.loss())
     heads, _, r = pair.G.shape
@@ -118,14 +124,14 @@ def _parts(layout: Layout, modules: Mapping[str, nn.Module], prefix: str) -> Par
         return _whole(_thirds(fused), _matrix(layout, _join(prefix, "out_proj.weight"))) if known else None
     for *inner, outer in SEPARATE:
         parts = _whole(
-            [_linear(layout, modules, prefix, name) for name in inner],
-            _linear(layout, modules, prefix, outer, bias=False),
+            [linear(layout, modules, prefix, name) for name in inner],
+            linear(layout, modules, prefix, outer, bias=False),
         )
         if parts is not None:
             return parts
     for inner_name, outer in FUSED:
-        fused = _linear(layout, modules, prefix, inner_name)
-        parts = _whole(_thirds(fused), _linear(layout, modules, prefix, outer, bias=False))
+        fused = linear(layout, modules, prefix, inner_name)
+        parts = _whole(_thirds(fused), linear(layout, modules, prefix, outer, bias=False))
         if parts is not None:
             return parts
     return None
@@ -140,7 +146,7 @@ def _thirds(fused: Tensor | None) -> Sequence[Tensor | None]:
     return [None] * 3 if fused is None or len(fused) % 3 else fused.chunk(3)
 
 
-def _linear(
+def linear(
     layout: Layout, modules: Mapping[str, nn.Module], prefix: str, name: str, bias: bool = True
 ) -> Tensor | None:
     """Index matrix of a linear layer, or of the Conv1D of Hugging Face, which keeps (d_in, d_out)."""

@@ -4,7 +4,7 @@ The perturbation that SAM computes on a batch of m is tuned to that batch; the s
 Source: Foret et al. 2021, arXiv:2010.01412, section 3.1; Andriushchenko and Flammarion 2022, arXiv:2206.06232.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from math import ceil
 
@@ -14,17 +14,16 @@ from landscape.checks import integer_in, require
 from landscape.metrics.logits import with_normalized_logits
 from landscape.metrics.metric import measured
 from landscape.metrics.subsets import first_batches, subsets
-from landscape.metrics.worst_case import worst_case_gap
+from landscape.metrics.worst_case import climb_cost, worst_case_gap
 from landscape.problem import Problem
-from landscape.problem.cost import FORWARD, GRADIENT
+from landscape.problem.cost import GRADIENT, Range
 from landscape.problem.separable import require_separable
 from landscape.storage.results import Estimate
 
 
-def m_sharpness_cost(*, steps: int, restarts: int, points: int | None, units: float, **_: object) -> float:
-    """A gradient and a step or more of each subset that is looked at."""
-    once = GRADIENT + FORWARD if steps == 1 else GRADIENT * (1 + steps)
-    return once * (1 + restarts) * min(points or units, units) / units
+def m_sharpness_cost(*, steps: int, restarts: int, points: int | None, units: float, **_: object) -> Range:
+    """A gradient and an ascent of each subset that is looked at."""
+    return (climb_cost(steps, restarts) + GRADIENT) * (min(points or units, units) / units)
 
 
 @measured
@@ -44,7 +43,8 @@ def m_sharpness(
 ) -> Estimate:
     """Mean worst-case gap of subsets of m samples, in the order of the data, weighted by their units.
 
-    Andriushchenko et al. 2023, arXiv:2302.07011, section 2: m 128, 20 steps, points 1,024, adaptive, normalised logits.
+    Andriushchenko et al. 2023, arXiv:2302.07011, section 2: m 128, 20 steps, points 1,024, adaptive, normalised logits;
+    their steps are a number, ours a cap.
 
     Args:
         problem: the scalar function; its batches are cut anew, across their borders. The last subset may be smaller.
@@ -54,7 +54,8 @@ def m_sharpness(
         points: look at the first samples only, in whole subsets that hold at least so many; default all.
         generator: for random points, as in `worst_case_gap`.
     Returns:
-        Estimate with stderr 0: all subsets are counted, none sampled. Details: subsets.
+        Estimate with stderr 0: all subsets are counted, none sampled. Details: subsets; steps and last_gain, the
+        largest of a subset; converged, 1 where all have.
     Raises:
         ValueError: if an argument is out of range, or a batch's loss is not the mean over its samples, which is looked
             at on the first batch.
@@ -67,7 +68,7 @@ def m_sharpness(
         problem = with_normalized_logits(problem)
     _check_regrouped(problem, m)
     total = units = 0.0
-    count = 0
+    climbs: list[Mapping[str, float]] = []
     for inputs, targets in islice(subsets(problem, m), points and ceil(points / m)):
         weight = float(problem.weight(inputs, targets))
         if weight > 0:
@@ -81,9 +82,12 @@ def m_sharpness(
                 restarts=restarts,
                 generator=generator,
             )
-            total, units, count = total + weight * float(gap.value), units + weight, count + 1
+            total, units = total + weight * float(gap.value), units + weight
+            climbs.append(gap.details)
     require(units > 0, f"points must reach at least one sample of positive weight, got {points!r}")
-    return Estimate.exact(total / units, subsets=count)
+    worst = {"steps": max, "last_gain": max, "converged": min}
+    details = {key: of(climb[key] for climb in climbs) for key, of in worst.items() if key in climbs[0]}
+    return Estimate.exact(total / units, 0, subsets=len(climbs), **details)
 
 
 def _check_regrouped(problem: Problem, m: int) -> None:

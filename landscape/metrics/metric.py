@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from landscape.problem import Problem
-from landscape.problem.cost import billed
+from landscape.problem.cost import Range, billed
 from landscape.side_effects import derivatives_on, random_source
 from landscape.storage.results import Estimate
 from landscape.storage.results.measurements import Spent
@@ -24,7 +24,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Function = Callable[Concatenate[Problem, P], Estimate]
 Settings = Mapping[str, object]  # keyword arguments
-Cost = float | Callable[..., float]  # gradient-times, also as a function of settings
+Cost = float | Callable[..., float | Range]  # gradient-times, also as a function of settings
 Origin = tuple[Tensor, Tensor]  # loss () and gradient (P,) at the model's own weights
 
 
@@ -36,7 +36,7 @@ class Metric:
         function: (problem, *, ..., generator=None) -> Estimate.
         settings: keywords that it runs at.
         cost: gradient-times that it will take, without what it needs; or a function of all its settings, and of
-            `units` of data, as keywords.
+            `units` of data, as keywords, that gives them or a `Range` of them.
         needs: keywords that `analyze` gives it: "origin", "pairs", "density" (see `shared`), or the name of another
             metric, whose Estimate it is.
     Raises:
@@ -70,14 +70,14 @@ class Metric:
         defaults = {name: parameter.default for name, parameter in signature(self.function).parameters.items()}
         return {**defaults, **self.settings, **own}
 
-    def expected(self, own: Settings, units: float) -> float:
+    def expected(self, own: Settings, units: float) -> Range:
         """Gradient-times that it will take on so many units of data, about, without what it needs."""
         return expected(self.cost, {**self.all_settings(own), "units": units})
 
 
-def expected(cost: Cost, settings: Settings) -> float:
+def expected(cost: Cost, settings: Settings) -> Range:
     """The cost at these settings."""
-    return cost(**settings) if callable(cost) else cost
+    return Range.of(cost(**settings) if callable(cost) else cost)
 
 
 def priced(problem: Problem, work: Callable[[], T]) -> tuple[T, Spent]:

@@ -8,6 +8,7 @@ from math import log, log1p, sqrt
 import torch
 
 from landscape.checks import integer_in, positive, require
+from landscape.metrics.ascent import STEPS
 from landscape.metrics.metric import Origin, measured
 from landscape.metrics.worst_case import worst_case_gap as gap_within
 from landscape.problem import Problem
@@ -21,7 +22,7 @@ def pac_bayes_sam(
     rho: float = 0.05,
     n: int | None = None,
     delta: float = 0.05,
-    steps: int = 20,
+    steps: int = STEPS,
     origin: Origin | None = None,
     worst_case_gap: Estimate | None = None,
     generator: torch.Generator | None = None,
@@ -43,7 +44,7 @@ def pac_bayes_sam(
         generator: as in `worst_case_gap`.
     Returns:
         Estimate with stderr 0; details: worst_case_loss, complexity, tighter_complexity (the proof's last line but
-        one) and vacuous (1 where the complexity alone is at least 1).
+        one), vacuous (1 where the complexity alone is at least 1), and those of the ascent.
     Raises:
         ValueError: if an argument is out of range.
     """
@@ -59,8 +60,10 @@ def pac_bayes_sam(
     tighter = 1 / sqrt(n) + sqrt((norms / 4 + log(n / delta) + 2 * log(6 * n + 3 * k)) / (n - 1))
     return Estimate.exact(
         worst + complexity,
+        0,
         worst_case_loss=worst,
         complexity=complexity,
         tighter_complexity=tighter,
         vacuous=float(complexity >= 1),
+        **{key: gap.details[key] for key in ("steps", "last_gain", "converged") if key in gap.details},
     )

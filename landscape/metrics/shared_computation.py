@@ -15,10 +15,12 @@ import torch
 from landscape.metrics.metric import Metric, Settings, expected, priced
 from landscape.metrics.shared import SHARED
 from landscape.problem import Problem
+from landscape.problem.cost import Range
 from landscape.storage.results import Estimate
 from landscape.storage.results.measurements import Spent
 
 T = TypeVar("T")
+NOTHING = Range(0.0, 0.0)
 
 
 class SharedComputation:
@@ -58,21 +60,24 @@ class SharedComputation:
             return found
         return _once(self.work, key, lambda: self._share(key))
 
-    def expected(self, name: str) -> float:
+    def expected(self, name: str) -> Range:
         """Gradient-times that the metric will take, about, with the shared work that is still to do."""
         return self._expected(name, set())
 
-    def expected_together(self, names: Sequence[str]) -> dict[str, float]:
+    def expected_together(self, names: Sequence[str]) -> dict[str, Range]:
         """The same for several, cheapest first; shared work is in the first one that needs it."""
         counted: set[str] = set()
-        return {name: self._expected(name, counted) for name in sorted(names, key=self.expected)}
+        ordered = sorted(names, key=lambda name: self.expected(name).middle)
+        return {name: self._expected(name, counted) for name in ordered}
 
-    def _expected(self, name: str, counted: set[str]) -> float:
+    def _expected(self, name: str, counted: set[str]) -> Range:
         if name in counted or name in self.estimates or name in self.work:
-            return 0.0
+            return NOTHING
         counted.add(name)
         if name in SHARED:
-            return expected(SHARED[name].cost, {}) + sum(self._expected(key, counted) for key in SHARED[name].needs)
+            return expected(SHARED[name].cost, {}) + sum(
+                (self._expected(key, counted) for key in SHARED[name].needs), NOTHING
+            )
         metric, own = self.metrics[name], self.settings.get(name, {})
         shared = self._shared_with(name)
         alone = [key for key in metric.needs if key not in shared and key not in own]
@@ -81,7 +86,7 @@ class SharedComputation:
             expected(SHARED[key].cost, settings) if key in SHARED else self.metrics[key].expected(settings, units)
             for key in alone
         ]
-        return sum([metric.expected(own, units), *costs, *(self._expected(key, counted) for key in shared)])
+        return sum([*costs, *(self._expected(key, counted) for key in shared)], metric.expected(own, units))
 
     def _shared_with(self, name: str) -> list[str]:
         """What the metric needs at its settings that others need too; at other settings it is other work."""

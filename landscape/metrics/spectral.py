@@ -23,7 +23,7 @@ from landscape.problem import Problem
 from landscape.side_effects import random_source
 from landscape.storage.results import EigenPairs, Estimate, SpectralDensity
 
-PROBES, STEPS = 3, 14  # of `whole_density`: as many as leave all of METRICS below 400 gradient-times
+PROBES, STEPS = 3, 14  # of `whole_density`: as many as leave all of METRICS below 500 gradient-times
 TOL = 1e-3  # of a residual: the eigenvalue itself is off by residual² / gap (Parlett 1998, section 11.7)
 
 
@@ -42,9 +42,15 @@ def whole_density(
 ) -> SpectralDensity:
     """The Hessian's density, which every metric of the whole spectrum shares; exact where P <= probes * steps.
 
-    With the leading pairs it is closer: these have their exact weights, and the probes see only the rest.
+    The leading pairs, found first where they are not known, have their exact weights: the probes see only the rest. On
+    a fitted convolutional network three probes alone gave a Frobenius norm 33 % off, and 1 % with the pairs.
     """
-    return quadrature_or_exact(hessian(problem), probes, steps, random_source(generator), pairs)
+    source, known = random_source(generator), pairs
+    if known is None and problem.size > probes * steps:
+        known = leading_pairs(problem, source)
+    density = quadrature_or_exact(hessian(problem), probes, steps, source, known)
+    own = 0 if known is None or known is pairs else known.matvecs
+    return replace(density, matvecs=density.matvecs + own)
 
 
 def quadrature_or_exact(
@@ -87,7 +93,7 @@ def lambda_max_over_lambda_5(
 ) -> Estimate:
     """lambda_max / |lambda_5|: how far the top eigenvalue stands out. Needs at least five parameters.
 
-    Where lambda_5 is zero up to rounding the ratio is capped at 1/eps of the parameters' dtype.
+    Where lambda_5 is zero up to rounding the ratio is capped at 1/eps of the parameters' dtype. Details: converged.
     """
     integer_in("the number of parameters", problem.size, 5)
     pairs = pairs or leading_pairs(problem, generator)
@@ -96,7 +102,8 @@ def lambda_max_over_lambda_5(
     ratio = top / fifth.abs().maximum(floor)
     errors = pairs.residuals.double().cpu()
     stderr = (errors[0] + ratio.abs() * errors[4]) / fifth.abs().maximum(floor)
-    return Estimate(value=ratio, stderr=stderr, matvecs=pairs.matvecs)
+    details = {"converged": float(pairs.converged[0] and pairs.converged[4])}
+    return Estimate(value=ratio, stderr=stderr, matvecs=pairs.matvecs, details=details)
 
 
 @measured
@@ -127,7 +134,8 @@ def frobenius_norm(
         density: `whole_density(problem)`, if known already.
         generator: for its probes; default seed 0.
     Returns:
-        Estimate with the standard error of the probes, by the delta method.
+        Estimate with the standard error of the probes, by the delta method: with five leading pairs and three probes at
+        most 9 %, reached by ten equal eigenvalues, of which the probes see five.
     """
     return frobenius_norm_of(density or whole_density(problem, generator), problem.size)
 

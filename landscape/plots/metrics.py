@@ -72,7 +72,8 @@ def plot_metric_against_gap(
 def plot_tau_forest(correlations: Mapping[str, Interval], ax: Axes | None = None) -> Axes:
     """Kendall's tau of each metric with its interval, the largest on top, and the line of no correlation.
 
-    Where a corrected p-value is known (`p_corrected`), a mark is full and starred below 0.05, else empty.
+    Where a corrected p-value is known (`p_corrected`), a mark is full and starred below 0.05, else empty; where an
+    interval is rough (`rough`, few clusters), it is dashed.
 
     Args:
         correlations: name to anything with tau, low and high, such as `correlate` gives; NaN goes to the bottom.
@@ -85,12 +86,13 @@ def plot_tau_forest(correlations: Mapping[str, Interval], ax: Axes | None = None
     ax = axes_or_new(ax, width=5.6, height=0.9 + 0.22 * len(order))
     for y, name in enumerate(order):
         own = correlations[name]
-        ax.hlines(y, own.low, own.high, color=BLUE, linewidth=1.5)
+        rough = getattr(own, "rough", False)
+        ax.hlines(y, own.low, own.high, color=BLUE, linewidth=1.5, linestyle="--" if rough else "-")
         p = getattr(own, "p_corrected", None)
         sure = p is not None and p < SURE
         ax.plot([own.tau], [y], "o", color=BLUE, markersize=4, mfc=BLUE if p is None or sure else "white")
         text = f"{own.tau:+.2f} [{own.low:+.2f}, {own.high:+.2f}]" if isfinite(own.tau) else "undefined"
-        text += " *" if sure else ""
+        text += (" rough" if rough else "") + (" *" if sure else "")
         ax.annotate(text, (1.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=SMALL)
     ax.axvline(0.0, color=GREY, linewidth=0.8, linestyle=":")
     ax.set_yticks(range(len(order)), [words(name) for name in order])

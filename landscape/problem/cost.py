@@ -10,9 +10,41 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from math import sqrt
 
 FORWARD, GRADIENT = 1 / 3, 1.0
 HESSIAN, FORWARD_OVER_REVERSE, DIFFERENCES, GAUSS_NEWTON = 2.0, 3.0, 4.0, 4 / 3  # a product
+
+
+@dataclass(frozen=True)
+class Range:
+    """Between which two costs work will end that stops when it has converged."""
+
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, cost: "float | Range") -> "Range":
+        """A cost that is known has two equal ends."""
+        return cost if isinstance(cost, Range) else cls(cost, cost)
+
+    @property
+    def middle(self) -> float:
+        """Their geometric mean, our choice: most ascents end near it, few at the cap."""
+        return sqrt(self.least * self.most)
+
+    def __add__(self, other: "float | Range") -> "Range":
+        other = Range.of(other)
+        return Range(self.least + other.least, self.most + other.most)
+
+    __radd__ = __add__
+
+    def __mul__(self, factor: float) -> "Range":
+        return Range(factor * self.least, factor * self.most)
+
+    def __str__(self) -> str:
+        least, most = f"{self.least:.0f}", f"{self.most:.0f}"
+        return least if least == most else f"{least}-{most}"
 
 
 @dataclass

@@ -34,6 +34,11 @@ class Evidence:
     rare: Sequence[str] = ()  # metrics that too few networks have
 
     @property
+    def open(self) -> dict[str, int]:
+        """Metric to the number of networks on which its iteration did not converge."""
+        return {name: sum(row.get(f"{name}_converged") is False for row in self.rows) for name in self.correlations}
+
+    @property
     def best(self) -> str:
         """The metric of the largest |tau|."""
         return max(self.correlations, key=lambda name: np.nan_to_num(abs(self.correlations[name].tau)))
@@ -42,7 +47,7 @@ class Evidence:
     def clear(self) -> list[str]:
         """Metrics that follow the gap: corrected p below 0.05 and an interval without 0, the largest |tau| first."""
         found = [
-            name for name, own in self.correlations.items() if own.p_corrected < SURE and not own.low <= 0 <= own.high
+            name for name, own in self.correlations.items() if own.p_corrected < SURE and (own.low > 0 or own.high < 0)
         ]
         return sorted(found, key=lambda name: -abs(self.correlations[name].tau))
 

@@ -126,11 +126,12 @@ def _overview(evidence: Evidence, shown: Mapping[str, Path]) -> Drawn:
 def _forest(evidence: Evidence) -> Drawn:
     correlations = evidence.correlations
     count = max(found.clusters for found in correlations.values())
-    drawn = f"{count} settings" if count < len(evidence.rows) else "networks"
+    over = f"{count} settings" if count < len(evidence.rows) else "networks"
+    rough = " Dashed: rough, of fewer than 8 settings." if any(own.rough for own in correlations.values()) else ""
     caption = (
         f"Kendall's tau of each metric with the generalisation gap over {len(evidence.rows)} networks; bars are 95 % "
-        f"bootstrap intervals over {drawn}. A full mark with a star: p below 0.05 by permutation, corrected for all "
-        f"{len(correlations)} metrics. An interval that holds 0 is compatible with no relation."
+        f"intervals over {over}; chance is 0.{rough} A full mark with a star: p below 0.05 by permutation, corrected "
+        f"for all {len(correlations)} metrics. An interval that holds 0 is compatible with no relation."
     )
     return "tau", "Kendall's tau of each metric", caption, _figure_of(plot_tau_forest(correlations))
 
@@ -165,8 +166,10 @@ def _scatter(evidence: Evidence) -> Drawn:
 
 def _psi(evidence: Evidence) -> Drawn:
     caption = (
-        "Kendall's tau among networks that agree in every setting but one, averaged over these groups; the last column "
-        "is the mean over the settings but the seed. Hatched: no two networks differ in that setting alone."
+        "Share of pairs that metric and gap order alike less the share they order otherwise, ties counting 0, among "
+        "networks that agree in every setting but one, averaged over these groups; chance is 0. The last column is the "
+        "mean over the settings but the seed. Hatched: no two networks differ in that setting alone, or by seed only, "
+        "which is no evidence about a metric."
     )
     return "psi", "Along one setting at a time", caption, _figure_of(plot_psi(evidence.correlations))
 
@@ -178,7 +181,8 @@ def _ranks(evidence: Evidence) -> Drawn:
     }
     caption = (
         "Rank of every metric among all, 1 the best: by |tau|, by the size of the mean psi, by K, by the size of the "
-        "rank correlation given the training loss, and by the robust sign error; sorted by the mean rank."
+        "rank correlation given the training loss, and by the robust sign error; sorted by the mean rank. "
+        "Hatched: not known; the sign error asks for 12 effective pairs in a change of one setting."
     )
     return "ranks", "Ranks by five criteria", caption, _figure_of(plot_ranks(judged))
 

@@ -60,7 +60,7 @@ def _correlation_rows(evidence: Evidence) -> list[dict[str, Any]]:
         for name, found in correlations.items():
             plain = {key: value for key, value in asdict(found).items() if key != "psi"}
             psi = {f"psi_{axis}": value for axis, value in found.psi.items()}
-            lines.append({"metric": name, "target": target, **plain, **psi})
+            lines.append({"metric": name, "target": target, **plain, **psi, "not_converged": evidence.open[name]})
     return lines
 
 
@@ -68,7 +68,8 @@ def _settings(analysis: Analysis) -> dict[str, dict[str, Any]]:
     """Metric to its settings; Rényi sharpness is read off the density that is kept."""
     settings = {name: dict(own) for name, own in analysis.settings.items()}
     if analysis.probes:
-        settings["renyi"] = {**settings.get("renyi", {}), "probes": analysis.probes, "steps": analysis.steps}
+        kept = {"probes": analysis.probes, "steps": analysis.steps, "leading": False}
+        settings["renyi"] = {**settings.get("renyi", {}), **kept}
     return settings
 
 

@@ -7,6 +7,8 @@ from typing import Any
 from landscape.plots.style import words
 from landscape.report.evidence import Evidence
 from landscape.study import Correlation
+from landscape.study.statistics.interval import FEWEST, ROUGH
+from landscape.study.statistics.sign_error import LEAST
 
 BASELINE = "sgd"
 SHOWN = 6  # names in a sentence
@@ -41,12 +43,12 @@ def findings(evidence: Evidence) -> list[str]:
 def limits(evidence: Evidence) -> list[str]:
     """Sentences on what these networks cannot show."""
     rows, correlations = evidence.rows, evidence.correlations
-    widths = sorted(found.high - found.low for found in correlations.values() if isfinite(found.tau))
+    widths = sorted(found.high - found.low for found in correlations.values() if isfinite(found.low))
     count = max(found.clusters for found in correlations.values())
     sentences = [
         f"{len(rows)} networks, {count} settings: the median interval of tau is "
-        f"{widths[len(widths) // 2] if widths else 0:.2f} wide. Networks that differ by their seed alone are drawn, "
-        "and exchanged, together; the settings are those of the grid, not a sample of all there are."
+        f"{widths[len(widths) // 2] if widths else 0:.2f} wide. Pairs of networks that differ by their seed alone do "
+        "not count; the settings are those of the grid, not a sample of all there are."
         if count < len(rows)
         else f"{len(rows)} networks, each taken for independent of the others: the median interval of tau is "
         f"{widths[len(widths) // 2] if widths else 0:.2f} wide, and too narrow where networks have settings in common.",
@@ -66,6 +68,7 @@ def limits(evidence: Evidence) -> list[str]:
         "well, which the partial correlation takes into account by ranks only.",
         f"What was not varied is not answered for. Varied: {_list(evidence.axes) or 'nothing'}.",
     ]
+    sentences += _few(evidence, count)
     if any(row.get("label_noise", 0) > 0 for row in rows):
         sentences.append(
             "Training labels are noisy and test labels clean: a network that does not fit the noise has a high "
@@ -108,7 +111,8 @@ def _across_settings(evidence: Evidence) -> list[str]:
         told = max(known, key=lambda name: known[name].information)
         sentences.append(
             f"Beyond any two hyper-parameters the order by {words(told)} tells most of the gap's order: "
-            f"K = {known[told].information:.2f}, where 1 is all of it."
+            f"K = {known[told].information:.2f}, where 1 is all of it and chance gives "
+            f"{known[told].information_null:.2g}."
         )
     psi = {axis: value for axis, value in correlations[evidence.clear[0]].psi.items() if isfinite(value)}
     if psi:
@@ -116,12 +120,34 @@ def _across_settings(evidence: Evidence) -> list[str]:
         sentences.append(
             f"Among networks that differ in one setting alone, psi of {words(evidence.clear[0])} is {parts}."
         )
-    errors = {name: own.sign_error for name, own in evidence.judged_sign_error.items() if isfinite(own.sign_error)}
-    if errors:
-        lowest = min(errors, key=lambda name: errors[name])
+    judged = {name: own for name, own in evidence.judged_sign_error.items() if isfinite(own.sign_error)}
+    if judged:
+        lowest = min(judged, key=lambda name: judged[name].sign_error)
+        best = judged[lowest]
+        better = [name for name, own in judged.items() if own.sign_error < own.sign_error_null_low]
         sentences.append(
-            f"Changing one setting from one value to another, every metric orders at least {errors[lowest]:.0%} of the "
-            f"pairs wrongly in its worst case, {words(lowest)} the fewest; chance is 50 %."
+            f"Changing one setting from one value to another, every metric orders at least {best.sign_error:.0%} of "
+            f"the pairs wrongly in its worst case, {words(lowest)} the fewest; exchanged gaps give "
+            f"{best.sign_error_chance:.0%} on average and less than {best.sign_error_null_low:.0%} one time in twenty, "
+            f"which {len(better)} of {len(judged)} metrics stay below{_named(better)}."
+        )
+    return sentences
+
+
+def _few(evidence: Evidence, settings: int) -> list[str]:
+    """What so few settings, or seeds, leave open."""
+    sentences = []
+    if settings < FEWEST:
+        sentences.append(f"Fewer than {FEWEST} settings have no interval.")
+    elif any(found.rough for found in evidence.correlations.values()):
+        sentences.append(
+            f"Intervals of fewer than {ROUGH} settings are rough: they hold the truth in 88 % of tables or more, "
+            "not in 95 %."
+        )
+    if not any(isfinite(found.sign_error) for found in evidence.judged_sign_error.values()):
+        sentences.append(
+            f"No change of one setting has the {LEAST} pairs with a resolved difference that the robust sign error "
+            "asks for; four seeds a setting are 16."
         )
     return sentences
 

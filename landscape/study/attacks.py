@@ -39,15 +39,15 @@ def pgd(
         targets: classes (N,).
         span: the inputs of a black and of a white pixel, such as `Images.pixel_span`; sizes are in units of the way
             from one to the other.
-        size: radius; 8/255 is Madry's for CIFAR-10.
-        steps: of the ascent, at least 1.
-        step: its length.
-        generator: of a uniform start within the radius; default the image itself.
+        size: radius; reference: 8/255 (CIFAR-10); on ImageNet Chen et al. 2022, section 5.4, train with 2/255.
+        steps: of the ascent, at least 1; reference: 10.
+        step: its length; reference: 2/255.
+        generator: of a uniform start within the radius, as the reference has; default the image itself.
     Returns:
         The adversarial images.
     Raises:
         ValueError: if size is negative, step is not positive, or steps is below 1.
-    Source: Madry et al. 2018, arXiv:1706.06083.
+    Source: Madry et al. 2018, arXiv:1706.06083; reference: MadryLab/cifar10_challenge, config.json.
     """
     not_negative("size", size)
     integer_in("steps", steps, 1)

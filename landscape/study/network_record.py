@@ -3,7 +3,7 @@
 Every file is written in one rename and kept: a study that was killed goes on with what is missing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, field
 from math import isfinite
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from landscape.checks import integer_in, require
 from landscape.curvature import hessian
-from landscape.data import Images, load
+from landscape.data import Images, Lazy, load
 from landscape.linalg import spectral_density
 from landscape.metrics.analyze import analyze
 from landscape.metrics.metric import priced
@@ -34,7 +34,7 @@ METRICS_FILE, DENSITY, LINE, PLANE = "metrics.json", "density.npz", "slice_1d.np
 ROBUSTNESS_FILE = "robustness.json"
 SLICED = ("batch_size", "line_points", "plane_points", "reach", "robustness")  # of Analysis, no part of the metrics
 
-Splits = Mapping[str, list[tuple[torch.Tensor, torch.Tensor]]]
+Splits = Mapping[str, Iterable[tuple[torch.Tensor, torch.Tensor]]]
 
 
 @runtime_checkable
@@ -107,16 +107,13 @@ def load_run(folder: str | Path, samples: int | None = None, batch_size: int = 6
         integer_in("samples", samples, 1)
     model, metadata = load_checkpoint(folder)
     data = run_data(folder, metadata)
-    return Problem(model, F.cross_entropy, _batches(data.train_inputs, data.train_targets, samples, batch_size))
+    return Problem(model, F.cross_entropy, data.batches("train", batch_size, samples))
 
 
-def splits(folder: str | Path, batch_size: int = 600) -> dict[str, list[tuple[torch.Tensor, torch.Tensor]]]:
-    """Training and test data of a bundled checkpoint, in batches."""
+def splits(folder: str | Path, batch_size: int = 600) -> Splits:
+    """Training and test data of a bundled checkpoint, in batches; read anew each time where the run was lazy."""
     data = run_data(folder, load_checkpoint(folder)[1])
-    return {
-        "train": _batches(data.train_inputs, data.train_targets, None, batch_size),
-        "test": _batches(data.test_inputs, data.test_targets, None, batch_size),
-    }
+    return {of: data.batches(of, batch_size) for of in ("train", "test")}
 
 
 def prepare(network: NetworkRecord) -> None:
@@ -184,14 +181,19 @@ def cut(network: NetworkRecord, analysis: Analysis) -> None:
 
 
 def row(name: str, network: NetworkRecord) -> dict[str, Any]:
-    """The network's line in the table: what it was trained with, its losses, and every metric with its stderr."""
+    """The network's line in the table: what it was trained with, its losses, and every metric with its stderr.
+
+    Of a metric that iterates until it has converged there is also whether it has, True or False.
+    """
     found = network.columns()
     gaps = {"generalization_gap": found["test_loss"] - found["train_loss"]}
     if {"train_accuracy", "test_accuracy"} <= found.keys():
         gaps["accuracy_gap"] = found["train_accuracy"] - found["test_accuracy"]
-    measured: dict[str, float] = {}
+    measured: dict[str, float | bool] = {}
     for metric, estimate in read_checked(Path(network.folder) / METRICS_FILE)["estimates"].items():
         measured |= {metric: estimate["value"], f"{metric}_stderr": estimate["stderr"]}
+        if "converged" in estimate["details"]:
+            measured[f"{metric}_converged"] = bool(estimate["details"]["converged"])
     robust = read_or_none(Path(network.folder) / ROBUSTNESS_FILE) or {"columns": {}}
     return {"name": name, **found, **gaps, **robust["columns"], **measured}
 
@@ -220,18 +222,15 @@ def _cut_with(analysis: Analysis, points: int) -> dict[str, Any]:
     return {"seed": analysis.seed, "reach": analysis.reach, "points": points}
 
 
-def run_data(folder: str | Path, metadata: Mapping[str, Any]) -> Images:
+def run_data(folder: str | Path, metadata: Mapping[str, Any]) -> Images | Lazy:
     """The data set with the labels that the network was trained on, without what was held out."""
     config, teacher = metadata["config"], metadata.get("teacher")
     path = config.get("data_path", "")  # older checkpoints are all of embedded data
     noise = {"label_noise": config["label_noise"], "seed": config["seed"]}
-    data = load(config["dataset"], path, settings=config.get("data_settings"), **noise)
-    data = relabel(data, Path(folder) / teacher) if teacher else data
+    lazily = config.get("lazy", False)
+    data = load(config["dataset"], path, settings=config.get("data_settings"), lazily=lazily, **noise)
+    if isinstance(data, Lazy):
+        data = data.read_by(0, steps=config.get("steps_per_epoch", 0))
+    elif teacher:
+        data = relabel(data, Path(folder) / teacher)
     return split(data, config.get("validation_share", 0.0), config["seed"])[0]
-
-
-def _batches(
-    inputs: torch.Tensor, targets: torch.Tensor, samples: int | None, batch_size: int
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    x, y = inputs[:samples], targets[:samples]
-    return list(zip(x.split(batch_size), y.split(batch_size), strict=True))

@@ -9,15 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from landscape.checks import integer_in, require
-from landscape.data import Images
+from landscape.data import Images, Lazy
 from landscape.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from landscape.data.image_folder import read_images
+from landscape.data.image_folder import lazy_images, read_images
+from landscape.data.lazy_images import like
 from landscape.storage.manifest import read_or_none, write_json
 from landscape.study.attacks import fgsm, pgd
 from landscape.study.network_record import ROBUSTNESS_FILE, Analysis, NetworkRecord, run_data
 from landscape.training import load_checkpoint
 from landscape.training.trainer.checkpoint import NAME
-from landscape.training.trainer.evaluation import evaluate, top_error
+from landscape.training.trainer.device import device_of, place_of
+from landscape.training.trainer.evaluation import evaluate_on, top_error_on
 
 BATCH = 256
 SUMMARY = ("top5_error", "fgsm_error", "pgd10_error", "corruption_error")  # columns of a study
@@ -25,7 +27,7 @@ SUMMARY = ("top5_error", "fgsm_error", "pgd10_error", "corruption_error")  # col
 
 def robustness(
     model: nn.Module,
-    data: Images,
+    data: Images | Lazy,
     *,
     samples: int | None = None,
     size: float = 8 / 255,
@@ -42,25 +44,26 @@ def robustness(
         corruptions: whether to take them too: 45 passes over the images.
         seed: of the noise, and of PGD's start.
     Returns:
-        loss, error, top5_error, samples; of images fgsm_error, pgd10_error (ten steps of size/4 from a random start),
-        corruption_error (the mean of all) and corruptions, {name: five errors}.
+        loss, error, top5_error, samples; of images fgsm_error, pgd10_error (ten steps of size/4 from a random start,
+        Madry's at 8/255, see `pgd`), corruption_error (the mean of all) and corruptions, {name: five errors}.
     Raises:
         ValueError: if samples is below 1.
     """
     if samples is not None:
         integer_in("samples", samples, 1)
-    x, y = data.test_inputs[:samples], data.test_targets[:samples]
-    loss, accuracy = evaluate(model, x, y)
-    found: dict[str, Any] = {"samples": len(x), "loss": loss, "error": 1 - accuracy}
-    found["top5_error"] = top_error(model, x, y)
+    batches, device = data.batches("test", BATCH, samples), place_of(model)
+    x, _ = next(iter(batches))
+    loss, accuracy = evaluate_on(model, batches)
+    found: dict[str, Any] = {"samples": _size(data, samples), "loss": loss, "error": 1 - accuracy}
+    found["top5_error"] = top_error_on(model, batches)
     if x.ndim != 4 or not x.is_floating_point():
         return found
-    black, white = (end.to(x) for end in data.pixel_span)
+    black, white = (end.to(device, x.dtype) for end in data.pixel_span)
     span, generator = (black, white), torch.Generator().manual_seed(seed)
 
     def error(change: Callable[[Tensor, Tensor], Tensor]) -> float:
-        parts = zip(x.split(BATCH), y.split(BATCH), strict=True)
-        return 1 - evaluate(model, torch.cat([change(*part) for part in parts]), y)[1]
+        placed = ((x.to(device), y.to(device)) for x, y in batches)
+        return 1 - evaluate_on(model, ((change(x, y), y) for x, y in placed))[1]
 
     found["fgsm_error"] = error(lambda a, b: fgsm(model, a, b, span, size=size))
     found["pgd10_error"] = error(
@@ -79,24 +82,32 @@ def robustness(
     return {**found, "corruption_error": sum(every) / len(every), "corruptions": errors}
 
 
-def run_robustness(run: str | Path, images: str | Path = "", device: str = "cpu", **settings: Any) -> dict[str, Any]:
+def _size(data: Images | Lazy, samples: int | None) -> int:
+    """Of the test set, or of its part; a stream is read."""
+    whole = data.test.count if isinstance(data, Lazy) else len(data.test_targets)
+    if whole is None:
+        return sum(len(y) for _, y in data.batches("test", BATCH, samples))
+    return whole if samples is None else min(whole, samples)
+
+
+def run_robustness(run: str | Path, images: str | Path = "", device: str = "auto", **settings: Any) -> dict[str, Any]:
     """`robustness` of the network in a run folder.
 
     Args:
         run: the folder.
         images: a folder of images by class in place of its test set (ImageNet-V2, ImageNet-R, ...), whose names are
             those of the run's classes; some may be missing.
-        device: where to compute.
+        device: where to compute: auto (cuda where there is one, else mps, else cpu), cpu, cuda, cuda:N, mps.
         settings: see `robustness`.
     Raises:
-        ValueError: if there is no readable run, or the images are none of its classes or sizes.
+        ValueError: if there is no readable run or no such device, or the images are none of its classes or sizes.
     """
+    place = device_of(device)
     model, metadata = load_checkpoint(run)
     data = run_data(run, metadata)
     if images:
         data = _other(data, Path(images))
-    moved = replace(data, test_inputs=data.test_inputs.to(device), test_targets=data.test_targets.to(device))
-    return robustness(model.to(device), moved, **settings)
+    return robustness(model.to(place), data, **settings)
 
 
 def withstand(network: NetworkRecord, analysis: Analysis) -> None:
@@ -115,12 +126,15 @@ def withstand(network: NetworkRecord, analysis: Analysis) -> None:
     write_json(file, {"asked": asked, "columns": summary, "found": found})
 
 
-def _other(data: Images, folder: Path) -> Images:
+def _other(data: Images | Lazy, folder: Path) -> Images | Lazy:
     """The same data with the images of a folder as the test set, standardised by the training set's pixels."""
     require(bool(data.class_names), "images must be of a run on a folder of images, whose classes have names")
     black, white = data.pixel_span
-    shape = data.train_inputs.shape[1:]
-    side = shape[1] if shape[1] == shape[2] else 0
-    pixels, labels = read_images(folder, data.class_names, side, shape[0] == 1, tuple(shape))
+    channels, height, width = data.first(1)[0].shape[1:]
+    chosen = data.class_names, height if height == width else 0, channels == 1
+    if isinstance(data, Lazy):
+        shape = (channels, height, width)
+        return replace(data, test=like(data, str(folder), lazy_images(folder, *chosen), shape))
+    pixels, labels = read_images(folder, *chosen, (channels, height, width))
     x = black + (white - black) * torch.from_numpy(pixels).float() / 255
     return replace(data, test_inputs=x, test_targets=torch.from_numpy(labels))

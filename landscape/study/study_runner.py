@@ -63,7 +63,8 @@ class StudyConfig:
     def __post_init__(self) -> None:
         require(len(self.members) > 0, "members must hold at least one network, got none")
         names = {column for network in self.members.values() for column in network.chosen}
-        taken = sorted(name for name in names if name in COMPUTED or name.removesuffix("_stderr") in METRICS)
+        bare = {name: name.removesuffix("_stderr").removesuffix("_converged") for name in names}
+        taken = sorted(name for name in names if name in COMPUTED or bare[name] in METRICS)
         require(
             not taken, f"hyper-parameters must not be named as what is computed, got {', '.join(taken)}; rename them"
         )

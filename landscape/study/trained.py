@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from landscape.data import load
+from landscape.data import Lazy, load
 from landscape.problem import Problem
 from landscape.storage.manifest import read_manifest
 from landscape.study.network_record import Splits, load_run, splits
@@ -46,7 +46,8 @@ class Trained:
         metadata = read_manifest(self.folder / NAME)
         results = {key: metadata[key] for key in OUTCOMES}
         trained = {"rule": self.run.optimizer, "label_noise": self.run.label_noise, "seed": self.run.seed}
-        samples = _size_of_test_set(self.run.dataset, self.run.data_path, json.dumps(self.run.data_settings))
+        run = self.run
+        samples = _size_of_test_set(run.dataset, run.data_path, json.dumps(run.data_settings), run.lazy)
         return {**trained, **self.chosen, **results, "test_samples": samples}
 
     def settings(self) -> dict[str, Any]:
@@ -55,5 +56,8 @@ class Trained:
 
 
 @cache
-def _size_of_test_set(dataset: str, path: str, settings: str) -> int:
-    return len(load(dataset, path, settings=json.loads(settings)).test_targets)
+def _size_of_test_set(dataset: str, path: str, settings: str, lazily: bool) -> int:
+    data = load(dataset, path, settings=json.loads(settings), lazily=lazily)
+    if isinstance(data, Lazy):
+        return data.test.count or sum(len(y) for _, y in data.batches("test", 64))
+    return len(data.test_targets)

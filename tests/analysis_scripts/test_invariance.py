@@ -43,6 +43,16 @@ def test_what_moves_what_stays_and_what_one_might_hope_stays(problems: list[Prob
     assert expected == EXPECTED[name]
 
 
+@pytest.mark.parametrize("name", script.biased())
+def test_what_stays_where_the_layers_have_biases(name: str) -> None:
+    config = script.Config(inputs=4, hidden=4, samples=120, steps=60)
+    problems = [script.network(config, c, biases=True) for c in (1.0, 0.2, 5.0)]
+    assert torch.allclose(problems[1].outputs(), problems[0].outputs(), rtol=1e-12)
+    expected, measure = script.biased()[name]
+    low, high = BOUNDS[expected]
+    assert low <= script.change([measure(problem).value for problem in problems]) <= high
+
+
 def test_every_case_of_the_table_is_tested_and_every_metric_has_an_expectation() -> None:
     assert script.known().keys() == EXPECTED.keys()
     assert set(METRICS) >= script.STAY | script.EXCEPTIONS
@@ -54,6 +64,7 @@ def test_the_script_writes_table_sentence_and_figure_and_reads_them_again(
     cases = {"wᵀFw": script.known()["wᵀFw"], "λmax": ("stays", script.known()["λmax"][1])}  # the second is wrong
     cases["Euclidean gap"] = ("exception", script.known()["Euclidean gap"][1])
     monkeypatch.setattr(script, "known", lambda: cases)
+    monkeypatch.setattr(script, "biased", dict)
     config = script.Config(hidden=4, samples=20, steps=20, metrics=("weight_norm",), folder=str(tmp_path))
     table = script.main(config)
     assert [row["holds"] for row in table] == [True, False, True, True]

@@ -2,10 +2,13 @@
 
 import colorsys
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from scipy import ndimage
 
-from landscape.data.corruptions import CORRUPTIONS, brightness, corrupt, defocus_blur, gaussian_blur
+from landscape.data.corruptions import CORRUPTIONS, brightness, corrupt, defocus_blur, gaussian_blur, pixelate
 
 
 def generator(seed=0):
@@ -18,7 +21,7 @@ def images(side=16, count=3, channels=3):
     return 0.2 + 0.6 * (smooth - smooth.min()) / (smooth.max() - smooth.min())
 
 
-@pytest.mark.parametrize("side", [8, 32, 96])
+@pytest.mark.parametrize("side", [8, 32, 96, 128])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_severities_rise_in_0_to_1_and_follow_the_generator(name, channels, side):
@@ -50,10 +53,32 @@ def test_contrast_and_pixels_are_their_formulas():
     x = images(20)
     mean = x.mean((2, 3), keepdim=True)
     torch.testing.assert_close(corrupt(x, "contrast", 3, generator()), mean + 0.4 * (x - mean))
-    blocks = images(80)
-    tiles = blocks.view(3, 3, 20, 4, 20, 4).mean((3, 5))  # severity 5 keeps a quarter of a side
+    blocks = images(128)
+    tiles = blocks.view(3, 3, 32, 4, 32, 4).mean((3, 5))  # severity 5 keeps a quarter of a side
     expected = tiles.repeat_interleave(4, 2).repeat_interleave(4, 3)
     torch.testing.assert_close(corrupt(blocks, "pixelate", 5, generator()), expected)
+
+
+@pytest.mark.parametrize(("side", "place"), [(32, 1), (64, 2), (224, 3)])
+def test_pixels_are_pillows_boxes(side, place):
+    grey = np.random.default_rng(0).random((side, side), np.float32)
+    for share in CORRUPTIONS["pixelate"][place]:
+        fewer = Image.fromarray(grey).resize((int(side * share),) * 2, Image.Resampling.BOX)
+        expected = np.asarray(fewer.resize((side, side), Image.Resampling.BOX))
+        found = pixelate(torch.from_numpy(grey)[None, None], share, generator())[0, 0]
+        assert np.abs(found.numpy() - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("side", "share", "noise"), [(63, 0.65, 0.1), (64, 0.5, 0.18), (127, 0.5, 0.18), (128, 0.25, 0.38)]
+)
+def test_the_border_of_the_sizes(side, share, noise):
+    x = images(side)
+    torch.testing.assert_close(corrupt(x, "pixelate", 5, generator()), pixelate(x, share, generator()))
+    grey = torch.full((1, 1, side, side), 0.5, dtype=torch.float64)
+    change = corrupt(grey, "gaussian_noise", 5, generator()) - grey
+    drawn = torch.randn(grey.shape, generator=generator(), dtype=torch.float32).double()
+    torch.testing.assert_close(change, (noise * drawn).clamp(-0.5, 0.5))
 
 
 def test_brightness_raises_the_value_of_hsv():
@@ -67,22 +92,30 @@ def test_brightness_raises_the_value_of_hsv():
             assert other.tolist() == pytest.approx(expected)
 
 
-def by_pixel(x, weight):
-    """Σ weight(offset) x(pixel + offset) / Σ weight, for the pixel in the middle."""
-    half = x.shape[-1] // 2
-    offsets = range(-half, half + 1)
-    weights = torch.tensor([[weight(i, j) for j in offsets] for i in offsets], dtype=x.dtype)
-    return (weights * x).sum((2, 3)) / weights.sum()
-
-
-def test_blurs_are_sums_over_pixels():
+@pytest.mark.parametrize("sigma", [0.4, 0.6, 0.7, 0.8, 1, 1.25, 2, 6])
+def test_gaussian_blur_is_scipys(sigma):
     x = images(25)
-    gauss = torch.tensor
-    found = gaussian_blur(x, 2, generator())[:, :, 12, 12]
-    cut = by_pixel(x, lambda i, j: gauss(-(i**2 + j**2) / 8).exp() * (abs(i) <= 8 and abs(j) <= 8))
-    torch.testing.assert_close(found, cut)
-    disc = by_pixel(x, lambda i, j: float(i**2 + j**2 <= 16))
-    torch.testing.assert_close(defocus_blur(x, (4, 1e-3), generator())[:, :, 12, 12], disc)
+    expected = ndimage.gaussian_filter(x.numpy(), (0, 0, sigma, sigma), mode="nearest", truncate=4.0)
+    torch.testing.assert_close(gaussian_blur(x, sigma, generator()), torch.from_numpy(expected))
+
+
+@pytest.mark.parametrize("side", [25, 4, 1])
+@pytest.mark.parametrize("place", [1, 2, 3])
+def test_defocus_blur_is_a_smoothed_disc(place, side):
+    """The kernel as the benchmark's code makes it, 17 x 17 up to a radius of 8, then made to sum to 1."""
+    x = images(side)
+    for radius, sigma in CORRUPTIONS["defocus_blur"][place]:
+        half, edge = (8, 1) if radius <= 8 else (radius, 2)
+        offsets = np.arange(-half, half + 1)
+        disc = (offsets[:, None] ** 2 + offsets**2 <= radius**2).astype(float)
+        line = np.exp(-(np.arange(-edge, edge + 1) ** 2) / (2 * sigma**2))
+        for axis in (0, 1):
+            disc = ndimage.correlate1d(disc, line / line.sum(), axis, mode="mirror")
+        expected = ndimage.correlate(x.numpy(), (disc / disc.sum())[None, None], mode="mirror")
+        torch.testing.assert_close(defocus_blur(x, (radius, sigma), generator()), torch.from_numpy(expected))
+
+
+def test_blurs_leave_what_is_flat():
     flat = torch.full((1, 3, 9, 9), 0.3, dtype=torch.float64)
     for name in ("gaussian_blur", "defocus_blur"):
         torch.testing.assert_close(corrupt(flat, name, 5, generator()), flat)

@@ -128,6 +128,20 @@ def watched(monkeypatch):
     return seen
 
 
+def test_strengths_are_torchvisions():
+    """pytorch/vision, torchvision/transforms/autoaugment.py, _augmentation_space."""
+    highest = {"rotate": np.deg2rad(30), "posterize": 4, "solarize": 1}
+    highest |= dict.fromkeys(("shear_x", "shear_y"), 0.3) | dict.fromkeys(("translate_x", "translate_y"), 150 / 331)
+    highest |= dict.fromkeys(("brightness", "colour", "contrast", "sharpness"), 0.9)
+    for name, expected in highest.items():
+        assert OPERATIONS[name].highest == pytest.approx(expected)
+        assert OPERATIONS[name].signed == (name not in {"posterize", "solarize"})
+    levels = torch.arange(256, dtype=torch.float64).view(1, 1, 16, 16) / 255
+    for magnitude in range(10):
+        made = OPERATIONS["posterize"].function(levels, strength(4 * magnitude / 9), FILL)
+        assert len(made.unique()) == 2 ** (8 - round(magnitude / (9 / 4)))
+
+
 def test_rand_augment_draws_fourteen_operations_alike_at_its_magnitude(monkeypatch):
     seen, count = watched(monkeypatch), 3000
     x = standardised(count)

@@ -5,6 +5,7 @@ from quadratics import quadratic
 
 from landscape.curvature import ggn, hessian
 from landscape.metrics import fisher_rao, relative_flatness
+from landscape.problem import Problem
 
 
 def relative_flatness_by_definition(problem: object) -> list[float]:
@@ -45,6 +46,23 @@ def test_fisher_rao_of_a_gaussian_model_is_the_squared_norm_of_its_mean() -> Non
     problem = make("mlp").problem(data=[(torch.ones(5, 1).double(), normal(5, 1))])
     problem = type(problem)(model, torch.nn.functional.mse_loss, problem.data)
     assert fisher_rao(problem).value.item() == pytest.approx(2 * model.weight.item() ** 2, rel=1e-12)
+
+
+def test_fisher_rao_with_the_labels_of_the_data_is_that_of_liang_et_al() -> None:
+    problem = make("mlp").problem()
+    w = problem.vector()
+    inner = torch.stack([g @ w for g in _single_gradients(problem)])  # <g_i, w> for each sample
+    found = fisher_rao(problem, labels="data")
+    assert found.value.item() == pytest.approx(inner.square().mean().item(), rel=1e-9)
+    assert found.details["norm"] == pytest.approx(found.value.item() ** 0.5)
+    assert abs(found.value / fisher_rao(problem).value - 1) > 0.05
+    with pytest.raises(ValueError, match="labels must be one of"):
+        fisher_rao(problem, labels="drawn")
+
+
+def _single_gradients(problem: Problem) -> list[torch.Tensor]:
+    rows = [(x[i : i + 1], y[i : i + 1]) for x, y in problem.data for i in range(len(y))]
+    return [problem.with_data([row]).gradient() for row in rows]
 
 
 def test_bad_settings() -> None:

@@ -1,8 +1,10 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from cases import normal
+from scipy.integrate import solve_ivp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -69,22 +71,83 @@ def ball(problem: Problem, metric: str, pairs: list[Pair]) -> GeodesicBall:
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_scalar_model_follows_its_closed_form(metric: str) -> None:
-    # L = k(ab − 2)²; with u = log a + log b alone mattering, both metrics give |dab| = ab (da/a + dc/b)
-    problem, rho = scalar(), 0.01
-    found = geodesic(problem, rho=rho, metric=metric, weight_pairs=[("a", "b")], steps=1).value
-    a, b = 0.7, 1.5
-    if (
-        metric == "inv"
-    ):  # geodesics are exponentials: to second order ab → ab (1 + t + t²/2)², t = rho/sqrt(2), down here
-        t = -rho / math.sqrt(2)
-        moved = (a * (1 + t + t * t / 2)) * (b * (1 + t + t * t / 2))
-    else:  # da = b-scaled: ξ_a = ∓ rho/(sqrt(2) b), ξ_b = ∓ rho/(sqrt(2) a), bent by Γ = 2 ξ_a ξ_b / b − a ξ_b² / b²
-        xa, xb = -rho / (math.sqrt(2) * b), -rho / (math.sqrt(2) * a)
-        da = xa - 0.5 * (2 * xa * xb / b - a * xb**2 / b**2)
-        db = xb - 0.5 * (2 * xa * xb / a - b * xa**2 / a**2)
-        moved = (a + da) * (b + db)
-    k = float(torch.tensor([1.0, 4.0, 1.0]).mean())
-    assert found.item() == pytest.approx(k * ((moved - 2) ** 2 - (a * b - 2) ** 2), rel=1e-10)
+    # L = k(ab − 2)², whose gradient points down: inv ab e^(√2 t), mix ab + √2 t, at |t| = rho
+    found = geodesic(scalar(), rho=0.01, metric=metric, weight_pairs=[("a", "b")], steps=1)
+    t, ab, k = -0.01 * math.sqrt(2), 0.7 * 1.5, float(torch.tensor([1.0, 4.0, 1.0]).mean())
+    moved = ab * math.exp(t) if metric == "inv" else ab + t
+    assert found.value.item() == pytest.approx(k * ((moved - 2) ** 2 - (ab - 2) ** 2), rel=1e-10)
+    assert found.details["bend"] == 0
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_entrywise_geodesics_solve_their_equation(metric: str) -> None:
+    # mix, ½(v²u'² + u²v'²): (v²u')' = u v'²; inv, ½(u'²/u² + v'²/v²): u'' = u'²/u
+    u, v = torch.tensor([0.7, -1.2, 0.02]).double(), torch.tensor([1.5, 0.4, -0.3]).double()
+    b = torch.tensor([0.6, -0.3, 2.0]).double()
+
+    def acceleration(_: float, y: np.ndarray) -> np.ndarray:
+        u, v, a, c = y.reshape(4, 3)
+        if metric == "inv":
+            return np.concatenate([a, c, a**2 / u, c**2 / v])
+        return np.concatenate([a, c, (u * c**2 - 2 * v * a * c) / v**2, (v * a**2 - 2 * u * a * c) / u**2])
+
+    start = torch.cat([u, v, b * u, b * v]).numpy()
+    end = torch.from_numpy(solve_ivp(acceleration, (0, 1), start, rtol=1e-11, atol=1e-13).y[:6, -1])
+    pair = Pair(torch.arange(3).view(3, 1, 1), torch.arange(3, 6).view(3, 1, 1))
+    region = GeodesicBall(0.1, torch.cat([u, v]), [pair], metric)
+    moved = region.w + region.displacement(torch.cat([b * u, b * v]))
+    assert torch.allclose(moved, end, rtol=1e-8)
+
+
+def test_where_products_are_below_rho_the_maximum_is_that_of_the_exact_geodesics() -> None:
+    # L = |X(uv − target)|²/n: mix reaches every product within √2 rho, as long as none changes sign
+    x = normal(40, 4, seed=1)
+    values, vectors = torch.linalg.eigh(x.T @ x / 40)
+    top, along = float(values[-1]), vectors[:, -1]
+    product, off = along.sign() * torch.tensor([1.0, 0.01, 0.5, 0.02]).double(), 1e-3
+
+    class Pairs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.u, self.v = nn.Parameter(product.abs().sqrt() * product.sign()), nn.Parameter(product.abs().sqrt())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ (self.u * self.v)
+
+    problem = Problem(Pairs(), F.mse_loss, [(x, x @ (product - off * along))])
+    found = geodesic(problem, rho=0.1, metric="mix", weight_pairs=[("u", "v")])
+    s = math.sqrt(2) * 0.1
+    assert found.value.item() == pytest.approx(top * ((s + off) ** 2 - off**2), rel=1e-3)
+    assert found.details["converged"] == 1
+
+
+def test_a_product_ends_at_zero_and_comes_back() -> None:
+    problem = scalar()
+    region = ball(problem, "mix", [Pair(torch.tensor([[[0]]]), torch.tensor([[[1]]]))])
+    region.rho = 10.0
+    w = region.w + region.displacement(region.pulled_back(-5 * region.w))
+    assert 0 < float(w[0] * w[1]) < 1e-12
+    assert region.slope(region.pulled_back(-5 * region.w), torch.ones(2).double()).isfinite().all()
+
+
+def test_the_series_of_matrix_pairs_has_the_christoffel_symbols_of_the_scalar_pair() -> None:
+    a, b, x, y = (torch.tensor([[[value]]], dtype=torch.float64) for value in (0.7, 1.5, 0.2, -0.3))
+    region = ball(scalar(), "mix", [])
+    G, H = region._christoffel(a, b, x, y, (a * a, b * b))
+    assert torch.allclose(G, 2 * x * y / b - a * y**2 / b**2)
+    assert torch.allclose(H, 2 * x * y / a - b * x**2 / a**2)
+    region.metric = "inv"
+    G, H = region._christoffel(a, b, x, y, (a * a, b * b))
+    assert torch.allclose(G, -(x**2) / a)  # e^t to second order: + ½ x²/a
+    assert torch.allclose(H, -(y**2) / b)
+
+
+def test_too_large_a_radius_for_the_expansion_is_refused() -> None:
+    problem, pairs = composed(torch.eye(2, dtype=torch.float64)), [("second", "first")]
+    bends = [geodesic(problem, rho=rho, weight_pairs=pairs, steps=1).details["bend"] for rho in (0.02, 0.04)]
+    assert bends[1] == pytest.approx(2 * bends[0], rel=1e-6)
+    with pytest.raises(ValueError, match=r"rho must be small enough for the second order of the geodesic, got 50.0,"):
+        geodesic(problem, rho=50.0, weight_pairs=pairs, steps=1)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -106,7 +169,7 @@ def test_invariant_under_every_change_of_basis(metric: str, steps: int, build: o
     pairs = [("second", "first")] if build is composed else None
     problems = [build(T) for T in (torch.eye(2, dtype=torch.float64), A)]  # type: ignore[operator]
     assert problems[0].loss().item() == pytest.approx(problems[1].loss().item(), rel=1e-12)
-    values = [geodesic(problem, rho=0.2, metric=metric, weight_pairs=pairs, steps=steps) for problem in problems]
+    values = [geodesic(problem, rho=0.1, metric=metric, weight_pairs=pairs, steps=steps) for problem in problems]
     assert values[0].value.item() == pytest.approx(values[1].value.item(), rel=1e-6)
     assert values[0].details["pairs"] == (1 if build is composed else 4)
     assert abs(worst_case_gap(problems[0]).value / worst_case_gap(problems[1]).value - 1) > 0.05

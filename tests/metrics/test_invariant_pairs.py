@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from landscape.metrics import geodesic, worst_case_gap
 from landscape.metrics.invariant_pairs import attention_pairs
+from landscape.metrics.low_rank_pairs import pairs_found
 from landscape.problem import Problem
 
 WIDTH, HEADS = 4, 2
@@ -144,3 +145,60 @@ def test_shared_keys_and_frozen_parts_are_left_alone() -> None:
     frozen = LAYOUTS["clip"]()
     frozen.k_proj.requires_grad_(False)
     assert attention_pairs(problem(frozen)) == []
+
+
+class Adapted(nn.Module):
+    """W x + B A x with B A in the layout of PEFT, or between them what breaks the symmetry."""
+
+    def __init__(self, turn: Tensor, between: nn.Module | None = None, names: tuple[str, str] = ("lora_A", "lora_B")):
+        super().__init__()
+        self.base = linear(0).requires_grad_(False)
+        self.between, (first, second) = between or nn.Identity(), names
+        A, B = nn.Linear(WIDTH, 2, bias=False).double(), nn.Linear(2, WIDTH, bias=False).double()
+        A.weight.data, B.weight.data = (
+            turn @ normal(2, WIDTH, seed=1),
+            normal(WIDTH, 2, seed=2) @ torch.linalg.inv(turn),
+        )
+        self.adapters = nn.ModuleDict({first: nn.ModuleDict({"default": A}), second: nn.ModuleDict({"default": B})})
+
+    def forward(self, x: Tensor) -> Tensor:
+        A, B = (each["default"] for each in self.adapters.values())
+        return self.base(x) + B(self.between(A(x)))
+
+
+TURN = torch.tensor([[2.0, 0.5], [-0.3, 0.4]]).double()
+
+
+@pytest.mark.parametrize("names", [("lora_A", "lora_B"), ("lora_down", "lora_up"), ("A", "B")])
+def test_the_two_matrices_of_lora_are_found_by_name(names: tuple[str, str]) -> None:
+    first, second = (problem(Adapted(turn, names=names)) for turn in (torch.eye(2).double(), TURN))
+    found = [geodesic(each, rho=0.1, metric=metric) for metric in ("mix", "inv") for each in (first, second)]
+    assert [each.details["pairs"] for each in found] == [1] * 4
+    assert found[0].value.item() == pytest.approx(found[1].value.item(), rel=1e-3)
+    assert found[2].value.item() == pytest.approx(found[3].value.item(), rel=1e-3)
+    adaptive = [worst_case_gap(each, rho=0.1, geometry="adaptive").value for each in (first, second)]
+    assert abs(adaptive[1] / adaptive[0] - 1) > 0.05
+
+
+def test_pairs_of_low_rank_are_tried_and_fresh_ones_left_out() -> None:
+    assert pairs_found(problem(Adapted(TURN, between=nn.Tanh()))) == []
+    fresh = Adapted(TURN)
+    nn.init.zeros_(fresh.adapters["lora_B"]["default"].weight)
+    assert pairs_found(problem(fresh)) == []
+    assert geodesic(problem(fresh), rho=0.1, relax=0.1).details["pairs"] == 1
+
+
+def test_linear_layers_in_a_row_are_a_pair_with_the_inner_bias() -> None:
+    inner, outer = nn.Linear(WIDTH, 2).double(), nn.Linear(2, WIDTH).double()
+    (pair,) = pairs_found(problem(nn.Sequential(nn.Sequential(inner, outer), nn.Tanh())))
+    assert (tuple(pair.G.shape), tuple(pair.H.shape)) == ((1, WIDTH, 2), (1, WIDTH + 1, 2))
+    assert pairs_found(problem(nn.Sequential(inner, nn.Tanh(), outer))) == []
+    wide = nn.Sequential(nn.Linear(WIDTH, 9).double(), nn.Linear(9, WIDTH).double())
+    assert pairs_found(problem(wide)) == []  # 9 columns of 4 rows are dependent: no low rank
+
+
+def test_relaxed_grams_move_the_value_by_as_much_as_they_change() -> None:
+    at = problem(Adapted(TURN))
+    plain, little, much = (geodesic(at, rho=0.05, steps=1, relax=relax).value.item() for relax in (0.0, 1e-6, 0.3))
+    assert little == pytest.approx(plain, rel=1e-4)
+    assert abs(much / plain - 1) > 1e-2

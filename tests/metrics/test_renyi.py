@@ -2,12 +2,15 @@ from math import log
 
 import pytest
 import torch
-from cases import make, symmetric
+from cases import make, normal, symmetric
 from quadratics import quadratic
+from torch import nn
+from torch.nn import functional as F
 
 from landscape.curvature import hessian, hessian_blocks
 from landscape.linalg import spectral_density
 from landscape.metrics import renyi, whole_density
+from landscape.problem import Problem
 
 SPECTRUM = torch.tensor([-2.0, -0.1, 0.0, 0.3, 0.5, 1.0, 4.0, 8.0], dtype=torch.float64)
 
@@ -61,6 +64,24 @@ def test_by_layer_gives_one_value_a_block() -> None:
     dense = [torch.linalg.eigvalsh(block.dense()) for block in hessian_blocks(problem).values()]
     assert found.value.tolist() == pytest.approx([-entropy(values, 2.0) for values in dense], rel=1e-9)
     assert found.stderr.shape == found.value.shape
+
+
+def test_by_layer_weights_alone_do_not_see_a_rescaling_and_biases_do() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3)).double()
+    at = Problem(net, F.cross_entropy, [(normal(60, 5), torch.arange(60) % 3)])
+    before = {biases: renyi(at, by="layer", biases=biases).value for biases in (True, False)}
+    with torch.no_grad():
+        for parameter, factor in ((net[0].weight, 5.0), (net[0].bias, 5.0), (net[2].weight, 0.2)):
+            parameter.mul_(factor)
+    after = {biases: renyi(at, by="layer", biases=biases).value for biases in (True, False)}
+    torch.testing.assert_close(after[False], before[False], rtol=1e-9, atol=0)
+    assert (after[True] - before[True]).abs().max() > 0.01
+    whole = torch.linalg.eigvalsh(hessian(at.restricted_to(["0.weight", "2.weight"])).dense())
+    assert renyi(at, biases=False).value.item() == pytest.approx(-entropy(whole, 2.0), rel=1e-9)
+    with pytest.raises(ValueError, match=r"parameters must hold at least one weight, got 0\.bias"):
+        renyi(at.restricted_to(["0.bias"]), biases=False)
 
 
 def test_a_density_at_hand_replaces_the_quadrature() -> None:

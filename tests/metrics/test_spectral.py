@@ -1,10 +1,11 @@
 import pytest
 import torch
-from cases import make, symmetric
+from cases import make, seeded, symmetric
 from quadratics import quadratic
 
 from landscape import metrics
 from landscape.curvature import ggn, hessian
+from landscape.linalg import spectral_density
 
 
 def test_the_top_of_the_spectrum_equals_the_dense_one() -> None:
@@ -107,7 +108,19 @@ def test_with_the_leading_pairs_nothing_of_the_outliers_is_left_to_chance() -> N
         found = metric(problem, density=density)
         assert found.value.item() == pytest.approx(float(exact), rel=1e-6)
         assert found.stderr < 1e-6
-    assert metrics.frobenius_norm(problem, density=metrics.whole_density(problem)).stderr > 0.1
+    assert metrics.frobenius_norm(problem).stderr < 1e-6  # which finds the pairs first
+    alone = spectral_density(hessian(problem), probes=3, steps=14, outliers=0, check=0)
+    assert metrics.frobenius_norm(problem, density=alone).stderr > 0.1
+
+
+def test_at_its_own_settings_the_frobenius_norm_is_within_ten_percent_where_it_is_hardest() -> None:
+    spectrum = torch.cat([torch.zeros(290), torch.full((10,), 2.0)]).double()  # ten equal ones: five are left to probes
+    problem, exact = quadratic(symmetric(spectrum)), float(spectrum.norm())
+    found = [metrics.METRICS["frobenius_norm"](problem, generator=seeded(seed)) for seed in range(8)]
+    errors = torch.stack([each.value - exact for each in found])
+    assert all(each.stderr < 0.1 * each.value for each in found)
+    assert errors.abs().max() < 3 * torch.stack([each.stderr for each in found]).mean()
+    assert errors.square().mean().sqrt() < 0.1 * exact
 
 
 def test_weighed_by_the_weights_adams_sum_does_not_see_a_rescaling() -> None:

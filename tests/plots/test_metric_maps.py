@@ -63,6 +63,17 @@ def test_the_forest_marks_what_is_sure_after_correction():
     assert [dot.get_markerfacecolor() == "white" for dot in dots] == [True, True, False]
 
 
+def test_the_forest_marks_rough_intervals():
+    found = {
+        name: SimpleNamespace(tau=tau, low=tau - 0.1, high=tau + 0.1, rough=rough)
+        for name, tau, rough in (("a", 0.5, True), ("b", 0.3, False))
+    }
+    ax = plot_tau_forest(found)
+    assert [text.get_text().endswith("rough") for text in ax.texts] == [False, True]
+    solid, dashed = (bar.get_linestyle()[0][1] for bar in ax.collections)
+    assert (solid is None, dashed is None) == (True, False)
+
+
 def test_nothing_to_show_is_named():
     for plot in (plot_psi, plot_ranks):
         with pytest.raises(ValueError, match="correlations must hold at least one metric"):

@@ -93,7 +93,7 @@ def test_parts_of_the_data_count_for_their_share():
 
 def test_a_metric_within_a_metric_is_counted_once():
     problem = make("mlp").problem()
-    assert pac_bayes_sam(problem, steps=4).gradient_times == pytest.approx(1 + 4)
+    assert pac_bayes_sam(problem, steps=3).gradient_times == pytest.approx(1 + 3)
 
 
 def test_work_that_is_handed_in_costs_nothing():
@@ -149,4 +149,6 @@ def test_every_metric_says_what_it_will_cost(name):
     problem = make("mlp").problem()
     about = SharedComputation(problem, METRICS, {}, 0, lambda _what, _spent: None).expected(name)
     found = METRICS[name](problem)
-    assert 0 <= found.gradient_times <= 1.5 * about + 20  # small problems take exact ways that cost less
+    assert 0 <= found.gradient_times <= 1.5 * about.most + 20  # small problems take exact ways that cost less
+    if about.least < about.most:  # an ascent, whose ends are counts
+        assert about.least - 1 <= found.gradient_times <= about.most

@@ -1,10 +1,13 @@
 from dataclasses import replace
+from math import nan
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from landscape.report.evidence import Evidence
+from landscape.report.page import Page, write_page
 from landscape.report.summary import findings, limits
 from landscape.study import correlate, level_with, nested_selection
 
@@ -49,6 +52,9 @@ def test_what_was_planted_is_found_with_its_direction() -> None:
     assert "Falling as it rises: 1 (renyi -" in text
     assert "60 networks were compared, which differ in rule, lr, seed" in text
     assert f"the order by trace tells most of the gap's order: K = {found.information:.2f}" in text
+    assert f"and chance gives {found.information_null:.2g}" in text
+    assert f"exchanged gaps give {found.sign_error_chance:.0%} on average" in text
+    assert "which 1 of 4 metrics stay below (trace)" in text
 
 
 def test_what_the_training_loss_leaves_open_is_said() -> None:
@@ -102,3 +108,38 @@ def test_a_metric_that_cannot_be_told_from_the_best_is_named(twin: bool) -> None
     table = [{**row, "gradient_norm": row["trace"] ** 3} for row in rows(1.0)] if twin else rows(3.0)
     text = " ".join(limits(evidence(table)))
     assert ("that of trace, cannot be told from that of 1 other (gradient norm)" in text) == twin
+
+
+@pytest.mark.parametrize(("seeds", "settings", "said", "unsaid"), [
+    (6, 10, [], ["rough", "no interval", "No change of one setting"]),
+    (6, 6, ["fewer than 8 settings are rough: they hold the truth in 88 % of tables"], ["no interval"]),
+    (6, 2, ["Fewer than 3 settings have no interval."], ["are rough"]),
+    (3, 10, ["No change of one setting has the 12 pairs"], ["are rough"]),
+])  # fmt: skip
+def test_what_few_settings_or_seeds_leave_open_is_said(
+    seeds: int, settings: int, said: list[str], unsaid: list[str]
+) -> None:
+    table = [row for row in rows(1.0) if row["seed"] < seeds and (row["lr"], row["rule"]) < (settings // 2, "")]
+    text = " ".join(limits(evidence(table)))
+    assert all(part in text for part in said)
+    assert not any(part in text for part in unsaid)
+    assert "nan" not in text
+    if settings < 3:
+        assert evidence(table).clear == []  # nothing is claimed without an interval
+
+
+def test_the_page_marks_what_has_not_converged(tmp_path: Path) -> None:
+    table = [{**row, "trace_converged": True, "renyi_converged": nan} for row in rows(1.0)]
+    found = evidence(table)
+    found = replace(found, costs=dict.fromkeys(found.correlations, 1.0))
+    for row in table:
+        row |= {f"{name}_stderr": 0.0 for name in found.correlations}
+    page = Page("A study", [], [], found, [], {}, {})
+    before = write_page(page, tmp_path / "before.html").read_text()
+    assert "<small>not converged" not in before
+    assert set(found.open.values()) == {0}
+    table[3]["trace_converged"] = False
+    after = write_page(page, tmp_path / "after.html").read_text()
+    assert after.count("<small>not converged</small>") == 1  # in the network's row
+    assert after.count("<small>1 not converged</small>") == 1  # in the metric's
+    assert found.open["trace"] == 1

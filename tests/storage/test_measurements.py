@@ -53,6 +53,18 @@ def test_files_hold_the_rows_to_the_bit(found, tmp_path):
     assert content["details"]["one"] == {}
 
 
+def test_what_has_not_converged_is_marked(found, tmp_path):
+    open_, done = (Estimate.exact(2.0, converged=converged) for converged in (0.0, 1.0))
+    table = Measurements({"open": open_, "done": done, **found}, {}, {"third": "does not apply"})
+    assert table.not_converged == ["open"]
+    assert [row["converged"] for row in table.rows()] == [False, True, None, None, None]
+    lines = str(table).splitlines()
+    assert [line.split()[1:3] for line in lines[1:3]] == [["2", "*"], ["2", "0.0"]]
+    assert lines[7] == "* has not converged: give it more steps"
+    with table.to_csv(tmp_path / "a.csv").open() as file:
+        assert [row["converged"] for row in csv.DictReader(file)] == ["False", "True", "", "", ""]
+
+
 def test_an_estimate_saved_before_there_were_costs_loads(tmp_path):
     path = estimate(1.0, 0.5, 2.0).save(tmp_path / "old")
     manifest = json.loads(path.with_suffix(".json").read_text())

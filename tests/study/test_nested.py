@@ -47,3 +47,10 @@ def test_what_cannot_be_halved_is_named():
         nested_selection(table(1, 1.0), ["v0"])
     with pytest.raises(ValueError, match="at least 4 clusters must have finite numbers in all variants, got 3"):
         nested_selection(table(2, 1.0, networks=6), ["v0", "v1"], cluster=["cell"])
+
+
+def test_pairs_of_one_cluster_do_not_count():
+    rows = [{"generalization_gap": 10 * k + i, "v0": 10 * k - i, "v1": 10 * k + i * (k % 2), "cell": k}
+            for k in range(8) for i in range(3)]  # fmt: skip
+    found = nested_selection(rows, ["v0", "v1"], cluster=["cell"])
+    assert (found.tau, found.best_tau) == (1, 1)  # both are right between cells

@@ -73,7 +73,7 @@ def test_the_command_takes_the_table(
     page = (tmp_path / "out" / "report.html").read_text()
     assert f"Network gone failed and is in no number here: train: checkpoint {tmp_path / 'gone.pt'} does not" in page
     assert page.count("<img ") == 4  # tau, scatter, psi, ranks
-    assert "of the gap in error. Chance: 0.5" in page  # nothing is weighted: the size of the test set is not known
+    assert "of the gap in error. By chance: mean" in page  # nothing is weighted: the size of the test set is not known
     rows = (tmp_path / "out" / "metrics.csv").read_text().splitlines()
     assert len(rows) == 9
     kept = json.loads((tmp_path / "runs" / "net3" / "metrics.json").read_text())

@@ -19,7 +19,7 @@ def test_p_over_all_orders_is_that_of_counting():
 
     chance = np.array([[tau(x, gap[order]) for x in metrics] for order in orders])
     there = np.array([tau(x, gap) for x in metrics])
-    alone, corrected = permutation_p(metrics, gap, orders)
+    alone, corrected = permutation_p(metrics, gap, orders, np.arange(5))
     np.testing.assert_allclose(alone, (1 + (chance >= there - 1e-12).sum(0)) / 121)
     np.testing.assert_allclose(corrected, (1 + (chance.max(1, keepdims=True) >= there - 1e-12).sum(0)) / 121)
     assert (corrected >= alone).all()
@@ -32,8 +32,9 @@ def smallest(tables: int, cluster: int, given: int, metrics: int = 8, networks: 
         random = np.random.default_rng(seed)
         values = np.repeat(random.normal(size=(metrics + 1, networks // cluster)), cluster, axis=1)
         values += 0.1 * random.normal(size=values.shape)
-        orders = permutations(np.arange(networks) // given, 199, seed)
-        found.append([p.min() for p in permutation_p(values[1:], values[0], orders)])
+        clusters = np.arange(networks) // given
+        orders = permutations(clusters, 199, seed)
+        found.append([p.min() for p in permutation_p(values[1:], values[0], orders, clusters)])
     return tuple(np.array(found).T)
 
 
@@ -53,7 +54,19 @@ def test_networks_that_are_alike_must_be_exchanged_together():
 
 def test_a_constant_metric_has_no_p():
     metrics = np.stack([np.ones(5), np.arange(5.0)])
-    alone, corrected = permutation_p(metrics, np.arange(5.0), np.array(list(all_orders(range(5)))))
+    alone, corrected = permutation_p(metrics, np.arange(5.0), np.array(list(all_orders(range(5)))), np.arange(5))
     assert np.isnan(alone[0])
     assert np.isnan(corrected[0])
     assert corrected[1] == pytest.approx(3 / 121)  # itself and its reverse, with the 1 added
+
+
+def test_pairs_of_one_cluster_do_not_count():
+    gap, clusters = np.array([0.0, 1, 10, 11, 20, 21]), np.arange(6) // 2
+    right = np.array([1.0, 0, 11, 10, 21, 20])  # between clusters, wrong within
+    turned = np.array([21.0, 20, 1, 0, 11, 10])
+    orders = np.array([np.concatenate([[2 * k, 2 * k + 1] for k in order]) for order in all_orders(range(3))])
+    alone, _ = permutation_p(np.stack([right, turned]), gap, orders, clusters)
+    assert alone[0] == pytest.approx(3 / 7)  # 1, and the two orders of three clusters with |tau| = 1
+    assert (
+        alone[1] == 1
+    )  # its |tau| is 1/3, which all orders reach; with the pairs within it is 7/15, as of four orders

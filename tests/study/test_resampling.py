@@ -1,6 +1,6 @@
 import numpy as np
 
-from landscape.study.statistics.resampling import bootstrap, codes, permutations
+from landscape.study.statistics.resampling import codes, permutations
 
 ROWS = [{"rule": rule, "lr": lr, "seed": seed} for rule in "ab" for lr in (1, 2) for seed in range(3)]
 
@@ -8,16 +8,6 @@ ROWS = [{"rule": rule, "lr": lr, "seed": seed} for rule in "ab" for lr in (1, 2)
 def test_codes_are_the_same_where_all_columns_agree():
     assert codes(ROWS, ["rule", "lr"]).tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
     assert codes(ROWS, []).tolist() == list(range(12))
-
-
-def test_clusters_are_drawn_together_and_as_many_as_there_are():
-    clusters = codes(ROWS, ["rule", "lr"])
-    drawn = bootstrap(clusters, 50, 0)
-    assert drawn.shape == (50, 12)
-    assert (drawn.sum(1) == 12).all()
-    for cluster in range(4):
-        own = drawn[:, clusters == cluster]
-        assert (own == own[:, :1]).all()
 
 
 def test_clusters_of_one_size_change_places_as_wholes():

@@ -12,6 +12,7 @@ from landscape.cli import cli
 from landscape.data import digits
 from landscape.data.corruptions import CORRUPTIONS, corrupt
 from landscape.metrics import METRICS
+from landscape.study import robustness
 from landscape.study.attacks import fgsm
 from landscape.study.network_record import Analysis
 from landscape.study.robustness import SUMMARY, run_robustness
@@ -45,6 +46,31 @@ def test_errors_are_those_of_the_images_that_were_made(run):
     every = [value for values in found["corruptions"].values() for value in values]
     assert found["corruption_error"] == pytest.approx(sum(every) / 45)
     assert run_robustness(run, samples=300, size=0.05, seed=3) == found
+
+
+def test_it_is_computed_where_training_would_be(run, monkeypatch):
+    expected = run_robustness(run, samples=50, corruptions=False)
+    assert run_robustness(run, samples=50, corruptions=False, device="cpu") == expected
+    options = {option.name: option.default for option in cli.commands["evaluate"].params}
+    assert options["device"] == TrainConfig.__dataclass_fields__["device"].default == "auto"
+    asked = []
+    monkeypatch.setattr(robustness, "device_of", lambda name: asked.append(name) or torch.device("cpu"))
+    run_robustness(run, samples=50, corruptions=False)
+    assert asked == ["auto"]
+
+
+@pytest.mark.parametrize(
+    ("device", "words"),
+    [
+        ("cuda:7", "device='cuda:7' is not on this machine; take device='auto' or 'cpu'"),
+        ("gpu", r"device must be one of \('auto', 'cpu', 'cuda', 'mps'\) or cuda:N, got 'gpu'"),
+        ("cuda:", "device must be one of .* or cuda:N, got 'cuda:'"),
+        ("cuda:x", "device must be one of .* or cuda:N, got 'cuda:x'"),
+    ],
+)
+def test_a_device_that_is_not_there_is_told(device, words, run):
+    with pytest.raises(ValueError, match=f"^{words}"):
+        run_robustness(run, device=device)
 
 
 def test_the_command_prints_and_writes_them(run, tmp_path):

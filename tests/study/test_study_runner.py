@@ -115,7 +115,9 @@ def test_the_page_stands_alone_and_says_what_the_table_says(study: StudyConfig, 
     assert "{" not in re.sub(r"<(style|script)>.*?</\1>", "", page, flags=re.DOTALL)  # all that is to be filled in is
     assert "m = 100" in page
     assert "pairs weighted by what the test set resolves" in page
-    assert "(probes = 2, steps = 8)" in page  # of the density that is kept, from which Rényi sharpness comes
+    assert (
+        "(probes = 2, steps = 8, leading = False)" in page
+    )  # of the density that is kept, from which Rényi sharpness comes
     files = [json.loads((Path(own.folder) / "metrics.json").read_text()) for own in study.members.values()]
     whole = [sum(e["gradient_times"] for e in f["estimates"].values()) + sum(f["shared"].values()) for f in files]
     assert min(f["shared"]["leading eigenpairs"] for f in files) > 0

@@ -224,22 +224,6 @@ def test_a_state_of_an_older_version_is_read():
     assert (other.period, other.param_groups[0]["block"], other.param_groups[0]["absolute"]) == (2, 1, False)
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"lr": -1.0}, "lr must be"),
-        ({"betas": (0.9, 1.0)}, r"betas must be two numbers in \[0, 1\), got \(0.9, 1.0\)"),
-        ({"betas": [0.9]}, r"betas must be two numbers in \[0, 1\), got \[0.9\]"),
-        ({"hessian_power": 0.0}, "hessian_power must be positive"),
-        ({"period": 0}, "period must be an integer at least 1"),
-        ({"block": 0}, "block must be an integer at least 1"),
-    ],
-)
-def test_bad_arguments_say_what_was_expected(settings, message):
-    with pytest.raises(ValueError, match=message):
-        AdaHessian([torch.zeros(1, requires_grad=True)], **settings)
-
-
 def test_a_plain_backward_is_named():
     w = torch.ones(1, requires_grad=True)
     opt = AdaHessian([w])

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from data_files import write_image_folder
+from data_files import random_images, write_image_folder
 
 from landscape.data import load, made_text
 from landscape.models import build
+from landscape.study import load_run
 from landscape.training import TrainConfig, load_checkpoint, read_log, train
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +68,22 @@ def test_fine_tuning_with_a_new_head_begins_at_the_old_body(tmp_path: Path) -> N
         if not name.startswith("head"):
             torch.testing.assert_close(new.state_dict()[name], value, rtol=0, atol=0)
     assert new.head.out_features == 5
+
+
+def test_a_stream_of_files_is_trained_on_and_read_back(tmp_path: Path) -> None:
+    classes = {"classes": 4}
+    for of, count in (("train", 3), ("test", 1)):
+        for number in range(count):
+            pixels, labels = random_images(number, 20, 4, (3, 8, 8))
+            pixels[:, 0] = 80 * labels[:, None, None]  # redder by class
+            np.savez(tmp_path / f"{of}-{number}.npz", inputs=pixels, targets=labels)
+    settings = {"model_settings": {"form": "cifar", "width": 4, **classes}, "data_settings": classes, "crop": 0}
+    data = {"data_path": str(tmp_path), "batch_size": 10, "steps_per_epoch": 6, "epochs": 8, "flip": False}
+    run, log = trained("streamed_images", tmp_path / "run", **settings, **data)
+    assert (run.workers, run.lazy, len(log)) == (2, True, 8)
+    assert log[-1]["test_accuracy"] > 0.9
+    loss = load_checkpoint(tmp_path / "run")[1]["train_loss"]
+    assert float(load_run(tmp_path / "run").loss()) == pytest.approx(loss, rel=1e-5)
 
 
 def test_a_character_model_learns_with_sam_and_adamw(tmp_path: Path) -> None:

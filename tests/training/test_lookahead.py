@@ -80,15 +80,6 @@ def test_torchs_averages_work_with_sam():
     torch.testing.assert_close(average.module[1].running_mean, hidden.mean(0), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [({"k": 0}, "k must be an integer at least 1"), ({"alpha": 0.0}, r"alpha must be in \(0, 1\]")],
-)
-def test_bad_arguments_say_what_was_expected(settings, message):
-    with pytest.raises(ValueError, match=message):
-        lookahead(sgd(network()), **settings)
-
-
 @pytest.mark.parametrize("way", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
 @pytest.mark.parametrize("wrap", [False, True])
 @pytest.mark.parametrize("before", [0, 3])

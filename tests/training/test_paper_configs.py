@@ -14,12 +14,13 @@ from landscape.training import TrainConfig, load_checkpoint, read_log, train
 FOLDER = Path(__file__).parents[2] / "analysis_scripts" / "configs"
 IMAGES = 1_281_167  # of ImageNet's training set
 
-SGD = {"base": "sgd", "momentum": 0.9, "weight_decay": 5e-4}
+SGD = {"base": "sgd", "momentum": 0.9, "weight_decay": 5e-4, "base_settings": {}}
+NESTEROV = {"base_settings": {"nesterov": True}}  # google-research/sam, sam_jax/training_utils/flax_training.py
 SMALL_IMAGES = {"crop": 4, "flip": True, "mixup": 0.0, "cutmix": 0.0}
-# Zhuang et al. 2022, the authors' code for ViT-B/32; weight decay .3 is the paper's
+# Zhuang et al. 2022, table 4; batch and clipping: google-research/big_vision, configs/proj/gsam/vit_i1k_gsam_no_aug.py
 TRANSFORMER = {"base": "adamw", "lr": 0.003, "weight_decay": 0.3, "schedule": "linear", "clip_norm": 1.0}
 TRANSFORMER |= {"batch_size": 4096, "epochs": 300, "flip": True, "label_smoothing": 0.0, "rand_augment": 0}
-# Du et al. 2022, the authors' run.sh: 4 x 256 images
+# Du et al. 2022, AngusDujw/SAF, run.sh: 4 x 256 images; warm-up and jitter: SAF_train.py and MESA_train.py
 RESNET_50 = {"dataset": "folder", "model": "resnet50", "optimizer": "plain", "base": "sgd", "lr": 0.4}
 RESNET_50 |= {"momentum": 0.9, "weight_decay": 1e-4, "batch_size": 1024, "epochs": 90, "label_smoothing": 0.1}
 RESNET_50 |= {"schedule": "cosine", "warmup_epochs": 3.0, "jitter": 0.4, "flip": True}
@@ -27,33 +28,35 @@ VIT_B = {"dim": 768, "depth": 12, "heads": 12}  # Dosovitskiy et al. 2021, table
 MIXER_B = {"dim": 768, "depth": 12}  # Tolstikhin et al. 2021, table 1
 
 PAPERS = {
-    # Foret et al. 2021, section 3.1, appendix C.1, their code's page (clipping)
+    # Foret et al. 2021, section 3.1, appendix C.1; lr, decay, epochs, clipping: google-research/sam, README at 1c8af51
     "wrn_28_10_cifar10_sam": SGD
+    | NESTEROV
     | SMALL_IMAGES
     | {"dataset": "cifar10", "model": "wrn", "optimizer": "sam", "rule_settings": {"rho": 0.05}, "lr": 0.1}
     | {"batch_size": 256, "epochs": 200, "clip_norm": 5.0, "cutout": 0, "label_smoothing": 0.0},
-    # Foret et al. 2021, tables 1 and 10, appendix C.1, their code's page; Kim et al. 2022, section 5.1 (epochs)
+    # Foret et al. 2021, tables 1 and 10, appendix C.1, the same README; Kim et al. 2022, section 5.1 (epochs)
     "pyramidnet_272_cifar10_sam": SGD
+    | NESTEROV
     | SMALL_IMAGES
     | {"dataset": "cifar10", "model": "pyramidnet", "optimizer": "sam", "rule_settings": {"rho": 0.05}, "lr": 0.1}
     | {"batch_size": 256, "epochs": 900, "clip_norm": 5.0, "cutout": 0, "label_smoothing": 0.0},
-    # Kwon et al. 2021 (eta), the authors' example
+    # Kwon et al. 2021: SamsungLabs/ASAM, asam.py (eta) and example_cifar.py
     "wrn_28_10_cifar10_asam": SGD
     | SMALL_IMAGES
     | {"dataset": "cifar10", "model": "wrn", "optimizer": "asam", "rule_settings": {"rho": 0.5, "eta": 0.01}}
     | {"lr": 0.1, "batch_size": 128, "epochs": 200, "label_smoothing": 0.1, "cutout": 0, "auto_augment": False},
-    # Kim et al. 2022, section 5.1
+    # Kim et al. 2022, section 5.1; rho, eta and smoothing are not confirmed
     "wrn_28_10_cifar10_fisher_sam": SGD
     | SMALL_IMAGES
     | {"dataset": "cifar10", "model": "wrn", "optimizer": "fisher_sam", "rule_settings": {"rho": 0.1, "eta": 1.0}}
     | {"lr": 0.1, "batch_size": 128, "epochs": 200, "label_smoothing": 0.1, "cutout": 16, "auto_augment": True}
     | {"m_sharpness": 0, "schedule": "cosine"},
-    # Luo et al. 2024, the authors' example and log; 5 products: their utils.py
+    # Luo et al. 2024: RitianLuo/EigenSAM, README and log; 5 products: utils.py
     "resnet18_cifar100_eigen_sam": SGD
     | SMALL_IMAGES
     | {"dataset": "cifar100", "model": "resnet18", "optimizer": "eigen_sam", "eigen_products": 5}
     | {"rule_settings": {"rho": 0.1, "alpha": 0.2, "period": 100}, "lr": 0.1, "batch_size": 256, "epochs": 200},
-    # Yao et al. 2021, the authors' image_classification/main.py
+    # Yao et al. 2021: amirgholami/adahessian, image_classification/main.py and optim_adahessian.py
     "resnet20_cifar10_adahessian": SMALL_IMAGES
     | {"dataset": "cifar10", "model": "resnet", "optimizer": "adahessian", "lr": 0.15, "weight_decay": 5e-4 / 0.15}
     | {"rule_settings": {"betas": [0.9, 0.999], "eps": 1e-4, "hessian_power": 1.0, "period": 1}, "batch_size": 256}
@@ -61,7 +64,7 @@ PAPERS = {
     "vit_b32_imagenet_gsam": TRANSFORMER
     | {"dataset": "folder", "model": "vit", "optimizer": "gsam"}
     | {"rule_settings": {"rho": 0.6, "rho_min": 0.1, "alpha": 0.6, "lr_max": 0.003, "lr_min": 3e-5}},
-    # Chen et al. 2022: network and basic augmentation; rho in the range of Zhuang et al. 2022, section 6.3
+    # Chen et al. 2022: network and basic augmentation; rho is not confirmed
     "vit_b16_imagenet_sam": TRANSFORMER
     | {"dataset": "folder", "model": "vit", "optimizer": "sam", "rule_settings": {"rho": 0.2}, "mixup": 0.0},
     "mixer_b16_imagenet_sam": TRANSFORMER

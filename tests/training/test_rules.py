@@ -1,5 +1,5 @@
 from dataclasses import replace
-from math import inf, nan, sqrt
+from math import inf, sqrt
 
 import pytest
 import torch
@@ -150,32 +150,6 @@ def test_the_state_can_be_saved_without_pickle(name, tmp_path):
     loaded = torch.load(tmp_path / "state.pt", weights_only=True)
     _, again = perturb(some_rule(name), W, G, loaded)
     assert (again is None) == (state is None)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: sam(-0.1), "rho must be finite and at least 0, got -0.1"),
-        (lambda: sam(nan), "rho must be finite and at least 0, got nan"),
-        (lambda: sam(0.1, 0.5), r"p must be in \[1, inf\], got 0.5"),
-        (lambda: sam(0.1, nan), r"p must be in \[1, inf\], got nan"),
-        (lambda: asam(eta=-1.0), "eta must be"),
-        (lambda: asam(rho=nan), "rho must be"),
-        (lambda: asam(p=0), "p must be"),
-        (lambda: fisher_sam(rho=-1.0), "rho must be"),
-        (lambda: fisher_sam(eta=nan), "eta must be"),
-        (lambda: gsam(alpha=-0.1), "alpha must be"),
-        (lambda: gsam(rho=inf), "rho must be"),
-        (lambda: eigen_sam(rho=-1.0, top=lambda: None), "rho must be"),
-        (lambda: eigen_sam(alpha=nan, top=lambda: None), "alpha must be"),
-        (lambda: eigen_sam(top=lambda: None, period=0), "period must be an integer at least 1, got 0"),
-        (lambda: eigen_sam(top=lambda: torch.ones(3)).perturb(W, G, None), r"top\(\) must be \(5,\)"),
-    ],
-)
-def test_bad_arguments_say_what_was_expected(make, message):
-    with pytest.raises(ValueError, match=message) as caught:
-        make()
-    assert "\n" not in str(caught.value)
 
 
 def test_names_and_records():

@@ -6,6 +6,7 @@ import pickle
 from functools import partial
 
 import pytest
+import pytorch_optimizer
 import torch
 import torch.nn.functional as F
 from step_cases import Asked, closure_for, data, every_rule, network, two_pass_rules, weights, wrapped
@@ -25,6 +26,11 @@ FIVE = {
     "Adagrad": partial(torch.optim.Adagrad, lr=0.05),
     "Adadelta": partial(torch.optim.Adadelta, lr=0.5),
 }
+OF_A_LIBRARY = {  # which keep something beside state and groups
+    "LARS": partial(pytorch_optimizer.LARS, lr=0.1, trust_coefficient=0.1, weight_decay=0.01),
+    "Lamb": partial(pytorch_optimizer.Lamb, lr=0.01, weight_decay=0.1),
+}
+BASES = FIVE | OF_A_LIBRARY
 VECTOR = torch.randn(53, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
 
 
@@ -47,9 +53,14 @@ RULES = every_rule(0.3) | ASKING
 TWO_PASSES = two_pass_rules(0.3) | ASKING
 
 
+def with_bases(names):
+    some = [name for name in ("sam", "gsam", "wsam", "friendly_sam", "looksam") if name in names]
+    return [(name, base) for name in names for base in FIVE] + [(name, base) for name in some for base in OF_A_LIBRARY]
+
+
 def pair(name, base):
     model = network(nn.LayerNorm(5))
-    return model, SharpnessAware(FIVE[base](model.parameters()), RULES[name], model=model)
+    return model, SharpnessAware(BASES[base](model.parameters()), RULES[name], model=model)
 
 
 def run(model, opt, steps):
@@ -76,8 +87,7 @@ def by_state(pair):
     return fresh, other
 
 
-@pytest.mark.parametrize("name", RULES)
-@pytest.mark.parametrize("base", FIVE)
+@pytest.mark.parametrize(("name", "base"), with_bases(RULES))
 @pytest.mark.parametrize("way", [copy.deepcopy, from_file, by_state])
 def test_a_copy_steps_alike_and_leaves_the_original_alone(name, base, way):
     model, opt = pair(name, base)
@@ -92,13 +102,12 @@ def test_a_copy_steps_alike_and_leaves_the_original_alone(name, base, way):
     assert type(opt.base).__name__ in repr(opt_2)
 
 
-@pytest.mark.parametrize("name", RULES)
-@pytest.mark.parametrize("base", FIVE)
+@pytest.mark.parametrize(("name", "base"), with_bases(RULES))
 def test_freezing_thawing_and_adding_parameters(name, base):
     """No raw error, finite weights, and what is frozen stays; a rule's vectors are never of other parameters."""
     model = network(nn.LayerNorm(5))
     late = [*model[3].parameters()]
-    opt = SharpnessAware(FIVE[base]([p for p in model.parameters() if p not in set(late)]), RULES[name], model=model)
+    opt = SharpnessAware(BASES[base]([p for p in model.parameters() if p not in set(late)]), RULES[name], model=model)
     asks = RULES[name].name in ASKING  # whose vector is of all parameters
     if asks:
         opt.add_param_group({"params": late})
@@ -142,8 +151,7 @@ def accumulated(model, opt, step):
     opt.step(closure)
 
 
-@pytest.mark.parametrize("name", TWO_PASSES)
-@pytest.mark.parametrize("base", FIVE)
+@pytest.mark.parametrize(("name", "base"), with_bases(TWO_PASSES))
 def test_two_calls_scaler_and_accumulation_equal_one_closure(name, base):
     expected = run(*pair(name, base), range(3))
     for way in (in_two_calls, scaled, accumulated):
@@ -161,6 +169,48 @@ def test_functions_that_a_copy_would_share_or_pickle_cannot_find_are_named():
     copy.deepcopy(wrapped(network(), mine))  # a function of its arguments alone
     with pytest.raises(ValueError, match=r"rule 'mine' cannot be pickled: .*functools.partial"):
         pickle.dumps(wrapped(network(), mine))
+
+
+class Counted(nn.Linear):
+    """How often it was pickled."""
+
+    count = 0
+
+    def __reduce_ex__(self, protocol):
+        Counted.count += 1
+        return super().__reduce_ex__(protocol)
+
+
+def of_network(model):
+    return model.weight
+
+
+def test_what_a_rule_asks_is_pickled_once():
+    pickle.dumps(wrapped(network(), eigen_sam(top=partial(of_network, Counted(2, 2)))))
+    assert Counted.count == 1
+
+
+STEPS_INSIDE = {
+    "step": lambda opt, closure: opt.step(closure),
+    "first_step": lambda opt, _: opt.first_step(),
+    "the base's": lambda opt, _: opt.base.step(),
+    "direction": lambda opt, closure: opt.direction(closure),
+}
+
+
+@pytest.mark.parametrize("call", STEPS_INSIDE)
+def test_a_step_inside_a_closure_is_refused_and_the_next_one_is_made(call):
+    model, opt = pair("sam", "SGD")
+    plain, at = closure_for(model, opt, *data()), weights(model)
+
+    def closure():
+        plain()
+        STEPS_INSIDE[call](opt, plain)
+
+    with pytest.raises(ValueError, match="a closure only computes the loss and calls backward; make the step outside"):
+        opt.step(closure)
+    assert torch.equal(weights(model), at)
+    assert torch.equal(run(model, opt, [0]), run(*pair("sam", "SGD"), [0]))
 
 
 def test_between_two_calls_there_is_nothing_to_copy():

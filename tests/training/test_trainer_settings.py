@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 from dataclasses import replace
 from functools import partial
 from math import cos, pi
@@ -13,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from served import served
 from step_cases import Asked
-from training_cases import BATCH_NORM, config, cut_short, rows, state, weights
+from training_cases import BATCH_NORM, config, cut_short, free_port, rows, state, weights
 
 from landscape import vectors
 from landscape.data import digits
@@ -309,12 +308,6 @@ def ranked(rank, port, folder, settings):
     with pytest.MonkeyPatch.context() as patch:
         in_double(patch)
         train(config(folder, **settings))
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        return found.getsockname()[1]
 
 
 @pytest.mark.parametrize(

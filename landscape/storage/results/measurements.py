@@ -11,7 +11,8 @@ from landscape.storage.results.record import versions
 from landscape.storage.results.spectra import Estimate
 
 SHARED = "shared: "  # begins the name of a row that is no metric
-HEADS = ("metric", "value", "stderr", "gradient_times", "share", "seconds", "data")
+HEADS = ("metric", "value", "stderr", "gradient_times", "share", "seconds", "data", "converged")
+OPEN = "*"  # marks a value that has not converged
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Measurements(dict[str, Estimate]):
     def rows(self) -> list[dict[str, Any]]:
         """One row a number, then one for each piece of shared work: metric, value, stderr, gradient_times, share, ...
 
-        A metric of several numbers has one row each, name[0], name[1], ...; its cost is in the first.
+        A metric of several numbers has one row each, name[0], name[1], ...; its cost is in the first. `converged` is
+        True or False for an iteration that ends when it has, an ascent or a Lanczos run; else None.
         """
         rows = [row for name, estimate in self.items() for row in self._of(name, estimate)]
         return rows + [self._row(f"{SHARED}{what}", None, None, spent, "") for what, spent in self.shared.items()]
@@ -77,11 +79,17 @@ class Measurements(dict[str, Estimate]):
         head = ("metric", "value", "gradient-times", "share", "s", "data")
         foot = ("in all", "", f"{self.gradient_times:.1f}", "", f"{self.seconds:.1f}", "")
         lines = [head, *(_shown(row) for row in self.rows()), foot]
-        notes = [f"left out {name}: {reason}" for name, reason in self.left_out.items()]
+        notes = [f"{OPEN} has not converged: give it more steps"] if self.not_converged else []
+        notes += [f"left out {name}: {reason}" for name, reason in self.left_out.items()]
         if self.verified is not None:
             said = "decided by none" if isnan(self.verified) else f"off by {self.verified:.1g} at most"
             notes.insert(0, f"products held against differences of gradients or outputs: {said}")
         return "\n".join([*_aligned(lines), *notes])
+
+    @property
+    def not_converged(self) -> list[str]:
+        """Metrics whose iteration ended at its cap: an ascent's value is then a lower bound of where it was going."""
+        return [name for name, estimate in self.items() if estimate.converged is False]
 
     @property
     def verified(self) -> float | None:
@@ -99,21 +107,28 @@ class Measurements(dict[str, Estimate]):
         names = [name] if len(values) == 1 else [f"{name}[{index}]" for index in range(len(values))]
         free = Spent(0.0, 0.0)
         return [
-            self._row(each, value, error, estimate if index == 0 else free, estimate.data)
+            self._row(each, value, error, estimate if index == 0 else free, estimate.data, estimate.converged)
             for index, (each, value, error) in enumerate(zip(names, values, errors, strict=True))
         ]
 
     def _row(
-        self, name: str, value: float | None, stderr: float | None, cost: Estimate | Spent, data: str
+        self,
+        name: str,
+        value: float | None,
+        stderr: float | None,
+        cost: Estimate | Spent,
+        data: str,
+        converged: bool | None = None,
     ) -> dict[str, Any]:
         spent, total = cost.gradient_times or 0.0, self.gradient_times
-        content = (name, value, stderr, spent, spent / total if total else 0.0, cost.seconds or 0.0, data)
+        content = (name, value, stderr, spent, spent / total if total else 0.0, cost.seconds or 0.0, data, converged)
         return dict(zip(HEADS, content, strict=True))
 
 
 def _shown(row: Mapping[str, Any]) -> tuple[str, ...]:
     value = "" if row["value"] is None else f"{row['value']:.6g}"
     error = f" ± {row['stderr']:.2g}" if row["stderr"] else ""
+    error += f" {OPEN}" if row["converged"] is False else ""
     cost = (f"{row['gradient_times']:.1f}", f"{row['share']:.1%}", f"{row['seconds']:.1f}")
     return row["metric"], value + error, *cost, row["data"]
 

@@ -37,6 +37,12 @@ class Estimate(Result):
         number = torch.as_tensor(value, dtype=torch.float64, device="cpu")
         return cls(value=number, stderr=torch.zeros_like(number), matvecs=matvecs, details=details)
 
+    @property
+    def converged(self) -> bool | None:
+        """Whether the iteration behind it ended because nothing changed any more; None where there is none."""
+        said = self.details.get("converged", self.details.get("reached"))
+        return None if said is None else bool(said)
+
 
 @dataclass(frozen=True, eq=False)
 class EigenPairs(Result):

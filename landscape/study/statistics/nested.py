@@ -1,7 +1,7 @@
 """The best of a family of variants without looking at the gap that judges it: choose on one half, measure on the other.
 
 The variant of the largest |tau| on all networks is picked for its luck too. Here it is picked on half of the clusters
-and its tau is that on the other half, over many halvings.
+and its tau is that on the other half, over many halvings; pairs of networks of one cluster do not count.
 """
 
 from collections import Counter
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from landscape.checks import integer_in, require
-from landscape.study.statistics.correlation import interval
 from landscape.study.statistics.kendall import signs, weighted_taus
 from landscape.study.statistics.resampling import Rows, codes
 
@@ -55,7 +54,7 @@ def nested_selection(
     clusters = codes(rows, cluster)
     count = int(clusters.max(initial=-1)) + 1
     require(count >= 4, f"at least 4 clusters must have finite numbers in all variants, got {count}")
-    gap, *family = (signs(np.array([float(row[name]) for row in rows])) for name in (target, *variants))
+    gap, *family = (signs(np.array([float(row[name]) for row in rows]), clusters) for name in (target, *variants))
     random = np.random.default_rng(seed)
     halves = np.stack([np.isin(clusters, random.permutation(count)[: count // 2]) for _ in range(halvings)])
     choosing, judging, whole = (
@@ -64,12 +63,12 @@ def nested_selection(
     )  # (variants, halvings) each
     picks, best = (np.nan_to_num(np.abs(taus)).argmax(0) for taus in (choosing, whole))
     taus = judging[picks, np.arange(halvings)]
-    low, high = interval(taus)
+    low, high = np.nanpercentile(taus, [2.5, 97.5]) if np.isfinite(taus).mean() >= 0.95 else (np.nan, np.nan)
     shares = Counter(variants[pick] for pick in picks).most_common()
     return NestedSelection(
         tau=float(np.nanmean(taus)) if np.isfinite(taus).any() else float("nan"),
-        low=low,
-        high=high,
+        low=float(low),
+        high=float(high),
         chosen={name: times / halvings for name, times in shares},
         best=variants[best[0]],
         best_tau=float(whole[best[0], 0]),

@@ -1,16 +1,16 @@
-"""Bootstrap samples and permutations of networks, or of clusters of networks that are not independent.
+"""Clusters of networks that are not independent, and permutations of them.
 
-Networks that differ by their seed alone share what their hyper-parameters do: they are drawn, and exchanged, together.
+Networks that differ by their seed alone share what their hyper-parameters do: they are exchanged together.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from landscape.study.statistics.kendall import Codes
 
 Rows = Sequence[Mapping[str, Any]]
-Codes = NDArray[np.int64]
 
 
 def codes(rows: Rows, columns: Sequence[str]) -> Codes:
@@ -19,14 +19,6 @@ def codes(rows: Rows, columns: Sequence[str]) -> Codes:
         return np.arange(len(rows))
     seen: dict[tuple[Any, ...], int] = {}
     return np.array([seen.setdefault(tuple(row[column] for column in columns), len(seen)) for row in rows])
-
-
-def bootstrap(clusters: Codes, resamples: int, seed: int) -> NDArray[np.int64]:
-    """How often each network is in each sample of as many clusters as there are, (resamples, n)."""
-    count = clusters.max() + 1
-    drawn = np.random.default_rng(seed).integers(count, size=(resamples, count))
-    times = np.stack([np.bincount(sample, minlength=count) for sample in drawn])
-    return times[:, clusters]
 
 
 def permutations(clusters: Codes, count: int, seed: int) -> Codes:

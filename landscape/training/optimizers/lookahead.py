@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from landscape.checks import integer_in, require
+from landscape.training.sharpness_aware.copies import attributes_of
 
 Base = TypeVar("Base", bound=torch.optim.Optimizer)
 
@@ -63,27 +64,32 @@ class _Lookahead:
                 p.copy_(state["slow"])
 
 
-class _Looking(torch.optim.Optimizer):
+class _Looking:
     """What a class of optimisers needs to be copied with its hook, of which torch's copies know nothing."""
 
+    __slots__ = ()
     base: type[torch.optim.Optimizer]
     lookahead: _Lookahead
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "lookahead": self.lookahead}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if "lookahead" in state:  # and not one that is loaded
-            self.register_step_post_hook(self.lookahead)
+def _getstate(self: Any) -> dict[str, Any]:
+    return {**type(self).base.__getstate__(self), **attributes_of(self)}
 
-    def __reduce_ex__(self, _protocol: Any) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
-        return _empty, (self.base,), self.__getstate__()
+
+def _setstate(self: Any, state: dict[str, Any]) -> None:
+    type(self).base.__setstate__(self, state)
+    if "lookahead" in state:  # and not one that is loaded
+        self.register_step_post_hook(self.lookahead)
+
+
+def _reduce_ex(self: Any, _protocol: Any) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    return _empty, (type(self).base,), self.__getstate__()
 
 
 @cache
 def _looking(base: Any) -> Any:
-    return type(base.__name__, (_Looking, base), {"base": base})
+    own = {"__getstate__": _getstate, "__setstate__": _setstate, "__reduce_ex__": _reduce_ex, "base": base}
+    return type(base.__name__, (base, _Looking), own)  # base first: objects of it may become objects of this
 
 
 def _empty(base: Any) -> torch.optim.Optimizer:

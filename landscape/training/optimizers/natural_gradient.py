@@ -2,8 +2,9 @@
 
 λ follows the rule of Levenberg and Marquardt as Martens has it: δ is the step, M(δ) = ∇L·δ + ½ δᵀFδ the change that
 F foresees, r = (L(w + δ) − L(w)) / M(δ) the reduction ratio; λ ← 3/2 λ where r < 1/4, λ ← 2/3 λ where r > 3/4.
-Source: Martens 2010, "Deep learning via Hessian-free optimization"; Martens 2020, "New insights and perspectives on the
-natural gradient method".
+Source: Martens 2010, "Deep learning via Hessian-free optimization", and its code, nnet_train_2.m (drop = 2/3, boost =
+1/drop, M without λ, an r that is no number counts as low); Martens 2020, "New insights and perspectives on the natural
+gradient method".
 """
 
 from collections.abc import Iterable

@@ -25,7 +25,7 @@ from landscape.training.sharpness_aware.m_sharpness import MSharpnessPasses
 from landscape.training.sharpness_aware.optimised import OptimisedParameters, at_rest, own_radii, shapes_in
 from landscape.training.sharpness_aware.passes import Closure, Passes, closures_of
 from landscape.training.sharpness_aware.perturbation import AfterFirstPass, Gradient, Perturbation, no_more_passes
-from landscape.training.sharpness_aware.wrapper import OptimizerWrapper, require_no_sync, require_one_gradient
+from landscape.training.sharpness_aware.wrapper import OptimizerWrapper, parameters_in, require_no_sync
 from landscape.vectors import Vector, is_synchronous
 
 Beside = tuple[bool, Vector | None]  # whether the base is to step, and u: the weights move by −lr u besides
@@ -72,8 +72,8 @@ class SharpnessAware(OptimizerWrapper):
         twice: pass 2 is made at each step, at w where there is no e, and its gradient is g then: for closures that are
             another function there, such as `objectives.AdversarialInputs`.
     Raises:
-        ValueError: if the base optimises a parameter that is not the model's, or is complex or sparse; if it
-            asks for the loss at other weights, as LBFGS does; if an argument is out of range.
+        ValueError: if the base optimises a parameter that is not the model's, or is complex or sparse; if it does not
+            step along `.grad` alone, as LBFGS does not; if an argument is out of range.
     """
 
     copied = ("base", "rule", "model", "max_norm", "per_rank", "every", "twice", "progress")
@@ -92,7 +92,6 @@ class SharpnessAware(OptimizerWrapper):
         if max_norm is not None:
             positive("max_norm", max_norm)
         integer_in("every", every, 1)
-        require_one_gradient(base_optimizer)
         if per_rank:
             require_no_sync(model)
         self.rule, self.model, self.max_norm, self.per_rank = rule, model, max_norm, per_rank
@@ -113,8 +112,8 @@ class SharpnessAware(OptimizerWrapper):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the base. Raises ValueError if a parameter is not the model's."""
         given = param_group["params"]
-        given = [given] if isinstance(given, Tensor) else list(given)
-        self._optimised.check(p[1] if isinstance(p, tuple) else p for p in given)  # by name, or not
+        given = given if isinstance(given, Tensor) else list(given)
+        self._optimised.check(parameters_in(given))
         super().add_param_group({**param_group, "params": given})
 
     def step(
@@ -234,7 +233,7 @@ class SharpnessAware(OptimizerWrapper):
 
     def split_state(self, state_dict: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], None]]:
         """Raises ValueError if the state is that of another rule. A base's own leaves the rule at its beginning."""
-        if "base" in state_dict:
+        if {"base", "rule_state"} <= state_dict.keys():
             state_dict = of_version_0_1(state_dict, shapes_in(self._optimised.present(self.param_groups)[1]))
         own = state_dict.pop("rule", None) or Progress().saved(self.rule.name)
         require(own["name"] == self.rule.name, f"state must be of rule {self.rule.name!r}, got {own['name']!r}")
@@ -242,6 +241,7 @@ class SharpnessAware(OptimizerWrapper):
         return state_dict, partial(setattr, self, "progress", progress)
 
     def _start(self, scaler: torch.amp.GradScaler | None) -> Perturbation:
+        self.require_outside()
         require(self._between is None, "first_step was called before: call second_step, or restore() to go back to w")
         parameters, layout = self._optimised.present(self.param_groups)
         lr, gradients = float(self.param_groups[0]["lr"]), Gradients(parameters, scaler, (self, self.base))
@@ -258,10 +258,9 @@ class SharpnessAware(OptimizerWrapper):
         scaler: torch.amp.GradScaler | None,
     ) -> tuple[Any, Beside]:
         """Make the passes and put d into `.grad`: the closures' returns in pass 1, and the move beside the step."""
-        closures = closures_of(closure, sizes)
-        perturbation = self._start(scaler)
+        perturbation, closures = self._start(scaler), closures_of(closure, sizes)
         passes = [Passes(each, self.model, perturbation.gradients, self._around) for each in closures]
-        with torch.enable_grad():
+        with self.closures(), torch.enable_grad():
             plain = len(passes) == 1 and self._group is None
             whole = passes[0] if plain else MSharpnessPasses(passes, sizes or [1.0] * len(passes), self._group)
             beside = self._finish(perturbation, *whole.explore(perturbation), whole.at)

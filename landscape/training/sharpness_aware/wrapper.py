@@ -2,7 +2,8 @@
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from inspect import Parameter, signature
 from typing import Any
@@ -13,7 +14,12 @@ from torch.utils.hooks import RemovableHandle
 
 from landscape.checks import require
 from landscape.training.rules import Rule
-from landscape.training.sharpness_aware.copies import require_own_functions, require_picklable
+from landscape.training.sharpness_aware.copies import (
+    attributes_of,
+    require_copies,
+    require_own_functions,
+    require_picklable,
+)
 
 StepHook = Callable[[torch.optim.Optimizer, tuple[Any, ...], dict[str, Any]], Any]
 HOOKS = ("state_dict_pre", "state_dict_post", "load_state_dict_pre", "load_state_dict_post")
@@ -27,9 +33,10 @@ class OptimizerWrapper(torch.optim.Optimizer):
 
     rule: Rule
     copied: Sequence[str] = ("base", "rule")  # the attributes that a copy takes along
+    evaluating = False  # a closure, within a step
 
     def __init__(self, base: torch.optim.Optimizer) -> None:
-        require_descent(base.param_groups)
+        require_base(base)
         self.base = base
         self._set_up()
 
@@ -37,6 +44,7 @@ class OptimizerWrapper(torch.optim.Optimizer):
         """What is neither copied nor saved."""
         for name in HOOKS:
             setattr(self, f"_optimizer_{name}_hooks", OrderedDict())
+        self.base.register_step_pre_hook(self.require_outside)
         self._patch_step_function()
 
     def _patch_step_function(self) -> None:
@@ -99,10 +107,12 @@ class OptimizerWrapper(torch.optim.Optimizer):
             post_hook(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.copied}
+        require_copies(self.base)
+        return {"of_base": attributes_of(self.base)} | {name: getattr(self, name) for name in self.copied}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        vars(self.base).update(self.__dict__.pop("of_base", {}))
         self._set_up()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "OptimizerWrapper":
@@ -113,11 +123,24 @@ class OptimizerWrapper(torch.optim.Optimizer):
         return twin
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        require_picklable(self.rule)
+        require_picklable(self.rule, self.base)
         return super().__reduce_ex__(protocol)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.rule.name}, {self.base!r})"
+
+    @contextmanager
+    def closures(self) -> Iterator[None]:
+        """For the length of what a step evaluates."""
+        self.evaluating = True
+        try:
+            yield
+        finally:
+            self.evaluating = False
+
+    def require_outside(self, *_of_step: Any) -> None:
+        """Raises ValueError within a closure."""
+        require(not self.evaluating, "a closure only computes the loss and calls backward; make the step outside it")
 
     def own_state(self) -> dict[str, Any]:
         """What is saved beside the base's."""
@@ -132,24 +155,49 @@ def _with(optimizer: torch.optim.Optimizer, hook: StepHook, _base: Any, args: An
     return hook(optimizer, args, kwargs)
 
 
-def require_one_gradient(base: torch.optim.Optimizer) -> None:
-    """Raises ValueError for a base that evaluates the loss by itself, such as LBFGS."""
-    closure = signature(base.step).parameters.get("closure")
+def require_base(base: torch.optim.Optimizer) -> None:
+    """Raises ValueError for a base that does not step along .grad alone, down the loss, with a learning rate."""
+    name = type(base).__name__
+    own = isinstance(base, torch.optim.Optimizer) and hasattr(base, "param_groups")
+    require(own, f"the base must be a torch.optim.Optimizer with parameter groups, got {name}")
+    asks = signature(base.step).parameters
+    closure = asks.get("closure")
     require(
-        closure is None or closure.default is not Parameter.empty,
-        f"the base must step along .grad alone, got {type(base).__name__}, which asks a closure for the loss at other "
-        "weights; use SGD, AdamW or another one that steps without a closure",
+        (closure is None or closure.default is not Parameter.empty) and "hessian" not in asks,
+        f"the base must step along .grad alone, got {name}, which asks a closure for the loss at other weights, or for "
+        "second derivatives; use SGD, AdamW or another one that steps without a closure",
     )
+    require(
+        not hasattr(base, "first_step"),
+        f"the base must step along .grad alone, got {name}, which makes two passes itself; give the base of that one",
+    )
+    require(
+        all("lr" in group for group in base.param_groups),
+        f"the base must have an lr in each parameter group, got {name} without; use one with a learning rate",
+    )
+    require_descent([*base.param_groups, vars(base)])
 
 
 def require_descent(groups: Sequence[Mapping[str, Any]]) -> None:
-    """Raises ValueError for groups whose step is not one down the loss, or that autograd is to follow."""
+    """Raises ValueError for groups whose step is not one down the loss, or that autograd is to follow, or a GPU's."""
     asked = [name for name in ("maximize", "differentiable") if any(group.get(name) for group in groups)]
     require(
         not asked,
         f"the base must go down the loss of which e goes up, in place, got {', '.join(asked)}=True; "
         "leave it out, and minimise the negative of what is to be maximised",
     )
+    for group in groups:
+        devices = {p.device.type for p in parameters_in(group.get("params", ()))} if group.get("capturable") else set()
+        require(
+            not devices & {"cpu", "mps"},
+            f"capturable=True needs parameters on a GPU, got {', '.join(sorted(devices))}; leave it out there",
+        )
+
+
+def parameters_in(given: Any) -> list[torch.Tensor]:
+    """Of a group's "params": one or several, by name or not."""
+    each = [given] if isinstance(given, torch.Tensor) else list(given)
+    return [p[1] if isinstance(p, tuple) else p for p in each]
 
 
 def require_no_sync(model: torch.nn.Module) -> None:

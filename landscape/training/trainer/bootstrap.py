@@ -10,7 +10,7 @@ import torch
 
 from landscape.data import Images
 from landscape.training.trainer.checkpoint import load_checkpoint
-from landscape.training.trainer.evaluation import predict
+from landscape.training.trainer.evaluation import predicted
 
 TEACHER = "teacher"  # the earlier network's folder, below that of the run
 
@@ -18,5 +18,5 @@ TEACHER = "teacher"  # the earlier network's folder, below that of the run
 def relabel(data: Images, teacher: str | Path) -> Images:
     """The same images; the training labels are the predictions of the network in the folder `teacher`."""
     model, _ = load_checkpoint(teacher)
-    labels = torch.cat([outputs.argmax(1) for outputs in predict(model, data.train_inputs)])
+    labels = torch.cat([outputs.argmax(1) for outputs, _ in predicted(model, data.batches("train", 512))])
     return replace(data, train_targets=labels)

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from landscape.checks import integer_in, require
-from landscape.data import DATASETS, Augmentation, check_settings, check_source
+from landscape.data import DATASETS, Augmentation, check_lazy, check_settings, check_source
 from landscape.models import MODELS, build, check_meant, model_maker
 from landscape.models.by_name import OTHER
 from landscape.problem.plugin import FORMS, named_function, resolved
@@ -30,16 +30,15 @@ from landscape.storage.settings_record import (
     settings_record,
 )
 from landscape.training.objectives import OBJECTIVES, Objective
-from landscape.training.optimizers.adahessian import AdaHessian
+from landscape.training.optimizers.by_name import CLASSES, named_optimizer, try_out
 from landscape.training.optimizers.lookahead import lookahead
 from landscape.training.rules import RULES, Rule
 from landscape.training.trainer.related import check_related
 from landscape.training.trainer.schema import (
     BASES,
+    BASES_OF_THEIR_OWN,
     FOUND_BY_THE_TRAINER,
-    NEEDS_A_RULE,
     OPTIMIZERS,
-    PLAIN,
     flatten_groups,
     later_and_usual,
     train_schema,
@@ -58,6 +57,14 @@ class TrainConfig:
     """Folder of its files, for "npz" the file; empty for "digits"; what a function is called with, if it is given."""
     data_settings: dict[str, Any] = field(default_factory=dict)
     """The reader's other arguments (image_size, length, ...)."""
+    lazy: bool = False
+    """Read samples as they are used and never hold them all: "folder", "huggingface" and map-style data sets of a
+    function; its streams (torch's IterableDataset) always are."""
+    workers: Size = 0
+    """Processes that read ahead; above 0 the data are read lazily, with 0 in the process that trains."""
+    steps_per_epoch: Size = 0
+    """Steps after which an epoch of a stream ends, at the latest; what lowers lr by the step needs it. 0: where the
+    stream ends."""
     label_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Fraction of training labels moved to another class, in [0, 1]; the test labels stay clean. At 1 - 1/classes
     (0.9 of ten) the labels are fully random; at 1 all are wrong."""
@@ -73,10 +80,11 @@ class TrainConfig:
     """Weights to begin with: a run folder, a .safetensors or a .pt file. What does not fit by name and shape, such as a
     new head, begins afresh, and stands in the run's metadata; at least half of the entries must fit."""
     optimizer: Annotated[str, OneOf(OPTIMIZERS)] = "sgd"
-    """"plain", the base alone ("sgd" is its old name), "adahessian", or a name in landscape.training.rules.RULES around
-    the base."""
+    """"plain", the base alone ("sgd" is its old name), "adahessian", "natural_gradient", or a name in
+    landscape.training.rules.RULES around the base."""
     rule_settings: dict[str, Any] = field(default_factory=dict)
-    """The arguments of the rule (rho, alpha, period, ...) or of AdaHessian (betas, eps, ...)."""
+    """The arguments of the rule (rho, alpha, period, ...), of AdaHessian (betas, eps, ...) or of NaturalGradient
+    (damping, products, ...)."""
     m_sharpness: Size = 0
     """Samples of a batch that share a perturbation of the rule, m; 0 is the whole batch."""
     objective: Annotated[str, OneOf(OBJECTIVES)] = "plain"
@@ -90,8 +98,9 @@ class TrainConfig:
     """Momentum of SGD, in [0, 1); another base has its own in base_settings."""
     weight_decay: NotNegative = 5e-4
     """Weight decay, at w: in SGD added to the gradient, in AdamW and AdaHessian decoupled."""
-    base: Annotated[str, OneOf(BASES)] = "sgd"
-    """The optimiser that takes the step: a class of torch.optim, in small letters."""
+    base: Annotated[str, OneOf(BASES, CLASSES)] = "sgd"
+    """The optimiser that takes the step: a class of torch.optim, in small letters; or FILE.py:CLASS or
+    PACKAGE.MODULE:CLASS, as pytorch_optimizer:LARS, pytorch_optimizer:Lamb."""
     base_settings: dict[str, Any] = field(default_factory=dict)
     """Its arguments beside lr and weight_decay (betas, eps, nesterov, ...)."""
     batch_size: Count = 128
@@ -147,7 +156,7 @@ class TrainConfig:
     rand_augment: Size = 0
     """Operations of RandAugment on each image; 0 leaves it out."""
     rand_magnitude: Annotated[float, Field(ge=0, le=30)] = 9.0
-    """Their magnitude, in [0, 30]."""
+    """Their magnitude, in [0, 30]; 30 is the paper's 10."""
     jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Brightness, contrast and saturation are multiplied by factors in 1 - jitter to 1 + jitter; 0 leaves it out."""
     erasing: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -198,29 +207,23 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_source(self.dataset, self.data_path)
+        object.__setattr__(self, "lazy", self.lazy or self.workers > 0)
+        if self.lazy:
+            check_lazy(self.dataset)
         integer_in("swa_from", self.swa_from, 0, self.epochs)
         for epoch in self.checkpoint_epochs:
             integer_in("checkpoint_epochs", epoch, 1, self.epochs)
-        require(
-            self.optimizer not in PLAIN or not self.rule_settings,
-            f"rule_settings must be empty for {self.optimizer!r}, got {self.rule_settings}",
-        )
         check_related(self)
-        require(
-            not self.m_sharpness or (self.optimizer in RULES and self.objective == "plain"),
-            f"m_sharpness needs a rule and the plain objective, got {self.optimizer!r} and {self.objective!r}",
-        )
-        require(
-            self.objective not in NEEDS_A_RULE.get(self.optimizer, []),
-            f"objective {self.objective!r} needs a rule with a second pass, not {self.optimizer!r}; take 'sam'",
-        )
-        self.make_base([torch.zeros(1, device="cpu")])
+        if ":" in self.base:
+            try_out(self.base, lambda model: self.make_base(model.parameters(), model))
+        else:
+            self.make_base([torch.zeros(1, device="cpu")])
         self.make_objective()
         self.augmentation()
         own = FOUND_BY_THE_TRAINER.get(self.optimizer)
         require(own not in self.rule_settings, f"rule_settings must not hold {own!r}: the trainer finds it itself")
         self.rule(dict.fromkeys(FOUND_BY_THE_TRAINER.values(), lambda: None))
-        for name in ("model", "dataset"):
+        for name in ("model", "dataset", "base"):
             object.__setattr__(self, name, resolved(getattr(self, name)))
         if ":" in self.dataset:
             named_function("dataset", self.dataset)
@@ -233,11 +236,19 @@ class TrainConfig:
             with torch.device("meta"):  # checks the settings, makes no weights
                 build(self.model, self.model_settings, self.seed)
 
-    def make_base(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-        """The optimiser that takes the step."""
-        if self.optimizer == "adahessian":
-            make = partial(AdaHessian, parameters, lr=self.lr, weight_decay=self.weight_decay, seed=self.seed)
+    def make_base(self, parameters: Iterable[Tensor], model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The optimiser that takes the step; one of another library (PACKAGE.MODULE:CLASS) needs the model."""
+        if self.optimizer in BASES_OF_THEIR_OWN:
+            kind = BASES_OF_THEIR_OWN[self.optimizer]
+            given = {
+                name: getattr(self, name) for name in ("weight_decay", "seed") if name in signature(kind).parameters
+            }
+            make = partial(kind, parameters, lr=self.lr, **given)
             base = _make("rule_settings", self.optimizer, make, self.rule_settings)
+        elif ":" in self.base:
+            if model is None:
+                raise ValueError(f"make_base needs the model for {self.base!r}: make_base(model.parameters(), model)")
+            base = named_optimizer(self.base, model, self.lr, self.weight_decay, self.base_settings)
         else:
             momentum = {"momentum": self.momentum} if self.base == "sgd" else {}
             taken = self.weight_decay or "weight_decay" in signature(BASES[self.base]).parameters  # Rprop has none
@@ -265,8 +276,8 @@ class TrainConfig:
         return Augmentation(**{item.name: getattr(self, item.name) for item in fields(Augmentation)})
 
     def settings(self) -> dict[str, Any]:
-        """All that decides what the run holds, as JSON has it: not the folder, not the device, not the bar."""
-        left_out = {"folder", "device", "progress", *later_and_usual(self)}
+        """All that decides what the run holds, as JSON has it: not the folder, the device, the workers, the bar."""
+        left_out = {"folder", "device", "workers", "progress", *later_and_usual(self)}
         chosen = {name: value for name, value in asdict(self).items() if name not in left_out}
         return dict(json.loads(json.dumps(chosen)))
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from landscape.autograd.allocator import free_bytes
 from landscape.checks import require
-from landscape.data import Images
+from landscape.data import Images, Lazy
 
 PRECISIONS = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -21,8 +21,14 @@ def device_of(name: str) -> torch.device:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(kind for kind, found in there.items() if found)
+    kind, _, number = name.partition(":")
     require(
-        there[name],
+        kind in there and number.isdecimal() == (":" in name),
+        f"device must be one of {DEVICES} or cuda:N, got {name!r}",
+    )
+    enough = kind != "cuda" or int(number or 0) < torch.cuda.device_count()
+    require(
+        there[kind] and enough,
         f"device={name!r} is not on this machine; take device='auto' or 'cpu', with the same folder to go on there",
     )
     return torch.device(name)
@@ -38,8 +44,13 @@ def scaler_for(device: torch.device, precision: str) -> torch.amp.GradScaler | N
     return torch.amp.GradScaler(device.type) if precision == "fp16" else None
 
 
-def placed(data: Images, device: torch.device) -> Images:
-    """The data on the device, where there is room; else pinned, and each batch goes there by itself."""
+def placed(data: Images | Lazy, device: torch.device, workers: int = 0, steps: int = 0) -> Images | Lazy:
+    """The data on the device, where there is room; else pinned, and each batch goes there by itself.
+
+    What is read lazily is read by so many workers, a training stream `steps` batches long.
+    """
+    if isinstance(data, Lazy):
+        return data.read_by(workers, pinned=device.type == "cuda", steps=steps)
     if device.type == "cpu":
         return data
     names = ("train_inputs", "train_targets", "test_inputs", "test_targets", "clean_targets")

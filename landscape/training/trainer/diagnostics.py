@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from landscape.data import Images
+from landscape.data import Images, Lazy
 from landscape.problem import Problem
 from landscape.training.rules import Rule, State
 from landscape.training.tracker import Tracker
@@ -41,10 +41,11 @@ class LastPerturbation:
         return replace(rule, perturb=perturb, out=False)
 
 
-def make_tracker(config: TrainConfig, model: nn.Module, data: Images, last: LastPerturbation, log: Path) -> Tracker:
+def make_tracker(
+    config: TrainConfig, model: nn.Module, data: Images | Lazy, last: LastPerturbation, log: Path
+) -> Tracker:
     """The tracker of a run, with its rows in `log`."""
-    count = config.diagnostics_samples
-    images, labels = (part[:count].split(config.batch_size) for part in (data.train_inputs, data.train_targets))
+    images, labels = (part.split(config.batch_size) for part in data.first(config.diagnostics_samples))
     criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
     problem = Problem(model, criterion, list(zip(images, labels, strict=True)))
     e = None if config.m_sharpness else last

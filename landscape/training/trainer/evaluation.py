@@ -1,5 +1,7 @@
 """Loss and accuracy of a classifier."""
 
+from collections.abc import Iterable, Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,33 +13,46 @@ from landscape.training.trainer.device import place_of
 CLASSES = ClassTargets(F.cross_entropy)
 
 
+Pairs = Iterable[tuple[Tensor, Tensor]]  # batches of inputs and targets
+
+
 def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor, batch_size: int = 512) -> tuple[float, float]:
     """Mean cross entropy and accuracy over all targets that count, in eval mode."""
-    total, right = 0.0, 0.0
-    for outputs, labels in zip(predict(model, inputs, batch_size), targets.split(batch_size), strict=True):
-        y = labels.to(outputs.device)
+    return evaluate_on(model, zip(inputs.split(batch_size), targets.split(batch_size), strict=True))
+
+
+def evaluate_on(model: nn.Module, batches: Pairs) -> tuple[float, float]:
+    """The same over batches, each read when its turn comes."""
+    total, right, units = 0.0, 0.0, 0
+    for outputs, y in predicted(model, batches):
         total += F.cross_entropy(outputs, y, reduction="sum").item()
         right += count_right(outputs, y)
-    units = int(CLASSES.counted(targets).sum())
+        units += int(CLASSES.counted(y).sum())
     return total / units, right / units
 
 
 def top_error(model: nn.Module, inputs: Tensor, targets: Tensor, k: int = 5, batch_size: int = 512) -> float:
     """Share of the targets whose class is not among the k largest outputs, in eval mode."""
-    right = 0
-    for outputs, y in zip(predict(model, inputs, batch_size), targets.split(batch_size), strict=True):
+    return top_error_on(model, zip(inputs.split(batch_size), targets.split(batch_size), strict=True), k)
+
+
+def top_error_on(model: nn.Module, batches: Pairs, k: int = 5) -> float:
+    """The same over batches."""
+    right, units = 0, 0
+    for outputs, y in predicted(model, batches):
         named = outputs.topk(min(k, outputs.shape[1]), dim=1).indices == y.unsqueeze(1)
-        right += int((named.any(1) & CLASSES.counted(y)).sum())
-    return 1 - right / int(CLASSES.counted(targets).sum())
+        counted = CLASSES.counted(y)
+        right, units = right + int((named.any(1) & counted).sum()), units + int(counted.sum())
+    return 1 - right / units
 
 
-@torch.no_grad()
-def predict(model: nn.Module, inputs: Tensor, batch_size: int = 512) -> list[Tensor]:
-    """The outputs in eval mode, batch by batch."""
-    with training_flags_kept(model):
-        model.eval()
-        device = place_of(model)
-        return [model(x.to(device)) for x in inputs.split(batch_size)]
+def predicted(model: nn.Module, batches: Pairs) -> Iterator[tuple[Tensor, Tensor]]:
+    """Outputs in eval mode and targets, batch by batch, where the model is."""
+    device = place_of(model)
+    for x, y in batches:
+        with torch.no_grad(), training_flags_kept(model):
+            outputs = model.eval()(x.to(device, non_blocking=True))
+        yield outputs, y.to(device, non_blocking=True)
 
 
 def count_right(outputs: Tensor, targets: Tensor) -> float:

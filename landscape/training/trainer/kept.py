@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from landscape.data import Images
+from landscape.data import Images, Lazy
 from landscape.problem import Problem
 from landscape.training.trainer.config import TrainConfig
 from landscape.training.trainer.ranks import Ranks
@@ -46,11 +46,10 @@ def average_of(model: nn.Module, config: TrainConfig) -> AveragedModel | None:
     return AveragedModel(model) if config.swa_from else None
 
 
-def averaged(average: AveragedModel, data: Images, batch_size: int) -> nn.Module:
+def averaged(average: AveragedModel, data: Images | Lazy, batch_size: int) -> nn.Module:
     """The averaged network, its batch-norm statistics those of all training images, not augmented."""
     network: nn.Module = average.module
-    images, targets = (t.split(batch_size) for t in (data.train_inputs, data.train_targets))
-    problem = Problem(network, F.cross_entropy, list(zip(images, targets, strict=True)), batch_norm="recompute")
+    problem = Problem(network, F.cross_entropy, data.batches("train", batch_size), batch_norm="recompute")
     network.load_state_dict(problem.statistics(problem.vector()), strict=False)
     return network
 

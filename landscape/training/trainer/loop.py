@@ -6,7 +6,8 @@ the epoch. A batch is augmented once a step: both passes of a rule see the same 
 after every epoch, and within one every minute, random state included: no more than a minute's work is done twice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from math import ceil, isfinite
 from pathlib import Path
@@ -18,21 +19,23 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from landscape.checks import require
-from landscape.data import Images, load
+from landscape.data import Images, Lazy, load
+from landscape.data.workers import worker_deaths_told
 from landscape.models import build
-from landscape.side_effects import random_state_kept
+from landscape.side_effects import random_state_kept, seed_of
 from landscape.storage.results import versions
 from landscape.training.trainer.bootstrap import TEACHER, relabel
 from landscape.training.trainer.checkpoint import save_checkpoint
 from landscape.training.trainer.config import TrainConfig
 from landscape.training.trainer.device import device_of, placed, scaler_for
 from landscape.training.trainer.diagnostics import LastPerturbation, make_tracker
-from landscape.training.trainer.evaluation import evaluate
+from landscape.training.trainer.evaluation import evaluate_on
 from landscape.training.trainer.kept import Best, average_of, averaged
+from landscape.training.trainer.lazily import Drawn, begun, check_lazy_data, epoch_of, held_out_batches
 from landscape.training.trainer.network import check_fit, check_recipe, network_of, split
 from landscape.training.trainer.optimizer import make_optimizer
 from landscape.training.trainer.passes import step_on
-from landscape.training.trainer.ranks import Ranks, launched, seed_of
+from landscape.training.trainer.ranks import Ranks, launched
 from landscape.training.trainer.run_folder import (
     DIAGNOSTICS,
     Progress,
@@ -45,7 +48,6 @@ from landscape.training.trainer.run_folder import (
     save_progress,
 )
 from landscape.training.trainer.schedule import learning_rate
-from landscape.training.trainer.start import start_from
 from landscape.vectors import is_synchronous
 
 SAVE_SECONDS = 60.0  # between saves within an epoch
@@ -71,7 +73,7 @@ def train(config: TrainConfig) -> Path:
     folder, device = Path(config.folder), device_of(config.device)
     with launched(device) as ranks, claimed(folder, config, ranks):
         if not ranks.tell(ranks.first and finished(folder)):
-            with random_state_kept():
+            with random_state_kept(), worker_deaths_told():
                 Run(config, folder, device, ranks).go()
             ranks.tell(None)  # no process leaves before the first has written the network
     return folder
@@ -82,15 +84,18 @@ class Run:
 
     def __init__(self, config: TrainConfig, folder: Path, device: torch.device, ranks: Ranks) -> None:
         self.config, self.folder, self.device, self.ranks = config, folder, device, ranks
-        self.data, self.held_out = split(_images(config, folder), config.validation_share, config.seed)
+        data, held_out = split(_images(config, folder), config.validation_share, config.seed)
+        check_lazy_data(data, config, ranks, device)
         self.model = build(config.model, config.model_settings, config.seed)
-        check_fit(self.model, self.data)
-        check_recipe(config, self.data)
-        self.fresh = start_from(self.model, config.start_from) if config.start_from else []
-        self.data, self.model = placed(self.data, device), self.model.to(device)
+        check_fit(self.model, data)
+        check_recipe(config, data)
+        self.state = ranks.tell(read_progress(folder, config.epochs) if ranks.first else None)
+        self.beginning = begun(data, self.model, config, self.state)
+        self.data, self.model = placed(data, device, config.workers, config.steps_per_epoch), self.model.to(device)
+        self.held_out = held_out_batches(held_out, config.batch_size)
         if config.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network = network_of(self.model, config, ranks, len(self.data.train_targets))
+        self.network = network_of(self.model, config, ranks, self.data.count)
         last = LastPerturbation() if config.diagnostics_every else None
         self.optimizer = make_optimizer(config, self.model, self.network, self.data, last)
         self.objective = config.make_objective()
@@ -106,41 +111,43 @@ class Run:
     def go(self) -> None:
         """Train to the end from where the run was saved last, and write the network."""
         config, folder, ranks = self.config, self.folder, self.ranks
-        state = ranks.tell(read_progress(folder, config.epochs) if ranks.first else None)
-        self.progress, self.saved = put_back(folder, state, self.parts, write=ranks.first), monotonic()
+        self.progress = put_back(folder, self.state, self.parts, write=ranks.first)
+        self.saved, self.state = monotonic(), None
         with self._bar() as bar:
             while self.progress.epoch < config.epochs and not self.progress.stopped:
                 self._epoch(bar)
         if ranks.first:
-            network = self._network()
-            save_checkpoint(folder, network, self._metadata(network, TEACHER))
+            save_checkpoint(folder, network := self._network(), self._metadata(network, TEACHER))
 
     def _epoch(self, bar: "tqdm[Any]") -> None:
         """The rest of a pass over the training data."""
         at, began = self.progress, perf_counter() - self.progress.seconds
         bar.set_description(f"{self.config.optimizer}, epoch {at.epoch + 1}/{self.config.epochs}", refresh=False)
         pending, shown = torch.zeros((), device=self.device), monotonic()
-        for index in self._start_epoch()[at.batches :]:
-            pending, at.batches = pending + self._step(index), at.batches + 1
-            if self.tracker is not None:
-                self.tracker.step()
-            bar.update()
-            due = monotonic() - self.saved > SAVE_SECONDS or at.batches == self._batches
-            if not (due or is_synchronous(pending) or monotonic() - shown > SHOW_SECONDS):
-                continue  # to read a GPU's numbers is to wait for it
+        with closing(self._start_epoch()) as batches:
+            for drawn in batches:
+                pending, at.batches, at.samples = pending + self._step(drawn), at.batches + 1, at.samples + drawn[3]
+                if self.tracker is not None:
+                    self.tracker.step()
+                bar.update()
+                due = monotonic() - self.saved > SAVE_SECONDS or at.batches == self._batches
+                if not (due or is_synchronous(pending) or monotonic() - shown > SHOW_SECONDS):
+                    continue  # to read a GPU's numbers is to wait for it
+                self._count(pending.tolist(), bar)
+                pending, shown = torch.zeros((), device=self.device), monotonic()
+                if due and at.batches != self._batches:
+                    at.seconds, at.random_state = perf_counter() - began, torch.get_rng_state()
+                    at.device_state = torch.cuda.get_rng_state() if self.device.type == "cuda" else None
+                    self._save()
+        if pending.ndim:  # a stream ends when it likes
             self._count(pending.tolist(), bar)
-            pending, shown = torch.zeros((), device=self.device), monotonic()
-            if due and at.batches < self._batches:
-                at.seconds, at.random_state = perf_counter() - began, torch.get_rng_state()
-                at.device_state = torch.cuda.get_rng_state() if self.device.type == "cuda" else None
-                self._save()
         self._end_epoch(began)
 
-    def _start_epoch(self) -> Sequence[Tensor]:
-        """Random state and objective as the epoch wants them; the images of each batch."""
+    def _start_epoch(self) -> Generator[Drawn]:
+        """Random state and objective as the epoch wants them; its batches that are left."""
         config, at = self.config, self.progress
         torch.manual_seed(seed_of(config.seed, at.epoch))  # order, augmentation and dropout
-        batches = torch.randperm(len(self.data.train_targets), device="cpu").split(config.batch_size)
+        batches = epoch_of(self.data, config, self.ranks, at.epoch, at.batches)
         if at.random_state is not None:
             torch.set_rng_state(at.random_state)
         if at.device_state is not None and self.device.type == "cuda":
@@ -155,31 +162,34 @@ class Run:
         self.require_finite(sums[0])
         at = self.progress
         at.loss, at.right = at.loss + sums[0], at.right + sums[1]
-        met = min(at.batches * self.config.batch_size, len(self.data.train_targets))
+        met = self._met
         bar.set_postfix(loss=f"{at.loss / met:.3f}", accuracy=f"{at.right / met:.3f}", refresh=False)
 
-    def _step(self, index: Tensor) -> Tensor:
-        """Train on the images `index` (B,); the sum of their losses and the number of right ones, both at w, (2,)."""
-        data, config = self.data, self.config
+    def _step(self, drawn: Drawn) -> Tensor:
+        """Train on a batch; the sum of its losses and the number of right ones, both at w, (2,)."""
+        config, ranks, at = self.config, self.ranks, self.progress
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(config, self.progress.epoch, self.progress.batches, self._batches)
-        place = index.to(data.train_inputs.device)
-        images, targets = (t[place].to(self.device, non_blocking=True) for t in (data.train_inputs, data.train_targets))
-        augment = config.augmentation()
-        span = data.pixel_span if augment.colours else None
-        x, y = augment(images, targets, data.classes, torch.default_generator, span)
-        if config.channels_last:
-            x = x.contiguous(memory_format=torch.channels_last)
-        own = [self.ranks.share(part) for part in (x, y, index)]
-        with self.ranks.own_random(config.seed, self.progress.epoch, self.progress.batches):
-            parts = step_on(self, own[0], own[1], own[2], len(index))
+            group["lr"] = learning_rate(config, at.epoch, at.batches, self._batches)
+        x, y = (t.to(self.device, non_blocking=True) for t in drawn[:2])
+        index, whole = drawn[2], isinstance(self.data, Images)
+        if whole:  # of what is read lazily this process has its share alone
+            x, y, index = (ranks.share(part) for part in (*self._augmented(x, y), index))
+        with ranks.own_random(config.seed, at.epoch, at.batches):
+            x, y = (x, y) if whole else self._augmented(x, y)
+            parts = step_on(self, x, y, index, drawn[3])
         if self.average is not None and config.ema_decay:
             self.average.update_parameters(self.model)
         return self.ranks.summed(torch.stack([part.sums for part in parts if part.sums is not None]).sum(0))
 
+    def _augmented(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        augment = self.config.augmentation()
+        span = self.data.pixel_span if augment.colours else None
+        x, y = augment(images, targets, self.data.classes, torch.default_generator, span)
+        return (x.contiguous(memory_format=torch.channels_last) if self.config.channels_last else x), y
+
     def _end_epoch(self, began: float) -> None:
         """The log's line, the average, a checkpoint where one is due, and the state to resume from."""
-        at, config, count = self.progress, self.config, len(self.data.train_targets)
+        at, config, count = self.progress, self.config, self._met
         done = Progress(at.epoch + 1)
         if self.average is not None and config.swa_from and done.epoch >= config.swa_from:
             self.average.update_parameters(self.model)
@@ -205,7 +215,7 @@ class Run:
             if line["evaluated_train_loss"] <= config.stop_at_loss:
                 return "loss"
         if self.held_out is not None:
-            line["validation_loss"], line["validation_accuracy"] = evaluate(self.model, *self.held_out)
+            line["validation_loss"], line["validation_accuracy"] = evaluate_on(self.model, self.held_out)
         if self.best is not None:
             self.best.note(self.model, line["validation_loss"], epoch)
             if epoch - self.best.epoch >= config.patience:
@@ -213,13 +223,12 @@ class Run:
         return ""
 
     def _evaluated(self, of: str, network: nn.Module | None = None) -> tuple[float, float]:
-        data = self.data
-        sets = {"train": (data.train_inputs, data.train_targets), "test": (data.test_inputs, data.test_targets)}
-        return evaluate(self.model if network is None else network, *sets[of])
+        size = 512 if isinstance(self.data, Images) else self.config.batch_size
+        return evaluate_on(self.model if network is None else network, self.data.batches(of, size))
 
     def _save(self) -> None:
         if self.ranks.first:
-            save_progress(self.folder, self.progress, self.parts)
+            save_progress(self.folder, self.progress, self.parts, self.beginning)
         self.saved = monotonic()
 
     def _network(self) -> nn.Module:
@@ -230,15 +239,22 @@ class Run:
 
     @property
     def _batches(self) -> int:
-        """Of an epoch."""
-        return ceil(len(self.data.train_targets) / self.config.batch_size)
+        """Of an epoch; of a stream as the config says, 0 where it does not."""
+        count = self.data.count
+        return self.config.steps_per_epoch if count is None else ceil(count / self.config.batch_size)
+
+    @property
+    def _met(self) -> int:
+        """Samples of the epoch's batches so far."""
+        at, count = self.progress, self.data.count
+        return at.samples if count is None else min(at.batches * self.config.batch_size, count)
 
     def _bar(self) -> "tqdm[Any]":
         """A bar over the steps of the whole training."""
         config, at = self.config, self.progress
         total, done = config.epochs * self._batches, at.epoch * self._batches + at.batches
         hidden = True if not self.ranks.first else None if config.progress is None else not config.progress
-        return tqdm(total=total, initial=done, unit="step", disable=hidden)
+        return tqdm(total=total or None, initial=done, unit="step", disable=hidden)
 
     def _metadata(self, network: nn.Module, teacher: str) -> dict[str, Any]:
         config = self.config
@@ -249,7 +265,7 @@ class Run:
             "config": config.settings(),
             "epoch": self.progress.epoch,
             "stopped": self.progress.stopped or "epochs",
-            "fresh": self.fresh,  # what start_from did not give
+            "fresh": self.beginning["fresh"],  # what start_from did not give
             "teacher": teacher if config.bootstrap_rounds else None,  # seen from the checkpoint's folder
             "parameters": sum(p.numel() for p in network.parameters()),
             "train_loss": train_loss,
@@ -266,7 +282,7 @@ class Run:
         require(isfinite(loss), f"epoch {epoch}: the loss is {loss}; try a smaller lr ({lr}) or rho")
 
 
-def _images(config: TrainConfig, folder: Path) -> Images:
+def _images(config: TrainConfig, folder: Path) -> Images | Lazy:
     """The data set; where there are rounds of bootstrapping, with the labels that the round before predicts."""
     data = load(
         config.dataset,
@@ -274,8 +290,11 @@ def _images(config: TrainConfig, folder: Path) -> Images:
         label_noise=config.label_noise,
         seed=config.seed,
         settings=config.data_settings,
+        lazily=config.lazy,
     )
     if not config.bootstrap_rounds:
         return data
+    if isinstance(data, Lazy):
+        raise ValueError("bootstrap_rounds must be 0 for data that are read lazily: it keeps labels")
     earlier = replace(config, folder=folder / TEACHER, bootstrap_rounds=config.bootstrap_rounds - 1)
     return relabel(data, train(earlier))

@@ -5,10 +5,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from landscape.autograd.differentiable import differentiable
+from landscape.checks import first_line
+from landscape.problem import Problem
 from landscape.side_effects import buffer_state, random_state
+from landscape.training.optimizers.natural_gradient import NaturalGradient
 from landscape.training.sharpness_aware.step import SharpnessAware
 from landscape.training.trainer.device import autocast
 from landscape.training.trainer.evaluation import hits
@@ -46,6 +49,13 @@ class Part:
         except torch.OutOfMemoryError:
             self.ran_out = True
             raise
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ValueError(
+                f"batch norm needs more than a batch of {len(self.x)}: take another batch_size, the last batch is what "
+                f"it leaves over, or micro_batch ({first_line(error)})"
+            ) from error
 
     def _pass(self) -> Tensor:
         run, size = self.run, self.run.micro_batch or max(len(self.x), 1)
@@ -67,6 +77,22 @@ class Part:
         if self.sums is None:  # the first pass is at w, later ones at w + e
             self.sums = torch.stack([total.to(SUMS), right.to(SUMS)])
         return total / len(self.x)
+
+    def natural_step(self, optimizer: NaturalGradient) -> None:
+        """The whole step, on the batch as a Problem; a forward pass before it moves batch-norm statistics."""
+        run, size = self.run, self.run.micro_batch or len(self.x)
+        pieces = list(zip(self.x.split(size), self.y.split(size), strict=True))
+        right = torch.zeros((), device=run.device)
+        criterion = nn.CrossEntropyLoss(label_smoothing=run.config.label_smoothing)
+        try:
+            with torch.no_grad():
+                for x, y in pieces:
+                    right = right + hits(run.model(x), y) / (1 if y.is_floating_point() else y[0].numel())
+            loss = optimizer.step(Problem(run.model, criterion, pieces, batch_norm="batch"))
+        except torch.OutOfMemoryError:
+            self.ran_out = True
+            raise
+        self.sums = torch.stack([loss.to(SUMS) * len(self.x), right.to(SUMS)])
 
 
 def _forms(run: "Run") -> AbstractContextManager[None]:
@@ -102,6 +128,8 @@ def _optimise(run: "Run", parts: Sequence[Part]) -> None:
     run.objective.start_step()
     if isinstance(run.optimizer, SharpnessAware):
         run.optimizer.step(parts, sizes=[len(part.y) for part in parts], scaler=run.scaler)
+    elif isinstance(run.optimizer, NaturalGradient):
+        parts[0].natural_step(run.optimizer)
     else:
         run.optimizer.step(parts[0])  # type: ignore[arg-type]
     if run.scaler is not None:

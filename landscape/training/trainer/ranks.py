@@ -6,12 +6,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from landscape.side_effects import random_state_kept
+from landscape.side_effects import random_state_kept, seed_of
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,6 @@ class Ranks:
         if self.size > 1:
             distributed.all_reduce(values)
         return values
-
-
-def seed_of(*numbers: int) -> int:
-    """One seed of several numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
 @contextmanager

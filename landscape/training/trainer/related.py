@@ -3,11 +3,25 @@
 from typing import Any
 
 from landscape.checks import require
-from landscape.training.trainer.schema import OF_NO_BASE
+from landscape.training.rules import RULES
+from landscape.training.trainer.schema import BASES_OF_THEIR_OWN, NEEDS_A_RULE, OF_NO_BASE, PLAIN
 
 
 def check_related(config: Any) -> None:
     """Raises ValueError where two settings of a `TrainConfig` exclude each other."""
+    name, objective = config.optimizer, config.objective
+    require(
+        name not in PLAIN or not config.rule_settings,
+        f"rule_settings must be empty for {name!r}, got {config.rule_settings}",
+    )
+    require(
+        not config.m_sharpness or (name in RULES and objective == "plain"),
+        f"m_sharpness needs a rule and the plain objective, got {name!r} and {objective!r}",
+    )
+    require(
+        objective not in NEEDS_A_RULE.get(name, []),
+        f"objective {objective!r} needs a rule with a second pass, not {name!r}; take 'sam'",
+    )
     require(
         not config.milestones or config.schedule == "step",
         f"milestones need schedule='step', got {config.schedule!r}",
@@ -24,14 +38,28 @@ def check_related(config: Any) -> None:
     own = ", ".join(sorted(OF_NO_BASE & (config.base_settings | config.rule_settings).keys()))
     require(not own, f"settings must not hold {own}: lr and weight_decay are fields, and the loss goes down")
     require(
-        config.optimizer != "adahessian" or (config.base == "sgd" and not config.base_settings),
-        f"adahessian is its own base, with settings in rule_settings, got base={config.base!r} and base_settings",
+        not config.micro_batch or config.objective == "plain",
+        f"micro_batch needs the plain objective, got {config.objective!r}",
+    )
+    if config.optimizer in BASES_OF_THEIR_OWN:
+        _check_own(config)
+
+
+def _check_own(config: Any) -> None:
+    """What optimisers that need more of the loss than its gradient cannot have."""
+    name, natural = config.optimizer, config.optimizer == "natural_gradient"
+    require(
+        config.base == "sgd" and not config.base_settings,
+        f"{name} is its own base, with settings in rule_settings, got base={config.base!r} and base_settings",
     )
     require(
-        config.optimizer != "adahessian" or not (config.clip_norm or config.precision == "fp16"),
-        "adahessian takes no clip_norm and no precision='fp16': its step needs derivatives of the gradient",
+        not (config.clip_norm or config.precision == "fp16"),
+        f"{name} takes no clip_norm and no precision='fp16': its step needs derivatives of the gradient",
     )
+    require(natural or not config.micro_batch, "micro_batch needs another optimizer than adahessian; take batch_size")
+    plain = config.objective == "plain" and config.precision == "float32" and not config.compile
     require(
-        not config.micro_batch or (config.objective == "plain" and config.optimizer != "adahessian"),
-        f"micro_batch needs the plain objective and no AdaHessian, got {config.objective!r} and {config.optimizer!r}",
+        not natural or (plain and config.weight_decay == 0),
+        "natural_gradient takes the plain objective, precision='float32', weight_decay=0 and no compile, got "
+        f"{config.objective!r}, {config.precision!r}, {config.weight_decay} and {config.compile}",
     )

@@ -36,6 +36,7 @@ class Progress:
     loss: float = 0.0  # sum over the samples met
     right: float = 0.0  # likewise
     seconds: float = 0.0
+    samples: int = 0  # met, of a stream
     random_state: Tensor | None = None  # None: that of the epoch's beginning
     device_state: Tensor | None = None  # likewise, of a GPU
     stopped: str = ""  # why the training is over before its last epoch
@@ -83,9 +84,9 @@ def append_log(folder: Path, line: dict[str, Any]) -> None:
         os.fsync(log.fileno())
 
 
-def save_progress(folder: Path, progress: Progress, parts: Mapping[str, Any]) -> None:
-    """Replace the state to resume from: how far the run is, and the state of each of its parts."""
-    state = {"progress": vars(progress), "log": (folder / LOG).read_text()}
+def save_progress(folder: Path, progress: Progress, parts: Mapping[str, Any], beginning: Mapping[str, Any]) -> None:
+    """Replace the state to resume from: how far the run is, the state of each of its parts, and how it began."""
+    state = {"progress": vars(progress), "log": (folder / LOG).read_text(), "beginning": dict(beginning)}
     state |= {name: part.state_dict() for name, part in parts.items()}
     with replacing(folder / RESUME) as partial:
         torch.save(state, partial)

@@ -15,6 +15,7 @@ from landscape.models import MODELS
 from landscape.storage.settings_record import schema_of
 from landscape.training.objectives import OBJECTIVES
 from landscape.training.optimizers.adahessian import AdaHessian
+from landscape.training.optimizers.natural_gradient import NaturalGradient
 from landscape.training.rules import RULES
 
 GROUPS = {  # heading to the field with which it begins
@@ -35,7 +36,8 @@ SETTINGS_OF = {
     "base": "base_settings",
 }
 PLAIN = ("sgd", "plain")  # the base alone
-OPTIMIZERS = ("sgd", *RULES, "adahessian", "plain")
+BASES_OF_THEIR_OWN: dict[str, Any] = {"adahessian": AdaHessian, "natural_gradient": NaturalGradient}
+OPTIMIZERS = ("sgd", *RULES, *BASES_OF_THEIR_OWN, "plain")
 NO_BASE = ("Optimizer", "LBFGS", "SparseAdam", "Muon")  # of other weights, sparse gradients, matrices alone
 OF_NO_BASE = {"lr", "weight_decay", "params", "maximize", "differentiable"}  # fields of their own, or no descent
 BASES: dict[str, Any] = {
@@ -44,14 +46,19 @@ BASES: dict[str, Any] = {
     if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and name not in NO_BASE
 }
 NEEDS_PASS_2 = "adversarial"  # the objective that is another function there: pass 2 is made at each step, for "sgd" too
-NEEDS_A_RULE = {"adahessian": ["top_samples", NEEDS_PASS_2], "sgd": ["top_samples"], "plain": ["top_samples"]}
+NEEDS_A_RULE = {
+    "adahessian": ["top_samples", NEEDS_PASS_2],
+    "natural_gradient": [name for name in OBJECTIVES if name != "plain"],  # F is that of the criterion
+    "sgd": ["top_samples"],
+    "plain": ["top_samples"],
+}
 # the argument that no setting can hold
 FOUND_BY_THE_TRAINER = {"eigen_sam": "top", "ssam_f": "fisher", "exact_fisher_sam": "operator"}
 NO_SETTING = {*FOUND_BY_THE_TRAINER.values(), "criterion", "folder", "path", "label_noise", *OF_NO_BASE}
 MAKERS: dict[str, Mapping[str, Any]] = {
     "dataset": DATASETS,
     "model": MODELS,
-    "optimizer": {"plain": None, "sgd": None, "adahessian": AdaHessian, **RULES},
+    "optimizer": {"plain": None, "sgd": None, **BASES_OF_THEIR_OWN, **RULES},
     "base": BASES,
     "objective": OBJECTIVES,
 }
@@ -61,6 +68,7 @@ LATER = (  # settings that older runs lack: left out where they are the defaults
     *("data_settings", "auto_augment", "rand_augment", "rand_magnitude", "jitter", "erasing", "cutmix", "start_from"),
     *("base", "base_settings", "schedule", "warmup_epochs", "milestones", "decay", "clip_norm", "micro_batch"),
     *("stop_at_loss", "validation_share", "patience", "ema_decay", "precision", "channels_last", "compile"),
+    *("lazy", "workers", "steps_per_epoch"),
 )
 
 
