@@ -51,9 +51,9 @@ class Config:
     drawn: tuple[Place, Place] = ((-28.0, 34.0), (-2.0, 22.0))
     lr: float = 20.0
     momenta: tuple[float, ...] = (0.9, 0.0)
-    sam: tuple[float, ...] = (0.05, 2.0, 8.0)  # radii; the first is drawn
-    asam: tuple[float, ...] = (0.2, 0.1, 0.5)
-    fisher_sam: tuple[float, ...] = (0.2, 0.1, 0.4)
+    sam: tuple[float, ...] = (0.05, 8.0)  # radii; the first is drawn
+    asam: tuple[float, ...] = (0.2, 0.5)
+    fisher_sam: tuple[float, ...] = (0.2, 0.4)
     steps: int = 300
     folder: str = "figures/fisher_sam_toy"
 
@@ -158,7 +158,7 @@ def sentence(config: Config) -> str:
     near = len(config.near_zero) * len(config.sigmas)
     radii = ", ".join(f"{name} {RULES[name][0]} = {own[0]:g}" for name, own in config.radii.items())
     return (
-        f"L(μ, σ) of the paper's section 3.1. Ways from ({first[0]:g}, {first[1]:g}) and "
+        f"Ways from ({first[0]:g}, {first[1]:g}) and "
         f"({second[0]:g}, {second[1]:g}), {radii}, a mark every 30 steps, with each rule's neighbourhood at the start "
         f"(square, which hides SAM's). lr {config.lr:g}, momentum "
         f"{config.momenta[0]:g}, {config.steps} steps. "
@@ -204,9 +204,9 @@ def claims(config: Config, minima: Minima, ends: dict[str, dict[str, list[str]]]
         ),
         Claim(
             "Kim et al. 2022, figures 1 to 3",
-            "where μ is near 0 ASAM may not move it enough to reach the flat minimum, FSAM does",
-            f"from {best['ASAM']} of {others} starts near 0 by ASAM, {best['FSAM']} by FSAM, each at its best of "
-            f"{len(config.asam)} radii ({near[keys['asam']]} and {near[keys['fsam']]} at those drawn)",
+            "where μ is near 0 ASAM moves it too little to reach the flat minimum, FSAM does not",
+            f"from {best['ASAM']} of {others} starts near 0 by ASAM, {best['FSAM']} by FSAM, each at its better "
+            f"radius ({near[keys['asam']]} and {near[keys['fsam']]} at those drawn)",
             "agrees" if best["FSAM"] > best["ASAM"] else "differs",
         ),
     ]
@@ -214,8 +214,8 @@ def claims(config: Config, minima: Minima, ends: dict[str, dict[str, list[str]]]
 
 def draw(config: Config, minima: Minima, paths: dict[str, Tensor], ends: dict[str, Any]) -> Figure:
     """Ways with neighbourhoods from two starts, and how many starts reach the flat minimum."""
-    figure = Figure(figsize=(3.3, 5.9), layout="constrained")
-    parts = figure.subfigures(3, 1, height_ratios=(1, 0.9, 1.4))
+    figure = Figure(figsize=(3.3, 6.3), layout="constrained")
+    parts = figure.subfigures(3, 1, height_ratios=(1, 0.9, 1.2))
     for i, part in enumerate(parts[:2]):
         draw_ways(part.subplots(), config, minima, paths, i)
     legend_over(parts[0], parts[0].axes[0], 3)
