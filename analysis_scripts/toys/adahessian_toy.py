@@ -111,8 +111,8 @@ def rippled_runs(config: Config) -> dict[str, Tensor]:
 def sentence(config: Config) -> str:
     """Conditions."""
     return (
-        f"AdaHessian, lr {config.lrs[0]:g}, β₁ = 0.9, from x = {config.start:g} on f = x² + 0.1 x sin(20πx), whose minimum "
-        "is 0 (top and middle); on 10x² + y², lr 1, beside gradient descent of lr 0.09 (bottom). No noise."
+        f"AdaHessian, lr {config.lrs[0]:g}, β₁ = 0.9, from x = {config.start:g} on f = x² + 0.1 x sin(20πx), whose "
+        "minimum is 0 (top and middle); on 10x² + y², lr 1, beside gradient descent of lr 0.09 (bottom). No noise."
     )
 
 

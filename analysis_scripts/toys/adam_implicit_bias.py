@@ -138,9 +138,10 @@ def sentence(config: Config) -> str:
     """Conditions."""
     return (
         f"β = u² − v² on X = [[1, 0, t], [0, 1, t]], y = (1, 1) ± {config.noise:g} drawn anew at each of "
-        f"{config.steps:,} steps; SGD lr {config.lr_sgd:g}, Adam lr {config.lr_adam:g}; {config.seeds} networks for each "
-        "t and start, side by side. Top: white ends dense, black sparse; line: between starts whose sharpness falls to "
-        "the one and to the other. Bottom: means with 95 %; grey: where the two sharpnesses prefer different solutions."
+        f"{config.steps:,} steps; SGD lr {config.lr_sgd:g}, Adam lr {config.lr_adam:g}; {config.seeds} networks for "
+        "each t and start, side by side. Top: white ends dense, black sparse; line: between starts whose sharpness "
+        "falls to the one and to the other. Bottom: means with 95 %; grey: where the two sharpnesses prefer different "
+        "solutions."
     )
 
 

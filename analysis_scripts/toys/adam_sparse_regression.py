@@ -42,8 +42,8 @@ class Config:
     samples: tuple[int, ...] = (12, 14, 16, 18, 20, 24)  # n: the first rows of each design
     designs: int = 24
     tuning: int = 12  # further designs
-    lr_sgd: tuple[float, ...] = (0.005, 0.01, 0.02, 0.04, 0.08)
-    lr_adam: tuple[float, ...] = (0.0025, 0.005, 0.01, 0.02, 0.05, 0.1)
+    lr_sgd: tuple[float, ...] = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08)
+    lr_adam: tuple[float, ...] = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
     spread: float = 0.3  # standard deviation of u and v at the start
     noise: float = 1.0  # labels are y ± noise, drawn anew at each step
     steps: int = 40_000
@@ -100,14 +100,24 @@ def train(config: Config, name: str, lr: float, designs: int, seed: int) -> dict
     return {"beta": u**2 - v**2, "true": true, **{key: torch.stack(own) for key, own in found.items()}}
 
 
-def tuned(config: Config, name: str) -> dict[float, float]:
-    """Learning rate to mean error over all n of the tuning designs; a network that diverges has that of β = 0."""
-    found = {}
+def tuned(config: Config, name: str) -> Tensor:
+    """Rows of learning rate, mean error and mean tr diag(H)^½ at the end over the tuning designs and all n.
+
+    A network that diverges counts as β = 0 in the error and as at the start in the sharpness.
+    """
+    rows = []
     for lr in {"SGD": config.lr_sgd, "Adam": config.lr_adam}[name]:
         run = train(config, name, lr, config.tuning, seed=1000)
-        error = ((run["beta"] - run["true"]) ** 2).sum(1)
-        found[lr] = float(error.nan_to_num(torch.inf).clamp(max=config.nonzero).mean())
-    return found
+        error = ((run["beta"] - run["true"]) ** 2).sum(1).nan_to_num(torch.inf).clamp(max=config.nonzero)
+        sharpness = ended(config, run, config.tuning, 1000)["adam"].flatten()
+        most = run["adam"][0]
+        rows.append([lr, float(error.mean()), float(torch.minimum(sharpness.nan_to_num(torch.inf), most).mean())])
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def best(rows: Tensor, of: str) -> float:
+    """The learning rate with the smallest "error" or "adam"."""
+    return float(rows[rows[:, 1 + ("error", "adam").index(of)].argmin(), 0])
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -116,39 +126,46 @@ def main(config: Config) -> dict[str, Any]:
     def compute() -> dict[str, Tensor]:
         runs = {}
         for name in OPTIMIZERS:
-            errors = tuned(config, name)
-            run = train(config, name, min(errors, key=errors.__getitem__), config.designs, seed=0)
-            runs |= {f"{name}/{key}": own for key, own in run.items()}
-            runs[f"{name}/tuning"] = torch.tensor(list(errors.items()), dtype=torch.float64)
+            runs[f"{name}/tuning"] = tuned(config, name)
+            for of in ("error", "adam"):
+                run = train(config, name, best(runs[f"{name}/tuning"], of), config.designs, seed=0)
+                runs |= {f"{name}/{of}/{key}": own for key, own in run.items()}
         return runs
 
     runs = kept_tensors(Path(config.folder) / "networks", config, compute)
-    ends = {name: ending(config, runs, name) for name in OPTIMIZERS}
-    table = {name: {key: own.tolist() for key, own in found.items()} for name, found in ends.items()}
-    content = {"by_n_and_design": table, "sentence": sentence(config, runs)}
+    ends = {
+        (name, of): ended(config, {key: runs[f"{name}/{of}/{key}"] for key in ("beta", "true")}, config.designs, 0)
+        for name in OPTIMIZERS
+        for of in ("error", "adam")
+    }
+    table = {f"{name}, tuned for {of}": {k: v.tolist() for k, v in own.items()} for (name, of), own in ends.items()}
+    tuning = {name: runs[f"{name}/tuning"].tolist() for name in OPTIMIZERS}
+    content = {"by_n_and_design": table, "tuning": tuning, "sentence": sentence(config, runs)}
     figure = partial(draw, config, runs, ends)
     return publish(config, "sparse_regression", content, figure, claims=claims(ends))
 
 
-def ending(config: Config, runs: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    """Of each network at the end, (ns, designs): error, number of entries that are not 0, both sharpnesses."""
-    beta, true = runs[f"{name}/beta"], runs[f"{name}/true"]
-    x, _ = regressions(config, config.designs, 0)
-    own = measures(x, beta.clamp(min=0).sqrt(), (-beta).clamp(min=0).sqrt(), true)  # u v = 0 near the minimum of both
+def ended(config: Config, run: dict[str, Tensor], designs: int, seed: int) -> dict[str, Tensor]:
+    """Of each network, (ns, designs): error, number of entries that are not 0, both sharpnesses where u v = 0."""
+    beta, true = run["beta"], run["true"]
+    x, _ = regressions(config, designs, seed)
+    own = measures(x, beta.clamp(min=0).sqrt(), (-beta).clamp(min=0).sqrt(), true)
     own["nonzero"] = (beta.abs() > NONZERO).sum(1).double()
     return {key: value.view(len(config.samples), -1) for key, value in own.items()}
 
 
 def sentence(config: Config, runs: dict[str, Tensor]) -> str:
     """Conditions."""
-    lrs = {name: runs[f"{name}/tuning"] for name in OPTIMIZERS}
-    best = {name: float(own[own[:, 1].argmin(), 0]) for name, own in lrs.items()}
-    tried = {name: f"{own[0, 0]:g} to {own[-1, 0]:g}" for name, own in lrs.items()}
+    rows = {name: runs[f"{name}/tuning"] for name in OPTIMIZERS}
+    said = {
+        name: f"{name} {best(own, 'error'):g} and {best(own, 'adam'):g} (of {own[0, 0]:g} to {own[-1, 0]:g})"
+        for name, own in rows.items()
+    }
     return (
         f"β = u² − v², d = {config.inputs}, {config.nonzero} entries of β* are ±1; labels ± {config.noise:g} for "
-        f"{config.steps:,} steps, then clean for {config.cooling:,} (grey). Tuned lr: SGD {best['SGD']:g} (of "
-        f"{tried['SGD']}), Adam {best['Adam']:g} (of {tried['Adam']}). Means over {config.designs} designs; bars: "
-        f"95 %. Below: n = {drawn(config)}."
+        f"{config.steps:,} steps, then clean for {config.cooling:,} (grey). lr tuned for the error (top) and for "
+        f"tr diag(H)^½ (bottom): {'; '.join(said.values())}. Means over {config.designs} designs; bars: 95 %. Bottom: "
+        f"n = {drawn(config)}."
     )
 
 
@@ -157,19 +174,18 @@ def drawn(config: Config) -> int:
     return config.samples[len(config.samples) // 2]
 
 
-def claims(ends: dict[str, dict[str, Tensor]]) -> list[Claim]:
+def claims(ends: dict[tuple[str, str], dict[str, Tensor]]) -> list[Claim]:
     """The abstract's, design by design, over all n."""
     paper = "Adam reduces a unique form of sharpness, abstract, on sparse regression by diagonal networks"
-    apart = {
-        key: difference(ends["Adam"][key].mean(0).tolist(), ends["SGD"][key].mean(0).tolist()) for key in ends["SGD"]
-    }
-    mean = {key: [float(ends[name][key].mean()) for name in ("Adam", "SGD")] for key in ends["SGD"]}
     what = {
-        "nonzero": ("Adam finds sparser solutions than SGD", f"entries above {NONZERO:g} in size", -1),
-        "error": ("Adam generalises better than SGD", "|β − β*|²", -1),
-        "adam": ("Adam lowers tr diag(H)^½ more than SGD", "tr diag(H)^½ at the end", -1),
-        "trace": ("SGD lowers tr H more than Adam", "tr H at the end", 1),
+        ("error", "nonzero"): ("Adam finds sparser solutions than SGD", f"entries above {NONZERO:g} in size", -1),
+        ("error", "error"): ("Adam generalises better than SGD", "|β − β*|²", -1),
+        ("adam", "adam"): ("Adam lowers tr diag(H)^½ more than SGD", "tr diag(H)^½ at the end", -1),
+        ("adam", "trace"): ("SGD lowers tr H more than Adam", "tr H at the end", 1),
     }
+    by_design = {(of, key): [ends[name, of][key].mean(0).tolist() for name in ("Adam", "SGD")] for of, key in what}
+    apart = {key: difference(*own) for key, own in by_design.items()}
+    mean = {key: [float(np.mean(own)) for own in both] for key, both in by_design.items()}
     return [
         Claim(
             paper,
@@ -181,13 +197,13 @@ def claims(ends: dict[str, dict[str, Tensor]]) -> list[Claim]:
     ]
 
 
-def draw(config: Config, runs: dict[str, Tensor], ends: dict[str, dict[str, Tensor]]) -> Figure:
+def draw(config: Config, runs: dict[str, Tensor], ends: dict[tuple[str, str], dict[str, Tensor]]) -> Figure:
     """Error and sparsity over n above, both sharpnesses along training below."""
     figure = Figure(figsize=(3.3, 5.4), layout="constrained")
     axes = figure.subplots(2, 2)
     for ax, key, label in zip(axes[0], ("error", "nonzero"), ("|β − β*|²", "entries not 0"), strict=True):
         for name, (colour, line, mark) in LOOKS.items():
-            values = np.array([interval(own) for own in ends[name][key].tolist()])
+            values = np.array([interval(own) for own in ends[name, "error"][key].tolist()])
             bars = (values[:, 2] - values[:, 1]) / 2
             look = {"color": colour, "linestyle": line, "marker": mark, "markersize": 3, "linewidth": 1.1}
             ax.errorbar(config.samples, values[:, 0], bars, capsize=2, label=name, **look)
@@ -203,7 +219,7 @@ def draw_along(ax: Axes, config: Config, runs: dict[str, Tensor], key: str) -> N
     """A measure along training, mean over the designs of one n, grey where the labels are clean."""
     at = config.samples.index(drawn(config))
     for name, (colour, line, _) in LOOKS.items():
-        own = runs[f"{name}/{key}"].view(-1, len(config.samples), config.designs)[:, at].mean(1)
+        own = runs[f"{name}/adam/{key}"].view(-1, len(config.samples), config.designs)[:, at].mean(1)
         steps = np.linspace(0, config.steps + config.cooling, len(own), endpoint=False) / 1000
         ax.plot(steps, own, line, color=colour, linewidth=1.1)
     ax.axvspan(config.steps / 1000, (config.steps + config.cooling) / 1000, color="0.9", linewidth=0)
