@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import yaml
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
@@ -49,7 +49,7 @@ def command(main: Callable[[Any], Any], config: type[Any]) -> None:
     click.Command("script", params=options, callback=run, help=sys.modules[config.__module__].__doc__)()
 
 
-def legend_over(figure: Figure, ax: Axes, columns: int, fontsize: float | None = SMALL) -> None:
+def legend_over(figure: Figure | SubFigure, ax: Axes, columns: int, fontsize: float | None = SMALL) -> None:
     """The legend of one of the panels above all of them."""
     lines, labels = ax.get_legend_handles_labels()
     figure.legend(lines, labels, loc="outside upper center", ncols=columns, frameon=False, fontsize=fontsize)

@@ -9,7 +9,7 @@ import torch
 from torch.autograd.functional import hessian
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
-ENDS = ("json", "npz", "png", "pdf")
+ENDS = ("json", "npz", "png")
 
 
 def tensor(*values):
@@ -27,7 +27,7 @@ def tensor(*values):
 def test_steps_of_the_natural_gradient(kind, power, decay, lr, expected):
     from analysis_scripts.toys.natural_gradient_toy import Config, Run, descend, gaussian
 
-    path = descend(gaussian(1.0), Run("", kind, power, decay, ("", "")), Config(lr=lr, steps=3))
+    path = descend(gaussian(1.0), Run("", kind, power, decay, ("", "", "")), Config(lr=lr, steps=3))
     torch.testing.assert_close(path, tensor(*expected), **EXACT)
 
 
@@ -40,39 +40,49 @@ def test_natural_gradient_toy(tmp_path):
     assert tails["F, fixed α"] == pytest.approx(0.4 * 0.7**10)
     assert tails["F̄, p = ½, fixed α"] == pytest.approx(0.2)  # 0.1, -0.2, 0.1, ...
     assert found["exponents"] == pytest.approx({"F̄, p = ½, α / √k": -0.5, "F̄, p = ½, α / k": -1.0}, abs=0.1)
-    assert json.loads((tmp_path / "natural_gradient.json").read_text())["sentence"].startswith("Agrees")
+    assert json.loads((tmp_path / "natural_gradient.json").read_text())["claims"] == found["claims"]
+    assert {own["verdict"] for own in found["claims"]} == {"agrees"}
     assert {path.name for path in tmp_path.iterdir()} == {f"natural_gradient.{end}" for end in ENDS}
 
 
-def test_the_fisher_ellipse_is_that_of_the_divergence():
-    from analysis_scripts.toys.fisher_sam_toy import divergence, exact_fisher_sam
+@pytest.mark.parametrize("rule", ["SAM", "ASAM", "FSAM"])
+def test_each_rule_goes_to_the_edge_of_its_neighbourhood_where_the_slope_is_highest(rule):
+    from analysis_scripts.toys.fisher_sam_toy import divergence, rule_of
 
     w, g = tensor(-3.0, 7.0), tensor(0.2, -0.5)
-    F = hessian(lambda other: divergence(w[0], w[1], other[0], other[1]), w)
-    e, _ = exact_fisher_sam(0.3).perturb(w, g, None)
-    x = torch.linalg.solve(F, g)
+    metrics = {
+        "SAM": torch.eye(2, dtype=torch.float64),
+        "ASAM": torch.diag(1 / w**2),
+        "FSAM": hessian(lambda other: divergence(w[0], w[1], other[0], other[1]), w),
+    }
+    e, _ = rule_of(rule, 0.3).perturb(w, g, None)
+    x = torch.linalg.solve(metrics[rule], g)
     torch.testing.assert_close(e, 0.3 * x / (g @ x).sqrt(), **EXACT)
-    torch.testing.assert_close(F, torch.diag(tensor(1 / 49, 2 / 49)), **EXACT)
+    torch.testing.assert_close(metrics["FSAM"], torch.diag(tensor(1 / 49, 2 / 49)), **EXACT)
 
 
 def test_fisher_sam_toy(tmp_path):
-    from analysis_scripts.toys.fisher_sam_toy import COMPONENTS, Config, main, mixture
+    from analysis_scripts.toys.fisher_sam_toy import COMPONENTS, Config, loss, main
 
-    m, s, a, _ = COMPONENTS.T.tolist()
-    apart = mixture(m[0], s[0]).loss()  # its own component's divergence is 0 there, the other's far away
-    assert apart == pytest.approx(-torch.log(tensor(a[0])).item(), abs=0.05)
-    grid = {"mu": (-40.0, 40.0, 9), "sigmas": (10.0, 40.0, 7)}
-    found = main(
-        Config(starts=(25.0, -17.0), sigma=20.0, sam=(0.0,), fisher_sam=(0.2,), steps=60, folder=str(tmp_path), **grid)
-    )
+    m, s, a, _ = COMPONENTS.T
+    apart = loss(torch.stack([m[0], s[0]]))  # its own component's divergence is 0 there, the other's far away
+    assert float(apart) == pytest.approx(-float(a[0].log()), abs=0.05)
+    own = {"starts": (25.0, -17.0), "sigma": 20.0, "near_zero": (-2.0,), "sigmas": (22.0,)}
+    config = Config(**own, sam=(0.0,), asam=(0.1,), fisher_sam=(0.2,), steps=60, folder=str(tmp_path))
+    found = main(config)
     flat, sharp = found["minima"]["flat"], found["minima"]["sharp"]
     for own in (flat, sharp):
         assert own["gradient_norm"] < 1e-12
         assert min(own["eigenvalues"]) > 0
     assert max(flat["eigenvalues"]) < min(sharp["eigenvalues"])
     assert sharp["loss"] < flat["loss"]
-    assert found["ends"]["SAM, ρ = 0, momentum 0.9"] == ["flat", "sharp"]  # plain descent into the valley it starts in
-    assert {path.name for path in tmp_path.iterdir()} >= {"landscape.npz", "runs.npz", "fisher_sam.json"}
+    # plain descent into the valley it starts in
+    assert found["ends"]["far"]["SAM, ρ = 0, momentum 0.9"] == ["flat", "sharp"]
+    assert found["claims"][0]["verdict"] == "agrees"
+    assert {path.name for path in tmp_path.iterdir()} == {f"fisher_sam.{end}" for end in ("json", "png")} | {
+        "runs.npz",
+        "runs.json",
+    }
 
 
 def test_the_iteration_from_which_on_a_run_stays_inside():
