@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 
 from landscape.checks import one_of
 
@@ -22,8 +23,11 @@ class Claim:
 
 
 def told(claims: Iterable[Claim]) -> str:
-    """The claims as sentences."""
-    return " ".join(f"{own.paper}: {own.claim}: {own.verdict}, {own.found}." for own in claims)
+    """The claims as sentences, one a paper for those that follow one another."""
+    return " ".join(
+        f"{paper}: {'; '.join(f'{own.claim}: {own.verdict}, {own.found}' for own in group)}."
+        for paper, group in groupby(claims, lambda own: own.paper)
+    )
 
 
 def points(found: Iterable[float], unit: str = " points", digits: int = 1) -> str:
