@@ -197,19 +197,18 @@ def claims(curves: Arrays) -> list[Claim]:
     alignment = interval(ends(curves, "sam", "alignment"))
     poor = "agrees" if alignment[2] < POOR else "differs" if alignment[1] > POOR else "cannot say"
     text = f"{alignment[0]:.2f} [{alignment[1]:.2f}, {alignment[2]:.2f}]"
-    found = [Claim(f"{PAPER}, figure on alignment", f"SAM's |ê · v₁| is poor, below {POOR:g}", text, poor)]
+    found = [Claim(f"{PAPER}, figure on alignment", f"SAM's |ê · v₁| is poor (below {POOR:g}: our mark)", text, poor)]
     for one, other, name, sign in COMPARED:
         more = difference(ends(curves, one, name), ends(curves, other, name))
-        claim = f"{QUANTITIES[name]} of {NAMES[one]} {'above' if sign > 0 else 'below'} {NAMES[other]}'s"
-        found.append(
-            Claim(f"{PAPER}, {PLACES[one]}", claim, f"{points(more, '', 2)}; {told(name)}", verdict(more, sign))
-        )
+        claim = f"{QUANTITIES[name]} of {NAMES[one]} {SIGNS[sign]} {NAMES[other]}'s"
+        judged = verdict(more, sign or (1 if more[0] > 0 else -1))
+        found.append(Claim(f"{PAPER}, {PLACES[one]}", claim, f"{points(more, '', 3)}; {told(name)}", judged))
     return found
 
 
 def draw(curves: Arrays) -> Figure:
     """One panel a quantity, one curve a rule."""
-    figure = Figure(figsize=(6.8, 4.4), layout="constrained")
+    figure = Figure(figsize=(6.8, 4.0), layout="constrained")
     colors = {rule: color for rule, (color, _) in look(RULES).items()}
     axes = figure.subplots(2, 3, sharex=True).flatten()
     for ax, (name, label) in zip(axes, QUANTITIES.items(), strict=False):
