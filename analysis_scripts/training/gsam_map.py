@@ -93,12 +93,11 @@ def sentence(maps: Arrays, config: Config) -> str:
     """The conditions, and the cells that are left out."""
     sizes = "-".join(str(size) for size in (64, *config.hidden, 10))
     failed = [f"(ρ = {config.rhos[row]:g}, α = {config.alphas[i]:g})" for row, i in np.argwhere(~trained(maps))]
-    out = (
-        f", without the rows and columns of {', '.join(failed)}, where a seed stays below {LEARNED} %" if failed else ""
-    )
+    left_out = f", without the rows and columns of {', '.join(failed)}, where a seed stays below {LEARNED} %"
     return (
         f"Perceptron {sizes}, digits with {config.label_noise:.0%} wrong labels, {config.epochs} epochs, h and λmax of "
-        f"{config.images} training images; means over {config.seeds} seeds. Compared seed by seed{', ' + left_out if failed else ''}."
+        f"{config.images} training images; means over {config.seeds} seeds. Compared seed by seed"
+        f"{left_out if failed else ''}."
     )
 
 
