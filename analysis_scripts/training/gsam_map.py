@@ -134,10 +134,11 @@ def agreement(one: NDArray[Any], other: NDArray[Any]) -> float:
 
 def draw(maps: Arrays, config: Config) -> Figure:
     """A map a panel: the means, as grey and as numbers."""
-    figure = Figure(figsize=(6.8, 4.4), layout="constrained")
+    figure, learned = Figure(figsize=(6.8, 4.4), layout="constrained"), trained(maps)
     for ax, (key, label) in zip(figure.subplots(2, 2, sharex=True, sharey=True).flatten(), PANELS.items(), strict=True):
         values = maps[key].mean(0)
-        low, high = values[trained(maps)].min(), values[trained(maps)].max()
+        shown = values[learned] if learned.any() else values
+        low, high = shown.min(), shown.max()
         ax.imshow(values, cmap="Greys", vmin=low - 0.2 * (high - low), vmax=high + 0.8 * (high - low), aspect="auto")
         for (row, column), value in np.ndenumerate(values):
             ax.text(column, row, f"{value:.3g}", ha="center", va="center", fontsize=SMALL)

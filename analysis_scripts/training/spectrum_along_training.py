@@ -152,6 +152,7 @@ def claims(curves: Arrays) -> list[Claim]:
 def draw(curves: Arrays, config: Config) -> Figure:
     """A column a rule, a row an epoch, all on one scale."""
     figure = Figure(figsize=(6.8, 1.45 * len(config.at) + 0.2), layout="constrained")
+    highest = 0.0
     axes = figure.subplots(len(config.at), len(RULES), sharex=True, sharey=True, squeeze=False)
     for (row, epoch), (column, rule) in product(enumerate(config.at), enumerate(RULES)):
         ax = axes[row, column]
@@ -161,8 +162,10 @@ def draw(curves: Arrays, config: Config) -> Figure:
         ax.get_legend().remove()
         label = f"{RULES[rule]}, epoch {epoch}: λmax = {float(top[0]):.3g}, λmax/λ5 = {float(top[0] / top[4]):.2g}"
         ax.set_title(label, fontsize=SMALL)
+        highest = max(highest, *ax.lines[0].get_ydata())
         last = row == len(config.at) - 1
         ax.set(xlabel="eigenvalue" if last else "", ylabel="density" if column == 0 else "")
+    axes[0, 0].set_ylim(top=2 * highest)
     return figure
 
 

@@ -18,7 +18,8 @@ from landscape.linalg.operator import CurvatureOperator, DerivedOperator
 from landscape.problem import Problem
 from landscape.vectors import Vector, flatten
 
-State, Group = Mapping[str, Any], Mapping[str, Any]
+State = Mapping[str, Any]
+Group = Mapping[str, Any]
 HOW = "make a step first, or optimizer.load_state_dict(...) of the checkpoint"
 
 

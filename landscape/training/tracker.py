@@ -171,12 +171,12 @@ class Tracker:
         self._write("w", self.rows)
 
     def _leading(self, H: CurvatureOperator, last: Vector | None) -> EigenPairs:
-        size, kind = H.shape[0], {"dtype": H.dtype, "device": H.device}
+        size = H.shape[0]
         if last is None or len(last) != size:
             limit, start = self.first_matvecs, None
         else:
             drawn = torch.randn(size, generator=self.generator, dtype=torch.float64, device=self.generator.device)
-            limit, start = self.matvecs, last.to(**kind) + NOISE * unit(drawn).to(**kind)
+            limit, start = self.matvecs, last.to(H.device, H.dtype) + NOISE * unit(drawn).to(H.device, H.dtype)
         return top_eigenpairs(
             H, 1, which=self.which, tol=1e-3, max_matvecs=limit, start=start, generator=self.generator
         )
