@@ -23,10 +23,10 @@ class Claim:
 
 
 def told(claims: Iterable[Claim]) -> str:
-    """The claims as sentences, a paper's that follow one another in one."""
+    """The claims as sentences, one a paper for those that follow one another."""
     return " ".join(
-        f"{paper}: " + "; ".join(f"{own.claim}: {own.verdict}, {own.found}" for own in some) + "."
-        for paper, some in groupby(claims, lambda own: own.paper)
+        f"{paper}: {'; '.join(f'{own.claim}: {own.verdict}, {own.found}' for own in group)}."
+        for paper, group in groupby(claims, lambda own: own.paper)
     )
 
 

@@ -16,12 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 import landscape as ls
-from analysis_scripts._shared.digits_steps import Closure, Leading, mean_and_stderr, on_first, steps
-from analysis_scripts._shared.frame import Arrays, command, kept, legend_over, publish
-from landscape.data import digits
+from analysis_scripts._shared.claims import Claim, points
+from analysis_scripts._shared.digits_steps import Closure, Leading, on_first, steps
+from analysis_scripts._shared.frame import Arrays, command, kept, publish
+from analysis_scripts._shared.over_seeds import difference, interval, verdict
+from landscape.data import Images, digits
 from landscape.models import build
 from landscape.plots import plot_seeds
 from landscape.plots.style import look
@@ -29,7 +32,32 @@ from landscape.vectors import Vector, unit
 
 RULES = ("sgd", "sam", "eigen_sam", "reverse_sam", "egr")
 NAMES = {"sgd": "SGD", "sam": "SAM", "eigen_sam": "Eigen-SAM", "reverse_sam": "Reverse-SAM", "egr": "EGR"}
-QUANTITIES = {"alignment": "|ê · v₁|", "lambda_max": "λmax", "test_accuracy": "test accuracy"}
+LINES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))  # one a rule
+QUANTITIES = {
+    "alignment": "|ê · v₁|",
+    "lambda_max": "λmax",
+    "train_loss": "training loss",
+    "test_loss": "test loss",
+    "test_accuracy": "test accuracy",
+}
+PAPER, POOR = "Luo et al. 2024", 0.5
+PLACES = {
+    "sam": "figure on λmax",
+    "eigen_sam": "figure on alignment and λmax",
+    "reverse_sam": "figure on controls",
+    "egr": "figure on controls",
+}
+SIGNS = {1: "above", -1: "below", 0: "other than"}
+COMPARED = (  # rule, the other, quantity, the sign claimed of the difference
+    ("sam", "sgd", "lambda_max", -1),
+    ("eigen_sam", "sam", "alignment", 1),
+    ("eigen_sam", "sam", "lambda_max", -1),
+    ("eigen_sam", "sam", "test_accuracy", 1),
+    ("reverse_sam", "sam", "train_loss", 0),
+    ("reverse_sam", "sam", "test_loss", 0),
+    ("egr", "sam", "train_loss", 0),
+    ("egr", "sam", "test_loss", 0),
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +78,7 @@ class Config:
     every: int = 30
     images: int = 300  # of the training set, for λmax
     eigen_images: int = 256  # for Eigen-SAM's own eigenvector
-    seeds: int = 3
+    seeds: int = 5
     folder: str = "figures/alignment"
     runs: str = "runs/alignment"  # each run is kept there
 
@@ -75,6 +103,17 @@ def watched(rule: ls.rules.Rule) -> tuple[ls.rules.Rule, dict[str, Vector]]:
     return replace(rule, perturb=perturb, out=False), last
 
 
+@torch.no_grad()
+def judged(model: nn.Module, data: Images) -> dict[str, float]:
+    """Losses on all training and test images, and accuracy on the latter, in the mode that the model is in."""
+    outputs, training = model(data.test_inputs), model(data.train_inputs)
+    return {
+        "train_loss": float(F.cross_entropy(training, data.train_targets)),
+        "test_loss": float(F.cross_entropy(outputs, data.test_targets)),
+        "test_accuracy": float((outputs.argmax(1) == data.test_targets).double().mean()),
+    }
+
+
 def train(name: str, seed: int, config: Config) -> Arrays:
     """One run: the quantities at each measurement, and a step's passes and Hessian products (as on one batch)."""
     data = digits(config.label_noise, seed)
@@ -94,9 +133,7 @@ def train(name: str, seed: int, config: Config) -> Arrays:
     for step, closure in enumerate(closures):
         if watching := step % config.every == 0:
             pairs = leading()
-            with torch.no_grad():
-                right = (model(data.test_inputs).argmax(1) == data.test_targets).double().mean()
-            for key, value in (("step", step), ("lambda_max", float(pairs.values[0])), ("test_accuracy", float(right))):
+            for key, value in {"step": step, "lambda_max": float(pairs.values[0]), **judged(model, data)}.items():
                 found[key].append(value)
         optimizer.step(partial(counted, closure))
         if watching:
@@ -116,16 +153,19 @@ def collect(config: Config) -> Arrays:
     return {f"{rule}/{key}": np.stack([run[key] for run in own]) for rule, own in runs.items() for key in own[0]}
 
 
-def summary(curves: Arrays) -> dict[str, dict[str, float]]:
-    """Per rule: alignment over the second half, final λmax and test accuracy with standard errors, cost."""
-    table = {}
+def ends(curves: Arrays, rule: str, name: str) -> list[float]:
+    """One number a seed: alignment over the second half, the others at the end."""
+    values = curves[f"{rule}/{name}"]
+    found: list[float] = (values[:, values.shape[1] // 2 :].mean(1) if name == "alignment" else values[:, -1]).tolist()
+    return found
+
+
+def summary(curves: Arrays) -> dict[str, dict[str, Any]]:
+    """Per rule: cost, and of each quantity's ends mean and interval over the seeds."""
+    table: dict[str, dict[str, Any]] = {}
     for rule in RULES:
-        aligned = curves[f"{rule}/alignment"]
-        half = aligned.shape[1] // 2
         table[rule] = {cost: float(curves[f"{rule}/{cost}"].mean()) for cost in ("passes", "products")}
-        table[rule] |= mean_and_stderr("alignment", aligned[:, half:].mean(1))
-        for name in ("lambda_max", "test_accuracy"):
-            table[rule] |= mean_and_stderr(name, curves[f"{rule}/{name}"][:, -1])
+        table[rule] |= {name: interval(ends(curves, rule, name)) for name in QUANTITIES}
     return table
 
 
@@ -133,45 +173,57 @@ def main(config: Config) -> dict[str, Any]:
     """Curves and their summary."""
     curves = kept(Path(config.folder) / "alignment", config, lambda: collect(config))
     table = summary(curves)
-    return publish(config, "alignment", {"summary": table, "sentence": sentence(table)}, partial(draw, curves))
+    found = {"summary": table, "sentence": sentence(table, config)}
+    return publish(config, "alignment", found, partial(draw, curves), claims=claims(curves))
 
 
-def sentence(table: Mapping[str, Mapping[str, float]]) -> str:
-    """What the summary says of the paper's claims, in one sentence; a difference counts from 2 standard errors on."""
-
-    def against_sam(rule: str, name: str) -> str:
-        one, sam = table[rule], table["sam"]
-        error = (one[f"{name}_stderr"] ** 2 + sam[f"{name}_stderr"] ** 2) ** 0.5
-        difference = one[name] - sam[name]
-        verdict = "not apart" if abs(difference) < 2 * error else "above" if difference > 0 else "below"
-        return f"{NAMES[rule]} {one[name]:.3g} ({verdict})"
-
-    others = [rule for rule in RULES if rule != "sam"]
-    parts = [
-        f"{label}: SAM {table['sam'][name]:.3g}, " + ", ".join(against_sam(rule, name) for rule in others)
-        for name, label in QUANTITIES.items()
-    ]
+def sentence(table: Mapping[str, Mapping[str, Any]], config: Config) -> str:
+    """The conditions, and what a step of Eigen-SAM costs."""
     cost = table["eigen_sam"]
     return (
-        "Against SAM, by 2 standard errors over the seeds, second half for |ê · v₁|, end for the others: "
-        f"{'; '.join(parts)}; an Eigen-SAM step is {cost['passes']:g} passes and {cost['products']:.2g} "
-        "Hessian products on as many images."
+        f"ResNet-8 of width {config.width} without norms, digits with {config.label_noise:.0%} wrong labels, ρ = "
+        f"{config.rho:g}; means over {config.seeds} seeds, bands hold them all. Below: means and 95 % intervals of "
+        "differences seed by seed, second half for |ê · v₁|, end for the others. An Eigen-SAM step is "
+        f"{cost['passes']:g} passes and, on as many images, Hessian products: {cost['products']:.2g}."
     )
+
+
+def claims(curves: Arrays) -> list[Claim]:
+    """Of Luo et al.; Reverse-SAM and EGR are their controls, which theory up to second order cannot tell from SAM."""
+
+    def told(name: str) -> str:
+        return f"{interval(ends(curves, 'sam', name))[0]:.2f} for SAM"
+
+    alignment = interval(ends(curves, "sam", "alignment"))
+    poor = "agrees" if alignment[2] < POOR else "differs" if alignment[1] > POOR else "cannot say"
+    text = f"{alignment[0]:.2f} [{alignment[1]:.2f}, {alignment[2]:.2f}]"
+    found = [Claim(f"{PAPER}, figure on alignment", f"SAM's |ê · v₁| is poor (below {POOR:g}: our mark)", text, poor)]
+    for one, other, name, sign in COMPARED:
+        more = difference(ends(curves, one, name), ends(curves, other, name))
+        claim = f"{QUANTITIES[name]} of {NAMES[one]} {SIGNS[sign]} {NAMES[other]}'s"
+        judged = verdict(more, sign or (1 if more[0] > 0 else -1))
+        found.append(Claim(f"{PAPER}, {PLACES[one]}", claim, f"{points(more, '', 3)}; {told(name)}", judged))
+    return found
 
 
 def draw(curves: Arrays) -> Figure:
     """One panel a quantity, one curve a rule."""
-    figure = Figure(figsize=(9.5, 3.9), layout="constrained")
+    figure = Figure(figsize=(6.8, 4.0), layout="constrained")
     colors = {rule: color for rule, (color, _) in look(RULES).items()}
-    axes = figure.subplots(1, len(QUANTITIES))
-    for ax, (name, label) in zip(axes, QUANTITIES.items(), strict=True):
-        for rule in RULES:
+    axes = figure.subplots(2, 3, sharex=True).flatten()
+    for ax, (name, label) in zip(axes, QUANTITIES.items(), strict=False):
+        for rule, line in zip(RULES, LINES, strict=True):
             x, values = curves[f"{rule}/step"][0], curves[f"{rule}/{name}"]
-            plot_seeds(x, values, ax, label=NAMES[rule], color=colors[rule])
-        ax.set(xlabel="step", ylabel=label)
+            plot_seeds(x, values, ax, label=NAMES[rule], color=colors[rule], linestyle=line)
+        ax.set_ylabel(label)
+        if name == "lambda_max":
+            ax.set_yscale("log")
         ax.locator_params(axis="x", nbins=4)
-    axes[1].set_yscale("log")
-    legend_over(figure, axes[0], 5)
+    for ax in axes[2:5]:
+        ax.set_xlabel("step")
+        ax.tick_params(labelbottom=True)
+    axes[5].legend(*axes[0].get_legend_handles_labels(), loc="center", frameon=False)
+    axes[5].set_axis_off()
     return figure
 
 

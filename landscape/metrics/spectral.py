@@ -78,13 +78,13 @@ def lambda_max(
     Returns:
         Estimate in loss units per parameter unit squared; details: converged (1 or 0).
     """
-    return _largest(pairs or leading_pairs(problem, generator))
+    return largest(pairs or leading_pairs(problem, generator))
 
 
 @measured
 def lambda_max_ggn(problem: Problem, *, generator: torch.Generator | None = None) -> Estimate:
     """Largest eigenvalue of the Gauss-Newton matrix; stderr is its residual bound."""
-    return _largest(top_eigenpairs(ggn(problem), 1, which="LA", tol=TOL, generator=generator))
+    return largest(top_eigenpairs(ggn(problem), 1, which="LA", tol=TOL, generator=generator))
 
 
 @measured
@@ -178,10 +178,11 @@ def gradient_norm(
     return Estimate.exact(float(g.norm()))
 
 
-def _largest(pairs: EigenPairs) -> Estimate:
+def largest(pairs: EigenPairs, **details: float) -> Estimate:
+    """The first of the pairs, with its residual bound for an error."""
     return Estimate(
         value=pairs.values[0].double().cpu(),
         stderr=pairs.residuals[0].double().cpu(),
         matvecs=pairs.matvecs,
-        details={"converged": float(pairs.converged[0])},
+        details={"converged": float(pairs.converged[0]), **details},
     )

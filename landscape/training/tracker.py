@@ -2,12 +2,14 @@
 
 Neighbouring checkpoints have similar leading eigenvectors, so a few Lanczos steps from the last one suffice; some noise
 is mixed in, so that a direction that overtakes the old one is found too. The residual says how good the value is: an
-eigenvalue lies within it. Cost of a measurement: one gradient, `matvecs` + `trace_matvecs` Hessian products, and one
-more gradient for the surrogate gap h = L(w + rho ĝ) − L(w). At a stationary point 2h/rho² estimates λ_max; elsewhere
+eigenvalue lies within it. Cost of a measurement: one gradient, `matvecs` + `trace_matvecs` Hessian products, `matvecs`
+more for λmax(P⁻¹H) where P, the optimiser's preconditioner, is not I, and one more gradient for the surrogate gap
+h = L(w + rho ĝ) − L(w). At a stationary point 2h/rho² estimates λ_max; elsewhere
 h has the part rho |g| as well, and 2(h − rho |g|)/rho² → ĝᵀHĝ.
 Source: Cohen et al. 2021, "Gradient descent on neural networks typically occurs at the edge of stability",
-arXiv:2103.00065; Gur-Ari et al. 2018, "Gradient descent happens in a tiny subspace", arXiv:1812.04754 (|ĝ · v₁|);
-Zhuang et al. 2022, arXiv:2203.08065 (h, cos(g, g')); Luo et al. 2024, arXiv:2501.12666 (|ê · v₁|).
+arXiv:2103.00065; 2022, "Adaptive gradient methods at the edge of stability", arXiv:2207.14484 (P); Gur-Ari et al. 2018,
+"Gradient descent happens in a tiny subspace", arXiv:1812.04754 (|ĝ · v₁|); Zhuang et al. 2022, arXiv:2203.08065 (h,
+cos(g, g')); Luo et al. 2024, arXiv:2501.12666 (|ê · v₁|).
 """
 
 import json
@@ -22,7 +24,9 @@ from torch import Tensor
 
 from landscape.checks import integer_in, not_negative, one_of, require
 from landscape.curvature import hessian
+from landscape.curvature.preconditioned import Preconditioned, preconditioned_hessian, stability_threshold
 from landscape.linalg import top_eigenpairs, trace
+from landscape.linalg.operator import CurvatureOperator
 from landscape.problem import Problem
 from landscape.side_effects import random_source
 from landscape.storage.results import EigenPairs, Estimate
@@ -52,6 +56,9 @@ class Measurement:
     matvecs: int  # Hessian products
     gradient_times: float  # time of the measurement in units of one gradient on the same data
     seconds: float
+    preconditioned: float | None = None  # λmax(P⁻¹H)
+    preconditioned_residual: float | None = None  # an eigenvalue lies within it
+    threshold: float | None = None  # of λmax(P⁻¹H), above which full-batch steps are unstable
 
 
 class Tracker:
@@ -72,6 +79,7 @@ class Tracker:
         trace_matvecs: products for tr H; 0 leaves it out, else at least 4.
         rho: radius of the surrogate gap; 0 leaves it and cos(g, g') out.
         perturbation: gives the e (P,) of which |ê · v₁| is, or None.
+        optimizer: that of the loop, for λmax(P⁻¹H) and its threshold, see `metrics.preconditioned_sharpness`.
         which: "LA" largest eigenvalue | "LM" largest magnitude | "SA" smallest.
         log: a file for the rows as JSON lines; it is begun anew.
         generator: default one of its own with seed 0.
@@ -89,6 +97,7 @@ class Tracker:
         trace_matvecs: int = 0,
         rho: float = 0.0,
         perturbation: Callable[[], Vector | None] | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
         which: str = "LA",
         log: str | Path | None = None,
         generator: torch.Generator | None = None,
@@ -102,11 +111,12 @@ class Tracker:
         self.problem, self.every, self.which = problem, every, which
         self.matvecs, self.first_matvecs, self.trace_matvecs = matvecs, first_matvecs, trace_matvecs
         self.log = None if log is None else Path(log)
-        self.rho, self.perturbation = rho, perturbation
+        self.rho, self.perturbation, self.optimizer = rho, perturbation, optimizer
         self.generator = random_source(generator)
         self.steps = 0
         self.rows: list[Measurement] = []
         self._vector: Tensor | None = None
+        self._preconditioned_vector: Tensor | None = None
         self._write("w")
 
     def step(self) -> Measurement | None:
@@ -128,9 +138,11 @@ class Tracker:
         float(loss)  # waits for the device
         one_gradient = perf_counter() - before
         H = hessian(problem)
-        pairs = self._leading(H, like=g)
+        pairs = self._leading(H, self._vector)
         estimate = trace(H, matvecs=self.trace_matvecs, generator=self.generator) if self.trace_matvecs else None
         found = self._found(problem, loss, g, pairs, estimate)
+        if self.optimizer is not None:
+            found |= self._as_optimised(problem, self.optimizer, pairs, found["matvecs"])
         seconds = perf_counter() - begin
         row = Measurement(**found, gradient_times=seconds / one_gradient, seconds=seconds)
         self._vector = pairs.vectors[:, 0].clone()
@@ -144,6 +156,7 @@ class Tracker:
             "steps": self.steps,
             "rows": [asdict(row) for row in self.rows],
             "vector": None if self._vector is None else self._vector.cpu(),
+            "preconditioned_vector": None if (own := self._preconditioned_vector) is None else own.cpu(),
             "generator": self.generator.get_state(),
         }
 
@@ -151,16 +164,19 @@ class Tracker:
         """Go on from `state_dict()`; a log is written again with the rows up to there."""
         self.steps = state["steps"]
         self.rows = [Measurement(**row) for row in state["rows"]]
-        self._vector = None if state["vector"] is None else state["vector"].clone()
+        self._vector, self._preconditioned_vector = (
+            None if (own := state.get(key)) is None else own.clone() for key in ("vector", "preconditioned_vector")
+        )
         self.generator.set_state(state["generator"].cpu())
         self._write("w", self.rows)
 
-    def _leading(self, H: Any, like: Vector) -> EigenPairs:
-        if self._vector is None or self._vector.shape != like.shape:
+    def _leading(self, H: CurvatureOperator, last: Vector | None) -> EigenPairs:
+        size = H.shape[0]
+        if last is None or len(last) != size:
             limit, start = self.first_matvecs, None
         else:
-            drawn = torch.randn(len(like), generator=self.generator, dtype=torch.float64, device=self.generator.device)
-            limit, start = self.matvecs, self._vector.to(like) + NOISE * unit(drawn).to(like)
+            drawn = torch.randn(size, generator=self.generator, dtype=torch.float64, device=self.generator.device)
+            limit, start = self.matvecs, last.to(H.device, H.dtype) + NOISE * unit(drawn).to(H.device, H.dtype)
         return top_eigenpairs(
             H, 1, which=self.which, tol=1e-3, max_matvecs=limit, start=start, generator=self.generator
         )
@@ -183,6 +199,22 @@ class Tracker:
             "trace": None if estimate is None else float(estimate.value),
             "trace_stderr": None if estimate is None else float(estimate.stderr),
             "matvecs": pairs.matvecs + (0 if estimate is None else estimate.matvecs),
+        }
+
+    def _as_optimised(
+        self, problem: Problem, optimizer: torch.optim.Optimizer, pairs: EigenPairs, matvecs: int
+    ) -> dict[str, Any]:
+        """Columns from P⁻¹H, and the products with those that it adds."""
+        operator = preconditioned_hessian(problem, optimizer)
+        if isinstance(operator, Preconditioned):
+            pairs = self._leading(operator, self._preconditioned_vector)
+            self._preconditioned_vector = pairs.vectors[:, 0].clone()
+            matvecs += pairs.matvecs
+        return {
+            "preconditioned": float(pairs.values[0]),
+            "preconditioned_residual": float(pairs.residuals[0]),
+            "threshold": stability_threshold(optimizer),
+            "matvecs": matvecs,
         }
 
     def _gap(self, problem: Problem, w: Vector, loss: Tensor, g: Vector) -> dict[str, float | None]:

@@ -228,3 +228,46 @@ def test_a_problem_of_another_size_starts_anew():
     tracker = Tracker(lambda: problems.pop(0), every=1)
     tracker.step()
     assert tracker.step().lambda_max == pytest.approx(float(expected), rel=1e-3)
+
+
+def test_a_row_holds_the_curvature_as_adam_sees_it_and_a_resumed_tracker_goes_on_with_it(tmp_path):
+    case = make("mlp")
+    optimizer = torch.optim.Adam(case.model.parameters(), lr=0.01, eps=1e-3)
+    tracker = Tracker(case.problem(), every=2, matvecs=6, optimizer=optimizer)
+    for step in range(6):
+        if step == 3:
+            torch.save(tracker.state_dict(), tmp_path / "state.pt")
+            state = torch.load(tmp_path / "state.pt", weights_only=True)
+            tracker = Tracker(case.problem(), every=2, matvecs=6, optimizer=optimizer)
+            tracker.load_state_dict(state)
+        optimizer.zero_grad()
+        F.cross_entropy(case.model(case.inputs), case.targets).backward()
+        optimizer.step()
+        row = tracker.step()
+        if row is not None:
+            P = torch.cat([optimizer.state[p]["exp_avg_sq"].flatten() for p in case.model.parameters()])
+            P = (P / (1 - 0.999 ** (step + 1))).sqrt() + 1e-3
+            exact = torch.linalg.eigvals(hessian(case.problem()).dense() / P[:, None]).real
+            assert (exact - row.preconditioned).abs().min() <= row.preconditioned_residual + 1e-9
+            assert row.preconditioned == pytest.approx(float(exact.max()), rel=1e-2)
+            assert row.threshold == pytest.approx(3800)
+    assert [row.matvecs for row in tracker.rows[1:]] == [12, 12]
+
+
+def test_under_gradient_descent_the_column_costs_nothing():
+    case = make("mlp")
+    optimizer = torch.optim.SGD(case.model.parameters(), lr=0.1, momentum=0.9)
+    row = Tracker(case.problem(), every=1, optimizer=optimizer).measure()
+    assert (row.preconditioned, row.threshold) == (row.lambda_max, pytest.approx(38))
+    assert row.matvecs == Tracker(case.problem(), every=1).measure().matvecs
+
+
+def test_a_state_from_before_the_column_is_taken_up():
+    tracker = Tracker(make("mlp").problem(), every=1, matvecs=2)
+    tracker.step()
+    state = tracker.state_dict()
+    del state["preconditioned_vector"]
+    new = ("preconditioned", "preconditioned_residual", "threshold")
+    state["rows"] = [{key: own for key, own in row.items() if key not in new} for row in state["rows"]]
+    tracker.load_state_dict(state)
+    assert tracker.rows[0].preconditioned is None
