@@ -19,11 +19,7 @@ bench: $(VENV)/installed
 	$(BIN)/python analysis_scripts/benchmarks/steps.py
 
 # every figure but the demonstration's and the benchmarks'; what is finished is kept in runs/, so that a killed run goes on
-FIGURES := $(subst /,.,$(basename $(wildcard analysis_scripts/toys/[a-z]*.py) \
-  $(addprefix analysis_scripts/training/,$(addsuffix .py,rule_table label_noise ascent_steps sensitivity alignment gsam_gap gsam_map \
-    sam_sde edge_of_stability spectrum_along_training)) \
-  $(addprefix analysis_scripts/sharpness/,$(addsuffix .py,corruption components m_sharpness fisher_vs_euclid geodesic_vs_adaptive \
-    invariance trace_calibration interval_coverage sharpness_vs_generalization)) analysis_scripts/landscapes/landscape_gallery.py))
+FIGURES = $(subst /,.,$(basename $(sort $(shell grep -rl '^    command(main' analysis_scripts --include='*.py'))))
 figures: $(VENV)/installed
 	set -e; for script in $(FIGURES); do echo "$$script"; $(BIN)/python -m $$script; done
 	$(BIN)/python -m analysis_scripts.reproductions
