@@ -19,7 +19,7 @@ bench: $(VENV)/installed
 	$(BIN)/python analysis_scripts/benchmarks/steps.py
 
 # every figure but the demonstration's and the benchmarks'; what is finished is kept in runs/, so that a killed run goes on
-FIGURES = $(subst /,.,$(basename $(sort $(shell grep -rl '^    command(main' analysis_scripts --include='*.py'))))
+FIGURES = $(subst /,.,$(basename $(sort $(shell grep -rl '^    command.main,' analysis_scripts --include='*.py'))))
 figures: $(VENV)/installed
 	set -e; for script in $(FIGURES); do echo "$$script"; $(BIN)/python -m $$script; done
 	$(BIN)/python -m analysis_scripts.reproductions
