@@ -178,7 +178,9 @@ def draw(curves: Arrays, config: Config) -> Figure:
     for name, (label, line) in CURVATURES.items():
         key = f"{config.shown}/{name}"
         plot_seeds(curves[f"{config.shown}/step"][0], curves[key], axes[0], label=label, **line)
+    lowest = curves[f"{config.shown}/along_gradient"].mean(0).min()  # single seeds may have less, and below 0
     axes[0].set(ylabel=f"curvature, α = {config.shown:g}", yscale="log")
+    axes[0].set_ylim(bottom=0.3 * lowest if lowest > 0 else None)
     labels = {"gap": "surrogate gap h", "cosine": "cos(∇f, ∇f$_p$)"}
     for ax, (name, label) in zip(axes[1:], labels.items(), strict=True):
         for alpha, line in zip(config.alphas, LINES, strict=False):
