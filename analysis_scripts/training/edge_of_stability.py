@@ -30,8 +30,8 @@ from landscape.plots.style import BLUE, RED, legend_above
 from landscape.side_effects import random_state_kept
 
 OPTIMIZERS: dict[str, tuple[str, str, str, type[Any]]] = {  # name, paper, threshold, what it is
-    "gd": ("gradient descent", "Cohen et al. 2021, section 3", "λmax(H) hovers at 2/η", torch.optim.SGD),
-    "adam": ("Adam", "Cohen et al. 2022, section 3", "λmax(P⁻¹H) hovers at 38/η", torch.optim.Adam),
+    "gd": ("gradient descent", "Cohen et al. 2021, abstract", "λmax(H) hovers at 2/η", torch.optim.SGD),
+    "adam": ("Adam", "Cohen et al. 2022, abstract", "λmax(P⁻¹H) hovers at 38/η", torch.optim.Adam),
 }
 CURVES = ("step", "sharpness", "threshold", "lambda_max", "loss")
 LINES: tuple[tuple[str, str], ...] = (("#000000", "-"), (BLUE, "--"), (RED, ":"))  # one a learning rate
