@@ -139,7 +139,7 @@ def sentence(table: Mapping[str, Mapping[str, Sequence[float]]], config: Config)
         f"ResNet-8 of width {config.width} without norms, digits with {config.label_noise:.0%} wrong labels, ρ = "
         f"{config.rho:g}; measured on {config.images} training images; means over {config.seeds} seeds, bands hold "
         f"them all, down to the axis where a seed is below 0. Second half of the training, medians of each seed, α = "
-        f"{config.shown:g}: ρ|g| makes {own['gradient_share_of_gap'][0]:.0%} of the gap h; without it, 2(h − ρ|g|)/ρ² is "
+        f"{config.shown:g}: ρ|g| makes {own['gradient_share_of_gap'][0]:.0%} of the gap; without it, 2(h − ρ|g|)/ρ² is "
         f"{own['corrected_to_along_gradient'][0]:.2f} ĝᵀHĝ, which is {own['along_gradient_to_lambda_max'][0]:.2f} λmax."
     )
 
@@ -181,7 +181,7 @@ def draw(curves: Arrays, config: Config) -> Figure:
     lowest = curves[f"{config.shown}/along_gradient"].mean(0).min()  # single seeds may have less, and below 0
     axes[0].set(ylabel=f"curvature, α = {config.shown:g}", yscale="log")
     axes[0].set_ylim(bottom=0.3 * lowest if lowest > 0 else None)
-    labels = {"gap": "surrogate gap h", "cosine": "cosine of ∇f at w and w + ρĝ"}
+    labels = {"gap": "surrogate gap h", "cosine": "cosine of gradients"}
     for ax, (name, label) in zip(axes[1:], labels.items(), strict=True):
         for alpha, line in zip(config.alphas, LINES, strict=False):
             values = curves[f"{alpha}/{name}"]
