@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -43,11 +42,6 @@ def steps(
     settings = {"lr": config.lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
     optimizer = ls.SharpnessAware(torch.optim.SGD(model.parameters(), **settings), rule, model=model)
     return optimizer, _closures(model, optimizer, data, config.epochs, config.batch_size, seed)
-
-
-def mean_and_stderr(name: str, values: NDArray[Any]) -> dict[str, float]:
-    """Of one value a seed, as NAME and NAME_stderr."""
-    return {name: float(values.mean()), f"{name}_stderr": float(values.std(ddof=1) / len(values) ** 0.5)}
 
 
 def _closures(

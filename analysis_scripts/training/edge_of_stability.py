@@ -30,8 +30,8 @@ from landscape.plots.style import BLUE, RED, legend_above
 from landscape.side_effects import random_state_kept
 
 OPTIMIZERS: dict[str, tuple[str, str, str, type[Any]]] = {  # name, paper, threshold, what it is
-    "gd": ("gradient descent", "Cohen et al. 2021, section 3", "λmax(H) hovers at 2/η", torch.optim.SGD),
-    "adam": ("Adam", "Cohen et al. 2022, section 3", "λmax(P⁻¹H) hovers at 38/η", torch.optim.Adam),
+    "gd": ("gradient descent", "Cohen et al. 2021, abstract", "λmax(H) hovers at 2/η", torch.optim.SGD),
+    "adam": ("Adam", "Cohen et al. 2022, abstract", "λmax(P⁻¹H) hovers at 38/η", torch.optim.Adam),
 }
 CURVES = ("step", "sharpness", "threshold", "lambda_max", "loss")
 LINES: tuple[tuple[str, str], ...] = (("#000000", "-"), (BLUE, "--"), (RED, ":"))  # one a learning rate
@@ -91,7 +91,7 @@ def train(name: str, lr: float, seed: int, config: Config) -> Arrays:
         "sharpness": np.array([row.preconditioned for row in rows], dtype=float),
         "threshold": np.array([row.threshold for row in rows], dtype=float),
         "lambda_max": np.array([row.lambda_max for row in rows]),
-        "loss": np.array(losses),
+        "loss": np.array(losses, dtype=np.float32),
     }
 
 
@@ -169,26 +169,16 @@ def claims(name: str, rates: Mapping[float, Mapping[str, Sequence[float]]]) -> l
     here = f"{label}, η = {', '.join(f'{lr:g}' for lr in rates)}"
     ratio, rise = interval(own["ratio"]), difference(own["ratio"], own["start"])
     rises, halvings, more = (interval(own[key]) for key in ("rises", "halvings", "doublings"))
-    rise_said = points(rise, " of the threshold", 2)
-    both = {verdict(rises), verdict(halvings)}
-    found = [
-        Claim(paper, threshold, f"late {span(ratio)} of it ({here})", at_threshold(ratio)),
-        Claim(
-            paper,
-            "it rises to there",
-            f"{rise_said} from the first measurement",
-            verdict(rise),
-        ),
-        Claim(
-            paper,
-            "there the loss falls over long times, not step by step",
-            f"it rises after {span(rises, 0)} % of the steps there, and halves {span(halvings, 1)} times",
-            both.pop() if len(both) == 1 else "cannot say",
-        ),
-    ]
+    found = [Claim(paper, threshold, f"late {span(ratio)} of it ({here})", at_threshold(ratio))]
+    text = f"{points(rise, ' of the threshold', 2)} from the first measurement on"
+    found.append(Claim(paper, "it rises to there", text, verdict(rise)))
     if name == "adam":
         text = f"it doubles {points(more, ' times', 2)} after the threshold is reached"
         found.append(Claim(paper, "λmax(H) itself goes on rising there", text, verdict(more)))
+    else:
+        text = f"it rises after {span(rises, 0)} % of the steps there, and halves {span(halvings, 1)} times"
+        both = "agrees" if rises[1] > 0 and halvings[1] > 0 else "differs" if halvings[2] < 0 else "cannot say"
+        found.append(Claim(paper, "there the loss falls over long times, not step by step", text, both))
     return found
 
 

@@ -1,9 +1,10 @@
 """The Hessian as an optimiser sees it: P^-½ H P^-½, which has the eigenvalues of P⁻¹H, with P its preconditioner.
 
 w ← w − η P⁻¹ m, m an average of gradients: on a quadratic it diverges along an eigenvector of P⁻¹H whose eigenvalue
-exceeds a threshold that η and the average alone decide. P = I in SGD; sqrt(v̂) + ε in Adam, AdamW and RMSprop, v̂ the
-average of squared gradients (without its bias, in RMSprop `centered` less the squared mean); sqrt(Σ g²) + ε in Adagrad.
-Source: Cohen et al. 2021, arXiv:2103.00065, equation 1 and appendix B (momentum); 2022, arXiv:2207.14484, section 2.
+exceeds a threshold that η and the average alone decide. P = I in SGD; sqrt(v̂) + ε in Adam and AdamW, v̂ the average
+of squared gradients without its bias; sqrt(v) + ε in RMSprop, v the average as it is, in `centered` less the squared
+mean; sqrt(Σ g²) + ε in Adagrad.
+Source: Cohen et al. 2021, arXiv:2103.00065 (gradient descent, momentum); 2022, arXiv:2207.14484 (P, Adam).
 """
 
 from collections.abc import Callable, Mapping

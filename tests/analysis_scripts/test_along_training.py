@@ -27,8 +27,9 @@ def test_the_edge_is_reached_where_the_ratio_is_one():
     assert found["halvings"] == [2.0, 2.0]
     assert found["doublings"] == [1.0, 1.0]
     told = claims("adam", {0.1: found, 0.2: found})
-    assert [own.verdict for own in told] == ["agrees"] * 4
+    assert [own.verdict for own in told] == ["agrees"] * 3
     assert told[0].claim == "λmax(P⁻¹H) hovers at 38/η"
+    assert [own.verdict for own in claims("gd", {0.1: found})] == ["agrees"] * 3
 
 
 def test_a_ratio_is_at_the_threshold_by_its_interval():
@@ -59,7 +60,7 @@ def test_a_run_at_the_edge_measures_the_two_thresholds(tmp_path):
     assert curves["adam/0.01/threshold"] == pytest.approx(3800)
     assert np.array_equal(curves["gd/0.1/sharpness"], curves["gd/0.1/lambda_max"])
     assert curves["adam/0.01/loss"].shape == (2, 6)
-    assert len(found["claims"]) == 7
+    assert len(found["claims"]) == 6
     assert (tmp_path / "edge_of_stability.png").exists()
 
 
@@ -104,9 +105,10 @@ def test_on_a_map_of_gsam_the_ends_of_the_axes_are_compared():
     found = claims({"lambda_max": top, "estimate": top**2, "accuracy": 90 + top, "gap": top})
     assert [own.verdict for own in found[:5]] == ["agrees"] * 5
     assert found[1].found == "-1.00 [-1.00, -1.00] doublings from the smallest to the largest ρ"
-    assert found[4].found == "their rank correlation over the grid is +1.00 [+1.00, +1.00]"
-    assert found[5].verdict == "differs"  # the accuracy falls with α
-    assert found[6].verdict == "agrees"
+    assert found[4].found == "their rank correlation is +1.00 [+1.00, +1.00]"
+    assert found[5].claim == "2h/ρ² follows λmax over α at the same ρ"
+    assert found[6].verdict == "differs"  # the accuracy falls with α
+    assert found[7].verdict == "agrees"
 
 
 def test_a_cell_that_does_not_learn_is_left_out_and_named():

@@ -50,6 +50,11 @@ def average(squares, decay):
 PRECONDITIONERS = {  # from the gradients, by the optimisers' papers
     "adam": (torch.optim.Adam, {"betas": (0.9, 0.99)}, lambda g: (average(g**2, 0.99) / (1 - 0.99**3)).sqrt()),
     "adamw": (torch.optim.AdamW, {"betas": (0.8, 0.9)}, lambda g: (average(g**2, 0.9) / (1 - 0.9**3)).sqrt()),
+    "amsgrad": (
+        torch.optim.Adam,
+        {"betas": (0.9, 0.5), "amsgrad": True},
+        lambda g: (torch.stack([average(g[:n] ** 2, 0.5) for n in (1, 2, 3)]).amax(0) / (1 - 0.5**3)).sqrt(),
+    ),
     "rmsprop": (torch.optim.RMSprop, {"alpha": 0.9}, lambda g: average(g**2, 0.9).sqrt()),
     "centered": (
         torch.optim.RMSprop,

@@ -123,10 +123,17 @@ def test_metrics_outside_the_list_are_stamped_too(name):
     assert found.data == "64 units in 1 batch"
 
 
+def test_the_sharpness_that_an_optimiser_sees_costs_its_products():
+    problem = relu_network()
+    found = metrics.preconditioned_sharpness(problem, optimizer=torch.optim.SGD(problem.model.parameters(), lr=0.1))
+    assert found.gradient_times == pytest.approx(1 + 2 * found.matvecs)
+    assert found.data == "64 units in 1 batch"
+
+
 def test_every_public_metric_is_stamped_somewhere_here():
     apart = {"Activations", "METRICS", "Metric", "activations", "leading_pairs", "whole_density"}  # no Estimate
     listed = {metric.function.__name__ for metric in METRICS.values()}
-    assert set(metrics.__all__) == listed | set(OTHERS) | apart
+    assert set(metrics.__all__) == listed | set(OTHERS) | {"preconditioned_sharpness"} | apart
 
 
 def test_the_kernel_of_few_samples_is_charged_for_its_columns():
