@@ -184,7 +184,7 @@ def claims(ends: dict[tuple[str, str], dict[str, Tensor]]) -> list[Claim]:
         ("adam", "trace"): ("SGD lowers tr H more than Adam", "tr H at the end", 1),
     }
     by_design = {(of, key): [ends[name, of][key].mean(0).tolist() for name in ("Adam", "SGD")] for of, key in what}
-    apart = {key: difference(*own) for key, own in by_design.items()}
+    apart = {key: difference(own[0], own[1]) for key, own in by_design.items()}
     mean = {key: [float(np.mean(own)) for own in both] for key, both in by_design.items()}
     return [
         Claim(
@@ -205,7 +205,13 @@ def draw(config: Config, runs: dict[str, Tensor], ends: dict[tuple[str, str], di
         for name, (colour, line, mark) in LOOKS.items():
             values = np.array([interval(own) for own in ends[name, "error"][key].tolist()])
             bars = (values[:, 2] - values[:, 1]) / 2
-            look = {"color": colour, "linestyle": line, "marker": mark, "markersize": 3, "linewidth": 1.1}
+            look: dict[str, Any] = {
+                "color": colour,
+                "linestyle": line,
+                "marker": mark,
+                "markersize": 3,
+                "linewidth": 1.1,
+            }
             ax.errorbar(config.samples, values[:, 0], bars, capsize=2, label=name, **look)
         ax.set(xlabel="samples n", ylabel=label)
     axes[0, 1].axhline(config.nonzero, color="0.5", linewidth=0.8, linestyle=":")

@@ -210,7 +210,7 @@ def test_adahessian_settings(tmp_path):
     few = {"scales": (1, 10), "blocks": (1, 8), "periods": (1, 2), "seeds": (0, 1), "tuning_seeds": (100,)}
     lrs = {"lr_adamw": (0.01,), "lr_adahessian": (0.1,)}
     folders = {"runs": str(tmp_path / "runs"), "folder": str(tmp_path / "figures")}
-    found = main(Config(**few, **lrs, **folders, epochs=1, rounds=2, steps=1))
+    found = main(Config(**few, **lrs, **folders, epochs=2, rounds=2, steps=1))
     assert found["lr"] == {"AdamW": 0.01, "AdaHessian": 0.1}
     assert set(found["errors"]["scale"]) == {"AdamW, 1", "AdamW, 10", "AdaHessian, 1", "AdaHessian, 10"}
     assert found["errors"]["block"]["block, 1"] == found["errors"]["period"]["period, 1"]  # the same training
