@@ -40,7 +40,7 @@ class Config:
     inputs: int = 40  # d
     nonzero: int = 4
     samples: tuple[int, ...] = (12, 14, 16, 18, 20, 24)  # n: the first rows of each design
-    designs: int = 24
+    designs: int = 64
     tuning: int = 12  # further designs
     lr_sgd: tuple[float, ...] = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08)
     lr_adam: tuple[float, ...] = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
