@@ -212,15 +212,14 @@ def spread(config: Config, own: Errors, table: str, claim: str, what: str) -> Cl
     return Claim(
         f"Yao et al. 2021, {table}",
         f"{claim} (within {100 * config.margin:g} point)",
-        f"{100 * mean(own[what, 1]):.1f} % error at {what} 1; farthest {what} {worst:g}: {found}, for all "
-        f"{len(others)} at once",
+        f"{100 * mean(own[what, 1]):.1f} % error at 1; farthest {worst:g}: {found}, for all {len(others)} at once",
         whole,
     )
 
 
 def draw(config: Config, found: Mapping[str, Errors], costs: Mapping[str, Any]) -> Figure:
     """Error over the learning rate, the block and the period; time over the period."""
-    figure = Figure(figsize=(3.3, 6.6), layout="constrained")
+    figure = Figure(figsize=(3.3, 5.6), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=(1, 1.8))
     top, rest = parts
     ax = top.subplots()

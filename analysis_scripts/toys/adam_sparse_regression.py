@@ -129,7 +129,8 @@ def main(config: Config) -> dict[str, Any]:
             runs[f"{name}/tuning"] = tuned(config, name)
             for of in ("error", "adam"):
                 run = train(config, name, best(runs[f"{name}/tuning"], of), config.designs, seed=0)
-                runs |= {f"{name}/{of}/{key}": own for key, own in run.items()}
+                along = {key: run[key].view(-1, len(config.samples), config.designs).mean(2) for key in MEASURES}
+                runs |= {f"{name}/{of}/{key}": own for key, own in (run | along).items()}
         return runs
 
     runs = kept_tensors(Path(config.folder) / "networks", config, compute)
@@ -225,7 +226,7 @@ def draw_along(ax: Axes, config: Config, runs: dict[str, Tensor], key: str) -> N
     """A measure along training, mean over the designs of one n, grey where the labels are clean."""
     at = config.samples.index(drawn(config))
     for name, (colour, line, _) in LOOKS.items():
-        own = runs[f"{name}/adam/{key}"].view(-1, len(config.samples), config.designs)[:, at].mean(1)
+        own = runs[f"{name}/adam/{key}"][:, at]
         steps = np.linspace(0, config.steps + config.cooling, len(own), endpoint=False) / 1000
         ax.plot(steps, own, line, color=colour, linewidth=1.1)
     ax.axvspan(config.steps / 1000, (config.steps + config.cooling) / 1000, color="0.9", linewidth=0)
