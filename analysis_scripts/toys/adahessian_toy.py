@@ -157,7 +157,7 @@ def draw(config: Config, paths: dict[str, Tensor], ways: dict[str, Tensor]) -> F
         middle.plot(path.abs(), line, color=colour, linewidth=1.1, label=label)
         if beta2 in (max(config.beta2s), 0.0):
             left.plot(path, rippled(path), f"{mark}-", color=colour, mec="black", mew=0.3, ms=3.5, lw=0.8, label=label)
-    left.set(xlabel="x", ylabel="f(x)", xlim=(-1.15, 0.6), ylim=(-0.08, 1.3))
+    left.set(xlabel="x", ylabel="f(x)", xlim=(-1.15, 0.6), ylim=(-0.08, 1.3), xticks=[-1, -0.5, 0, 0.5])
     middle.set(yscale="log", xscale="symlog", xlabel="iteration", ylabel="|x|", xlim=(0, config.steps), ylim=(1e-10, 2))
     for ax in (left, middle):
         legend_above(ax, columns=2)
@@ -168,7 +168,7 @@ def draw(config: Config, paths: dict[str, Tensor], ways: dict[str, Tensor]) -> F
 def draw_valley(ax: Axes, ways: dict[str, Tensor]) -> None:
     """Contours of 10x² + y² and both ways down."""
     x, y = torch.meshgrid(torch.linspace(-1.2, 1.2, 81), torch.linspace(-1, 3.5, 81), indexing="xy")
-    z, levels = long_valley(torch.stack([x, y])), [0.5, 2, 5, 10, 15, 20]
+    z, levels = long_valley(torch.stack([x, y])), [0.5, 2, 5, 10]
     lines = ax.contour(x, y, z, levels=levels, colors="0.6", linewidths=0.6)
     ax.clabel(lines, fontsize=SMALL - 1)
     for (name, way), (colour, line) in zip(ways.items(), ((BLUE, "o-"), (RED, "s:")), strict=True):

@@ -187,7 +187,7 @@ def claims(config: Config, sparse: dict[str, Tensor]) -> list[Claim]:
 def draw(config: Config, found: dict[str, dict[str, Tensor]]) -> Figure:
     """Where networks from each start end, of both optimisers, seeds side by side; both sharpnesses of the ends."""
     figure = Figure(figsize=(3.3, 7.4), layout="constrained")
-    parts = figure.subfigures(2, 1, height_ratios=(1, 1.5))
+    parts: Any = figure.subfigures(2, 1, height_ratios=(1, 1.5))
     t = np.linspace(min(config.ts) - 0.1, max(config.ts) + 0.1, 200)
     aside = 0.03 * (np.arange(config.seeds) - (config.seeds - 1) / 2)
     ridges = {"SGD": np.where(t < 1, 0.0, 1.0), "Adam": t / (2 + t)}

@@ -40,7 +40,7 @@ class Config:
     inputs: int = 40  # d
     nonzero: int = 4
     samples: tuple[int, ...] = (12, 14, 16, 18, 20, 24)  # n: the first rows of each design
-    designs: int = 24
+    designs: int = 64
     tuning: int = 12  # further designs
     lr_sgd: tuple[float, ...] = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08)
     lr_adam: tuple[float, ...] = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
@@ -129,7 +129,8 @@ def main(config: Config) -> dict[str, Any]:
             runs[f"{name}/tuning"] = tuned(config, name)
             for of in ("error", "adam"):
                 run = train(config, name, best(runs[f"{name}/tuning"], of), config.designs, seed=0)
-                runs |= {f"{name}/{of}/{key}": own for key, own in run.items()}
+                along = {key: run[key].view(-1, len(config.samples), config.designs).mean(2) for key in MEASURES}
+                runs |= {f"{name}/{of}/{key}": own for key, own in (run | along).items()}
         return runs
 
     runs = kept_tensors(Path(config.folder) / "networks", config, compute)
@@ -184,7 +185,7 @@ def claims(ends: dict[tuple[str, str], dict[str, Tensor]]) -> list[Claim]:
         ("adam", "trace"): ("SGD lowers tr H more than Adam", "tr H at the end", 1),
     }
     by_design = {(of, key): [ends[name, of][key].mean(0).tolist() for name in ("Adam", "SGD")] for of, key in what}
-    apart = {key: difference(*own) for key, own in by_design.items()}
+    apart = {key: difference(own[0], own[1]) for key, own in by_design.items()}
     mean = {key: [float(np.mean(own)) for own in both] for key, both in by_design.items()}
     return [
         Claim(
@@ -205,7 +206,13 @@ def draw(config: Config, runs: dict[str, Tensor], ends: dict[tuple[str, str], di
         for name, (colour, line, mark) in LOOKS.items():
             values = np.array([interval(own) for own in ends[name, "error"][key].tolist()])
             bars = (values[:, 2] - values[:, 1]) / 2
-            look = {"color": colour, "linestyle": line, "marker": mark, "markersize": 3, "linewidth": 1.1}
+            look: dict[str, Any] = {
+                "color": colour,
+                "linestyle": line,
+                "marker": mark,
+                "markersize": 3,
+                "linewidth": 1.1,
+            }
             ax.errorbar(config.samples, values[:, 0], bars, capsize=2, label=name, **look)
         ax.set(xlabel="samples n", ylabel=label)
     axes[0, 1].axhline(config.nonzero, color="0.5", linewidth=0.8, linestyle=":")
@@ -219,7 +226,7 @@ def draw_along(ax: Axes, config: Config, runs: dict[str, Tensor], key: str) -> N
     """A measure along training, mean over the designs of one n, grey where the labels are clean."""
     at = config.samples.index(drawn(config))
     for name, (colour, line, _) in LOOKS.items():
-        own = runs[f"{name}/adam/{key}"].view(-1, len(config.samples), config.designs)[:, at].mean(1)
+        own = runs[f"{name}/adam/{key}"][:, at]
         steps = np.linspace(0, config.steps + config.cooling, len(own), endpoint=False) / 1000
         ax.plot(steps, own, line, color=colour, linewidth=1.1)
     ax.axvspan(config.steps / 1000, (config.steps + config.cooling) / 1000, color="0.9", linewidth=0)

@@ -24,9 +24,9 @@ def descend(f: Function, rule: Rule, starts: Tensor, *, steps: int, lr: float, m
     w, m, path = starts, torch.zeros_like(starts), [starts]
     for _ in range(steps):
         g = gradient(f, w)
-        e = torch.stack([rule.perturb(*own, None)[0] for own in zip(w, g, strict=True)])
-        d = torch.stack([rule.descend(*own) for own in zip(g, gradient(f, w + e), strict=True)])
-        m = momentum * m + d
+        e = [rule.perturb(*own, None)[0] for own in zip(w, g, strict=True)]
+        g_adv = gradient(f, w + torch.stack([own for own in e if own is not None]))
+        m = momentum * m + torch.stack([rule.descend(*own) for own in zip(g, g_adv, strict=True)])
         w = w - lr * m
         path.append(w)
     return torch.stack(path)

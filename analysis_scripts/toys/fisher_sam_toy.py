@@ -143,11 +143,12 @@ def key_of(name: str, radius: float, momentum: float) -> str:
 def all_runs(config: Config) -> dict[str, Tensor]:
     """By rule, radius and momentum: where all starts end, (starts, 2), and the drawn ways, (steps + 1, drawn, 2)."""
     starts = torch.tensor([place for group in config.places.values() for place in group], dtype=torch.float64)
-    found = {}
+    found: dict[str, Tensor] = {}
     for name, radii in config.radii.items():
         for radius, momentum in product(radii, config.momenta):
-            rule, settings = rule_of(name, radius), {"steps": config.steps, "lr": config.lr, "momentum": momentum}
-            path, key = descend(loss, rule, starts, **settings).float(), key_of(name, radius, momentum)
+            rule = rule_of(name, radius)
+            path = descend(loss, rule, starts, steps=config.steps, lr=config.lr, momentum=momentum).float()
+            key = key_of(name, radius, momentum)
             found |= {key: path[-1], f"{key}, drawn": path[:, -len(config.drawn) :]}
     return found
 
@@ -215,7 +216,7 @@ def claims(config: Config, minima: Minima, ends: dict[str, dict[str, list[str]]]
 def draw(config: Config, minima: Minima, paths: dict[str, Tensor], ends: dict[str, Any]) -> Figure:
     """Ways with neighbourhoods from two starts, and how many starts reach the flat minimum."""
     figure = Figure(figsize=(3.3, 6.3), layout="constrained")
-    parts = figure.subfigures(3, 1, height_ratios=(1, 0.9, 1.2))
+    parts: Any = figure.subfigures(3, 1, height_ratios=(1, 0.9, 1.2))
     for i, part in enumerate(parts[:2]):
         draw_ways(part.subplots(), config, minima, paths, i)
     legend_over(parts[0], parts[0].axes[0], 3)
@@ -242,7 +243,7 @@ def draw_ways(ax: Axes, config: Config, minima: Minima, paths: dict[str, Tensor]
         ax.plot(*found["place"], marker="*", ms=9, mfc="white", mec="black", ls="", zorder=4)
         beside: dict[str, Any] = {"xytext": (7, -3), "textcoords": "offset points"}
         ax.annotate(name, found["place"], fontsize=SMALL, **beside)
-    zoomed = {"xlim": (-30, 26), "ylim": (5, 35)}
+    zoomed: dict[str, Any] = {"xlim": (-30, 26), "ylim": (5, 35)}
     ax.set(xlabel="μ", ylabel="σ", **zoomed if which else {"xlim": (-60, 60), "ylim": (4, 56)})
 
 
@@ -254,7 +255,12 @@ def draw_counts(axes: Any, config: Config, ends: dict[str, Any]) -> None:
         for i, (momentum, hatch) in enumerate(zip(config.momenta, ("", "////"), strict=False)):
             keys = [key_of(n, r, momentum) for n, radii in config.radii.items() for r in sorted(radii)]
             counts = [ends[group][key].count("flat") for key in keys]
-            look = {"color": BLUE if not hatch else "white", "hatch": hatch, "edgecolor": "black", "linewidth": 0.5}
+            look: dict[str, Any] = {
+                "color": BLUE if not hatch else "white",
+                "hatch": hatch,
+                "edgecolor": "black",
+                "linewidth": 0.5,
+            }
             ax.barh(places + 0.4 * i - 0.2, counts, 0.38, label=f"momentum {momentum:g}", **look)
         ax.set(xlabel="runs to the flat one", xlim=(0, len(ends[group][keys[0]])))
         ax.set_title(title, fontsize=SMALL + 1)

@@ -188,8 +188,8 @@ def claims(config: Config, ends: dict[str, Any]) -> list[Claim]:
 
 def draw(config: Config, paths: dict[str, Tensor], ends: dict[str, Any]) -> Figure:
     """The valley's floor with the ends of runs; the ridge with three ways; shares of ends."""
-    figure = Figure(figsize=(3.3, 6.6), layout="constrained")
-    parts = figure.subfigures(3, 1, height_ratios=(1, 1.3, 0.9))
+    figure = Figure(figsize=(3.3, 7.0), layout="constrained")
+    parts: Any = figure.subfigures(3, 1, height_ratios=(1, 1.25, 1))
     draw_floor(parts[0].subplots(), config, ends)
     draw_ways(parts[1].subplots(), config, paths)
     axes = parts[2].subplots(1, 2)
@@ -220,7 +220,7 @@ def draw_ways(ax: Axes, config: Config, paths: dict[str, Tensor]) -> None:
     """Contours of the sloping ridge, and the ways from one start; a square where they begin, dots where they end."""
     x, y = torch.meshgrid(torch.linspace(-0.8, 0.8, 121), torch.linspace(-0.4, 2.2, 131), indexing="xy")
     z = ridge(torch.stack([x, y], -1), SLOPING)
-    ax.contour(x, y, z, levels=np.linspace(-0.3, 1.2, 16), colors="0.7", linewidths=0.5, linestyles="solid")
+    ax.contour(x, y, z, levels=np.linspace(-0.3, 1.2, 9), colors="0.7", linewidths=0.5, linestyles="solid")
     for name, (colour, line) in zip(shown(config), LOOKS, strict=True):
         way = paths[f"ridge {SLOPING:g}, {name}"][:, config.drawn]
         ax.plot(*way.T, line, color=colour, linewidth=1.2, label=name)
@@ -240,8 +240,10 @@ def draw_ends(axes: Sequence[Axes], config: Config, ends: dict[str, Any]) -> Non
     for ax, s in zip(axes, (SLOPING, SADDLE), strict=True):
         left = np.zeros(len(names))
         for end, (colour, hatch) in zip(ENDS, looks, strict=True):
+            if not any(end in ends[f"ridge {other:g}"][name] for name in names for other in (SLOPING, SADDLE)):
+                continue
             width = np.array([ends[f"ridge {s:g}"][name].count(end) for name in names], dtype=float)
-            bars = {"color": colour, "hatch": hatch, "edgecolor": "black", "linewidth": 0.5}
+            bars: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": "black", "linewidth": 0.5}
             ax.barh(names, width, left=left, label=end, **bars)
             left += width
         ax.invert_yaxis()

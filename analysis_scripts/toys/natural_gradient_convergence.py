@@ -9,7 +9,8 @@ P = F⁻¹, α fixed: E h → αn/(2N(2 − α));
 P = 1, α = c/k: as k^(−2cλ_min) where 2cλ_min < 1, else (1/2Nk) Σ (cλ)²/(2cλ − 1) with c the same for all λ;
 the mean of all θ of a fixed α < 2/(pλ): E h → n/(2Nk) for any P, once the start, (θ₀ − θ*)ᵀ(PHP)⁻¹(θ₀ − θ*)/(2α²k²), is
 forgotten.
-Source: Martens 2020, "New insights and perspectives on the natural gradient method", section 14; Amari 1998.
+Source: Martens 2020, "New insights and perspectives on the natural gradient method", section 14 (its claims in
+short: the formulas here are derived, not copied); Amari 1998, "Natural gradient works efficiently in learning".
 """
 
 from dataclasses import dataclass

@@ -100,9 +100,10 @@ def test_expected_losses_have_their_closed_forms():
     torch.testing.assert_close(least, 3 / (2 * 5 * k), **EXACT)
     plateau = expected(config, values, start, Run(True, 0.5))[-1]
     assert float(plateau) == pytest.approx(0.5 * 3 / (2 * 5 * 1.5))
-    # α = 2, P = 1 on λ = ½: θ_k is the noise of the last step alone, so that the mean is that of the noise
-    one = expected(config, tensor(0.5), tensor(2.0), Run(False, 2.0, averaged=True))
-    torch.testing.assert_close(one, 0.5 * 0.5 * (4 * 0.5 / 5) / k, **EXACT)
+    # a step's noise stays in θ by the factor a = ½ a step: the sum to k holds (1 − a^(k − i + 1))/(1 − a) of that of i
+    one = expected(config, tensor(0.5), tensor(0.0), Run(False, 1.0, averaged=True))
+    sums = [sum((2 - 2 * 0.5 ** (own - i + 1)) ** 2 for i in range(1, own + 1)) for own in k.int().tolist()]
+    torch.testing.assert_close(one, 0.5 * 0.5 * (0.5 / 5) * tensor(*sums) / k**2, **EXACT)
 
 
 def test_natural_gradient_convergence(tmp_path):
@@ -210,7 +211,7 @@ def test_adahessian_settings(tmp_path):
     few = {"scales": (1, 10), "blocks": (1, 8), "periods": (1, 2), "seeds": (0, 1), "tuning_seeds": (100,)}
     lrs = {"lr_adamw": (0.01,), "lr_adahessian": (0.1,)}
     folders = {"runs": str(tmp_path / "runs"), "folder": str(tmp_path / "figures")}
-    found = main(Config(**few, **lrs, **folders, epochs=1, rounds=2, steps=1))
+    found = main(Config(**few, **lrs, **folders, epochs=2, rounds=2, steps=1))
     assert found["lr"] == {"AdamW": 0.01, "AdaHessian": 0.1}
     assert set(found["errors"]["scale"]) == {"AdamW, 1", "AdamW, 10", "AdaHessian, 1", "AdaHessian, 10"}
     assert found["errors"]["block"]["block, 1"] == found["errors"]["period"]["period, 1"]  # the same training
