@@ -30,6 +30,7 @@ from landscape.storage.results import SpectralDensity
 
 RULES = {"sgd": "SGD", "sam": "SAM"}
 QUANTITIES = {"lambda_max": "λmax", "ratio": "λmax/λ5", "spread": "root mean square of all eigenvalues"}
+LOOKS = 2  # at the differences: λmax/λ5 was open with 5 seeds, [−.76, .06], and the seeds were doubled
 
 
 @dataclass(frozen=True)
@@ -138,14 +139,16 @@ def sentence(table: Mapping[str, Mapping[str, Mapping[int, tuple[float, float, f
 
 
 def claims(curves: Arrays) -> list[Claim]:
-    """At the end of the training, seed by seed."""
+    """At the end of the training, seed by seed, by intervals that hold for both looks."""
     found = []
     sgd, sam = (ends(curves, rule) for rule in RULES)
     for name, label in QUANTITIES.items():
-        less = difference(sam[name][-1], sgd[name][-1])
+        less = difference(sam[name][-1], sgd[name][-1], 0.05 / LOOKS)
         means = f"{np.mean(sgd[name][-1]):.3g} with SGD, {np.mean(sam[name][-1]):.3g} with SAM"
         paper, claim = "Foret et al. 2021, figure 3 (left)", f"{label} is smaller with SAM"
-        found.append(Claim(paper, claim, f"{means}, difference {points(less, '', 2)}", verdict(less, -1)))
+        found.append(
+            Claim(paper, claim, f"{means}, difference {points(less, '', 2)} ({LOOKS} looks)", verdict(less, -1))
+        )
     return found
 
 
