@@ -66,6 +66,7 @@ class Comparison:
 Products = Callable[[Batch, Tensor], Tensor]  # of a batch, by the method that is to be verified
 Compare = Callable[[Batch, Batch, Tensor, Tensor], Comparison]  # where the product is; where differences are taken
 Note = Callable[[Layout, Tensor, Tensor], None]
+Careful = Callable[[float], tuple[Comparison, Tensor]]  # a step to the comparison and the difference
 OutputCurvature = Callable[[Batch, Tensor], Callable[[Tensor], Tensor]]
 
 
@@ -146,10 +147,13 @@ def compare_gradients(
     u, own = v.to(wide.w) / length.to(wide.w), image.to(wide.w) / length.to(wide.w)
     g = wide.gradient(wide.w)
 
-    def moved(h: float) -> Tensor:
-        """∇L(w + hu) − ∇L(w)."""
-        change = wide.gradient(torch.add(wide.w, u, alpha=h)) - g
+    def moved_to(w: Tensor) -> Tensor:
+        """∇L(w) − ∇L at the weights."""
+        change = wide.gradient(w) - g
         return change if rows is None else change[rows]
+
+    def moved(h: float) -> Tensor:
+        return moved_to(torch.add(wide.w, u, alpha=h))
 
     step = _step(wide, wide.precision, float(g.norm()), float(own.norm()))
     ahead = moved(step) / step
@@ -170,11 +174,28 @@ def compare_gradients(
         step *= MUCH_LONGER
         found, difference = min((found, difference), careful(step), key=lambda each: each[0].error)
     note(at.layout, own, difference)
-    if not found.alarm:
-        return found
-    if product not in TOLERATED:
+    if found.alarm and product not in TOLERATED:
         return Comparison(None, why=f"rounding in {product} is as large as the product")
-    longer = careful(LONGER * step)[1]  # two gradients more, before an alarm is raised
+    return (
+        _before_alarm(found, difference, step, own, careful, _moved_by_rounding(wide, moved_to))
+        if found.alarm
+        else found
+    )
+
+
+def _before_alarm(
+    found: Comparison, difference: Tensor, step: float, own: Tensor, careful: Careful, rounding: float
+) -> Comparison:
+    """Two or four gradients more: an alarm is raised where the gradient's own rounding is far below what is off, and
+    where differences of two lengths agree."""
+    if rounding > UNDECIDED * step * float((own - difference).norm()):  # H u is far below |H|, and rounding is not
+        step *= MUCH_LONGER
+        found, difference = careful(step)
+        if not found.alarm:
+            return found
+        if rounding > UNDECIDED * step * float((own - difference).norm()):
+            return Comparison(None, why="rounding moves the gradient as much as the product says")
+    longer = careful(LONGER * step)[1]
     if float((longer - difference).norm()) > UNDECIDED * float((own - difference).norm()):
         return Comparison(None, why="differences of two lengths disagree: the loss is not smooth in its precision")
     return found
@@ -259,6 +280,13 @@ def _compared(
 def _step(batch: Batch, precision: torch.dtype, g: float, hu: float) -> float:
     eps, share = torch.finfo(precision).eps, ROUNDED.get(precision, 0.1)
     return eps / share * max(float(batch.w.norm()), LEAST_LENGTH, g / hu if hu > 0 else 0.0)
+
+
+def _moved_by_rounding(batch: Batch, moved_to: Callable[[Tensor], Tensor], units: int = 4) -> float:
+    """By how much the gradient moves when each weight moves by its last place."""
+    signs = torch.arange(batch.w.numel(), dtype=batch.w.dtype, device=batch.w.device).cos().sign()
+    w = batch.w * (1 + units * torch.finfo(batch.inner_precision()).eps * signs)
+    return float(moved_to(w).norm()) / units
 
 
 def _outputs(batch: Batch, w: Vector) -> Tensor:

@@ -223,3 +223,28 @@ def test_a_fault_is_found_in_the_blocks_that_have_it(dtype):
         modes[name] = block.mode
     behind = "double_backward"
     assert modes == {"0": "central_differences", "2": "central_differences", "4": behind, "6": behind}
+
+
+class Squares(nn.Module):
+    """x·(u² − v²)."""
+
+    def __init__(self, u, v):
+        super().__init__()
+        self.u, self.v = (nn.Parameter(torch.tensor(own, dtype=torch.float64)) for own in (u, v))
+
+    def forward(self, x):
+        return x @ (self.u**2 - self.v**2)
+
+
+@pytest.mark.parametrize("small", [1e-3, 1e-6, 1e-9, 1e-12])
+def test_columns_far_below_the_largest_raise_no_alarm_where_all_is_fitted(small):
+    last = 1.2909944487358056  # 0.6 of its square is 1: the loss is 0 up to rounding
+    u, v = [small, -(small**2), last], [-small, small**2, small**2]
+    model, x = Squares(u, v), torch.tensor([[1.0, 0.0, 0.6], [0.0, 0.3, 0.6]], dtype=torch.float64)
+    problem = Problem(model, nn.functional.mse_loss, (x, torch.ones(2, dtype=torch.float64)))
+    found = hessian(problem).dense()
+    u, v = (torch.tensor(own, dtype=torch.float64) for own in (u, v))
+    slope = torch.cat([2 * u * x, -2 * v * x], dim=1)  # of the outputs, a row each
+    left = x @ (u**2 - v**2) - 1
+    curved = torch.cat([2 * left @ x, -2 * left @ x])  # of mean (left)²
+    assert torch.allclose(found, slope.T @ slope + torch.diag(curved), rtol=1e-9, atol=1e-14)

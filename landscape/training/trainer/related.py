@@ -15,14 +15,6 @@ def check_related(config: Any) -> None:
         f"rule_settings must be empty for {name!r}, got {config.rule_settings}",
     )
     require(
-        not config.m_sharpness or (name in RULES and objective == "plain"),
-        f"m_sharpness needs a rule and the plain objective, got {name!r} and {objective!r}",
-    )
-    require(
-        objective not in NEEDS_A_RULE.get(name, []),
-        f"objective {objective!r} needs a rule with a second pass, not {name!r}; take 'sam'",
-    )
-    require(
         not config.milestones or config.schedule == "step",
         f"milestones need schedule='step', got {config.schedule!r}",
     )
@@ -41,8 +33,16 @@ def check_related(config: Any) -> None:
         not config.micro_batch or config.objective == "plain",
         f"micro_batch needs the plain objective, got {config.objective!r}",
     )
-    if config.optimizer in BASES_OF_THEIR_OWN:
+    if name in BASES_OF_THEIR_OWN:
         _check_own(config)
+    require(
+        not config.m_sharpness or (name in RULES and objective == "plain"),
+        f"m_sharpness needs a rule and the plain objective, got {name!r} and {objective!r}",
+    )
+    require(
+        objective not in NEEDS_A_RULE.get(name, []),
+        f"objective {objective!r} needs a rule with a second pass, not {name!r}; take 'sam'",
+    )
 
 
 def _check_own(config: Any) -> None:
