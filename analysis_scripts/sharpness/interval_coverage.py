@@ -135,21 +135,17 @@ def truths(config: Config) -> dict[str, tuple[Callable[..., Arrays], float, floa
 def main(config: Config) -> dict[str, Any]:
     """All tables, the shares, and the figure."""
     table: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
-    ends: Arrays = {}
     sizes = {}
     for design in config.designs:
         label = f"{design[0]} × {design[1]}"
         for row, (compute, what, truth) in truths(config).items():
             path = Path(config.runs) / f"{design[0]}x{design[1]}-{compute.__name__}-{what:g}"
             found = kept(path, config, partial(compute, design, what, config))
-            ends[f"{row}/{label}"] = found[OURS].astype(np.float32)  # all are under runs/
             table.setdefault(row, {})[label] = {name: judged(own, truth) for name, own in found.items()}
         p = kept(Path(config.runs) / f"{design[0]}x{design[1]}-p", config, partial(of_p, design, config))["p"]
-        ends[f"p/{label}"], sizes[label] = p, float((p <= LEVEL).mean())
+        sizes[label] = float((p <= LEVEL).mean())
     content = {"sentence": sentence(config, table, sizes), "intervals": table, "size of the corrected p": sizes}
-    return publish(
-        config, "interval_coverage", content, partial(draw, config, table, sizes), arrays=ends, formats=("png", "pdf")
-    )
+    return publish(config, "interval_coverage", content, partial(draw, config, table, sizes), formats=("png", "pdf"))
 
 
 def judged(ends: Array, truth: float) -> dict[str, float]:
