@@ -5,9 +5,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from analysis_scripts._shared.claims import Claim, points
+from analysis_scripts._shared.over_seeds import difference, verdict
+
 COLUMNS = "rule | error (%), equal gradients | minus SGD's | error (%), equal epochs | minus SGD's | best epoch | gap"
 COLUMNS += (
     " | λmax | wrong labels fitted | ms a step | tuned at equal gradients: lr, weight decay, radius | points tried"
+)
+CLAIMS = (  # paper, the rule that errs less, than which, at which budget
+    ("Foret et al. 2021, table 1", "SAM", "SGD", "gradients"),
+    ("Foret et al. 2021, C.5", "SAM", "Random perturbation", "epochs"),
+    ("Kwon et al. 2021, abstract", "ASAM", "SAM", "epochs"),
+    ("Kim et al. 2022, table 1", "Fisher SAM", "SAM", "epochs"),
+    ("Kim et al. 2022, table 1", "Fisher SAM", "ASAM", "epochs"),
+    ("Zhuang et al. 2022, table 1", "GSAM", "SAM", "epochs"),
+    ("Zhuang et al. 2022, table 2", "GSAM", "SAM, f_p + λh", "epochs"),
+    ("Zhuang et al. 2022, section 6.4", "GSAM", "GSAM, min (f, h)", "epochs"),
+    ("Luo et al. 2024, tables", "Eigen-SAM", "SAM", "epochs"),
+    ("Luo et al. 2024, controls", "SAM", "Reverse-SAM", "epochs"),
+    ("Du et al. 2022, abstract", "SAF", "SGD", "epochs"),
+    ("Du et al. 2022, abstract", "MESA", "SGD", "epochs"),
+    ("Yao et al. 2021, table 2", "AdaHessian", "SGD", "epochs"),
 )
 Row = dict[str, Any]
 
@@ -38,6 +56,18 @@ def sentence(rows: Sequence[Row], base: str) -> str:
     known += f"{100 * first['gradients']['best']:.1f} %."
     tuned = "No tuned value is at an edge of those tried." if not edges else f"Tuned values at an edge (*): {edges}."
     return " ".join([*parts, known, tuned])
+
+
+def claims(rows: Sequence[Row]) -> list[Claim]:
+    """The papers', seed by seed, for rules that trained with all of them."""
+    found, named = [], {own["name"]: own for own in rows}
+    for paper, one, other, budget in CLAIMS:
+        ends = [named[name][budget] for name in (one, other) if name in named]
+        if len(ends) == 2 and not any(own["diverged"] for own in ends):
+            less = [100 * end for end in difference(ends[0]["errors"], ends[1]["errors"])]
+            text = f"{points(less)} at equal {budget}"
+            found.append(Claim(paper, f"{one} errs less than {other}", text, verdict(less, -1)))
+    return found
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:

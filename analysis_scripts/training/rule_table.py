@@ -26,7 +26,7 @@ from analysis_scripts._shared.over_seeds import difference, interval
 from analysis_scripts._shared.random_search import Search, Tuned
 from analysis_scripts._shared.variants import STEPS, VARIANTS, network, tune_at
 from analysis_scripts.training.rule_figure import draw
-from analysis_scripts.training.rule_report import markdown, sentence, write_csv
+from analysis_scripts.training.rule_report import claims, markdown, sentence, write_csv
 from landscape.storage.results import read_json, write_json
 from landscape.training import read_log
 
@@ -66,11 +66,21 @@ def main(config: Config) -> list[Found]:
     times = step_times(config, tuned, runs / "times.json")
     table = [row(config, name, tuned, times[name], runs_of) for name in config.variants]
     table.sort(key=lambda own: own["gradients"]["error"][0])
-    said = sentence(table, config.variants[0])
-    publish(config, "rule_table", {"sentence": said, "rows": table}, partial(draw, table, config.variants[0]))
+    said = f"{conditions(config)} {sentence(table, config.variants[0])}"
+    drawn = partial(draw, table, config.variants[0])
+    publish(config, "rule_table", {"sentence": said, "rows": table}, drawn, claims=claims(table))
     write_csv(folder / "rule_table.csv", table)
     (folder / "rule_table.md").write_text(markdown(table, said))
     return table
+
+
+def conditions(config: Config) -> str:
+    """What was trained, for the figure."""
+    own = config.setting
+    return (
+        f"Digits with {100 * own['label_noise']:g} % wrong labels, {own['model']} {own['model_settings']}, "
+        f"{own['epochs']} epochs or as many gradients, {len(config.seeds)} seeds."
+    )
 
 
 def budgets(config: Config, name: str) -> dict[str, int]:

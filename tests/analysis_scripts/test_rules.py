@@ -104,6 +104,10 @@ def test_the_table_compares_rules_at_both_budgets_and_reuses_what_is_there(tmp_p
     text = (tmp_path / "figures" / "rule_table.md").read_text()
     marked = any(sam[budget]["edges"] for budget in ("gradients", "epochs"))
     assert f"| SAM{'*' if marked else ''} |" in text
+    (claim,) = json.loads((tmp_path / "figures" / "rule_table.json").read_text())["claims"]
+    less = 100 * np.mean(np.subtract(sam["gradients"]["errors"], sgd["gradients"]["errors"]))
+    assert claim["claim"] == "SAM errs less than SGD"
+    assert claim["found"].startswith(f"{less:+.1f} [")
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
     main(config)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == times
