@@ -139,6 +139,7 @@ def row(
     own, base = VARIANTS[name], config.variants[0]
     result: Found = {"name": name, "optimizer": own.optimizer, "objective": own.objective}
     result |= {"passes": own.passes, "ms_a_step": milliseconds}
+    result["lr"] = tuned[name, config.setting["epochs"]].point["lr"]  # the rest, and at equal gradients, stands below
     for budget, epochs in budgets(config, name).items():
         runs = [found[name, epochs, seed] for seed in config.seeds]
         others = [found[base, budgets(config, base)[budget], seed] for seed in config.seeds]

@@ -4,6 +4,7 @@ import csv
 import json
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -221,3 +222,24 @@ def test_the_reproductions_page_is_what_the_files_beside_the_figures_say():
     from analysis_scripts.reproductions import PAGE, page
 
     assert PAGE.read_text() == page()
+
+
+def test_the_readme_says_of_the_rules_what_the_table_holds():
+    root = Path(__file__).parents[2]
+    table = json.loads((root / "figures" / "rule_table" / "rule_table.json").read_text())
+    rows = {row["name"]: row for row in table["rows"]}
+    others = [row for row in table["rows"] if row["name"] != "SGD"]
+    said = " ".join((root / "README.md").read_text().split())
+
+    def count(budget, worse=False):
+        ends = [row[budget]["minus_first_for_all"] for row in others]
+        return sum(low > 0 if worse else high < 0 for _, low, high in ends)
+
+    error = {name: f"{100 * row['gradients']['error'][0]:.1f} %" for name, row in rows.items()}
+    assert f"SGD errs on {error['SGD']}, SAM on {error['SAM']}, training on adversarial inputs, without SAM, on" in said
+    assert f"on {error['Adversarial inputs']}; {count('gradients')} of {len(others)} rows are better" in said
+    assert f"at equal epochs {count('epochs')} are and {count('epochs', worse=True)} are worse" in said
+    assert table["rows"][0]["name"] == "Adversarial inputs"  # the smallest error is the one that is named
+    differs = {own["claim"] for own in table["claims"] if own["verdict"] == "differs"}
+    assert {f"{name} errs less than SAM" for name in ("ASAM", "GSAM", "Eigen-SAM")} <= differs
+    assert not any(row[budget]["edges"] for row in table["rows"] for budget in ("gradients", "epochs"))
