@@ -43,9 +43,9 @@ class Config:
     rules: tuple[str, ...] = ("SGD", "SAM", "ASAM", "Fisher SAM")
     seeds: tuple[int, ...] = (0, 1, 2, 3)
     draws: int = 8
-    points: int = 16
-    adversarial: float = 1.0  # largest |e|
-    random: float = 8.0
+    points: int = 31
+    adversarial: float = 3.0  # largest |e|
+    random: float = 24.0
     setting: dict[str, Any] = field(default_factory=lambda: {**SETTING, "label_noise": 0.4})
     search: Search = field(default_factory=Search)
     workers: int = 2
