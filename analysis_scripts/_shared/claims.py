@@ -34,3 +34,9 @@ def points(found: Iterable[float], unit: str = " points", digits: int = 1) -> st
     """A mean and its interval with their signs: "+1.2 [+0.3, +2.1] points"."""
     mean, low, high = (f"{value:+.{digits}f}" for value in found)
     return f"{mean} [{low}, {high}]{unit}"
+
+
+def said(found: Iterable[float], digits: int = 2) -> str:
+    """A mean and its interval: "0.99 [0.95, 1.03]"."""
+    mean, low, high = (f"{value:.{digits}f}" for value in found)
+    return f"{mean} [{low}, {high}]"

@@ -1,6 +1,7 @@
 """Step by step through a training on digits, and its sharpest direction, for scripts that look at single steps."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +14,17 @@ from landscape.storage.results import EigenPairs
 from landscape.vectors import Vector
 
 Closure = Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class DigitsTraining:
+    """What the configs of these scripts have in common: the data, and SGD as `steps` takes it."""
+
+    label_noise: float = 0.2
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    batch_size: int = 128
 
 
 def closure_of(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> Closure:

@@ -17,6 +17,7 @@ from landscape.data import Images, load
 from landscape.processes import pool
 from landscape.storage.results import read_json, write_json
 from landscape.storage.settings import differing
+from landscape.training.trainer.run_folder import CONFIG
 
 K = TypeVar("K", bound=Hashable)
 Measure = Callable[[Path], dict[str, Any]]
@@ -30,10 +31,9 @@ SETTING: dict[str, Any] = {  # of the comparisons of rules
 
 
 def training(config: Any, name: str, rule: str, seed: int, **changes: Any) -> ls.TrainConfig:
-    """A rule's run NAME below `config.runs` in the script's setting, and what `changes` has beside it."""
-    own: dict[str, Any] = {"progress": False, **getattr(config, "setting", {})}
-    own |= {key: getattr(config, key) for key in OF_TRAINING if hasattr(config, key)}
-    return ls.TrainConfig(f"{config.runs}/{name}", optimizer=rule, seed=seed, **own | changes)
+    """A rule's run NAME below `config.runs` with what the script's config names of it, and what `changes` has."""
+    own: dict[str, Any] = {key: getattr(config, key) for key in OF_TRAINING if hasattr(config, key)}
+    return ls.TrainConfig(f"{config.runs}/{name}", optimizer=rule, seed=seed, progress=False, **own | changes)
 
 
 def measured(
@@ -53,12 +53,14 @@ def measured(
         ValueError: if a run folder holds another run; RuntimeError where a worker says so, or is killed.
     """
     hidden = None if progress is None else not progress
-    with (
-        tqdm(total=len(networks), unit="network", disable=hidden) as bar,
-        pool(partial(_one, networks, measure), workers, threads=1, unit="network") as results,
-    ):
-        for _ in results(networks):
-            bar.update()
+    left = {name: network for name, network in networks.items() if not _done(network, measure)}
+    if left:  # workers take seconds to begin
+        with (
+            tqdm(total=len(networks), initial=len(networks) - len(left), unit="network", disable=hidden) as bar,
+            pool(partial(_one, left, measure), workers, threads=1, unit="network") as results,
+        ):
+            for _ in results(left):
+                bar.update()
     return {name: read_json(Path(network.folder) / KEPT)["found"] for name, network in networks.items()}
 
 
@@ -81,16 +83,26 @@ def slug(name: str) -> str:
     return re.sub(r"\W+", "-", name.replace("∞", "inf").replace("ρ", "rho")).strip("-").lower()
 
 
+def _done(network: ls.TrainConfig, measure: Measure) -> bool:
+    """Whether what is kept is of this run, whose folder's name alone says nothing, and of this measurement."""
+    folder = Path(network.folder)
+    return (
+        (folder / KEPT).exists()
+        and not differing(read_json(folder / KEPT)["asked"], _asked(measure))
+        and not differing(read_json(folder / CONFIG), network.settings())
+    )
+
+
+def _asked(measure: Measure) -> dict[str, Any]:
+    return getattr(measure, "keywords", {})
+
+
 def _one(networks: Mapping[K, ls.TrainConfig], measure: Measure, name: K) -> None:
     network = networks[name]
-    kept = Path(network.folder) / KEPT
-    asked = getattr(measure, "keywords", {})
-    if kept.exists() and not differing(read_json(kept)["asked"], asked):
-        return
     try:
         found = measure(ls.train(network))
     except ValueError as error:
         if "the loss is" not in str(error):
             raise
         found = {"failed": str(error)}
-    write_json(kept, {"asked": asked, "found": found})
+    write_json(Path(network.folder) / KEPT, {"asked": _asked(measure), "found": found})

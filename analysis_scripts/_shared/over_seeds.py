@@ -1,9 +1,9 @@
-"""Means over independent seeds with 95 % intervals by Student's t."""
+"""Means over independent seeds and shares of trials with 95 % intervals, and the verdicts that these allow."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-from scipy.stats import t
+from scipy.stats import beta, t
 
 
 def interval(values: Sequence[float], outside: float = 0.05) -> tuple[float, float, float]:
@@ -26,3 +26,18 @@ def verdict(found: Sequence[float], claimed: int = 1) -> str:
     if low > 0 or high < 0:
         return "agrees" if (low > 0) == (claimed > 0) else "differs"
     return "cannot say"
+
+
+def lies_in(found: Iterable[float], low: float, high: float) -> str:
+    """Of a claim that a number lies in [low, high]; its interval (mean, lower, upper end) must not straddle a bound."""
+    _, lower, upper = found
+    if low <= lower and upper <= high:
+        return "agrees"
+    return "differs" if upper < low or lower > high else "cannot say"
+
+
+def share(count: int, trials: int, outside: float = 0.05) -> tuple[float, float, float]:
+    """The share of trials with its interval of Clopper and Pearson."""
+    low = float(beta.ppf(outside / 2, count, trials - count + 1)) if count else 0.0
+    high = float(beta.ppf(1 - outside / 2, count + 1, trials - count)) if count < trials else 1.0
+    return count / trials, low, high

@@ -25,11 +25,10 @@ from matplotlib.figure import Figure
 from torch.nn import functional as F
 
 import landscape as ls
-from analysis_scripts._shared.claims import Claim, points
-from analysis_scripts._shared.decisions import lies_in, said
+from analysis_scripts._shared.claims import Claim, points, said
 from analysis_scripts._shared.frame import command, kept, publish
 from analysis_scripts._shared.many_networks import measured, slug, training
-from analysis_scripts._shared.over_seeds import difference, interval, verdict
+from analysis_scripts._shared.over_seeds import difference, interval, lies_in, verdict
 from analysis_scripts._shared.random_search import error, split
 from landscape.models import resnet
 from landscape.plots.style import BLUE, RED, legend_above

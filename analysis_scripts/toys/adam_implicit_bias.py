@@ -27,9 +27,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import landscape as ls
-from analysis_scripts._shared.claims import Claim
-from analysis_scripts._shared.decisions import lies_in, said, share
+from analysis_scripts._shared.claims import Claim, said
 from analysis_scripts._shared.frame import command, kept_tensors, legend_over, publish
+from analysis_scripts._shared.over_seeds import lies_in, share
 from landscape.plots.style import BLUE, GREY, RED
 from landscape.storage.results import standard_error
 

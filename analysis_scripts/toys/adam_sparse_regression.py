@@ -21,8 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from analysis_scripts._shared.claims import Claim
-from analysis_scripts._shared.decisions import said
+from analysis_scripts._shared.claims import Claim, said
 from analysis_scripts._shared.frame import command, kept_tensors, legend_over, publish
 from analysis_scripts._shared.over_seeds import difference, interval, verdict
 from landscape.plots.style import BLUE, RED

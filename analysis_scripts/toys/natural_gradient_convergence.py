@@ -27,10 +27,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import landscape as ls
-from analysis_scripts._shared.claims import Claim
-from analysis_scripts._shared.decisions import lies_in, said
+from analysis_scripts._shared.claims import Claim, said
 from analysis_scripts._shared.frame import command, kept_tensors, publish
-from analysis_scripts._shared.over_seeds import interval
+from analysis_scripts._shared.over_seeds import interval, lies_in
 from landscape.plots.style import BLUE, RED, legend_above
 
 

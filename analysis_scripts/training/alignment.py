@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 import landscape as ls
 from analysis_scripts._shared.claims import Claim, points
-from analysis_scripts._shared.digits_steps import Closure, Leading, on_first, steps
+from analysis_scripts._shared.digits_steps import Closure, DigitsTraining, Leading, on_first, steps
 from analysis_scripts._shared.frame import Arrays, command, kept, publish
 from analysis_scripts._shared.over_seeds import difference, interval, verdict
 from landscape.data import Images, digits
@@ -61,15 +61,10 @@ COMPARED = (  # rule, the other, quantity, the sign claimed of the difference
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(DigitsTraining):
     """What is trained; every number of the figure follows from it."""
 
     width: int = 4
-    label_noise: float = 0.2
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    batch_size: int = 128
     epochs: int = 30
     rho: float = 0.1
     alpha: float = 0.2

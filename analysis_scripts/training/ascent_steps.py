@@ -23,7 +23,7 @@ import landscape as ls
 from analysis_scripts._shared.claims import Claim, points
 from analysis_scripts._shared.frame import command, publish
 from analysis_scripts._shared.many_networks import SETTING, data_of, measured
-from analysis_scripts._shared.over_seeds import difference, interval
+from analysis_scripts._shared.over_seeds import difference, interval, lies_in
 from analysis_scripts._shared.random_search import Search
 from analysis_scripts._shared.variants import network, sam_steps, tune_at
 from landscape.plots.style import GREY, OTHERS, legend_above
@@ -117,8 +117,6 @@ def claims(errors: Mapping[int, Sequence[float]], excess: Mapping[int, Sequence[
     first, *others = errors
     gaps = {n: [100 * end for end in difference(errors[n], errors[first])] for n in others}
     n = max(gaps, key=lambda own: abs(gaps[own][0]))
-    _, low, high = gaps[n]
-    same = "agrees" if max(-low, high) < SAME else "differs" if low > SAME or high < -SAME else "cannot say"
     near = interval([100 * each[-1] for each in list(excess.values())[-1]])
     where = "Foret et al. 2021, C.6"
     return [
@@ -126,7 +124,7 @@ def claims(errors: Mapping[int, Sequence[float]], excess: Mapping[int, Sequence[
             f"{where}, table 12",
             f"about the same test error for all numbers of steps (within {SAME:g} point)",
             f"{100 * interval(errors[first])[0]:.1f} % with one step, the largest change {points(gaps[n])} at n = {n}",
-            same,
+            lies_in(gaps[n], -SAME, SAME),
         ),
         Claim(
             where,

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 import landscape as ls
 from analysis_scripts._shared.claims import Claim, points
-from analysis_scripts._shared.digits_steps import Leading, on_first, steps
+from analysis_scripts._shared.digits_steps import DigitsTraining, Leading, on_first, steps
 from analysis_scripts._shared.frame import Arrays, command, kept, publish
 from analysis_scripts._shared.over_seeds import difference, interval, verdict
 from landscape.data import digits
@@ -42,18 +42,13 @@ NEAR = 0.1  # a ratio this near to 1 is about 1
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(DigitsTraining):
     """What is trained; every number of the figure follows from it."""
 
     alphas: tuple[float, ...] = (0.0, 0.1, 0.4, 0.7)
     shown: float = 0.4  # whose curvatures are drawn
     rho: float = 0.1
     width: int = 8
-    label_noise: float = 0.2
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    batch_size: int = 128
     epochs: int = 50
     every: int = 45
     images: int = 400  # of the training set, for what is measured

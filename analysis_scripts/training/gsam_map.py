@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 
 import landscape as ls
 from analysis_scripts._shared.claims import Claim, points
-from analysis_scripts._shared.digits_steps import Leading, on_first, steps
+from analysis_scripts._shared.digits_steps import DigitsTraining, Leading, on_first, steps
 from analysis_scripts._shared.frame import Arrays, command, kept, publish
 from analysis_scripts._shared.over_seeds import interval, verdict
 from landscape.data import digits
@@ -31,17 +31,12 @@ PAPER, LEARNED = "Zhuang et al. 2022, figure 4", 80  # per cent of the test imag
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(DigitsTraining):
     """What is trained; every number of the figure follows from it."""
 
     rhos: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2)
     alphas: tuple[float, ...] = (0.0, 0.1, 0.2, 0.4, 0.8)
     hidden: tuple[int, ...] = (32, 32)
-    label_noise: float = 0.2
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    batch_size: int = 128
     epochs: int = 30
     images: int = 1200  # of the training set, for h and λmax
     seeds: int = 5

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 import landscape as ls
 from analysis_scripts._shared.claims import Claim, points
-from analysis_scripts._shared.digits_steps import on_first, steps
+from analysis_scripts._shared.digits_steps import DigitsTraining, on_first, steps
 from analysis_scripts._shared.frame import Arrays, command, kept, publish
 from analysis_scripts._shared.over_seeds import difference, interval, verdict
 from landscape.data import digits
@@ -34,16 +34,11 @@ LOOKS = 2  # at the differences: λmax/λ5 was open with 5 seeds, [−.76, .06],
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(DigitsTraining):
     """What is trained; every number of the figure follows from it."""
 
     rho: float = 0.1
     width: int = 4
-    label_noise: float = 0.2
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    batch_size: int = 128
     at: tuple[int, ...] = (1, 5, 15, 40)  # epochs; the last ends the training
     images: int = 200  # of the training set, for the spectrum
     probes: int = 3

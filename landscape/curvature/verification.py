@@ -174,13 +174,11 @@ def compare_gradients(
         step *= MUCH_LONGER
         found, difference = min((found, difference), careful(step), key=lambda each: each[0].error)
     note(at.layout, own, difference)
-    if found.alarm and product not in TOLERATED:
+    if not found.alarm:
+        return found
+    if product not in TOLERATED:
         return Comparison(None, why=f"rounding in {product} is as large as the product")
-    return (
-        _before_alarm(found, difference, step, own, careful, _moved_by_rounding(wide, moved_to))
-        if found.alarm
-        else found
-    )
+    return _before_alarm(found, difference, step, own, careful, _moved_by_rounding(wide, moved_to))
 
 
 def _before_alarm(

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 import landscape as ls
 from analysis_scripts._shared.claims import Claim, told
-from analysis_scripts._shared.decisions import lies_in, share
+from analysis_scripts._shared.over_seeds import lies_in, share
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
