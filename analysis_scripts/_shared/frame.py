@@ -17,12 +17,14 @@ import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
+from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from analysis_scripts._shared.claims import Claim, told
 from landscape.plots import add_caption, save_figure
 from landscape.plots.style import SMALL, STYLE
+from landscape.storage.atomic import replacing
 from landscape.storage.manifest import read_manifest, rewrite_manifest, whole, write_with_manifest
 from landscape.storage.results import read_json, versions, write_json
 from landscape.storage.settings import as_json, differing
@@ -121,8 +123,18 @@ def publish(
             figure = draw()
             if "sentence" in content:
                 add_caption(figure, content["sentence"])
-            save_figure(figure, folder / name, formats)
+            for path in save_figure(figure, folder / name, formats):
+                if path.suffix == ".png":
+                    _with_palette(path)
     return content
+
+
+def _with_palette(path: Path) -> None:
+    """256 colours: a third of the bytes, for figures that a repository keeps."""
+    with Image.open(path) as image:
+        small, dpi = image.convert("RGB").quantize(256, dither=Image.Dither.NONE), image.info["dpi"]
+    with replacing(path) as partial_file:
+        small.save(partial_file, "png", optimize=True, dpi=dpi)
 
 
 def _write(data: Path, arrays: Arrays, manifest: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
 from analysis_scripts._shared.frame import command, publish
 from landscape.storage.manifest import read_manifest
@@ -67,6 +68,9 @@ def test_what_is_published_is_config_versions_numbers_data_and_figure(tmp_path):
     folder = tmp_path / "new"
     assert {path.name for path in folder.iterdir()} == {"a.json", "a.npz", "a.png", "a.pdf"}
     assert json.loads((folder / "a.json").read_text())["config"] == {"rates": [0.1], "steps": 3, "folder": str(folder)}
+    with Image.open(folder / "a.png") as image:
+        assert image.mode == "P"  # a palette
+        assert image.size == tuple(round(180 * inches) for inches in figures[0].get_size_inches())
     with np.load(folder / "a.npz") as data:
         assert data["x"].tolist() == [0, 1, 2]
     assert figures[0].get_supxlabel() == "All is well."
