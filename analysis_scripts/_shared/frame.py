@@ -120,17 +120,20 @@ def publish(
         _write(data, {key: np.asarray(own) for key, own in arrays.items()}, content)
     if draw is not None:
         with matplotlib.rc_context(STYLE):
-            figure = draw()
-            if "sentence" in content:
-                add_caption(figure, content["sentence"])
-            for path in save_figure(figure, folder / name, formats):
-                if path.suffix == ".png":
-                    _with_palette(path)
+            save_captioned(draw(), folder / name, content.get("sentence", ""), formats)
     return content
 
 
+def save_captioned(figure: Figure, stem: Path, sentence: str, formats: Sequence[str] = ("png",)) -> None:
+    """Write STEM.png with the sentence below it, in 256 colours: a third of the bytes, which a repository keeps."""
+    if sentence:
+        add_caption(figure, sentence)
+    for path in save_figure(figure, stem, formats):
+        if path.suffix == ".png":
+            _with_palette(path)
+
+
 def _with_palette(path: Path) -> None:
-    """256 colours: a third of the bytes, for figures that a repository keeps."""
     with Image.open(path) as image:
         small, dpi = image.convert("RGB").quantize(256, dither=Image.Dither.NONE), image.info["dpi"]
     with replacing(path) as partial_file:

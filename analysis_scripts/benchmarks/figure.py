@@ -5,37 +5,52 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from landscape.plots import save_figure
 from landscape.plots.style import BLUE, GREY, RED, SMALL
 
 COLOURS = {"ours": BLUE, "pyhessian": RED, "curvlinops": GREY}
+MARKERS = {"ours": "o", "pyhessian": "s", "curvlinops": "^"}
+NOTE: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL, "color": GREY}
+BESIDE: dict[str, Any] = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": SMALL}
 NAMES = {"ours": "landscape", "pyhessian": "PyHessian", "curvlinops": "curvlinops"}
 
 
 def draw(rows: list[dict[str, Any]], stem: Path) -> list[Path]:
-    """Bars of gradient-times and of errors for each question; what failed is said where its bar would be."""
-    figure = Figure(figsize=(7.2, 3.2), layout="constrained")
+    """Gradient-times and errors of each question, a mark a package; what failed is said where its mark would be."""
+    figure = Figure(figsize=(6.8, 2.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    _bars(left, rows, "gradient_times", "cost, in gradients of the loss")
-    _bars(right, [row for row in rows if row["question"] != "density"], "error", "largest relative error")
-    left.set_yticks(range(len(rows)), [row["question"] if row["contender"] == "pyhessian" else "" for row in rows])
+    questions = list(dict.fromkeys(row["question"] for row in rows))
+    _marks(left, rows, questions, "gradient_times", "cost, in gradients of the loss")
+    _marks(right, [row for row in rows if row["question"] != "density"], questions, "error", "largest relative error")
+    right.text(
+        0.5, questions.index("density"), "no one number to compare", transform=right.get_yaxis_transform(), **NOTE
+    )
+    left.set_yticks(range(len(questions)), questions)
     left.invert_yaxis()
-    handles = [left.barh([0], [0], color=colour, label=NAMES[name]) for name, colour in COLOURS.items()]
+    handles = [Line2D([], [], **_look(name), label=NAMES[name]) for name in COLOURS]
     figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False, fontsize=SMALL)
     return save_figure(figure, stem)
 
 
-def _bars(ax: Axes, rows: list[dict[str, Any]], key: str, label: str) -> None:
+def _marks(ax: Axes, rows: list[dict[str, Any]], questions: list[str], key: str, label: str) -> None:
     known = [row[key] for row in rows if row.get(key)]
-    low = min(known) / 3
-    for place, row in enumerate(rows):
+    for row in rows:
+        place = questions.index(row["question"]) + 0.27 * (list(COLOURS).index(row["contender"]) - 1)
         if row.get(key):
-            ax.barh(place, row[key] - low, left=low, color=COLOURS[row["contender"]])
-            ax.text(row[key], place, f" {row[key]:.3g}", va="center", fontsize=SMALL)
+            ax.plot(row[key], place, **_look(row["contender"]))
+            ax.annotate(f"{row[key]:.2g}" if row[key] < 1 else f"{row[key]:.0f}", (row[key], place), **BESIDE)
         elif "failure" in row:
-            ax.text(low, place, " fails on this torch", va="center", fontsize=SMALL, color=GREY)
+            ax.text(
+                0.5, place, f"{NAMES[row['contender']]} fails on this torch", transform=ax.get_yaxis_transform(), **NOTE
+            )
     ax.set_xscale("log")
-    ax.set_xlim(low, 6 * max(known))
+    ax.set_xlim(min(known) / 2, 4 * max(known))
     ax.set_xlabel(label)
+    ax.grid(axis="x", linewidth=0.4, alpha=0.5)
     ax.tick_params(labelsize=SMALL)
+
+
+def _look(name: str) -> dict[str, Any]:
+    return {"color": COLOURS[name], "marker": MARKERS[name], "markersize": 5, "linestyle": ""}

@@ -9,6 +9,7 @@ Networks are trained into runs/ and kept; the data of every figure lies beside i
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from matplotlib.figure import Figure
 from torch.nn import functional as F
 
 import landscape as ls
-from analysis_scripts._shared.frame import command, publish
+from analysis_scripts._shared.frame import command, publish, save_captioned
 from analysis_scripts._shared.many_networks import training
 from landscape.data import Images, digits
 from landscape.models import build
@@ -30,13 +31,13 @@ from landscape.plots import (
     plot_slice_2d,
     plot_slices_2d,
     plot_trajectory,
-    save_figure,
 )
 from landscape.plots.style import BLUE, RED, STYLE, legend_above, line_style
 from landscape.slices import Directions
 from landscape.storage.results import BezierPath, Slice1D, Slice2D
 
 Axis = tuple[float, float, int]
+NORMS = {"none": "no batch norm", "batch": "batch norm, statistics recomputed at each point"}
 RULES: dict[str, dict[str, float]] = {"sgd": {}, "sam": {"rho": 0.2}, "asam": {"rho": 1.0}}
 
 
@@ -67,27 +68,33 @@ def main(config: Config) -> None:
 def rules(config: Config) -> dict[str, Any]:
     """Networks of three rules from one start: each by itself, by its sharpest directions, and all in one plane."""
     problems = {rule: trained(config, rule, config.label_noise, config.epochs) for rule in RULES}
-    wide, near = ((-end, end, config.points) for end in (1.0, 1.5))
+    wide, near = ((-end, end, config.points) for end in (1.0, 0.5))
     two = {rule: problems[rule] for rule in ("sgd", "sam")}
     surfaces = {
         rule: plane(config, f"surface_{rule}", own, ls.random_directions(own), wide, wide) for rule, own in two.items()
     }
-    save(config, "surfaces", compared(surfaces, [rule.upper() for rule in surfaces]))
+    noisy = partial(save, config, label_noise=config.label_noise)
+    names = [rule.upper() for rule in surfaces]
+    noisy("surfaces", compared(surfaces, names), "Filter-normalised random directions, the same for both networks.")
     convexity(config, two)
 
-    sharp = {rule: ls.hessian_directions(own) for rule, own in two.items()}
+    sharp = {rule: ls.hessian_directions(own, scale=None) for rule, own in two.items()}
     eigen = {rule: plane(config, f"eigenvectors_{rule}", two[rule], own, near, near) for rule, own in sharp.items()}
     values = {rule: own.details["eigenvalues"] for rule, own in sharp.items()}
     names = [f"λ1 = {own[0]:.3g}, λ2 = {own[1]:.3g}\n{rule.upper()}" for rule, own in values.items()]
-    save(config, "eigenvectors", compared(eigen, names))
+    noisy("eigenvectors", compared(eigen, names), "Along each network's two sharpest directions, of length 1.")
 
     directions, places = ls.plane_through(problems["sgd"], problems["sam"].model, problems["asam"].model)
     surface = plane(config, "three_models", problems["sgd"], directions, *around(places, config.points))
     ax = plot_slice_2d(surface, levels=levels(surface.loss["train"]))
     mark(ax, places.tolist(), ["SGD", "SAM", "ASAM"])
-    save(config, "three_models", ax.figure)
+    noisy(
+        "three_models",
+        ax.figure,
+        "The plane through networks of three rules that began at one point; the star is SGD's.",
+    )
     found = ls.persistence(surface)
-    save(config, "basins", plot_persistence(found).figure)
+    noisy("basins", plot_persistence(found).figure, "Basins of the plane through SGD's, SAM's and ASAM's network.")
     basins = {"loss_at_minimum": found.birth.tolist(), "loss_at_saddle": found.death.tolist()}
     return {"eigenvalues": values, "basins": basins}
 
@@ -107,7 +114,10 @@ def convexity(config: Config, problems: Mapping[str, ls.Problem]) -> None:
     for ax, (rule, own) in zip(figure.subplots(1, len(maps)), maps.items(), strict=True):
         plot_map(own, ax, vmin=low, vmax=high)
         ax.set_title(rule.upper(), pad=18)
-    save(config, "convexity", figure)
+    sentence = (
+        "How far from convex: 0 where no eigenvalue of the Hessian is negative, along the directions of the surfaces."
+    )
+    save(config, "convexity", figure, sentence, config.label_noise)
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -118,7 +128,11 @@ def run(config: Config) -> dict[str, Any]:
     trajectory.save(Path(config.folder) / "trajectory")
     axes = around(trajectory.coordinates, config.points)
     surface = plane(config, "trajectory_plane", problem, Directions(list(directions)), *axes)
-    save(config, "trajectory", plot_trajectory(surface, trajectory).figure)
+    sentence = (
+        "Plain SGD over its two principal components. The run has not converged: the plane holds places with a lower "
+        "loss than the star, where it was stopped."
+    )
+    save(config, "trajectory", plot_trajectory(surface, trajectory).figure, sentence)
     animate_trajectory(surface, trajectory, Path(config.folder) / "training.gif", frames=50)
     return {"explained": explained.tolist(), "off_plane": float(trajectory.off_plane.max())}
 
@@ -139,13 +153,19 @@ def pair(config: Config) -> dict[str, Any]:
     recomputed = first.with_batch_norm("recompute")
     directions, places = ls.plane_through(recomputed, second.model, curve.bend)
     surface = plane(config, "connectivity_plane", recomputed, directions, *around(places, config.points))
-    save(config, "connectivity", connected(lines, surface, places.tolist(), curve))
+    sentence = (
+        "Two networks from different seeds, joined by a line and by a Bezier curve whose bend was trained; right, the "
+        "plane of the curve. A barrier is the height above the line between the two ends' losses."
+    )
+    save(config, "connectivity", connected(lines, surface, places.tolist(), curve), sentence, norm="batch")
     return {"barriers": {name: asdict(ls.barrier(line)) for name, line in lines.items()}}
 
 
-def save(config: Config, name: str, figure: Any) -> None:
-    """As png."""
-    save_figure(figure, Path(config.folder) / name, ["png"])
+def save(config: Config, name: str, figure: Any, sentence: str, label_noise: float = 0.0, norm: str = "none") -> None:
+    """With a caption: what is seen, and of which networks and data."""
+    wrong = f" with {100 * label_noise:g} % wrong labels" if label_noise else ""
+    of = f"ResNet-8 of width {config.width}, {NORMS[norm]}; digits, 1,200 training images{wrong}; seed 0."
+    save_captioned(figure, Path(config.folder) / name, f"{sentence} {of}")
 
 
 def trained(

@@ -12,7 +12,9 @@ DECADES = 1.5  # positive values over more than so many are drawn on a logarithm
 
 
 def plot_block_spectra(result: BlockSpectra, ax: Axes | None = None, *, quantity: str = "eigenvalue") -> Axes:
-    """One bar a block, the first on top, with its error: the residual bound, or two standard errors of a trace.
+    """One bar a block (on a logarithmic axis one mark), the first on top, with its error.
+
+    The error is the residual bound, or two standard errors of a trace.
 
     Args:
         result: of `block_spectra`.
@@ -29,8 +31,13 @@ def plot_block_spectra(result: BlockSpectra, ax: Axes | None = None, *, quantity
     ax = axes_or_new(ax, height=0.9 + 0.22 * len(values))
     rows = np.arange(len(values))
     colors = [RED if value < 0 else BLUE for value in values]
-    ax.barh(rows[finite], values[finite], color=[c for c, shown in zip(colors, finite, strict=True) if shown])
     logarithmic = spans_decades(values, DECADES)
+    shown = [color for color, own in zip(colors, finite, strict=True) if own]
+    if logarithmic:  # the length of a bar would mean nothing
+        ax.scatter(values[finite], rows[finite], c=shown, s=16, zorder=3)
+        ax.grid(axis="x", linewidth=0.4, alpha=0.5)
+    else:
+        ax.barh(rows[finite], values[finite], color=shown)
     below = np.minimum(errors, values * 0.999) if logarithmic else errors  # a bar through 0 has no end on a log axis
     spans = np.stack([below[finite], errors[finite]])
     ax.errorbar(values[finite], rows[finite], xerr=spans, fmt="none", ecolor=GREY, elinewidth=1.0)

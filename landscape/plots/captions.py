@@ -1,10 +1,11 @@
 """What a reader must know of a slice, in words, from the result itself: below the figure or in a paper's caption."""
 
 from collections.abc import Mapping
-from textwrap import fill
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextToPath
 
 from landscape.plots.style import GREY, SMALL, words
 from landscape.storage.results import Slice1D, Slice2D, SliceBand
@@ -20,11 +21,12 @@ BATCH_NORM = {
     "batch": "each batch's statistics",
     "recompute": "statistics recomputed at each point",
 }
-WIDTH = 0.055  # inches a letter of the smallest size takes, about
+MARGIN = 0.02  # of the figure's width, on either side
+LINE = 1.25 * SMALL  # points from line to line
 
 
 def caption(slice: Slice1D | SliceBand | Slice2D, split: str | None = None) -> str:
-    """One sentence: split and samples, directions, BatchNorm, seed, cosine, points and time; what is known of them.
+    """One sentence: split and samples, directions, BatchNorm, seed, cosine and points; what is known of them.
 
     Args:
         slice: with its `details`, as `slice_1d` and `slice_2d` give them; unknown ones are left out.
@@ -45,15 +47,31 @@ def caption(slice: Slice1D | SliceBand | Slice2D, split: str | None = None) -> s
     if isinstance(slice, Slice2D):
         parts.append(f"cos(d1, d2) = {float(slice.cosine):.3f}")
     parts.append(_points(slice))
-    if "seconds" in details:
-        parts[-1] += f" in {_duration(float(details['seconds']))}"
     return "; ".join(parts) + "."
 
 
 def add_caption(figure: Figure, text: str) -> None:
-    """Write `text` below everything in the figure, broken into lines that fit its width."""
-    letters = max(20, int(0.96 * figure.get_figwidth() / WIDTH))  # a margin of 2 % on either side
-    figure.supxlabel(fill(text, letters), fontsize=SMALL, color=GREY, x=0.02, ha="left")
+    """Write `text` below everything in the figure, in lines that fit its width; the figure grows by their height."""
+    wide, high = figure.get_size_inches()
+    lines = _wrapped(text, 72 * (1 - 2 * MARGIN) * wide)
+    figure.set_size_inches(wide, high + (len(lines) + 1) * LINE / 72)
+    figure.supxlabel("\n".join(lines), fontsize=SMALL, color=GREY, x=MARGIN, ha="left", linespacing=1.2)
+
+
+def _wrapped(text: str, room: float) -> list[str]:
+    """Lines of at most `room` points; a word that is longer stands alone."""
+    font, measure = FontProperties(size=SMALL), TextToPath()  # type: ignore[no-untyped-call]
+    lines: list[str] = []
+    for paragraph in text.split("\n"):
+        own = ""
+        for word in paragraph.split():
+            longer = f"{own} {word}".strip()
+            if own and measure.get_text_width_height_descent(longer, font, ismath=False)[0] > room:  # type: ignore[no-untyped-call]
+                lines.append(own)
+                longer = word
+            own = longer
+        lines.append(own)
+    return lines
 
 
 def _split(name: str, details: Mapping[str, Any]) -> str:
@@ -67,10 +85,3 @@ def _points(slice: Slice1D | SliceBand | Slice2D) -> str:
         return f"{len(slice.x)} × {len(slice.y)} points"
     lines = f"{len(next(iter(slice.loss.values())))} lines of " if isinstance(slice, SliceBand) else ""
     return f"{lines}{len(slice.x)} points"
-
-
-def _duration(seconds: float) -> str:
-    """In the unit that a reader takes in at a glance."""
-    if seconds < 120:
-        return f"{seconds:.2g} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
@@ -91,25 +91,41 @@ def plot_slices_2d(
         ValueError: if there is not one name for each slice, no loss is finite, or as `plot_slice_2d`.
     """
     require(len(slices) == len(names) > 0, f"names must be one for each slice, got {len(names)} for {len(slices)}")
+    columns = min(columns, len(slices))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(2.9 * columns + 0.8, 2.9 * ceil(len(slices) / columns) + 0.3), layout="compressed")
+        draw_slices_2d(figure, slices, names, split, columns, scale=(levels, vmin, vmax))
+    return figure
+
+
+def draw_slices_2d(
+    figure: Figure | SubFigure,
+    slices: Sequence[Slice2D],
+    names: Sequence[str],
+    split: str = "train",
+    columns: int = 3,
+    scale: tuple[Sequence[float] | None, float | None, float | None] = (None, None, None),
+) -> None:
+    """`plot_slices_2d` in a part of a figure; `scale` is its (levels, vmin, vmax)."""
     losses = [plane_loss(own, split) for own in slices]
     together = np.concatenate([loss.ravel() for loss in losses])
     require(bool(np.isfinite(together).any()), f"slices must hold a finite {split} loss, got none")
-    scale = scale_of(together, levels, vmin, vmax)
-    figure, axes = _panels(len(slices), min(columns, len(slices)))
+    common = scale_of(together, *scale)
+    axes = list(figure.subplots(ceil(len(slices) / columns), min(columns, len(slices)), squeeze=False).ravel())
+    for ax in axes[len(slices) :]:
+        ax.remove()
     legend: list[Artist] = []
-    for ax, own, name, loss in zip(axes, slices, names, losses, strict=True):
+    for ax, own, name, loss in zip(axes, slices, names, losses, strict=False):
         _star(ax, own, loss)
         legend = _gaps(ax, own, loss) or legend
-        filled = fill_contours(ax, own.x.numpy(), own.y.numpy(), loss, scale)
+        filled = fill_contours(ax, own.x.numpy(), own.y.numpy(), loss, common)
         _name_axes(ax, own)
         value = own_loss(own, loss)
-        title = f"{name}: {number(value)} at the star" if value is not None else name
-        ax.set_title(title, fontsize=STYLE["axes.titlesize"])
-    color_bar(filled, axes, f"{split} loss", scale, shrink=0.9)
-    handles = [*legend, *scale.legend()]
+        ax.set_title(f"{name}: {number(value)} at the star" if value is not None else name)
+    color_bar(filled, axes[: len(slices)], f"{split} loss", common, shrink=0.9)
+    handles = [*legend, *common.legend()]
     if handles:
         figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=SMALL, frameon=False)
-    return figure
 
 
 def plane_loss(slice: Slice2D, split: str) -> Array:
@@ -165,13 +181,3 @@ def _name_axes(ax: Axes, slice: Slice2D) -> None:
     ax.set(xlim=(left, right), ylim=(bottom, top), xlabel=across, ylabel=up)
     if np.isclose(right - left, top - bottom):
         ax.set_aspect("equal")
-
-
-def _panels(count: int, columns: int) -> tuple[Figure, list[Axes]]:
-    rows = ceil(count / columns)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(2.9 * columns + 0.8, 2.9 * rows + 0.3), layout="compressed")
-        axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
-    for ax in axes[count:]:
-        ax.remove()
-    return figure, axes[:count]

@@ -17,7 +17,6 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from numpy.typing import NDArray
 
 from landscape.checks import require
-from landscape.plots.contours import color_bar
 from landscape.plots.planes import axis_labels, network_label, own_loss, plane_loss
 from landscape.plots.scale import Scale, number, scale_of
 from landscape.plots.style import HATCH, STAR, axes_or_new, legend_above
@@ -40,6 +39,8 @@ def plot_surface(
 ) -> Axes:
     """The loss on a plane as a surface, logarithmic where the contours are; a star at the network itself.
 
+    Height and colour are the same number, which the upright axis names.
+
     Args:
         slice: of `slice_2d`, at least 2 points along each axis.
         split: whose loss.
@@ -53,14 +54,15 @@ def plot_surface(
     """
     loss = plane_loss(slice, split)
     require(bool(np.isfinite(loss).any()), f"slice must hold a finite {split} loss, got none")
-    ax = axes_or_new(ax, 5.4, 4.4, projection="3d")
+    ax = axes_or_new(ax, 4.6, 4.2, projection="3d")
     require(isinstance(ax, Axes3D), f"ax must have projection='3d', got {type(ax).__name__}")
     scale = scale_of(loss, levels, vmin, vmax)
     faces = _faces(slice.x.numpy(), slice.y.numpy(), loss, scale)
-    color_bar(faces, ax, f"{split} loss", scale, shrink=0.7, pad=0.12)
     _stand(ax, faces, slice, scale, f"{split} loss", view)
     open_cells = [Patch(label="open: not finite", **HATCH)] if not np.isfinite(loss).all() else []
     legend_above(ax, [*_star(ax, slice, loss, scale), *open_cells, *scale.legend()], columns=2)
+    if ax.get_legend() is not None:
+        ax.get_legend().set_bbox_to_anchor((0.5, 0.9), ax.transAxes)  # what 3D leaves empty above the box
     return ax
 
 
@@ -91,7 +93,7 @@ def _stand(ax: Any, faces: Any, slice: Slice2D, scale: Scale, what: str, view: t
     ax.locator_params(axis="x", nbins=4, prune="upper")  # its last number would touch the first one of y
     ax.locator_params(axis="y", nbins=4)
     ax.zaxis.labelpad = 9.0
-    ax.set_box_aspect((4, 4, 3), zoom=0.85)  # leaves the label of z inside the figure
+    ax.set_box_aspect((4, 4, 3), zoom=0.8)  # leaves the label of z inside the figure
 
 
 def _apart(heights: Array) -> list[int]:

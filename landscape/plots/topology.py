@@ -20,7 +20,7 @@ def plot_persistence(persistence: Persistence, ax: Axes | None = None) -> Axes:
         persistence: of `persistence`, at least one class.
         ax: where to draw; default a new figure. Logarithmic where the values are positive over more than 2 decades.
     Returns:
-        The axes; classes that never die are triangles on the upper edge.
+        The axes; classes that never die are triangles above the dotted line, where the height says nothing.
     Raises:
         ValueError: if there is no class.
     """
@@ -31,7 +31,11 @@ def plot_persistence(persistence: Persistence, ax: Axes | None = None) -> Axes:
     shown = np.concatenate([birth, death[dies]])
     logarithmic = spans_decades(shown, 2.0)
     low, high = _margins(shown, logarithmic)
+    top = _beyond(low, high, logarithmic, 0.06)
+    words = ("minimum of the basin", "saddle it flows over") if persistence.dimension == 0 else ("birth", "death")
+    ends = ("flow into a deeper basin", "never does") if persistence.dimension == 0 else ("end", "never ends")
     ax.plot([low, high], [low, high], color=GREY, linewidth=0.8)
+    ax.axhline(high, color=GREY, linewidth=0.8, linestyle=":")  # above it no height is known
     ax.plot(
         birth[dies],
         death[dies],
@@ -39,14 +43,12 @@ def plot_persistence(persistence: Persistence, ax: Axes | None = None) -> Axes:
         color=BLUE,
         markersize=4,
         alpha=0.7,
-        label=_die(int(dies.sum())),
+        label=f"{dies.sum()} {ends[0]}",
     )
-    never = np.full((~dies).sum(), high)
-    ax.plot(birth[~dies], never, "^", color=RED, markersize=6, clip_on=False, label=_die(len(never), "never "))
+    ax.plot(birth[~dies], np.full((~dies).sum(), top), "^", color=RED, markersize=6, label=f"{(~dies).sum()} {ends[1]}")
     if logarithmic:
         ax.set(xscale="log", yscale="log")
-    words = ("minimum of the basin", "saddle it flows over") if persistence.dimension == 0 else ("birth", "death")
-    ax.set(xlim=(low, high), ylim=(low, high), xlabel=words[0], ylabel=words[1], aspect="equal")
+    ax.set(xlim=(low, high), ylim=(low, _beyond(low, high, logarithmic, 0.12)), xlabel=words[0], ylabel=words[1])
     legend_above(ax)
     return ax
 
@@ -82,10 +84,6 @@ def plot_merge_tree(persistence: Persistence, ax: Axes | None = None, *, top: in
     return ax
 
 
-def _die(count: int, never: str = "") -> str:
-    return f"{count} {never}{'dies' if count == 1 else 'die'}"
-
-
 def _places(parent: Tensor, death: Tensor) -> list[int]:
     """Positions from left to right: beside each basin those that flow into it, the first to do so next to it."""
     children: dict[int, list[int]] = {}
@@ -108,3 +106,8 @@ def _margins(values: NDArray[Any], logarithmic: bool) -> tuple[float, float]:
         return low / margin, high * margin
     margin = 0.08 * (high - low) or 0.5
     return low - margin, high + margin
+
+
+def _beyond(low: float, high: float, logarithmic: bool, share: float) -> float:
+    """So much of the axis above its upper end."""
+    return high * (high / low) ** share if logarithmic else high + share * (high - low)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from landscape.checks import one_of
 from landscape.plots.planes import plot_slice_2d
-from landscape.plots.style import SMALL
+from landscape.plots.style import GREY, SMALL
 from landscape.storage.results import Slice2D, Trajectory
 
 MARKERS = 80  # at most so many in a figure; the line has all points
@@ -41,8 +41,11 @@ def plot_trajectory(slice: Slice2D, trajectory: Trajectory, split: str = "train"
     ax.plot(x, y, color="black", linewidth=0.9, zorder=3)
     draw_markers(ax, x[::every], y[::every], trajectory.loss[split].numpy()[::every])
     ax.add_line(Line2D([x[0]], [y[0]], marker="s", ms=6, mfc="none", mec="black", ls="", zorder=5))
-    ax.annotate("start", (x[0], y[0]), xytext=(6, 6), textcoords="offset points", fontsize=SMALL, zorder=5)
-    ax.set_xlabel(f"{ax.get_xlabel()}\n{words_off_plane(trajectory)}")
+    left = x[0] < sum(ax.get_xlim()) / 2
+    beside: dict[str, Any] = {"xytext": (6 if left else -6, 6), "ha": "left" if left else "right"}
+    ax.annotate("start", (x[0], y[0]), textcoords="offset points", fontsize=SMALL, zorder=5, **beside)
+    below: dict[str, Any] = {"xytext": (0, -34), "textcoords": "offset points", "va": "top"}
+    ax.annotate(words_off_plane(trajectory), (0, 0), xycoords="axes fraction", fontsize=SMALL, color=GREY, **below)
     return ax
 
 
@@ -58,6 +61,7 @@ def words_off_plane(trajectory: Trajectory) -> str:
     far = int(trajectory.off_plane.argmax())
     one, two = (100 * trajectory.explained).tolist()
     return (
-        f"at most {trajectory.off_plane[far]:.3g} off the plane, where {trajectory.distance[far]:.3g} from the star\n"
-        f"the axes hold {one:.0f} % + {two:.0f} % of the run"
+        "Marks: the run's own loss, in the plane's colours;\n"
+        f"it is at most {trajectory.off_plane[far]:.3g} off the plane, {trajectory.distance[far]:.3g} from the star.\n"
+        f"The axes hold {one:.0f} % and {two:.0f} % of its spread."
     )

@@ -20,11 +20,12 @@ from landscape.plots import (
     plot_psi,
     plot_ranks,
     plot_slice_1d,
-    plot_slice_2d,
+    plot_slices_2d,
     plot_tau_forest,
     plot_training,
     save_figure,
 )
+from landscape.plots.planes import draw_slices_2d
 from landscape.plots.style import SMALL, STYLE, look, words
 from landscape.report.evidence import Evidence
 from landscape.report.panels import panels, share_limits, without_legends
@@ -102,19 +103,18 @@ def _overview(evidence: Evidence, shown: Mapping[str, Path]) -> Drawn:
     """Two planes on one scale, their spectra, and the question: the picture for the README."""
     first, second = ([rule for rule in ("sgd", "sam") if rule in shown] + list(shown))[:2]
     pair = {first: shown[first], second: shown[second]}
-    figure = Figure(figsize=(8.4, 6.2), layout="compressed")
-    axes = figure.subplots(2, 2)
-    low, high = _range(pair, "train")
-    for ax, (rule, folder) in zip(axes[0], pair.items(), strict=True):
-        _plane(Slice2D.load(folder / PLANE), "train", ax, rule, low, high)
-    _densities(pair, axes[1][0])
-    axes[1][0].set_title("Hessian spectrum")
+    figure = Figure(figsize=(7.6, 6.0), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(1.0, 0.95))
+    planes = [Slice2D.load(folder / PLANE) for folder in pair.values()]
+    draw_slices_2d(above, planes, [words(rule) for rule in pair])
+    spectra, gaps = below.subplots(1, 2)
+    _densities(pair, spectra)
+    spectra.set_title("Hessian spectrum")
     metric = "lambda_max" if "lambda_max" in evidence.correlations else evidence.best
     found = evidence.correlations[metric]
     plot_metric_against_gap(
-        evidence.rows, metric, axes[1][1], group=evidence.group, tau=found.tau, low=found.low, high=found.high
+        evidence.rows, metric, gaps, group=evidence.group, tau=found.tau, low=found.low, high=found.high
     )
-    axes[1][1].legend(loc="upper center", frameon=False)
     caption = (
         f"Above: the training loss on a plane of two filter-normalised random directions, {words(first)} and "
         f"{words(second)} on one colour scale. Below: their Hessian spectra with a band of two standard errors, and "
@@ -207,20 +207,16 @@ def _spectra(shown: Mapping[str, Path]) -> Drawn:
 
 
 def _planes(shown: Mapping[str, Path], split: str) -> Drawn:
-    planes = {rule: Slice2D.load(folder / PLANE) for rule, folder in shown.items()}
-    low, high = _range(shown, split)
-
-    def draw(rule: str, ax: Axes) -> None:
-        _plane(planes[rule], split, ax, rule, low, high)
-
-    sample = next(iter(planes.values()))
+    planes = [Slice2D.load(folder / PLANE) for folder in shown.values()]
+    sample = planes[0]
     what = "training loss (on the labels trained on)" if split == "train" else "test loss"
     caption = (
         f"The {what} on a plane through each network (the star), {len(sample.x)} × {len(sample.y)} points, along the "
         "same two random directions, filter-normalised as Li et al. 2018 have it: 1 moves every filter by its own "
         f"norm. One colour scale; cosine between the directions {float(sample.cosine):.3f}."
     )
-    return f"planes_{split}", f"Loss surfaces, {split}", caption, panels(list(shown), draw, layout="compressed")
+    figure = plot_slices_2d(planes, [words(rule) for rule in shown], split)
+    return f"planes_{split}", f"Loss surfaces, {split}", caption, figure
 
 
 def _lines(shown: Mapping[str, Path]) -> Drawn:
@@ -246,17 +242,6 @@ def _curves(shown: Mapping[str, Path]) -> Drawn:
     return "training", "Training", caption, panels(keys, draw, columns=2, legend=True)
 
 
-def _plane(plane: Slice2D, split: str, ax: Axes, rule: str, low: float, high: float) -> None:
-    """One surface with the loss at the centre in its title; a legend only where there is more to say."""
-    plot_slice_2d(plane, split, ax, vmin=low, vmax=high)
-    centre = float(plane.loss[split][len(plane.y) // 2, len(plane.x) // 2])
-    legend = ax.get_legend()
-    plain = legend is not None and len(legend.legend_handles) == 1
-    if legend is not None and plain:
-        legend.remove()
-    ax.set_title(f"{words(rule)}: {centre:.3g} at the star", pad=6 if plain else 18)
-
-
 def _densities(shown: Mapping[str, Path], ax: Axes) -> None:
     for rule, folder in shown.items():
         color, bandwidth = look([rule])[rule][0], _bandwidth(shown)
@@ -269,15 +254,6 @@ def _bandwidth(shown: Mapping[str, Path]) -> float:
     """1 % of what all spectra span."""
     nodes = [load_density(folder).nodes for folder in shown.values()]
     return 0.01 * float(max(n.max() for n in nodes) - min(n.min() for n in nodes))
-
-
-def _range(shown: Mapping[str, Path], split: str) -> tuple[float, float]:
-    """One colour range for the planes of several networks: what holds all finite positive losses, in steps 1-3-10."""
-    values = [Slice2D.load(folder / PLANE).loss[split] for folder in shown.values()]
-    finite = [loss[loss.isfinite() & (loss > 0)] for loss in values]
-    low, high = min(float(loss.min()) for loss in finite), max(float(loss.max()) for loss in finite)
-    steps = [step * 10.0**power for power in range(-12, 13) for step in (1, 3)]
-    return max(step for step in steps if step <= low), min(step for step in steps if step >= high)
 
 
 def _figure_of(ax: Axes) -> Figure:

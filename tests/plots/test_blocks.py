@@ -32,7 +32,7 @@ def drawn(ax):
 
 def ends(ax):
     """Ends of the error bars, (n, 2)."""
-    (errors,) = ax.containers[1].lines[2]
+    (errors,) = ax.containers[-1].lines[2]
     return np.array([segment[:, 0] for segment in errors.get_segments()])
 
 
@@ -60,6 +60,8 @@ def test_values_over_decades_are_logarithmic_and_error_bars_stay_on_the_axis():
     drawn(ax)
     assert ax.get_xscale() == "log"
     assert (ends(ax) > 0).all()
+    assert not ax.patches  # the length of a bar on a logarithmic axis says nothing
+    assert ax.collections[0].get_offsets()[:, 0].tolist() == [0.01, 1.0, 100.0]
 
 
 def test_a_value_that_is_not_finite_is_named_and_not_drawn():

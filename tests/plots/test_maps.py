@@ -57,12 +57,13 @@ def test_a_diagram_shows_births_and_deaths_and_what_never_dies():
     found = ls.persistence(normal(8, 8))
     ax = plot_persistence(found)
     ax.figure.draw_without_rendering()
-    _, dies, never = ax.lines
+    _, edge, dies, never = ax.lines
     assert np.array_equal(dies.get_xdata(), found.birth[1:].numpy())
     assert np.array_equal(dies.get_ydata(), found.death[1:].numpy())
     assert never.get_xdata().tolist() == [float(found.birth[0])]
-    assert never.get_ydata().tolist() == [ax.get_ylim()[1]]
-    assert texts(ax) == [f"{len(found.birth) - 1} die", "1 never dies"]
+    (top,), (line, _) = never.get_ydata(), edge.get_ydata()
+    assert found.death[1:].max() < line < top < ax.get_ylim()[1]
+    assert texts(ax) == [f"{len(found.birth) - 1} flow into a deeper basin", "1 never does"]
 
 
 @pytest.mark.parametrize("surface", [normal(9, 9), normal(9, 9).exp() ** 3, torch.ones(2, 2).double()])

@@ -41,8 +41,8 @@ def test_markers_have_the_runs_own_loss_on_the_scale_of_the_ground():
 
 
 def test_the_distance_from_the_plane_and_what_it_holds_are_printed():
-    label = plot_trajectory(plane(), run()).get_xlabel()
-    assert label.endswith("at most 0.25 off the plane, where 2 from the star\nthe axes hold 90 % + 6 % of the run")
+    note = next(text.get_text() for text in plot_trajectory(plane(), run()).texts if "spread" in text.get_text())
+    assert note.endswith("at most 0.25 off the plane, 2 from the star.\nThe axes hold 90 % and 6 % of its spread.")
 
 
 def test_a_long_run_has_few_markers_and_its_whole_line():
