@@ -20,9 +20,20 @@ bench: $(VENV)/installed
 
 # every figure but the demonstration's and the benchmarks'; what is finished is kept in runs/, so that a killed run goes on
 FIGURES = $(subst /,.,$(basename $(sort $(shell grep -rl '^    command.main,' analysis_scripts --include='*.py'))))
+JOBS := 2
 figures: $(VENV)/installed
-	set -e; for script in $(FIGURES); do echo "$$script"; $(BIN)/python -m $$script; done
+	$(MAKE) --jobs=$(JOBS) --output-sync=target $(FIGURES)
 	$(BIN)/python -m analysis_scripts.reproductions
+
+.PHONY: $(FIGURES)
+$(FIGURES):
+	OMP_NUM_THREADS=1 $(BIN)/python -m $@
+
+# one after the other: they share searches for learning rates, which the first to ask makes
+analysis_scripts.training.label_noise: analysis_scripts.training.rule_table
+analysis_scripts.training.ascent_steps: analysis_scripts.training.label_noise
+analysis_scripts.sharpness.corruption: analysis_scripts.training.ascent_steps
+analysis_scripts.training.sensitivity: analysis_scripts.sharpness.corruption
 
 # where torch with CUDA is there it is used as it is; what else is missing goes into a folder beside it, if it can be had
 GPU := .gpu

@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from analysis_scripts._shared.claims import Claim, told
+from analysis_scripts._shared.described import described
 from landscape.plots import add_caption, save_figure
 from landscape.plots.style import SMALL, STYLE
 from landscape.storage.atomic import replacing
@@ -95,7 +96,7 @@ def publish(
     Args:
         config: of the script.
         name: of the files; if `kept` made NAME.npz, what it said of config and versions stays.
-        found: the numbers; a "sentence" among them also stands below the figure.
+        found: the numbers; a "sentence" among them also stands below the figure, behind what the config's `setting` is.
         draw: makes the figure.
         arrays: data by name, unless `kept` made it.
         claims: of the papers, each with what was found; they end the sentence, and are rows of docs/reproductions.md.
@@ -111,7 +112,8 @@ def publish(
     content["seconds"] = max(spent, round(perf_counter() - BEGAN, 1))  # a run that finds all done took that long before
     if claims:
         content["claims"] = [asdict(claim) for claim in claims]
-        content["sentence"] = f"{found.get('sentence', '')} {told(claims)}".strip()
+    if said := " ".join(filter(None, (described(config), found.get("sentence"), told(claims)))):
+        content["sentence"] = said
     if known:
         rewrite_manifest(data, content)
     elif arrays is None:

@@ -20,6 +20,7 @@ from typing import Any
 from torch.nn import functional as F
 
 import landscape as ls
+from analysis_scripts._shared.described import described
 from analysis_scripts._shared.frame import command, publish
 from analysis_scripts._shared.many_networks import SETTING, data_of, measured
 from analysis_scripts._shared.over_seeds import difference, interval
@@ -66,21 +67,12 @@ def main(config: Config) -> list[Found]:
     times = step_times(config, tuned, runs / "times.json")
     table = [row(config, name, tuned, times[name], runs_of) for name in config.variants]
     table.sort(key=lambda own: own["gradients"]["error"][0])
-    said = f"{conditions(config)} {sentence(table, config.variants[0])}"
+    said = sentence(table, config.variants[0])
     drawn = partial(draw, table, config.variants[0])
     publish(config, "rule_table", {"sentence": said, "rows": table}, drawn, claims=claims(table))
     write_csv(folder / "rule_table.csv", table)
-    (folder / "rule_table.md").write_text(markdown(table, said))
+    (folder / "rule_table.md").write_text(markdown(table, f"{described(config)} {said}"))
     return table
-
-
-def conditions(config: Config) -> str:
-    """What was trained, for the figure."""
-    own = config.setting
-    return (
-        f"Digits with {100 * own['label_noise']:g} % wrong labels, {own['model']} {own['model_settings']}, "
-        f"{own['epochs']} epochs or as many gradients, {len(config.seeds)} seeds."
-    )
 
 
 def budgets(config: Config, name: str) -> dict[str, int]:

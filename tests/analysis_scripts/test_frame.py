@@ -70,7 +70,7 @@ def test_what_is_published_is_config_versions_numbers_data_and_figure(tmp_path):
     assert json.loads((folder / "a.json").read_text())["config"] == {"rates": [0.1], "steps": 3, "folder": str(folder)}
     with Image.open(folder / "a.png") as image:
         assert image.mode == "P"  # a palette
-        assert image.size == tuple(round(180 * inches) for inches in figures[0].get_size_inches())
+        assert image.size == tuple(int(180 * inches) for inches in figures[0].get_size_inches())
     with np.load(folder / "a.npz") as data:
         assert data["x"].tolist() == [0, 1, 2]
     assert figures[0].get_supxlabel() == "All is well."
@@ -78,3 +78,16 @@ def test_what_is_published_is_config_versions_numbers_data_and_figure(tmp_path):
     (folder / "a.npz").write_bytes(changed)
     with pytest.raises(ValueError, match="was changed or cut after it was written"):
         read_manifest(folder / "a.npz")
+
+
+def test_a_caption_says_of_which_networks_and_data_it_is():
+    from analysis_scripts._shared.described import described
+    from analysis_scripts.training.label_noise import Config
+
+    assert described(Config(seeds=(0,))) == (
+        "Perceptron with layers of 64 and 64, batch norm with stored statistics, digits, 30 epochs, 1 seed."
+    )
+    setting = {"model": "vit", "label_noise": 0.2, "stop_at_loss": 0.05}
+    told = described(Config(setting=setting))
+    assert told == "ViT, digits with 20 % wrong training labels, trained to a loss of 0.05, 5 seeds."
+    assert described(object()) == ""
