@@ -64,7 +64,7 @@ def test_what_is_published_is_config_versions_numbers_data_and_figure(tmp_path):
     content = publish(
         config, "a", {"sentence": "All is well."}, draw, arrays={"x": torch.arange(3)}, formats=("png", "pdf")
     )
-    assert list(content) == ["config", "versions", "sentence", "seconds"]
+    assert list(content) == ["config", "versions", "sentence", "seconds", "cpu_seconds"]
     folder = tmp_path / "new"
     assert {path.name for path in folder.iterdir()} == {"a.json", "a.npz", "a.png", "a.pdf"}
     assert json.loads((folder / "a.json").read_text())["config"] == {"rates": [0.1], "steps": 3, "folder": str(folder)}
