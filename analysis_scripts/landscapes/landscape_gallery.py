@@ -111,11 +111,15 @@ def convexity(config: Config, problems: Mapping[str, ls.Problem]) -> None:
     values, errors = (torch.stack([getattr(own, what) for own in maps.values()]) for what in ("values", "errors"))
     low, high = float(errors[errors.isfinite()].max()), float(values[values.isfinite()].max())
     figure = Figure(figsize=(4.2 * len(maps), 3.5), layout="compressed")
-    for ax, (rule, own) in zip(figure.subplots(1, len(maps)), maps.items(), strict=True):
+    axes = figure.subplots(1, len(maps))
+    for ax, (rule, own) in zip(axes, maps.items(), strict=True):
         plot_map(own, ax, vmin=low, vmax=high)
         ax.set_title(rule.upper(), pad=18)
+    for ax in axes[:-1]:
+        ax.collections[0].colorbar.remove()  # one for the scale that all share
     sentence = (
-        "How far from convex: 0 where no eigenvalue of the Hessian is negative, along the directions of the surfaces."
+        "The smallest eigenvalue of the Hessian over the largest, in size: near 0 the loss is nearly convex, or the "
+        "smallest eigenvalue is a positive one; along the directions of the surfaces."
     )
     save(config, "convexity", figure, sentence, config.label_noise)
 
