@@ -93,7 +93,7 @@ def plot_slices_2d(
     require(len(slices) == len(names) > 0, f"names must be one for each slice, got {len(names)} for {len(slices)}")
     columns = min(columns, len(slices))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(2.9 * columns + 0.8, 2.9 * ceil(len(slices) / columns) + 0.3), layout="compressed")
+        figure = Figure(figsize=(2.9 * columns + 0.8, 2.6 * ceil(len(slices) / columns) + 0.3), layout="compressed")
         draw_slices_2d(figure, slices, names, split, columns, scale=(levels, vmin, vmax))
     return figure
 
