@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import landscape as ls
+from analysis_scripts._shared.claims import Claim
 from analysis_scripts._shared.frame import command, publish
 from landscape.metrics import METRICS
 from landscape.plots.style import BLUE, GREY, RED, SMALL, legend_above
@@ -187,9 +188,45 @@ def main(config: Config) -> list[dict[str, Any]]:
     if found is None or differing(found["config"], asdict(config)):
         table = list(rows(config))
         found = {"finding": finding(table), "rows": table}
-    publish(config, "invariance", found, partial(draw, found["rows"]))
-    (folder / "invariance.md").write_text(markdown(found["rows"]))
-    return list(found["rows"])
+    table = found["rows"]
+    publish(config, "invariance", found, partial(draw, table), claims=claims(table))
+    (folder / "invariance.md").write_text(markdown(table))
+    return list(table)
+
+
+CLAIMED = {  # row of the table: paper, its claim, whether the value stays
+    "tr H": ("Dinh et al. 2017, section 4", "the trace of the Hessian can be given any value", False),
+    "λmax": ("Dinh et al. 2017, section 4", "λmax can be given any value", False),
+    "path norm": ("Neyshabur et al. 2015", "the path norm is invariant", True),
+    "wᵀFw": ("Liang et al. 2019", "the Fisher-Rao norm is invariant", True),
+    "adaptive gap, η = 0": ("Kwon et al. 2021, theorem 2", "adaptive sharpness is invariant", True),
+    "adaptive gap, η = 0.3": ("Kwon et al. 2021, theorem 2", "so it is with the η that training uses", True),
+    "relative flatness": ("Petzka et al. 2021", "relative flatness is invariant", True),
+    "exact-Fisher gap, first order": (
+        "Kim et al. 2022, section 3",
+        "the worst case in a Fisher ball is invariant",
+        True,
+    ),
+    "exact-Fisher gap, ρ = 0.05": ("Kim et al. 2022, section 3", "so it is at a finite radius", True),
+    "Fisher SAM's 1/(1 + ηf)": ("Kim et al. 2022, section 3", "so it is with the diagonal of its algorithm", True),
+    "Rényi by layer": ("the paper on Rényi sharpness", "taken by layer it is invariant", True),
+    "Rényi by layer, with biases": ("the paper on Rényi sharpness", "so it is with biases", True),
+    "geodesic": ("Hide & Seek", "geodesic sharpness is invariant", True),
+}
+
+
+def claims(table: list[dict[str, Any]]) -> list[Claim]:
+    """The papers', as far as their rows were computed."""
+    found = {row["name"]: row["change"] for row in table}
+    return [
+        Claim(
+            *CLAIMED[name][:2],
+            f"{name}: changes by {f'{change:.0e}' if change < MOVED else f'{change:.0%}'} for W1 c, W2 / c",
+            "agrees" if (change <= EQUAL if CLAIMED[name][2] else change > MOVED) else "differs",
+        )
+        for name, change in found.items()
+        if name in CLAIMED
+    ]
 
 
 def finding(table: list[dict[str, Any]]) -> str:

@@ -13,7 +13,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from analysis_scripts._shared.claims import Claim, said
 from analysis_scripts._shared.frame import command, publish
+from analysis_scripts._shared.over_seeds import lies_in, share
 from landscape.linalg import absolute_trace, diagonal, eigenvalue_count, frobenius_norm, log_determinant, trace
 from landscape.linalg.operator import MatrixOperator
 from landscape.plots.style import OTHERS, legend_above
@@ -92,7 +94,21 @@ def main(config: Config) -> dict[str, Any]:
             table.setdefault(label, {})[name] = coverage(errors, stated)
             if errors.ndim == 1:  # of the diagonal's entries the coverage is enough
                 arrays |= {f"{label}/{name}/error": errors, f"{label}/{name}/stderr": stated}
-    return publish(config, "coverage", {"coverage": table}, partial(draw, table), arrays=arrays, formats=("png", "pdf"))
+    found, runs = {"coverage": table}, config.repetitions
+    figure = partial(draw, table)
+    return publish(config, "coverage", found, figure, arrays=arrays, claims=claims(table, runs), formats=("png", "pdf"))
+
+
+def claims(table: dict[str, dict[str, float]], repetitions: int) -> list[Claim]:
+    """Of each estimator on the spectrum where it is farthest from 95 %, by intervals that hold for all spectra."""
+    found = []
+    for name, row in table.items():
+        kind = max(row, key=lambda own: abs(row[own] - 0.95))
+        covered = share(round(row[kind] * repetitions), repetitions, 0.05 / len(row))
+        claim = f"{name}: value ± 1.96 stderr holds the truth in {100 * LOW:g} to {100 * HIGH:g} % of runs"
+        text = f"{said(covered)}, {kind}, of {len(row)} spectra the farthest from 0.95"
+        found.append(Claim("this package, stated errors", claim, text, lies_in(covered, LOW, HIGH)))
+    return found
 
 
 def draw(table: dict[str, dict[str, float]]) -> Figure:
