@@ -22,7 +22,8 @@ What the papers claim and what comes out here, on small networks and data that t
 training images), toys, and what the scripts name. "Agrees" and "differs" are said where a 95 % interval decides,
 "cannot say" where it does not; an effect on ImageNet may be there though it is not here. Each row is written by the
 script, into the JSON file beside its figure, and this page from these files by
-`python -m analysis_scripts.reproductions`; a row with the script "—" says why nothing was made.
+`python -m analysis_scripts.reproductions`; a row with the script "—" says why nothing was made. Figures without a
+claim: {others}.
 """
 TABLE = """
 ## {paper}
@@ -77,7 +78,8 @@ def counts(found: Iterable[Row]) -> str:
 def page(figures: Path = FIGURES) -> str:
     """The page's text."""
     found = rows(figures)
-    text = HEAD.format(counts=counts(found))
+    others = "; ".join(f"{name} ({why})" for name, why in NO_CLAIM.items())
+    text = HEAD.format(counts=counts(found), others=others)
     for paper, own in groupby(found, lambda row: row.source[0]):
         text += TABLE.format(paper=paper)
         for row in own:
