@@ -88,22 +88,19 @@ def sentence(rows: Sequence[Mapping[str, Any]], taus: Mapping[int, ls.Correlatio
 
 
 def claims(rows: Sequence[Mapping[str, Any]], taus: Mapping[int, ls.Correlation], config: Config) -> list[Claim]:
-    """The smallest m against the batch, as predictor (also against the m of the largest tau) and in training."""
+    """The smallest m against the largest and against the batch, as predictor; against the batch in training."""
     table = [{**row, **{f"m{m}": own for m, own in row["m_sharpness"].items()}} for row in rows]
-    least, most = min(taus), max(taus)
-    highest = max(taus, key=lambda m: taus[m].tau)
-    found = []
-    for m in dict.fromkeys((most, highest)):
-        if m != least:
+    least, found = min(taus), []
+    for m, name in {max(taus): "", config.batch_size: ", the batch"}.items():
+        if m in taus:
             low, high = comparison.difference(table, f"m{least}", f"m{m}", cluster=["m", "rho"])
             apart = (abs(taus[least].tau) - abs(taus[m].tau), low, high)
-            why = " (the highest τ, chosen for that)" if m == highest else ""
-            text = f"τ with the gap {taus[least].tau:.2f} and {taus[m].tau:.2f}{why}, difference {points(apart, '', 2)}"
-            claim = f"m-sharpness predicts better at m = {least} than at m = {m}"
+            text = f"τ with the gap {taus[least].tau:.2f} and {taus[m].tau:.2f}, difference {points(apart, '', 2)}"
+            claim = f"m-sharpness predicts better at m = {least} than at m = {m}{name}"
             found.append(Claim("Foret et al. 2021, figure 3 (right)", claim, text, verdict(apart)))
-    errors = {m: errors_at_best(rows, m, config) for m in (min(config.trained), max(config.trained))}
-    less = [100 * end for end in difference(*errors.values())]
-    claim = f"SAM with m = {min(errors)} errs less than with m = {max(errors)}"
+    one, other = min(config.trained), max(config.trained)
+    less = [100 * end for end in difference(errors_at_best(rows, one, config), errors_at_best(rows, other, config))]
+    claim = f"SAM with m = {one} errs less than with m = {other}"
     text = f"{points(less)}, each at the radius that is best for the other seeds"
     return [*found, Claim("Foret et al. 2021, figure 3 (middle)", claim, text, verdict(less, -1))]
 

@@ -94,9 +94,8 @@ def main(config: Config) -> dict[str, Any]:
             table.setdefault(label, {})[name] = coverage(errors, stated)
             if errors.ndim == 1:  # of the diagonal's entries the coverage is enough
                 arrays |= {f"{label}/{name}/error": errors, f"{label}/{name}/stderr": stated}
-    found, runs = {"coverage": table}, config.repetitions
-    figure = partial(draw, table)
-    return publish(config, "coverage", found, figure, arrays=arrays, claims=claims(table, runs), formats=("png", "pdf"))
+    content, own = {"coverage": table}, claims(table, config.repetitions)
+    return publish(config, "coverage", content, partial(draw, table), arrays=arrays, claims=own, formats=("png", "pdf"))
 
 
 def claims(table: dict[str, dict[str, float]], repetitions: int) -> list[Claim]:

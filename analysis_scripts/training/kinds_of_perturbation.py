@@ -26,7 +26,7 @@ from torch.nn import functional as F
 import landscape as ls
 from analysis_scripts._shared.claims import Claim, points
 from analysis_scripts._shared.frame import command, publish
-from analysis_scripts._shared.many_networks import SETTING, data_of, measured, none_failed, slug
+from analysis_scripts._shared.many_networks import SETTING, data_of, measured, none_failed, slug, training
 from analysis_scripts._shared.over_seeds import at_best_of_others, difference, interval, verdict
 from analysis_scripts._shared.random_search import error
 from landscape.models import build
@@ -88,16 +88,10 @@ def runs(config: Config) -> dict[tuple[str, float, int], ls.TrainConfig]:
         rows[name, length] = (rule, {"rho": length / of_signs if name == "p = ∞" else length, **more})
     for rule, share in product(MASKS, config.sparsities):
         rows[MASKS[rule], share] = (rule, {"rho": config.tuned, "sparsity": share, "period": 50})
-    point = {"lr": config.lr, "weight_decay": config.weight_decay}
+    own = {**config.setting, "weight_decay": config.weight_decay}
     return {
-        (name, place, seed): ls.TrainConfig(
-            f"{config.runs}/{slug(name)}-{place:g}-{seed}",
-            **config.setting,
-            **point,
-            optimizer=rule,
-            rule_settings=settings,
-            seed=seed,
-            progress=False,
+        (name, place, seed): training(
+            config, f"{slug(name)}-{place:g}-{seed}", rule, seed, rule_settings=settings, **own
         )
         for ((name, place), (rule, settings)), seed in product(rows.items(), config.seeds)
     }
@@ -132,7 +126,7 @@ def sentence(config: Config) -> str:
 def claims(config: Config, errors: Curves, rises: Mapping[str, Sequence[Mapping[str, Sequence[float]]]]) -> list[Claim]:
     """Seed by seed; of each ball the length that is best for the other seeds."""
     where = "Foret et al. 2021, C.5 and figure 6"
-    less = difference(*(at_best_of_others(errors[name]) for name in ("p = 2", "p = ∞")))
+    less = difference(at_best_of_others(errors["p = 2"]), at_best_of_others(errors["p = ∞"]))
     text = f"{points(less)}, each at its best length"
     found = [Claim(where, "p = 2 errs less than p = ∞", text, verdict(less, -1))]
     at = config.lengths.index(config.tuned)
