@@ -85,8 +85,8 @@ def sentence(rows: Sequence[Mapping[str, Any]], taus: Mapping[int, ls.Correlatio
     errors = ", ".join(f"m = {m}: {100 * error:.1f} % at radius {rho:g}" for m, (error, rho) in best.items())
     predicted = ", ".join(f"m = {m}: {tau.tau:+.2f} [{tau.low:+.2f}, {tau.high:+.2f}]" for m, tau in taus.items())
     return (
-        f"Bars: two standard errors over {len(config.seeds)} seeds (left), 95 % over settings (right). Lowest mean test "
-        f"error by SAM with {errors}. Kendall's tau of m-sharpness with the gap: {predicted}."
+        f"Bars: two standard errors over {len(config.seeds)} seeds (left), 95 % over settings (right). "
+        f"Lowest mean test error by SAM with {errors}. Kendall's tau of m-sharpness with the gap: {predicted}."
     )
 
 
