@@ -87,12 +87,13 @@ def test_kinds_of_perturbation(tmp_path):
 def test_labels_without_meaning_are_fitted_where_the_training_accuracy_says_so():
     same = {"train_accuracy": [100.0, 100.0], "test_accuracy": [96.0, 97.0]}
     runs = {
-        "true": {"none": same, "both": {**same, "test_accuracy": [98.0, 98.5]}},
+        "true": {"none": same, "crops": {**same, "test_accuracy": [98.0, 98.5]}},
         "random": {"none": same, "both": {"train_accuracy": [80.0, 81.0], "test_accuracy": [10.0, 11.0]}},
     }
-    found = memorization.claims(runs)
+    found = memorization.claims(runs, 7)
     assert [own.verdict for own in found] == ["agrees", "differs", "agrees"]
     assert "+1.8 [-" in found[2].found
+    assert found[1].found.startswith("after 7 epochs 80.5 [")
 
 
 def test_memorization(tmp_path):
