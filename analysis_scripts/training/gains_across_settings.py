@@ -161,8 +161,9 @@ def claims(errors: Errors) -> list[Claim]:
         shares = [100 * (1 - mean(own[kind]) / mean(own["sgd"])) for own in errors.values() if any(own["sgd"])]
         over = interval(shares, 0.05 / LOOKED)
         lower, higher = (sum(own[2] < 0 for own in each), sum(own[1] > 0 for own in each))
-        text = f"by {points(over, ' %')} of SGD's, over settings ({LOOKED} looks); by seeds lower in {lower}, higher in {higher}"
-        found.append(Claim(paper, claim, f"{text} of {len(each)}", verdict(over)))
+        text = f"by {points(over, ' %')} of SGD's, over settings ({LOOKED} looks); "
+        text += f"by seeds lower in {lower}, higher in {higher} of {len(each)}"
+        found.append(Claim(paper, claim, text, verdict(over)))
     return found
 
 
