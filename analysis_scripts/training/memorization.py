@@ -86,7 +86,7 @@ def accuracies(folder: Path) -> dict[str, Any]:
 def sentence(config: Config) -> str:
     """Conditions."""
     return (
-        f"Perceptron with hidden layers {tuple(config.model_settings['hidden'])}, {config.epochs} epochs, lr "
+        f"Perceptron with hidden layers {tuple(config.model_settings['hidden'])} on digits, {config.epochs} epochs, lr "
         f"{config.lr:g} along half a cosine, {len(config.seeds)} seeds; weight decay 5e-4, crops by up to 1 pixel."
     )
 
