@@ -1,9 +1,12 @@
 """Means over independent seeds and shares of trials with 95 % intervals, and the verdicts that these allow."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from scipy.stats import beta, t
+
+K = TypeVar("K")
 
 
 def interval(values: Sequence[float], outside: float = 0.05) -> tuple[float, float, float]:
@@ -41,3 +44,16 @@ def share(count: int, trials: int, outside: float = 0.05) -> tuple[float, float,
     low = float(beta.ppf(outside / 2, count, trials - count + 1)) if count else 0.0
     high = float(beta.ppf(1 - outside / 2, count + 1, trials - count)) if count < trials else 1.0
     return count / trials, low, high
+
+
+def at_best_of_others(errors: Mapping[K, Sequence[float]]) -> list[float]:
+    """Each seed's error at the setting with the smallest mean error over the other seeds: none chooses for itself.
+
+    Args:
+        errors: setting to the errors of at least 2 seeds, the same in all.
+    """
+    found = []
+    for seed in range(len(next(iter(errors.values())))):
+        others = {setting: np.mean([*own[:seed], *own[seed + 1 :]]) for setting, own in errors.items()}
+        found.append(errors[min(others, key=others.__getitem__)][seed])
+    return found

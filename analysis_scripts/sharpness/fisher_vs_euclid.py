@@ -23,14 +23,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import landscape as ls
+from analysis_scripts._shared.claims import Claim, said
 from analysis_scripts._shared.frame import command, legend_over, publish
 from analysis_scripts._shared.many_networks import measured, none_failed, training
+from analysis_scripts._shared.over_seeds import interval, lies_in, verdict
 from landscape.metrics.balls import ball
 from landscape.plots.style import BLUE, RED
 from landscape.study.network_record import load_run
 
 NAMES = {"fisher": "Fisher ellipsoid", "fisher_diagonal": "Fisher SAM's diagonal", "euclidean": "Euclidean ball"}
 COLOURS = (BLUE, "#009E73", RED)  # one for each divergence
+ALIKE = 0.5  # cosine above which two displacements are alike: our mark
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def main(config: Config) -> dict[str, Any]:
     kept = none_failed(measured(networks, partial(along_training, **settings), config.workers))
     rows = [{"rule": rule, "seed": seed, **row} for (rule, seed), own in kept.items() for row in own["rows"]]
     found = {"sentence": sentence(rows, config), "rows": rows}
-    return publish(config, "fisher_vs_euclid", found, partial(draw, rows, config))
+    return publish(config, "fisher_vs_euclid", found, partial(draw, rows, config), claims=claims(rows, config))
 
 
 def along_training(
@@ -139,6 +142,29 @@ def sentence(rows: Sequence[Mapping[str, Any]], config: Config) -> str:
     apart = max(abs(rise / own[*key[:4], "euclidean"] - 1) for key, rise in own.items() if key[4] == "fisher_diagonal")
     diagonal = f"Fisher SAM's diagonal rises as the ball does, within {100 * apart:.2g} %: its 1 + η g² is nearly 1"
     return f"First and last epoch, means over seeds. {'; '.join(said)}. {diagonal}."
+
+
+def claims(rows: Sequence[Mapping[str, Any]], config: Config) -> list[Claim]:
+    """Over the networks of all rules and seeds, after the last epoch."""
+
+    def at_end(geometry: str, amount: float, key: str) -> Tensor:
+        return torch.cat([ratios(rows, rule, geometry, amount, key)[max(config.epochs)] for rule in config.rules])
+
+    least, most = min(config.divergences), max(config.divergences)
+    paper, found = "Kim et al. 2022, sections 3 and 4", []
+    for amount in (least, most):
+        doublings = interval(at_end("euclidean", amount, "rise").log2().tolist())
+        text = f"at {amount:g} nats {said([2**end for end in doublings])} times the ball's"
+        claim = f"at the same KL of {amount:g} nats the loss rises more in the Fisher ellipsoid than in the ball"
+        found.append(Claim(paper, claim, text, verdict(doublings)))
+    cosines = {name: interval(at_end(name, least, "cosine").tolist()) for name in NAMES}
+    claim = f"the ellipsoid's worst case is another one than the ball's (cosine below {ALIKE:g}: our mark)"
+    found.append(Claim(paper, claim, said(cosines["euclidean"]), lies_in(cosines["euclidean"], -1, ALIKE)))
+    claim = f"1/(1 + η g²) stands for the ellipsoid (cosine above {ALIKE:g}: our mark)"
+    return [
+        *found,
+        Claim(paper, claim, said(cosines["fisher_diagonal"]), lies_in(cosines["fisher_diagonal"], ALIKE, 1)),
+    ]
 
 
 def _span(values: Mapping[int, Tensor]) -> str:

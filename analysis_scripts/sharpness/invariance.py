@@ -2,7 +2,9 @@
 
 The function, and with it the generalisation gap, is the same for every c > 0; a measure that moves with c can be given
 any value. Rows: the cases whose answer is known beforehand, and every entry of METRICS at its own settings. A value
-counts as moved if it changes by more than 10 %, as invariant if it agrees to 1e-6, in float64.
+counts as moved if it changes by more than 10 %, as invariant if it agrees to 1e-6, in float64. The factors are powers
+of two, so that all weights are rounded alike: others turn a long ascent onto other ways, whose ends agree to the 1e-3
+at which it stops.
 
 Writes invariance.json (values, settings, versions), invariance.md (the table) and the figure.
 """
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import landscape as ls
+from analysis_scripts._shared.claims import Claim
 from analysis_scripts._shared.frame import command, publish
 from landscape.metrics import METRICS
 from landscape.plots.style import BLUE, GREY, RED, SMALL, legend_above
@@ -28,6 +31,7 @@ from landscape.storage.manifest import read_or_none
 from landscape.storage.settings import differing
 
 Measure = Callable[[ls.Problem], ls.Estimate]
+RENYI = "Rényi sharpness, abstract"
 MOVED, EQUAL = 0.1, 1e-6  # relative changes
 FLOOR = 1e-16  # where no change at all is drawn
 
@@ -42,7 +46,7 @@ class Config:
     samples: int = 200
     steps: int = 200  # of gradient descent
     lr: float = 0.5
-    factors: tuple[float, ...] = (0.2, 5.0)
+    factors: tuple[float, ...] = (0.25, 4.0)
     metrics: tuple[str, ...] | None = None  # of METRICS; None for all
     folder: str = "figures/invariance"
 
@@ -187,9 +191,39 @@ def main(config: Config) -> list[dict[str, Any]]:
     if found is None or differing(found["config"], asdict(config)):
         table = list(rows(config))
         found = {"finding": finding(table), "rows": table}
-    publish(config, "invariance", found, partial(draw, found["rows"]))
-    (folder / "invariance.md").write_text(markdown(found["rows"]))
-    return list(found["rows"])
+    table = found["rows"]
+    publish(config, "invariance", found, partial(draw, table), claims=claims(table))
+    (folder / "invariance.md").write_text(markdown(table))
+    return list(table)
+
+
+CLAIMED = {  # row of the table: paper, its claim, whether the value stays
+    "tr H": ("Dinh et al. 2017, section 4", "the trace of the Hessian can be given any value", False),
+    "λmax": ("Dinh et al. 2017, section 4", "λmax can be given any value", False),
+    "path norm": ("Neyshabur et al. 2015, path norm", "the path norm is invariant", True),
+    "wᵀFw": ("Liang et al. 2019, Fisher-Rao norm", "the Fisher-Rao norm is invariant", True),
+    "adaptive gap, η = 0": ("Kwon et al. 2021, theorem 2", "adaptive sharpness is invariant", True),
+    "relative flatness": ("Petzka et al. 2021, relative flatness", "relative flatness is invariant", True),
+    "exact-Fisher gap, first order": ("Kim et al. 2022, section 3", "a Fisher ball's worst case is invariant", True),
+    "Rényi by layer": (RENYI, "Rényi sharpness is invariant", True),
+    "Rényi, whole network": (RENYI, "Rényi sharpness is invariant", True),
+    "Rényi by layer, with biases": (RENYI, "Rényi sharpness is invariant", True),
+    "geodesic": ("da Silva et al. 2025, abstract", "geodesic sharpness is invariant", True),
+}
+
+
+def claims(table: list[dict[str, Any]]) -> list[Claim]:
+    """The papers', as far as their rows were computed."""
+    found = {row["name"]: row["change"] for row in table}
+    return [
+        Claim(
+            *CLAIMED[name][:2],
+            f"{name}: changes by {f'{change:.0e}' if change < MOVED else f'{change:.0%}'}",
+            "agrees" if (change <= EQUAL if CLAIMED[name][2] else change > MOVED) else "differs",
+        )
+        for name, change in found.items()
+        if name in CLAIMED
+    ]
 
 
 def finding(table: list[dict[str, Any]]) -> str:

@@ -17,11 +17,14 @@ import torch
 from matplotlib.figure import Figure
 
 import landscape as ls
+from analysis_scripts._shared.claims import Claim, points
 from analysis_scripts._shared.frame import command, publish
 from analysis_scripts._shared.many_networks import measured, none_failed, training
+from analysis_scripts._shared.over_seeds import at_best_of_others, difference, verdict
 from landscape.plots.style import BLUE, OTHERS, legend_above
 from landscape.storage.results import read_json
 from landscape.study.network_record import load_run
+from landscape.study.statistics import comparison
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ def main(config: Config) -> dict[str, Any]:
     rows = [{"m": m, "rho": rho, "seed": seed, **own} for (m, rho, seed), own in kept.items()]
     taus = {m: correlation(rows, m) for m in config.measured}
     found = {"sentence": sentence(rows, taus, config), "tau": {str(m): asdict(tau) for m, tau in taus.items()}}
-    return publish(config, "m_sharpness", found | {"rows": rows}, partial(draw, rows, taus, config))
+    figure = partial(draw, rows, taus, config)
+    return publish(config, "m_sharpness", found | {"rows": rows}, figure, claims=claims(rows, taus, config))
 
 
 def losses_and_sharpness(run: Path, *, samples: int, sizes: Sequence[int], rho: float) -> dict[str, Any]:
@@ -80,11 +84,34 @@ def sentence(rows: Sequence[Mapping[str, Any]], taus: Mapping[int, ls.Correlatio
     best = {m: min((mean_error(rows, m, rho)[0], rho) for rho in config.radii) for m in config.trained}
     errors = ", ".join(f"m = {m}: {100 * error:.1f} % at radius {rho:g}" for m, (error, rho) in best.items())
     predicted = ", ".join(f"m = {m}: {tau.tau:+.2f} [{tau.low:+.2f}, {tau.high:+.2f}]" for m, tau in taus.items())
-    highest = max(taus, key=lambda m: taus[m].tau)
     return (
-        f"Lowest mean test error by SAM with {errors}. Kendall's tau of m-sharpness with the gap: {predicted}. "
-        f"Published: it grows as m falls; here it is highest at m = {highest}."
+        f"Bars: two standard errors over {len(config.seeds)} seeds (left), 95 % over settings (right). "
+        f"Lowest mean test error by SAM with {errors}. Kendall's tau of m-sharpness with the gap: {predicted}."
     )
+
+
+def claims(rows: Sequence[Mapping[str, Any]], taus: Mapping[int, ls.Correlation], config: Config) -> list[Claim]:
+    """The smallest m against the largest and against the batch, as predictor; against the batch in training."""
+    table = [{**row, **{f"m{m}": own for m, own in row["m_sharpness"].items()}} for row in rows]
+    least, found = min(taus), []
+    for m, name in {max(taus): "", config.batch_size: ", the batch"}.items():
+        if m in taus:
+            low, high = comparison.difference(table, f"m{least}", f"m{m}", cluster=["m", "rho"])
+            apart = (abs(taus[least].tau) - abs(taus[m].tau), low, high)
+            text = f"τ with the gap {taus[least].tau:.2f} and {taus[m].tau:.2f}, difference {points(apart, '', 2)}"
+            claim = f"m-sharpness predicts better at m = {least} than at m = {m}{name}"
+            found.append(Claim("Foret et al. 2021, figure 3 (right)", claim, text, verdict(apart)))
+    one, other = min(config.trained), max(config.trained)
+    less = [100 * end for end in difference(errors_at_best(rows, one, config), errors_at_best(rows, other, config))]
+    claim = f"SAM with m = {one} errs less than with m = {other}"
+    text = f"{points(less)}, each at the radius that is best for the other seeds"
+    return [*found, Claim("Foret et al. 2021, figure 3 (middle)", claim, text, verdict(less, -1))]
+
+
+def errors_at_best(rows: Sequence[Mapping[str, Any]], m: int, config: Config) -> list[float]:
+    """Test errors of the networks trained with m, a seed each."""
+    own = {(row["rho"], row["seed"]): 1 - row["test_accuracy"] for row in rows if row["m"] == m}
+    return at_best_of_others({rho: [own[rho, seed] for seed in config.seeds] for rho in config.radii})
 
 
 def mean_error(rows: Sequence[Mapping[str, Any]], m: int, rho: float) -> tuple[float, float]:

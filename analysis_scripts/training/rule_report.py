@@ -15,12 +15,14 @@ COLUMNS += (
 CLAIMS = (  # paper, the rule that errs less, than which, at which budget
     ("Foret et al. 2021, table 1", "SAM", "SGD", "gradients"),
     ("Foret et al. 2021, C.5", "SAM", "Random perturbation", "epochs"),
+    ("Foret et al. 2021, C.5", "SAM", "SAM, p = ∞", "epochs"),
     ("Kwon et al. 2021, abstract", "ASAM", "SAM", "epochs"),
     ("Kim et al. 2022, table 1", "Fisher SAM", "SAM", "epochs"),
     ("Kim et al. 2022, table 1", "Fisher SAM", "ASAM", "epochs"),
     ("Zhuang et al. 2022, table 1", "GSAM", "SAM", "epochs"),
     ("Zhuang et al. 2022, table 2", "GSAM", "SAM, f_p + λh", "epochs"),
     ("Zhuang et al. 2022, section 6.4", "GSAM", "GSAM, min (f, h)", "epochs"),
+    ("Zhuang et al. 2022, table 5", "GSAM", "SGD", "gradients"),  # SGD trains twice the epochs
     ("Luo et al. 2024, tables", "Eigen-SAM", "SAM", "epochs"),
     ("Luo et al. 2024, controls", "SAM", "Reverse-SAM", "epochs"),
     ("Du et al. 2022, abstract", "SAF", "SGD", "epochs"),
