@@ -84,7 +84,7 @@ def page(figures: Path = FIGURES) -> str:
         text += TABLE.format(paper=paper)
         for row in own:
             told = asdict(row.claim)
-            cells = (row.source[1], told["claim"], told["found"], told["verdict"], row.script, row.minutes)
+            cells = (row.source[1], f"{told['claim']} {told['at']}".strip(), told["found"], told["verdict"], row.script, row.minutes)
             text += "".join(f"| {cell} " for cell in (cell.replace("|", "\\|") for cell in cells)) + "|\n"
     return text
 

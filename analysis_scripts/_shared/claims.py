@@ -17,6 +17,7 @@ class Claim:
     claim: str
     found: str  # our number with its interval, and on what
     verdict: str  # of VERDICTS
+    at: str = ""  # the condition, where one claim was looked at under several: "at 20 % wrong labels"
 
     def __post_init__(self) -> None:
         one_of("verdict", self.verdict, VERDICTS)
@@ -25,9 +26,14 @@ class Claim:
 def told(claims: Iterable[Claim]) -> str:
     """The claims as sentences, one a paper for those that follow one another."""
     return " ".join(
-        f"{paper}: {'; '.join(f'{own.claim}: {own.verdict}, {own.found}' for own in group)}."
+        f"{paper}: {'; '.join(_told_at(name, own) for name, own in groupby(group, lambda own: own.claim))}."
         for paper, group in groupby(claims, lambda own: own.paper)
     )
+
+
+def _told_at(claim: str, group: Iterable[Claim]) -> str:
+    """One claim, once for all conditions."""
+    return f"{claim}: {', '.join(f'{own.at} {own.verdict}, {own.found}'.strip() for own in group)}"
 
 
 def points(found: Iterable[float], unit: str = " points", digits: int = 1) -> str:

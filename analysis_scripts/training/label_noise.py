@@ -113,7 +113,7 @@ def sentence(runs: Runs) -> str:
 def claims(runs: Runs) -> list[Claim]:
     """Each claim at each share, last epochs, seed by seed."""
     return [
-        Claim(paper, f"{one} above {other} at {100 * share:g} % wrong labels", points(found), verdict(found))
+        Claim(paper, f"{one} above {other}", points(found), verdict(found), f"at {100 * share:g} %")
         for paper, rules in CLAIMS.items()
         for one, others in rules.items()
         for other in others

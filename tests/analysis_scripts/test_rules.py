@@ -131,7 +131,7 @@ def test_label_noise_compares_rules_at_each_share_of_flips(tmp_path):
     runs = {rule: {0.2: [{"last": y, "best": 0.7} for y in (x, x + 0.1)]} for rule, x in (("SGD", 0.5), ("SAM", 0.75))}
     (own,) = claims(runs)
     assert (own.claim, own.found, own.verdict) == (
-        "SAM above SGD at 20 % wrong labels",
+        "SAM above SGD",
         "+25.0 [+25.0, +25.0] points",
         "agrees",
     )
