@@ -62,8 +62,9 @@ def test_the_error_of_q_is_that_of_the_normal_margin(sigma):
 
 
 def test_draws_along_the_fisher_matrix_have_its_covariance():
-    w, x, y = normal(2, 3), normal(4, 3, seed=1), torch.tensor([0, 1, 1, 0])
-    problem, sigma = classifier(w, x, y), 0.5
+    w, x = 0.3 * normal(2, 3), normal(4, 3, seed=1)
+    y = (x @ w.T).argmax(1)
+    problem, sigma = classifier(w, x, y), 0.1
     found = pac_bayes_gaussian(problem, sigma=sigma, covariance="fisher", draws=300)
     dense = torch.linalg.inv(ls.fisher(problem).dense() / sigma**2 + torch.eye(6) / found.details["prior_variance"])
     sign = (1 - 2 * y)[:, None]
