@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -36,7 +37,7 @@ from landscape.plots.style import GREY, RED, SMALL, legend_above, look
 from landscape.processes import pool
 
 PUBLISHED = {"adaptive": -0.68, "inv": -0.83, "mix": -0.86}  # a figure and a table of the paper exchange the last two
-PAPER = "da Silva et al. 2025, section 5.1"
+PAPER = "da Silva et al. 2025, section 5.1, diagonal networks"
 
 
 @dataclass(frozen=True)
@@ -232,42 +233,31 @@ def near(taus: Sequence[float], published: float) -> str:
 def claims(config: Config, taus: Taus) -> list[Claim]:
     """Each published τ and the order of adaptive and inv, for each range of starts, at the first radius."""
     rho, found = config.setting.radii[0], []
-    for starts, (low, high) in config.starts.items():
-        where = f"{starts} ({low:g} to {high:g}), ρ = {rho:g}, {len(config.datasets)} data sets"
+    for starts in config.starts:
         values = {name: over_datasets(config, taus, starts, f"{name}, ρ = {rho:g}") for name in PUBLISHED}
         for name, published in PUBLISHED.items():
             own = [taus[starts, seed][f"{name}, ρ = {rho:g}"] for seed in config.datasets]
             width = np.mean([each.high - each.low for each in own]) / 2
-            found.append(
-                Claim(
-                    PAPER,
-                    f"diagonal networks: τ of {name} with the gap is {published:+.2f}",
-                    f"{points(interval(values[name]), '', 2)} over data sets, ± {width:.2f} within one; {where}",
-                    near(values[name], published),
-                )
-            )
+            told = f"{points(interval(values[name]), '', 2)} over data sets, ± {width:.2f} within one"
+            claim = f"τ of {name} with the gap is {published:+.2f}, {starts}"
+            found.append(Claim(PAPER, claim, told, near(values[name], published)))
         closer = difference(values["inv"], values["adaptive"])
-        found.append(
-            Claim(
-                PAPER,
-                "diagonal networks: inv follows the gap more closely than adaptive (τ lower by .15)",
-                f"τ of inv less that of adaptive {points(closer, '', 2)}; {where}",
-                verdict(closer, -1),
-            )
-        )
+        claim = f"inv follows the gap more closely than adaptive, τ lower by .15, {starts}"
+        found.append(Claim(PAPER, claim, f"{points(closer, '', 3)} over data sets", verdict(closer, -1)))
     return found
 
 
 def sentence(config: Config, found: Found, taus: Taus) -> str:
     """What was trained, how the ascents ended, and what is true of mix."""
     setting, rho, told = config.setting, config.setting.radii[0], []
-    for starts in config.starts:
+    for starts, (low, high) in config.starts.items():
         own = [found[starts, seed] for seed in config.datasets]
         gaps = torch.cat([each["gap"] for each in own])
         shares = torch.cat([each["sharpness"][0, list(PUBLISHED).index("mix")] / each["constant"] for each in own])
         told.append(
-            f"{starts}: gaps {gaps.min():.2g} to {gaps.max():.2g}, mix {shares.min() / rho**2:.2f} to "
-            f"{shares.max() / rho**2:.2f} of 2ρ² λmax(XᵀX/n), its value where no geodesic ends; τ of the start "
+            f"{starts} ({low:g} to {high:g}): gaps {gaps.min():.2g} to {gaps.max():.2g}, mix "
+            f"{shares.min() / rho**2:.2f} to {shares.max() / rho**2:.2f} of 2ρ² λmax(XᵀX/n), its value where no "
+            f"geodesic ends; τ of the start "
             f"{points(interval(over_datasets(config, taus, starts, 'start')), '', 2)}"
         )
     ascents = sum(own["converged"].numel() for own in found.values())
@@ -277,7 +267,7 @@ def sentence(config: Config, found: Found, taus: Taus) -> str:
         f"{setting.networks} diagonal networks on each of {len(config.datasets)} data sets, d = {setting.inputs}, n = "
         f"{setting.samples}, {setting.nonzero} of β* not 0, trained to a loss of {setting.loss:g} by gradient descent "
         f"({unfit} did not get there and are left out). n, training, starts and ρ are assumed. {open_} of {ascents} "
-        f"ascents did not converge. {'; '.join(told)}."
+        f"ascents did not converge. {'; '.join(told)}. Below: ρ = {rho:g}."
     )
 
 
@@ -294,7 +284,8 @@ def draw(config: Config, found: Found, taus: Taus) -> Figure:
             for part, face in ((done, "none"), (~done, color)):
                 x, y = own["sharpness"][0, index][part], own["gap"][part]
                 ax.plot(x, y, marker, color=color, mfc=face, ms=3.0, mew=0.7, label=label if face == "none" else None)
-        ax.set(xscale="log", yscale="log", xlabel=f"sharpness, {name},\nρ = {config.setting.radii[0]:g}, loss units")
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.set(yscale="log", xlabel=f"sharpness, {name},\nρ = {config.setting.radii[0]:g}, loss units")
     axes["adaptive"].set_ylabel(f"gap = test loss,\n{first}")
     handles, labels = axes["adaptive"].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=SMALL)
@@ -316,7 +307,7 @@ def forest(config: Config, taus: Taus, ax: Axes) -> None:
     ax.axvline(0.0, color=GREY, linewidth=0.8, linestyle=":", label="by chance")
     ax.set_yticks(range(len(rows)), [f"{name}, {starts}, ρ = {rho:g}" for name, rho, starts in rows])
     ax.set(xlim=(-1.03, 1.03), ylim=(len(rows) - 0.4, -0.6), xlabel="Kendall's τ of sharpness and gap, over networks")
-    legend_above(ax)
+    legend_above(ax, columns=2)
 
 
 if __name__ == "__main__":
