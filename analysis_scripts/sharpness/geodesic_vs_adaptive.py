@@ -284,7 +284,7 @@ def draw(config: Config, found: Found, taus: Taus) -> Figure:
             for part, face in ((done, "none"), (~done, color)):
                 x, y = own["sharpness"][0, index][part], own["gap"][part]
                 ax.plot(x, y, marker, color=color, mfc=face, ms=3.0, mew=0.7, label=label if face == "none" else None)
-        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.xaxis.set_major_locator(MaxNLocator(3))
         ax.set(yscale="log", xlabel=f"sharpness, {name},\nρ = {config.setting.radii[0]:g}, loss units")
     axes["adaptive"].set_ylabel(f"gap = test loss,\n{first}")
     handles, labels = axes["adaptive"].get_legend_handles_labels()
