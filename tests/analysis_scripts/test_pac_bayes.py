@@ -35,7 +35,7 @@ def test_a_small_run_tells_of_each_bound_and_of_what_cannot_be_computed(tmp_path
 
 
 def test_a_bound_below_the_test_error_is_told() -> None:
-    row = {name: 0.5 for name in script.BOUNDS} | {"error": 0.2, "loss": 0.6}
+    row = dict.fromkeys(script.BOUNDS, 0.5) | {"error": 0.2, "loss": 0.6}
     taus = {name: script.ls.correlate([{"x": i, "y": i} for i in range(4)], ["x"], "y")["x"] for name in script.BOUNDS}
     verdicts = [own.verdict for own in script.claims([row] * 3, taus)]
     assert verdicts == ["differs"] * 2 + ["agrees"] * 4 + ["cannot say"] * 2
