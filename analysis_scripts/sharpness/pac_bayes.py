@@ -153,7 +153,7 @@ def claims(rows: Rows, found: Mapping[str, ls.Correlation]) -> list[Claim]:
 
 def draw(rows: Rows) -> Figure:
     """A row a bound: all networks, and the test errors and losses below."""
-    figure = Figure(figsize=(6.8, 3.0), layout="constrained")
+    figure = Figure(figsize=(6.8, 6.2), layout="constrained")
     ax, names = figure.subplots(), [*BOUNDS, "test error", "test loss"]
     rules = look(list(dict.fromkeys(row["rule"] for row in rows)))
     for place, name in enumerate(names):
