@@ -37,7 +37,6 @@ NO_CLAIM = {  # folders of figures without a claim, and why
     "interval_coverage": "this package's own intervals",
     "landscape_gallery": "pictures of single networks; published_landscapes has numbers over seeds",
     "sharpness_vs_generalization": "not judged yet",
-    "geodesic_vs_adaptive": "not judged yet",
 }
 
 

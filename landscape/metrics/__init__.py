@@ -1,8 +1,9 @@
 """Sharpness metrics: each a function of a `Problem` that gives an `Estimate`.
 
 `METRICS` lists those that `analyze` knows, see `registry`. What is not listed needs more than a problem: classes
-(`margin`), the optimiser (`preconditioned_sharpness`), ReLU networks (`path_norm`, `active_neurons`), the weights
-before training (`distance_from_initialisation`), or gives more than a number (curves, values by layer).
+(`margin`, `pac_bayes_gaussian`), the optimiser (`preconditioned_sharpness`), ReLU networks (`path_norm`,
+`active_neurons`), the weights before training (`distance_from_initialisation`), or gives more than a number (curves,
+values by layer).
 """
 
 from landscape.metrics.activations import Activations, activations, active_neurons
@@ -18,6 +19,7 @@ from landscape.metrics.metric import Metric
 from landscape.metrics.norms import distance_from_initialisation, frobenius_norms, spectral_norms, weight_norm
 from landscape.metrics.ntk import ntk_condition_number
 from landscape.metrics.pac_bayes import pac_bayes_sam
+from landscape.metrics.pac_bayes_gaussian import pac_bayes_gaussian
 from landscape.metrics.path_norm import path_norm
 from landscape.metrics.preconditioned import preconditioned_sharpness
 from landscape.metrics.registry import METRICS
@@ -62,6 +64,7 @@ __all__ = [
     "m_sharpness_curve",
     "margin",
     "ntk_condition_number",
+    "pac_bayes_gaussian",
     "pac_bayes_sam",
     "path_norm",
     "preconditioned_sharpness",

@@ -149,7 +149,8 @@ class GeodesicBall(Ball):
     def _on_boundary(self, e: Vector) -> Vector:
         """t e, kept before the geodesics' ends, with t such that its length is rho: the nearest point of the ball."""
         before, length, kept = 0.0, self.length(e), torch.zeros_like(e)
-        while length > 0 and abs(length - before) > 1e-9 * self.rho:
+        close = max(1e-9, 32 * torch.finfo(e.dtype).eps) * self.rho  # a length's rounding must not go on for ever
+        while length > 0 and abs(length - before) > close:
             e = e * (self.rho / length)
             kept = self._kept(e)
             before, length = length, self.length(kept)  # what is cut off makes it shorter: t grows

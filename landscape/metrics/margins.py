@@ -42,15 +42,15 @@ def margin(
         ValueError: if the problem is no classification, or percentile is out of range.
     """
     require(0 <= percentile <= 100, f"percentile must be in [0, 100], got {percentile!r}")
-    margins = _margins(problem)
-    value = float(torch.quantile(margins, percentile / 100))
+    found = margins(problem)
+    value = float(torch.quantile(found, percentile / 100))
     if normalized:
         value /= exp(float(spectral_norms(problem, generator=generator).value) / 2)
-    return Estimate.exact(value, accuracy=float((margins > 0).double().mean()))
+    return Estimate.exact(value, accuracy=float((found > 0).double().mean()))
 
 
-def _margins(problem: Problem) -> Tensor:
-    """(n,), float64, of the targets that count."""
+def margins(problem: Problem, w: Tensor | None = None) -> Tensor:
+    """Of the targets that count, at w, (n,), float64."""
     known, batches = ClassTargets(problem.criterion), list[tuple[Any, Any]]()
 
     def collect(batch: Batch) -> Tensor:
@@ -60,7 +60,7 @@ def _margins(problem: Problem) -> Tensor:
         return batch.w.new_zeros(())
 
     with torch.no_grad():
-        problem.mean(collect)
+        problem.mean(collect, w)
     return torch.cat([_of(known, *batch) for batch in batches])
 
 

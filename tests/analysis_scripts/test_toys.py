@@ -3,7 +3,6 @@
 import json
 from math import sqrt
 
-import numpy as np
 import pytest
 import torch
 from torch.autograd.functional import hessian
@@ -126,29 +125,3 @@ def test_adam_implicit_bias(tmp_path, monkeypatch):
     again = script.main(config)
     assert again.pop("seconds") >= found.pop("seconds")  # what a run from the start took is not forgotten
     assert again == found
-
-
-def test_all_three_sharpnesses_are_blind_to_the_symmetry_of_diagonal_networks():
-    from analysis_scripts.sharpness.geodesic_vs_adaptive import Config, sharpness
-
-    config = Config(inputs=5, samples=3, nonzero=2, ascent=3)
-    u, v, c = tensor(1.0, -0.8, 0.3, 0.5, 0.9), tensor(0.7, 0.6, -0.5, 0.4, 1.1), tensor(3.0, 0.5, -2.0, 1.5, 0.7)
-    before, after = sharpness(config, u, v, 0.01), sharpness(config, c * u, v / c, 0.01)
-    assert before == pytest.approx(after, rel=1e-9)
-    assert min(before.values()) > 0
-
-
-def test_geodesic_vs_adaptive(tmp_path, monkeypatch):
-    from analysis_scripts.sharpness import geodesic_vs_adaptive as script
-
-    sizes = {"networks": 8, "inputs": 4, "samples": 3, "nonzero": 1, "batch": 3, "ascent": 2, "others": ()}
-    config = script.Config(**sizes, lr=(0.05, 0.1), init=(0.1, 0.5), loss=1e-3, steps=1000, folder=str(tmp_path))
-    found = script.main(config)
-    assert found["not_fitted"] == 0
-    with np.load(tmp_path / "networks.npz") as networks:
-        x, y, _ = script.regression(config)
-        product = torch.from_numpy(networks["u"] * networks["v"])
-        torch.testing.assert_close(torch.from_numpy(networks["loss"]), (product @ x.T - y).square().mean(1), **EXACT)
-    assert set(found["tau_low_high"]["all"]) == {"adaptive, ρ = 0.1", "inv, ρ = 0.1", "mix, ρ = 0.1", "init", "lr"}
-    monkeypatch.setattr(script, "train", lambda *_: pytest.fail("finished networks are trained again"))
-    assert script.main(config)["sentence"] == found["sentence"]
