@@ -26,9 +26,11 @@ from analysis_scripts.training.vit_networks import (
     Rows,
     accuracies,
     base_rows,
+    conditions,
     keys,
     marks,
     rows_of,
+    told,
     training,
     tuned,
 )
@@ -64,7 +66,7 @@ def main(config: Config) -> dict[str, Any]:
             if not augmented or key[0] in OTHERS
         }
         rows += rows_of(measured(networks, accuracies, config.workers), share=share, augmented=augmented)
-    content = {"sentence": sentence(rows, config), "rows": rows}
+    content = {"sentence": f"{conditions(config, best)} {sentence(rows, config)}", "rows": rows, "tuned": told(best)}
     return publish(config, "augmentation", content, partial(draw, rows, config), claims=claims(rows, config))
 
 
@@ -93,11 +95,12 @@ def gain(rows: Rows, model: str, share: float, way: tuple[str, bool] = (SAM, Fal
 def sentence(rows: Rows, config: Config) -> str:
     """What the networks fit."""
     ends = []
-    for model, (way, name), share in product(OTHERS, NAMES.items(), config.shares):
-        loss = np.mean(right(rows, model, way, share, "train_loss"))
-        ends.append(f"{TITLES[model]}, {name}, {100 * share:g} % {loss:.2f}")
+    for model, (way, name) in product(OTHERS, NAMES.items()):
+        losses = [np.mean(right(rows, model, way, share, "train_loss")) for share in config.shares]
+        ends.append(f"{TITLES[model]}, {name} {', '.join(f'{loss:.2f}' for loss in losses)}")
+    shares = ", ".join(f"{100 * share:g} %" for share in config.shares)
     return (
-        f"Training loss, images as they are: {'; '.join(ends)}. A mark is a network of one seed, a bar "
+        f"Training loss on images as they are, at {shares}: {'; '.join(ends)}. A mark is a network of one seed, a bar "
         "their mean; AUG: RandAugment and mixup."
     )
 
@@ -114,7 +117,7 @@ def claims(rows: Rows, config: Config) -> list[Claim]:
         ends = [difference(both, right(rows, model, way, share)) for way in ((SAM, False), (PLAIN, True))]
         verdicts = {verdict(own) for own in ends}
         known = "agrees" if verdicts == {"agrees"} else "differs" if "differs" in verdicts else "cannot say"
-        claim = f"{TITLES[model]}, {100 * share:g} %: SAM and augmentation together are above each alone"
+        claim = f"{TITLES[model]}, {100 * share:g} %: both are above each alone"
         text = f"above SAM {points(ends[0])}, above augmentation {points(ends[1])}"
         found.append(Claim(PAPER, claim, text, known))
     for model in TITLES:
@@ -136,7 +139,7 @@ def _claim(model: str, share: float, claim: str, found: tuple[float, float, floa
 
 def draw(rows: Rows, config: Config) -> Figure:
     """A panel a model: test accuracy over the share of the training images."""
-    figure = Figure(figsize=(7.6, 3.4), layout="constrained")
+    figure = Figure(figsize=(7.6, 5.4), layout="constrained")
     axes = figure.subplots(1, len(TITLES), sharey=True)
     for ax, model in zip(axes, TITLES, strict=True):
         ways = NAMES if model in OTHERS else {way: name for way, name in NAMES.items() if not way[1]}

@@ -26,6 +26,7 @@ from analysis_scripts._shared.random_search import Search, Tuned
 from analysis_scripts._shared.variants import Variant, network, tune_at
 from landscape.metrics import activations, attention_weights, lambda_max, ntk_condition_number, weight_norm
 from landscape.models import build
+from landscape.plots.style import RULES as LOOKS
 from landscape.plots.style import look
 from landscape.storage.results import read_json
 from landscape.study.robustness import robustness
@@ -75,7 +76,7 @@ def variants(model: str) -> dict[str, Variant]:
 
 def tuned(config: Networks) -> dict[tuple[str, str], Tuned]:
     """The best point of each model and rule."""
-    found = {}
+    found: dict[tuple[str, str], Tuned] = {}
     for model, settings in config.models.items():
         own = {**config.setting, "model": model, "model_settings": dict(settings)}
         here = replace(config, setting=own, tuning=f"{config.tuning}/{model}")
@@ -83,9 +84,24 @@ def tuned(config: Networks) -> dict[tuple[str, str], Tuned]:
     return found
 
 
+def told(points: Mapping[tuple[str, str], Tuned]) -> dict[str, Any]:
+    """What was found, for a JSON file."""
+    return {" ".join(key): {"point": own.point, "at_edge": own.edges} for key, own in points.items()}
+
+
+def conditions(config: Networks, points: Mapping[tuple[str, str], Tuned]) -> str:
+    """What was compared, in words, and which tuned values are at an edge of those tried."""
+    edges = [f"{TITLES[model]}, {rule} ({', '.join(own.edges)})" for (model, rule), own in points.items() if own.edges]
+    at_edge = f" Tuned values at an edge of those tried: {'; '.join(edges)}." if edges else ""
+    return (
+        f"Digits, {config.setting['epochs']} epochs, {len(config.seeds)} seeds; BatchNorm, in the ResNet alone: stored "
+        f"statistics, for κ those of its 8 images.{at_edge}"
+    )
+
+
 def training(
     config: Networks, points: Mapping[tuple[str, str], Tuned], key: Key, name: str = "", **changes: Any
-) -> Any:
+) -> ls.TrainConfig:
     """The run of one network; `name` and `changes` where it is trained in another way than all."""
     model, rule, seed = key
     own = {"model": model, "model_settings": dict(config.models[model]), **changes}
@@ -133,9 +149,8 @@ def everything(run: Path, *, size: float) -> dict[str, Any]:
 
 def kappa(model: torch.nn.Module, few: tuple[Tensor, Tensor]) -> float:
     """κ of the tangent kernel of a few images, in float64, batch norm by their own statistics."""
-    return float(
-        ntk_condition_number(ls.Problem(model, F.cross_entropy, few, dtype=torch.float64, batch_norm="batch")).value
-    )
+    problem = ls.Problem(model, F.cross_entropy, few, dtype=torch.float64, batch_norm="batch")
+    return float(ntk_condition_number(problem).value)
 
 
 def withstood(run: Path, *, size: float) -> dict[str, Any]:
@@ -177,7 +192,7 @@ def class_attention(model: torch.nn.Module, images: Tensor) -> Tensor:
 def on_ink(attention: Tensor, images: Tensor) -> float:
     """How much darker the patches that are looked at are than all patches: Σ aₚ inkₚ / (mean ink Σ aₚ), mean over
     images; 1 for attention that is the same everywhere."""
-    ink = F.adaptive_avg_pool2d(images - images.amin(), attention.shape[1:])[:, 0]  # (N, rows, columns)
+    ink = F.adaptive_avg_pool2d(images - images.amin(), (attention.shape[1], attention.shape[2]))[:, 0]
     share = attention / attention.sum((1, 2), keepdim=True)
     return float(((share * ink).sum((1, 2)) / ink.mean((1, 2))).mean())
 
@@ -204,8 +219,9 @@ def ratio(one: Sequence[float], other: Sequence[float]) -> tuple[str, tuple[floa
 def marks(ax: Axes, columns: Sequence[Mapping[str, Sequence[float]]], scale: float = 1.0) -> None:
     """Rule to its seeds, column by column: a mark a network, a bar at their mean (geometric on a logarithmic axis)."""
     rules = list(dict.fromkeys(rule for column in columns for rule in column))
+    looks = {rule: LOOKS["sgd"] if rule == PLAIN else own for rule, own in look(rules).items()}
     for at, column in enumerate(columns):
-        for place, (rule, (color, marker)) in enumerate(look(rules).items()):
+        for place, (rule, (color, marker)) in enumerate(looks.items()):
             if rule not in column:
                 continue
             own = scale * np.asarray(column[rule])

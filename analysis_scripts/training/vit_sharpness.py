@@ -6,7 +6,7 @@ parts of a network are the script components'. The networks are those of `vit_ne
 Source: Chen, Hsieh and Gong 2022, arXiv:2106.01548, tables 1 and 3, figure 2 (right) and the attention maps.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -26,26 +26,30 @@ from analysis_scripts.training.vit_networks import (
     SAM,
     TITLES,
     Networks,
+    Quantity,
     Rows,
     base_rows,
     class_attention,
+    conditions,
     gain,
     marks,
     ratio,
+    told,
     training,
     tuned,
     values,
 )
 from landscape.data import digits
 from landscape.plots import plot_attention
+from landscape.plots.style import SMALL
 
 PAPER = "Chen et al. 2022, "
 PANELS = {  # quantity to its label, the factor, whether on a logarithmic axis
-    "lambda_max": ("largest Hessian eigenvalue λmax", 1, True),
-    "kappa_start": ("κ of the tangent kernel, before training", 1, True),
-    "kappa": ("κ of the tangent kernel, after training", 1, True),
+    "lambda_max": ("largest Hessian\neigenvalue λmax", 1, True),
+    "kappa_start": ("κ of the tangent kernel\nbefore training", 1, True),
+    "kappa": ("κ of the tangent kernel\nafter training", 1, True),
     "test_accuracy": ("test accuracy (%)", 100, False),
-    "corruption_accuracy": ("accuracy, corrupted test images (%)", 100, False),
+    "corruption_accuracy": ("accuracy on corrupted\ntest images (%)", 100, False),
     "weight_norm": ("norm of the weights |w|", 1, False),
 }
 OTHERS = ("vit", "mixer")  # than the ResNet
@@ -63,17 +67,16 @@ def main(config: Config) -> dict[str, Any]:
     """Train and measure."""
     best = tuned(config)
     rows = base_rows(config, best)
-    told = {" ".join(key): {"point": own.point, "at_edge": own.edges} for key, own in best.items()}
-    content = {"sentence": sentence(rows), "rows": rows, "tuned": told}
+    content = {"sentence": f"{conditions(config, best)} {sentence(rows)}", "rows": rows, "tuned": told(best)}
     found = publish(config, "table", content, partial(draw_table, rows), claims=table_claims(rows))
-    by_block = {"sentence": "A mark is a network of one seed, a bar their mean."}
+    by_block = {"sentence": f"{conditions(config, best)} A mark is a network of one seed, a bar their mean."}
     publish(config, "blocks", by_block, partial(draw_blocks, rows), claims=block_claims(rows))
     maps = {
         rule: ls.load_checkpoint(training(config, best, ("vit", rule, config.seeds[0])).folder)[0] for rule in RULES
     }
     where = {
-        "sentence": "ViT of the first seed, last block, mean over the heads; a square's area is the class token's "
-        "attention on its patch, on one scale in all."
+        "sentence": "Digits, ViT of the first seed, last block, mean over its heads; a square's area is the attention "
+        "of the class token on its patch, on one scale in all."
     }
     shown = partial(draw_attention, maps, config.images)
     publish(config, "attention", where, shown, claims=attention_claims(rows))
@@ -104,56 +107,45 @@ def table_claims(rows: Rows) -> list[Claim]:
             found.append(Claim(f"{PAPER}table 1", claim.format(TITLES[one], TITLES[other]), times, verdict(logs)))
     for model in OTHERS:
         times, logs = ratio(*(values(rows, model, rule, "lambda_max") for rule in RULES))
-        found.append(
-            Claim(f"{PAPER}table 1", f"SAM lowers λmax of the {TITLES[model]}", f"{times} lower", verdict(logs))
-        )
-    for model, (key, name) in product(
-        OTHERS, {"test_accuracy": "accuracy", "corruption_accuracy": "accuracy on corrupted images"}.items()
-    ):
+        claim = f"SAM lowers λmax of the {TITLES[model]}"
+        found.append(Claim(f"{PAPER}table 1", claim, f"plain over SAM {times}", verdict(logs)))
+    gains = {"test_accuracy": "accuracy", "corruption_accuracy": "accuracy on corrupted images"}
+    for model, (key, name) in product(OTHERS, gains.items()):
         own, base = ([100 * value for value in gain(rows, each, key)] for each in (model, "resnet"))
-        more = difference(own, base)
-        found.append(
-            Claim(
-                f"{PAPER}table 1",
-                f"SAM raises the {TITLES[model]}'s {name}",
-                points(interval(own)),
-                verdict(interval(own)),
-            )
-        )
-        found.append(
-            Claim(
-                f"{PAPER}table 1", f"and more than the ResNet's ({points(interval(base))})", points(more), verdict(more)
-            )
-        )
+        mean, more = interval(own), difference(own, base)
+        claim = f"SAM raises the {TITLES[model]}'s {name}"
+        found.append(Claim(f"{PAPER}table 1", claim, points(mean), verdict(mean)))
+        claim = f"and more than the ResNet's ({points(interval(base))})"
+        found.append(Claim(f"{PAPER}table 1", claim, points(more), verdict(more)))
     return found
 
 
 def block_claims(rows: Rows) -> list[Claim]:
     """Of table 3's norms and figure 2 (right)."""
-    longer: dict[str, str | Callable[[Mapping[str, Any]], float]] = {
-        "weights |w|": "weight_norm",
-        "activations |aₖ|, over blocks": lambda row: float(
-            np.exp(np.mean(np.log(list(row["activation_norm"].values()))))
-        ),
-    }
+    longer: dict[str, Quantity] = {"weights |w|": "weight_norm", "activations |aₖ|, over blocks": activation}
     found = []
     for model, (name, get) in product(OTHERS, longer.items()):
         times, logs = ratio(*(values(rows, model, rule, get) for rule in (SAM, PLAIN)))
         found.append(Claim(f"{PAPER}table 3", f"{TITLES[model]}: SAM makes {name} longer", times, verdict(logs)))
-    first: Callable[[Mapping[str, Any]], float] = lambda row: 100 * row["active"]["1"]  # noqa: E731
-    drops = {model: gain(rows, model, first) for model in OTHERS}
+    drops = {model: gain(rows, model, lambda row: 100 * row["active"]["1"]) for model in OTHERS}
     paper = f"{PAPER}figure 2 (right)"
     for model, own in drops.items():
         claim = f"SAM lowers the share of active neurons in the {TITLES[model]}'s first block"
         found.append(Claim(paper, claim, points(interval(own)), verdict(interval(own), -1)))
     more = difference(drops["mixer"], drops["vit"])
     found.append(Claim(paper, "and the MLP-Mixer's more than the ViT's", points(more), verdict(more, -1)))
-    everywhere: Callable[[Mapping[str, Any]], float] = lambda row: 100 * np.mean(list(row["active"].values()))  # noqa: E731
-    sparse = difference(*(values(rows, model, PLAIN, everywhere) for model in OTHERS))
-    found.append(
-        Claim(paper, "the ViT has fewer active neurons than the MLP-Mixer", points(sparse), verdict(sparse, -1))
-    )
+    everywhere = {
+        model: values(rows, model, PLAIN, lambda row: 100 * float(np.mean(list(row["active"].values()))))
+        for model in OTHERS
+    }
+    fewer = difference(everywhere["mixer"], everywhere["vit"])
+    found.append(Claim(paper, "the MLP-Mixer has more active neurons than the ViT", points(fewer), verdict(fewer)))
     return found
+
+
+def activation(row: Mapping[str, Any]) -> float:
+    """The geometric mean over the blocks of |aₖ|."""
+    return float(np.exp(np.mean(np.log(list(row["activation_norm"].values())))))
 
 
 def attention_claims(rows: Rows) -> list[Claim]:
@@ -172,7 +164,7 @@ def attention_claims(rows: Rows) -> list[Claim]:
 
 def draw_table(rows: Rows) -> Figure:
     """A panel a quantity, the models side by side."""
-    figure = Figure(figsize=(7.6, 5.2), layout="constrained")
+    figure = Figure(figsize=(7.6, 6.8), layout="constrained")
     axes = figure.subplots(2, 3)
     for ax, (key, (label, scale, logarithmic)) in zip(axes.flat, PANELS.items(), strict=True):
         if logarithmic:
@@ -180,18 +172,18 @@ def draw_table(rows: Rows) -> Figure:
         shown = RULES if key != "kappa_start" else (PLAIN,)
         marks(ax, [{rule: values(rows, model, rule, key) for rule in shown} for model in TITLES], scale)
         ax.set_xticks(range(len(TITLES)), list(TITLES.values()))
-        ax.set_title(label)
-    axes[0, 1].set_xlabel("the same start for both rules")
+        ax.set_ylabel(label)
+    axes[0, 1].set_title("one start for both rules", fontsize=SMALL)
     legend_over(figure, axes[0, 0], 2)
     return figure
 
 
 def draw_blocks(rows: Rows) -> Figure:
     """Norm of the activations and share of active neurons, block by block."""
-    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
+    figure = Figure(figsize=(6.4, 6.0), layout="constrained")
     axes = figure.subplots(2, 2, sharex="col", sharey="row")
     for row, (key, label, scale) in enumerate(
-        (("activation_norm", "norm of the block's activation |aₖ|", 1), ("active", "active neurons (%)", 100))
+        (("activation_norm", "norm |aₖ| of the\nblock's activation", 1), ("active", "active neurons (%)", 100))
     ):
         for ax, model in zip(axes[row], OTHERS, strict=True):
             blocks(ax, rows, model, key, scale)
@@ -224,7 +216,7 @@ def draw_attention(networks: Mapping[str, Any], images: int) -> Figure:
             plot_attention(attention, picture, ax, largest=largest)
         axes[row, 0].set_ylabel(rule)
     for label, ax in enumerate(axes[0]):
-        ax.set_title(f"a test image of a {label}", fontsize=7.5)
+        ax.set_title(f"a test image of a {label}", fontsize=SMALL)
     return figure
 
 

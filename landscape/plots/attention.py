@@ -15,7 +15,7 @@ FILL = 0.92  # side of the largest square, of a patch
 def plot_attention(
     attention: ArrayLike, image: ArrayLike, ax: Axes | None = None, *, largest: float | None = None
 ) -> Axes:
-    """The image in greys, and on each patch a square whose area is proportional to the attention on it.
+    """The image in light greys, and on each patch a square whose area is proportional to the attention on it.
 
     Args:
         attention: on each patch, (rows, columns), not negative; of a class token: a row of `attention_weights`.
@@ -40,11 +40,11 @@ def plot_attention(
     rows, columns = weights.shape
     # in patches, so that squares are squares whatever the image's size
     shown = pixels.mean(0) if pixels.ndim == 3 else pixels
-    ax.imshow(shown, cmap="gray", extent=(0, columns, rows, 0), interpolation="nearest")
+    ax.imshow(shown, cmap="gray", alpha=0.3, extent=(0, columns, rows, 0), interpolation="nearest")
     squares = []
     for row, column in np.ndindex(rows, columns):
         side = FILL * float(np.sqrt(weights[row, column] / top))
         squares.append(Rectangle((column + (1 - side) / 2, row + (1 - side) / 2), side, side))
-    ax.add_collection(PatchCollection(squares, facecolor=RED, edgecolor="white", linewidth=0.6, alpha=0.75))
+    ax.add_collection(PatchCollection(squares, facecolor=RED, edgecolor="black", linewidth=0.6))
     ax.set(xticks=[], yticks=[], xlim=(0, columns), ylim=(rows, 0))
     return ax
