@@ -122,7 +122,7 @@ def table_claims(rows: Rows) -> list[Claim]:
 
 def block_claims(rows: Rows) -> list[Claim]:
     """Of table 3's norms and figure 2 (right)."""
-    longer: dict[str, Quantity] = {"weights |w|": "weight_norm", "activations |aₖ|, over blocks": activation}
+    longer: dict[str, Quantity] = {"weights |w|": "weight_norm", "activations |aₖ| (mean over blocks)": activation}
     found = []
     for model, (name, get) in product(OTHERS, longer.items()):
         times, logs = ratio(*(values(rows, model, rule, get) for rule in (SAM, PLAIN)))
