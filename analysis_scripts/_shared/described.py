@@ -8,7 +8,7 @@ KINDS = {"mlp": "Perceptron", "resnet": "ResNet", "cnn": "Convolutional network"
 def described(config: Any) -> str:
     """One sentence from a script's config that has `setting` (fields of TrainConfig), and `seeds`."""
     setting = getattr(config, "setting", {})
-    if not setting:
+    if not isinstance(setting, dict) or not setting:
         return ""
     own = setting.get("model_settings", {})
     parts = [KINDS.get(setting.get("model", ""), "Networks")]

@@ -9,6 +9,7 @@ values by layer).
 from landscape.metrics.activations import Activations, activations, active_neurons
 from landscape.metrics.adam import adam_sharpness
 from landscape.metrics.alignment import eigenvector_alignment, gradient_cosine
+from landscape.metrics.attention import attention_weights
 from landscape.metrics.average import average_gap
 from landscape.metrics.corruption import adversarial_corruption, random_corruption
 from landscape.metrics.flatness import fisher_rao, relative_flatness
@@ -46,6 +47,7 @@ __all__ = [
     "active_neurons",
     "adam_sharpness",
     "adversarial_corruption",
+    "attention_weights",
     "average_gap",
     "distance_from_initialisation",
     "eigenvalues_above",

@@ -1,6 +1,7 @@
 """Figures: free functions `plot_x(result, ax=None) -> Axes`; the only place that imports matplotlib."""
 
 from landscape.plots.animation import animate_trajectory
+from landscape.plots.attention import plot_attention
 from landscape.plots.bands import plot_band
 from landscape.plots.blocks import plot_block_spectra
 from landscape.plots.captions import add_caption, caption
@@ -22,6 +23,7 @@ __all__ = [
     "add_caption",
     "caption",
     "interactive_surface",
+    "plot_attention",
     "plot_band",
     "animate_trajectory",
     "plot_block_spectra",

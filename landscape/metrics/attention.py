@@ -1,0 +1,60 @@
+"""Where attention looks: softmax(q kᵀ / √d + mask) of every module that calls `scaled_dot_product_attention`.
+
+A weight on a token is the share of it in what the query is given. In a vision transformer the class token's row is a
+map over the patches. Source: Chen, Hsieh and Gong 2022, arXiv:2106.01548 (attention maps of networks trained by SAM).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from landscape.checks import require
+from landscape.metrics.hooks import running
+from landscape.side_effects import training_flags_kept
+
+
+def attention_weights(model: nn.Module, *inputs: Any) -> dict[str, Tensor]:
+    """Name of the module to its weights, (batch, heads, queries, keys), rows sum to 1; one forward pass in eval mode.
+
+    Args:
+        model: the network; modules in the order of their first call, of one that runs several times the last weights.
+        inputs: of its forward pass.
+    Raises:
+        ValueError: if the network does not call scaled_dot_product_attention, as where another library computes
+            attention by itself (in Hugging Face's: load with attn_implementation="sdpa").
+    """
+    found: dict[str, Tensor] = {}
+    with training_flags_kept(model), torch.no_grad(), running(model) as stack:
+        model.eval()
+        with _Attention(lambda weights: found.update({stack[-1] if stack else "": weights})):
+            model(*inputs)
+    require(len(found) > 0, "the network must call torch's scaled_dot_product_attention, got no call")
+    return found
+
+
+class _Attention(TorchFunctionMode):
+    """Shows the weights of each call to a function: attention to the unit vectors as values gives its own weights."""
+
+    def __init__(self, seen: Callable[[Tensor], None]) -> None:
+        super().__init__()
+        self.seen = seen
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        given = dict(kwargs or {})
+        if func is F.scaled_dot_product_attention:
+            named = dict(zip(("query", "key", "value", "attn_mask", "dropout_p", "is_causal"), args, strict=False))
+            call = {**named, **given, "dropout_p": 0.0}
+            key = call["key"]
+            units = torch.eye(key.shape[-2], dtype=key.dtype, device=key.device).expand(*key.shape[:-1], -1)
+            self.seen(func(**{**call, "value": units}))
+        return func(*args, **given)
