@@ -23,6 +23,7 @@ FIGURES = $(subst /,.,$(basename $(sort $(shell grep -rl '^    command.main,' an
 figures: $(VENV)/installed
 	set -e; for script in $(FIGURES); do echo "$$script"; $(BIN)/python -m $$script; done
 	$(BIN)/python -m analysis_scripts.reproductions
+	$(BIN)/python -m analysis_scripts.studies
 
 # where torch with CUDA is there it is used as it is; what else is missing goes into a folder beside it, if it can be had
 GPU := .gpu

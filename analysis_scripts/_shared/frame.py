@@ -108,7 +108,8 @@ def publish(
     known = arrays is None and data.exists()
     content = {**(read_manifest(data) if known else {"config": asdict(config), "versions": versions()}), **found}
     spent = read_json(manifest).get("seconds", 0.0) if manifest.exists() else 0.0
-    content["seconds"] = max(spent, round(perf_counter() - BEGAN, 1))  # a run that finds all done took that long before
+    here = max(found.get("seconds", 0.0), round(perf_counter() - BEGAN, 1))
+    content["seconds"] = max(spent, here)  # a run that finds all done took that long before
     if claims:
         content["claims"] = [asdict(claim) for claim in claims]
         content["sentence"] = f"{found.get('sentence', '')} {told(claims)}".strip()
@@ -125,11 +126,11 @@ def publish(
                 add_caption(figure, content["sentence"])
             for path in save_figure(figure, folder / name, formats):
                 if path.suffix == ".png":
-                    _with_palette(path)
+                    with_palette(path)
     return content
 
 
-def _with_palette(path: Path) -> None:
+def with_palette(path: Path) -> None:
     """256 colours: a third of the bytes, for figures that a repository keeps."""
     with Image.open(path) as image:
         small, dpi = image.convert("RGB").quantize(256, dither=Image.Dither.NONE), image.info["dpi"]

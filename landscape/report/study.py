@@ -14,9 +14,14 @@ from landscape.study.network_record import METRICS_FILE, Analysis
 from landscape.study.study_runner import StudyConfig, seconds
 
 
-def report_study(config: StudyConfig, out: Path, title: str) -> Path:
+def report_study(config: StudyConfig, out: Path, title: str, *, embed: bool = True) -> Path:
     """Write metrics.csv, correlations.csv, study.json, the figures and report.html of a finished study into `out`.
 
+    Args:
+        config: the study.
+        out: folder for the files.
+        title: of the page.
+        embed: whether the page holds its figures, and is one file; else they lie beside it.
     Returns:
         The page.
     Raises:
@@ -39,7 +44,7 @@ def report_study(config: StudyConfig, out: Path, title: str) -> Path:
         settings=_settings(config.analysis),
         facts=_facts(config, evidence, versions),
     )
-    return write_page(page, out / "report.html")
+    return write_page(page, out / "report.html", embed=embed)
 
 
 def writable(out: Path) -> None:
@@ -56,7 +61,8 @@ def writable(out: Path) -> None:
 def _correlation_rows(evidence: Evidence) -> list[dict[str, Any]]:
     """A line for each metric and target."""
     lines = []
-    for target, correlations in ((TARGET, evidence.correlations), (IN_ERROR, evidence.in_error)):
+    found = {TARGET: evidence.correlations, IN_ERROR: evidence.in_error, **evidence.noisy}
+    for target, correlations in found.items():
         for name, found in correlations.items():
             plain = {key: value for key, value in asdict(found).items() if key != "psi"}
             psi = {f"psi_{axis}": value for axis, value in found.psi.items()}
