@@ -61,8 +61,8 @@ def writable(out: Path) -> None:
 def _correlation_rows(evidence: Evidence) -> list[dict[str, Any]]:
     """A line for each metric and target."""
     lines = []
-    found = {TARGET: evidence.correlations, IN_ERROR: evidence.in_error, **evidence.noisy}
-    for target, correlations in found.items():
+    by_gap = {TARGET: evidence.correlations, IN_ERROR: evidence.in_error, **evidence.noisy}
+    for target, correlations in by_gap.items():
         for name, found in correlations.items():
             plain = {key: value for key, value in asdict(found).items() if key != "psi"}
             psi = {f"psi_{axis}": value for axis, value in found.psi.items()}
@@ -120,7 +120,7 @@ def _facts(config: StudyConfig, evidence: Evidence, versions: dict[str, str]) ->
         "density": f"{analysis.probes} probes of {analysis.steps} steps" if analysis.probes else "",
         "cost of the metrics": f"{sum(evidence.costs.values()):.0f} gradients of the loss a network, of which "
         f"{evidence.costs['shared']:.0f} are work that several share",
-        "processor time": ", ".join(
+        "time of the processes": ", ".join(
             f"{what} {value:.0f} s ({value / len(config.members):.1f} s a network)" for what, value in spent.items()
         ),
         "versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
