@@ -69,10 +69,10 @@ def report(config: Any, whole: StudyConfig, title: str) -> Path:
     click.echo(f"about {minutes_left(whole):.0f} minutes")
     run_study(whole, progress=None)
     out = Path(config.folder)
-    page = report_study(whole, out, title, embed=False)
+    evidence = gather(whole)
+    page = report_study(whole, out, title, embed=False, evidence=evidence)
     for figure in out.glob("*.png"):
         with_palette(figure)
-    evidence = gather(whole)
     found = {
         "title": title,
         "findings": findings(evidence),

@@ -14,7 +14,9 @@ from landscape.study.network_record import METRICS_FILE, Analysis
 from landscape.study.study_runner import StudyConfig, seconds
 
 
-def report_study(config: StudyConfig, out: Path, title: str, *, embed: bool = True) -> Path:
+def report_study(
+    config: StudyConfig, out: Path, title: str, *, embed: bool = True, evidence: Evidence | None = None
+) -> Path:
     """Write metrics.csv, correlations.csv, study.json, the figures and report.html of a finished study into `out`.
 
     Args:
@@ -22,13 +24,14 @@ def report_study(config: StudyConfig, out: Path, title: str, *, embed: bool = Tr
         out: folder for the files.
         title: of the page.
         embed: whether the page holds its figures, and is one file; else they lie beside it.
+        evidence: what `gather` gave, where it is known already.
     Returns:
         The page.
     Raises:
         ValueError: if a network's results are missing, fewer than three came through, or `out` cannot be written.
     """
     writable(out)
-    evidence = gather(config)
+    evidence = gather(config) if evidence is None else evidence
     folders = {name: Path(network.folder) for name, network in config.members.items()}
     figures = study_figures(evidence, folders, out)
     write_table(evidence.rows, out / "metrics.csv")
