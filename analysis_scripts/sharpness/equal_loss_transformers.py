@@ -24,9 +24,9 @@ class Config:
     rules: tuple[str, ...] = ("plain", "sam")
     loss: float = 0.1
     lr: tuple[float, ...] = (0.003, 0.01)
-    dim: tuple[int, ...] = (16, 32)
+    dim: tuple[int, ...] = (16, 24, 32)
     label_noise: tuple[float, ...] = (0.1, 0.2)
-    seed: tuple[int, ...] = (0, 1)
+    seed: tuple[int, ...] = (0,)
     batch_size: int = 50
     epochs: int = 60
     samples: int = 200

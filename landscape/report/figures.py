@@ -74,9 +74,9 @@ def _drawn(evidence: Evidence, shown: Mapping[str, Path]) -> Iterator[Drawn]:
 
     if there(PLANE) and there(DENSITY) and len(shown) > 1:
         yield _overview(evidence, shown)
-    if any(isfinite(own.partial_low) for own in evidence.correlations.values()):
-        yield given(evidence)
-    yield forest(evidence)
+    left = [given] if any(isfinite(own.partial_low) for own in evidence.correlations.values()) else []
+    for draw in [forest, *left] if evidence.held else [*left, forest]:  # the answer first
+        yield draw(evidence)
     yield scatter(evidence)
     if evidence.axes:
         yield psi(evidence)

@@ -1,4 +1,6 @@
+import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from analysis_scripts.studies import section
 from landscape.report.evidence import Evidence
 from landscape.study import Correlation
 
+ROOT = Path(__file__).parents[2]
 SCRIPT = vars(sharpness_vs_generalization)
 Config = SCRIPT["Config"]
 
@@ -79,6 +82,26 @@ def test_claims_are_judged_where_the_training_loss_is_held() -> None:
         assert (loss.verdict, renyi.verdict, trace.verdict) == ("agrees", "differs", "cannot say")
     strong = claims(evidence(0.0, renyi=correlation(0.7, psi), trace=correlation(0.05, psi)))[-2:]
     assert [own.verdict for own in strong] == ["agrees", "agrees"]
+
+
+def test_readme_says_what_the_study_at_one_loss_found() -> None:
+    folder = ROOT / "figures/equal_loss"
+    with (folder / "correlations.csv").open(newline="") as file:
+        found = {row["metric"]: row for row in csv.DictReader(file) if row["target"] == "generalization_gap"}
+    text = (ROOT / "README.md").read_text().split("analysis_scripts.sharpness.equal_loss`")[1].split("A grid has")[0]
+    named = re.findall(r"`(\w+)` (−?\.\d\d)", text)
+    assert len(named) >= 6
+    for name, tau in named:
+        assert float(tau.replace("−", "-")) == pytest.approx(float(found[name]["tau"]), abs=0.00501)
+    sure = [
+        name
+        for name, own in found.items()
+        if float(own["p_corrected"]) < 0.05 and float(own["low"]) * float(own["high"]) > 0
+    ]
+    assert f"{len(sure)} of {len(found)} metrics follow the gap" in text
+    rising = sorted(sure, key=lambda name: -float(found[name]["tau"]))
+    assert [name for name, _ in named[:4]] == rising[:4]
+    assert (folder / "report.html").stat().st_size < 1_000_000
 
 
 def test_a_small_run_goes_on_and_says_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
