@@ -130,10 +130,10 @@ def publish(
     return content
 
 
-def with_palette(path: Path) -> None:
-    """256 colours: a third of the bytes, for figures that a repository keeps."""
+def with_palette(path: Path, colors: int = 256) -> None:
+    """Few colours: a third of the bytes, for figures that a repository keeps."""
     with Image.open(path) as image:
-        small, dpi = image.convert("RGB").quantize(256, dither=Image.Dither.NONE), image.info["dpi"]
+        small, dpi = image.convert("RGB").quantize(colors, dither=Image.Dither.NONE), image.info["dpi"]
     with replacing(path) as partial_file:
         small.save(partial_file, "png", optimize=True, dpi=dpi)
 

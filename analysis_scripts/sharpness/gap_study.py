@@ -27,6 +27,7 @@ RULES: dict[str, dict[str, Any]] = {
 DATA: dict[str, Any] = {"data_settings": {"test_size": 1197}}  # 600 images to train on: errors are known to 1 %
 ABOUT_ATTENTION = ("geodesic",)
 METRICS_OF_ALL = tuple(name for name in METRICS if name not in ABOUT_ATTENTION)
+COLORS = 32  # of figures that hold marks and text alone
 FAMILIES = {"Rényi order": "renyi", "ball of the worst case": "worst_case_gap", "noise of the average": "average_gap"}
 
 
@@ -72,7 +73,9 @@ def report(config: Any, whole: StudyConfig, title: str) -> Path:
     evidence = gather(whole)
     page = report_study(whole, out, title, embed=False, evidence=evidence)
     for figure in out.glob("*.png"):
-        with_palette(figure)
+        with_palette(figure, COLORS)
+    for vector in out.glob("*.pdf"):
+        vector.unlink()
     found = {
         "title": title,
         "findings": findings(evidence),

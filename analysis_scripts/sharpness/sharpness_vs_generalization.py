@@ -29,7 +29,7 @@ class Config:
     weight_decay: tuple[float, ...] = (0.0, 1e-3)
     hidden: tuple[tuple[int, ...], ...] = ((32, 32),)
     label_noise: tuple[float, ...] = (0.1, 0.3)
-    seed: tuple[int, ...] = (0, 1)
+    seed: tuple[int, ...] = (0,)
     epochs: int = 40
     samples: int = 600  # training images of the metrics: all
     metrics: tuple[str, ...] = METRICS_OF_ALL

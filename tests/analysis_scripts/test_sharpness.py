@@ -20,9 +20,9 @@ Config = SCRIPT["Config"]
 
 def test_the_full_grid_has_every_axis(tmp_path: Path) -> None:
     whole = SCRIPT["study"](replace(Config(), runs=str(tmp_path)))
-    assert len(whole.members) >= 90
-    assert whole.axes == ["rule", "lr", "batch_size", "weight_decay", "label_noise", "seed"]
-    assert whole.cluster == whole.axes[:-1]
+    assert len(whole.members) >= 48
+    assert whole.axes == ["rule", "lr", "batch_size", "weight_decay", "label_noise"]
+    assert whole.cluster == whole.axes
 
 
 def test_the_study_at_one_loss_has_two_kinds_of_network_and_all_stop_there() -> None:
