@@ -1,6 +1,7 @@
 """What the studies of sharpness and the generalisation gap share: how one is run, told and published."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -15,7 +16,7 @@ from landscape.report import report_study
 from landscape.report.evidence import gather
 from landscape.report.summary import findings
 from landscape.study.network_record import METRICS_FILE, Analysis
-from landscape.study.study_runner import StudyConfig, grid, run_study, seconds
+from landscape.study.study_runner import StudyConfig, broken, grid, run_study, seconds
 
 RULES: dict[str, dict[str, Any]] = {
     "sgd": {},
@@ -54,12 +55,18 @@ def families(metrics: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 def minutes_left(whole: StudyConfig) -> float:
     """Time one network that is still to do, which is kept, and take the others for as long."""
-    waiting = {name: own for name, own in whole.members.items() if not (Path(own.folder) / METRICS_FILE).exists()}
+    failed = broken(whole)
+    waiting = {
+        name: own
+        for name, own in whole.members.items()
+        if name not in failed and not (Path(own.folder) / METRICS_FILE).exists()
+    }
     if not waiting:
         return 0.0
     name, network = next(iter(waiting.items()))
     began = perf_counter()
-    run_study(replace(whole, members={name: network}, workers=1), progress=False)
+    with suppress(ValueError):  # it may not come down to the loss, which the page tells
+        run_study(replace(whole, members={name: network}, workers=1), progress=False)
     return (perf_counter() - began) * (len(waiting) - 1) / whole.workers / 60
 
 
