@@ -1,5 +1,6 @@
 """What the studies of sharpness and the generalisation gap share: how one is run, told and published."""
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -15,6 +16,7 @@ from landscape.metrics import METRICS
 from landscape.report import report_study
 from landscape.report.evidence import gather
 from landscape.report.summary import findings
+from landscape.storage.manifest import read_json
 from landscape.study.network_record import METRICS_FILE, Analysis
 from landscape.study.study_runner import StudyConfig, broken, grid, run_study, seconds
 
@@ -83,6 +85,8 @@ def report(config: Any, whole: StudyConfig, title: str) -> Path:
         with_palette(figure, COLORS)
     for vector in out.glob("*.pdf"):
         vector.unlink()
+    networks = out / "study.json"
+    networks.write_text(json.dumps(read_json(networks), separators=(",", ":")))  # a repository keeps it: a third less
     found = {
         "title": title,
         "findings": findings(evidence),

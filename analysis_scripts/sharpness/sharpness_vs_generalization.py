@@ -16,7 +16,7 @@ from analysis_scripts._shared.frame import command
 from analysis_scripts.sharpness.gap_study import METRICS_OF_ALL, families, measured_by, members, report
 from landscape.study.study_runner import StudyConfig
 
-TITLE = "Which sharpness measure follows the generalisation gap?"
+TITLE = "Which sharpness measure follows the generalisation gap after equal epochs?"
 
 
 @dataclass(frozen=True)
