@@ -24,6 +24,7 @@ JOBS := 2
 figures: $(VENV)/installed
 	$(MAKE) --jobs=$(JOBS) --output-sync=target $(FIGURES)
 	$(BIN)/python -m analysis_scripts.reproductions
+	$(BIN)/python -m analysis_scripts.studies
 
 .PHONY: $(FIGURES)
 $(FIGURES):

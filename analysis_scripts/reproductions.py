@@ -36,7 +36,6 @@ NO_CLAIM = {  # folders of figures without a claim, and why
     "demo": "a first look for readers, one study",
     "interval_coverage": "this package's own intervals",
     "landscape_gallery": "pictures of single networks; published_landscapes has numbers over seeds",
-    "sharpness_vs_generalization": "not judged yet",
 }
 
 
@@ -79,11 +78,18 @@ def page(figures: Path = FIGURES) -> str:
     found = rows(figures)
     others = "; ".join(f"{name} ({why})" for name, why in NO_CLAIM.items())
     text = HEAD.format(counts=counts(found), others=others)
-    for paper, own in groupby(found, lambda row: row.source[0]):
+    for paper, group in groupby(found, lambda row: row.source[0]):
         text += TABLE.format(paper=paper)
-        for row in own:
+        for row in group:
             told = asdict(row.claim)
-            cells = (row.source[1], f"{told['claim']} {told['at']}".strip(), told["found"], told["verdict"], row.script, row.minutes)
+            cells = (
+                row.source[1],
+                f"{told['claim']} {told['at']}".strip(),
+                told["found"],
+                told["verdict"],
+                row.script,
+                row.minutes,
+            )
             text += "".join(f"| {cell} " for cell in (cell.replace("|", "\\|") for cell in cells)) + "|\n"
     return text
 

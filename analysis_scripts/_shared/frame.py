@@ -111,7 +111,8 @@ def publish(
     content = {**(read_manifest(data) if known else {"config": asdict(config), "versions": versions()}), **found}
     before = read_json(manifest) if manifest.exists() else {}
     for key, spent in (("seconds", perf_counter() - BEGAN), ("cpu_seconds", cpu_seconds())):
-        content[key] = max(before.get(key, 0.0), round(spent, 1))  # a run that finds all done took that long before
+        here = max(found.get(key, 0.0), round(spent, 1))
+        content[key] = max(before.get(key, 0.0), here)  # a run that finds all done took that long before
     if claims:
         content["claims"] = [asdict(claim) for claim in claims]
     if said := " ".join(filter(None, (described(config), found.get("sentence"), told(claims)))):
@@ -134,7 +135,7 @@ def save_captioned(figure: Figure, stem: Path, sentence: str, formats: Sequence[
         add_caption(figure, sentence)
     for path in save_figure(figure, stem, formats):
         if path.suffix == ".png":
-            _with_palette(path)
+            with_palette(path)
 
 
 def cpu_seconds() -> float:
@@ -143,9 +144,10 @@ def cpu_seconds() -> float:
     return sum(own.ru_utime + own.ru_stime for own in spent)
 
 
-def _with_palette(path: Path) -> None:
+def with_palette(path: Path, colors: int = 256) -> None:
+    """Few colours: a third of the bytes, for figures that a repository keeps."""
     with Image.open(path) as image:
-        small, dpi = image.convert("RGB").quantize(256, dither=Image.Dither.NONE), image.info["dpi"]
+        small, dpi = image.convert("RGB").quantize(colors, dither=Image.Dither.NONE), image.info["dpi"]
     with replacing(path) as partial_file:
         small.save(partial_file, "png", optimize=True, dpi=dpi)
 

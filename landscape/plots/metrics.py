@@ -6,9 +6,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from landscape.checks import require
-from landscape.plots.style import BLUE, GREY, SMALL, axes_or_new, look, spans_decades, words
+from landscape.plots.style import BLUE, GREY, SMALL, axes_or_new, legend_above, look, spans_decades, words
 
 SURE = 0.05  # of a corrected p
 
@@ -69,21 +70,27 @@ def plot_metric_against_gap(
     return ax
 
 
-def plot_tau_forest(correlations: Mapping[str, Interval], ax: Axes | None = None) -> Axes:
+def plot_tau_forest(
+    correlations: Mapping[str, Interval],
+    ax: Axes | None = None,
+    *,
+    label: str = "Kendall's τ with the generalisation gap",
+) -> Axes:
     """Kendall's tau of each metric with its interval, the largest on top, and the line of no correlation.
 
     Where a corrected p-value is known (`p_corrected`), a mark is full and starred below 0.05, else empty; where an
-    interval is rough (`rough`, few clusters), it is dashed.
+    interval is rough (`rough`, few clusters), it is dashed; a legend above says so.
 
     Args:
         correlations: name to anything with tau, low and high, such as `correlate` gives; NaN goes to the bottom.
         ax: where to draw; default a new figure as high as needed.
+        label: of the axis: what is correlated with what.
     Raises:
         ValueError: if there is none.
     """
     require(len(correlations) > 0, "correlations must hold at least one metric, got none")
     order = sorted(correlations, key=lambda name: correlations[name].tau if isfinite(correlations[name].tau) else -2.0)
-    ax = axes_or_new(ax, width=5.6, height=0.9 + 0.22 * len(order))
+    ax = axes_or_new(ax, width=5.6, height=1.2 + 0.2 * len(order))
     for y, name in enumerate(order):
         own = correlations[name]
         rough = getattr(own, "rough", False)
@@ -96,8 +103,22 @@ def plot_tau_forest(correlations: Mapping[str, Interval], ax: Axes | None = None
         ax.annotate(text, (1.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=SMALL)
     ax.axvline(0.0, color=GREY, linewidth=0.8, linestyle=":")
     ax.set_yticks(range(len(order)), [words(name) for name in order])
-    ax.set(xlim=(-1.03, 1.03), ylim=(-0.6, len(order) - 0.4), xlabel="Kendall's τ with its interval")
+    ax.set_xticks([-1.0, -0.5, 0.0, 0.5, 1.0])
+    ax.set(xlim=(-1.03, 1.03), ylim=(-0.6, len(order) - 0.4), xlabel=label)
+    legend_above(ax, _marks(correlations), columns=2)
     return ax
+
+
+def _marks(correlations: Mapping[str, Interval]) -> list[Line2D]:
+    """What full, empty and dashed mean, as far as they are there."""
+    sure = {p < SURE for own in correlations.values() if isfinite(p := getattr(own, "p_corrected", nan))}
+    mark: dict[str, Any] = {"color": BLUE, "marker": "o", "markersize": 4}
+    marks = [Line2D([], [], label=f"95 % interval{', p < 0.05 for all metrics *' if sure else ''}", **mark)]
+    if False in sure:
+        marks.append(Line2D([], [], label="p above", mfc="white", **mark))
+    if any(getattr(own, "rough", False) for own in correlations.values()):
+        marks.append(Line2D([], [], color=BLUE, linestyle="--", label="rough: fewer than 8 settings"))
+    return marks
 
 
 def _point(row: Mapping[str, Any], metric: str, target: str) -> tuple[float, float, float]:

@@ -27,6 +27,7 @@ PANELS: dict[str, dict[str, str]] = {  # label of a panel to its keys; each key 
     "weight norm": {"weight_norm": "$|w|$"},
 }
 LINES: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")
+RUNS: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 DECADES = 1.5  # losses and diagnostics over more than so many are drawn on a logarithmic axis
 
 
@@ -51,9 +52,11 @@ def plot_training(
             f"run {name!r}: every row must have 'epoch' and {key!r}, row {lacking} has {list(rows[lacking or 0])}",
         )
     ax = axes_or_new(ax)
-    for name, (color, _) in look(list(logs)).items():
+    for index, (name, (color, _)) in enumerate(look(list(logs)).items()):
         epochs, values = ([float(row[column]) for row in logs[name]] for column in ("epoch", key))
-        ax.plot(epochs, values, color=color, linewidth=1.3, label=words(name), marker="." if len(values) < 3 else "")
+        dot = "." if len(values) < 3 else ""
+        style = RUNS[index % len(RUNS)]  # for readers without colours
+        ax.plot(epochs, values, color=color, linestyle=style, linewidth=1.3, label=words(name), marker=dot)
     drawn = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in ax.lines])
     if "accuracy" not in key and spans_decades(drawn, DECADES):
         ax.set_yscale("log")

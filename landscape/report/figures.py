@@ -4,30 +4,26 @@ What a study did not compute (slices, densities, the log of a training run) has 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from landscape.plots import (
     plot_density,
     plot_metric_against_gap,
-    plot_psi,
-    plot_ranks,
     plot_slice_1d,
     plot_slices_2d,
-    plot_tau_forest,
     plot_training,
     save_figure,
 )
 from landscape.plots.planes import draw_slices_2d
-from landscape.plots.style import SMALL, STYLE, look, words
+from landscape.plots.style import STYLE, look, words
 from landscape.report.evidence import Evidence
+from landscape.report.metric_figures import MANY, Drawn, forest, given, psi, ranks, scatter
 from landscape.report.panels import panels, share_limits, without_legends
 from landscape.storage.results import Slice1D, Slice2D
 from landscape.study.network_record import DENSITY, LINE, PLANE, load_density
@@ -35,7 +31,6 @@ from landscape.training import read_log
 
 LOG = "log.jsonl"
 GROUPS = 9  # rules, of each of which one network is shown
-MANY = 12  # metrics: beyond, panels are small and files kept small
 FINE, COARSE = 180, 130  # dots per inch
 
 
@@ -72,9 +67,6 @@ def study_figures(evidence: Evidence, folders: Mapping[str, Path], out: Path) ->
     return files
 
 
-Drawn = tuple[str, str, str, Figure]
-
-
 def _drawn(evidence: Evidence, shown: Mapping[str, Path]) -> Iterator[Drawn]:
     """Every figure for which there are results."""
 
@@ -83,11 +75,13 @@ def _drawn(evidence: Evidence, shown: Mapping[str, Path]) -> Iterator[Drawn]:
 
     if there(PLANE) and there(DENSITY) and len(shown) > 1:
         yield _overview(evidence, shown)
-    yield _forest(evidence)
-    yield _scatter(evidence)
+    left = [given] if any(isfinite(own.partial_low) for own in evidence.correlations.values()) else []
+    for draw in [forest, *left] if evidence.held else [*left, forest]:  # the answer first
+        yield draw(evidence)
+    yield scatter(evidence)
     if evidence.axes:
-        yield _psi(evidence)
-    yield _ranks(evidence)
+        yield psi(evidence)
+    yield ranks(evidence)
     if there(DENSITY):
         yield _spectra(shown)
     if there(PLANE):
@@ -121,70 +115,6 @@ def _overview(evidence: Evidence, shown: Mapping[str, Path]) -> Drawn:
         f"{words(metric)} of every network against its generalisation gap."
     )
     return "overview", "Overview", caption, figure
-
-
-def _forest(evidence: Evidence) -> Drawn:
-    correlations = evidence.correlations
-    count = max(found.clusters for found in correlations.values())
-    over = f"{count} settings" if count < len(evidence.rows) else "networks"
-    rough = " Dashed: rough, of fewer than 8 settings." if any(own.rough for own in correlations.values()) else ""
-    caption = (
-        f"Kendall's tau of each metric with the generalisation gap over {len(evidence.rows)} networks; bars are 95 % "
-        f"intervals over {over}; chance is 0.{rough} A full mark with a star: p below 0.05 by permutation, corrected "
-        f"for all {len(correlations)} metrics. An interval that holds 0 is compatible with no relation."
-    )
-    return "tau", "Kendall's tau of each metric", caption, _figure_of(plot_tau_forest(correlations))
-
-
-def _scatter(evidence: Evidence) -> Drawn:
-    correlations, many = evidence.correlations, len(evidence.correlations) > MANY
-
-    def draw(metric: str, ax: Axes) -> None:
-        found = correlations[metric]
-        plot_metric_against_gap(
-            evidence.rows, metric, ax, group=evidence.group, tau=found.tau, low=found.low, high=found.high
-        )
-        if ax.get_xscale() == "linear":
-            ax.locator_params(axis="x", nbins=3 if many else 4)
-        if many:
-            ax.set_title(f"τ = {found.tau:+.2f}", fontsize=SMALL, loc="left")
-            ax.set_ylabel("")
-            ax.set_xlabel(ax.get_xlabel(), fontsize=SMALL)
-            ax.xaxis.set_minor_formatter(NullFormatter())
-            for line in ax.get_lines():
-                line.set(markersize=2.5, markeredgewidth=0.6)
-
-    caption = (
-        "Each metric against the generalisation gap (test loss − training loss, upwards), one mark a network, colour "
-        f"and marker the {words(evidence.group) or 'same'}; horizontal bars are the metric's standard error where it "
-        "was sampled."
-    )
-    names = [name for name in correlations if any(isfinite(row[name]) for row in evidence.rows)]
-    size: dict[str, Any] = {"columns": 5, "width": 2.1, "height": 1.75} if many else {}
-    return "metrics", "Metrics against the gap", caption, panels(names, draw, legend=True, **size)
-
-
-def _psi(evidence: Evidence) -> Drawn:
-    caption = (
-        "Share of pairs that metric and gap order alike less the share they order otherwise, ties counting 0, among "
-        "networks that agree in every setting but one, averaged over these groups; chance is 0. The last column is the "
-        "mean over the settings but the seed. Hatched: no two networks differ in that setting alone, or by seed only, "
-        "which is no evidence about a metric."
-    )
-    return "psi", "Along one setting at a time", caption, _figure_of(plot_psi(evidence.correlations))
-
-
-def _ranks(evidence: Evidence) -> Drawn:
-    judged = {
-        name: replace(found, sign_error=evidence.judged_sign_error[name].sign_error)
-        for name, found in evidence.correlations.items()
-    }
-    caption = (
-        "Rank of every metric among all, 1 the best: by |tau|, by the size of the mean psi, by K, by the size of the "
-        "rank correlation given the training loss, and by the robust sign error; sorted by the mean rank. "
-        "Hatched: not known; the sign error asks for 12 effective pairs in a change of one setting."
-    )
-    return "ranks", "Ranks by five criteria", caption, _figure_of(plot_ranks(judged))
 
 
 def _spectra(shown: Mapping[str, Path]) -> Drawn:
@@ -254,9 +184,3 @@ def _bandwidth(shown: Mapping[str, Path]) -> float:
     """1 % of what all spectra span."""
     nodes = [load_density(folder).nodes for folder in shown.values()]
     return 0.01 * float(max(n.max() for n in nodes) - min(n.min() for n in nodes))
-
-
-def _figure_of(ax: Axes) -> Figure:
-    figure = ax.figure
-    assert isinstance(figure, Figure)
-    return figure

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of a study: opens from a file, without a network."""
+"""One HTML page of a study, with its figures in it or beside it: opens from a file, without a network."""
 
 import base64
 import inspect
@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from landscape.metrics import METRICS
 from landscape.plots.style import words
-from landscape.report.evidence import Evidence, Rows
+from landscape.report.evidence import TRAIN_LOSS, Evidence, Rows
 from landscape.report.figures import FigureFile
 from landscape.storage.atomic import replacing
 from landscape.storage.manifest import write_rows
@@ -35,13 +35,14 @@ class Page:
     facts: Mapping[str, str]  # versions, seeds, times
 
 
-def write_page(page: Page, path: Path) -> Path:
-    """Write the page in one rename."""
+def write_page(page: Page, path: Path, *, embed: bool = True) -> Path:
+    """Write the page in one rename; the figures in it, or beside it in its folder."""
     source = files("landscape.report").joinpath("page.html").read_text()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"words": words, "number": number, "signed": signed, "embedded": embedded}
+    environment.filters |= {"words": words, "number": number, "signed": signed, "image": embedded if embed else _beside}
     outcomes = [key for key in OUTCOMES if key in page.evidence.rows[0]]
-    text = environment.from_string(source).render(page=page, outcomes=outcomes, methods=methods(page))
+    columns = [key for key in page.evidence.correlations if key not in outcomes]
+    text = environment.from_string(source).render(page=page, outcomes=outcomes, columns=columns, methods=methods(page))
     with replacing(path) as written:
         written.write_text(text)
     return path
@@ -56,6 +57,9 @@ def methods(page: Page) -> dict[str, str]:
     """How each metric was computed: the first line of its docstring and its settings."""
     found = {}
     for name in page.evidence.correlations:
+        if name == TRAIN_LOSS:
+            found[name] = "The mean loss over all training data, on the labels trained on."
+            continue
         metric = METRICS[name]
         settings = {**metric.settings, **page.settings.get(name, {})}
         shown = ", ".join(f"{key} = {value}" for key, value in settings.items()) or "default settings"
@@ -76,8 +80,12 @@ def signed(value: float) -> str:
 
 
 def embedded(path: Path) -> Markup:
-    """A PNG as a data URI."""
+    """A picture as a data URI: the page is one file."""
     return Markup("data:image/png;base64," + base64.b64encode(path.read_bytes()).decode())
+
+
+def _beside(path: Path) -> str:
+    return path.name
 
 
 def _short(value: Any) -> Any:

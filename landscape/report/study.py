@@ -14,16 +14,24 @@ from landscape.study.network_record import METRICS_FILE, Analysis
 from landscape.study.study_runner import StudyConfig, seconds
 
 
-def report_study(config: StudyConfig, out: Path, title: str) -> Path:
+def report_study(
+    config: StudyConfig, out: Path, title: str, *, embed: bool = True, evidence: Evidence | None = None
+) -> Path:
     """Write metrics.csv, correlations.csv, study.json, the figures and report.html of a finished study into `out`.
 
+    Args:
+        config: the study.
+        out: folder for the files.
+        title: of the page.
+        embed: whether the page holds its figures, and is one file; else they lie beside it.
+        evidence: what `gather` gave, where it is known already.
     Returns:
         The page.
     Raises:
         ValueError: if a network's results are missing, fewer than three came through, or `out` cannot be written.
     """
     writable(out)
-    evidence = gather(config)
+    evidence = gather(config) if evidence is None else evidence
     folders = {name: Path(network.folder) for name, network in config.members.items()}
     figures = study_figures(evidence, folders, out)
     write_table(evidence.rows, out / "metrics.csv")
@@ -39,7 +47,7 @@ def report_study(config: StudyConfig, out: Path, title: str) -> Path:
         settings=_settings(config.analysis),
         facts=_facts(config, evidence, versions),
     )
-    return write_page(page, out / "report.html")
+    return write_page(page, out / "report.html", embed=embed)
 
 
 def writable(out: Path) -> None:
@@ -56,7 +64,8 @@ def writable(out: Path) -> None:
 def _correlation_rows(evidence: Evidence) -> list[dict[str, Any]]:
     """A line for each metric and target."""
     lines = []
-    for target, correlations in ((TARGET, evidence.correlations), (IN_ERROR, evidence.in_error)):
+    by_gap = {TARGET: evidence.correlations, IN_ERROR: evidence.in_error, **evidence.noisy}
+    for target, correlations in by_gap.items():
         for name, found in correlations.items():
             plain = {key: value for key, value in asdict(found).items() if key != "psi"}
             psi = {f"psi_{axis}": value for axis, value in found.psi.items()}
@@ -114,7 +123,7 @@ def _facts(config: StudyConfig, evidence: Evidence, versions: dict[str, str]) ->
         "density": f"{analysis.probes} probes of {analysis.steps} steps" if analysis.probes else "",
         "cost of the metrics": f"{sum(evidence.costs.values()):.0f} gradients of the loss a network, of which "
         f"{evidence.costs['shared']:.0f} are work that several share",
-        "processor time": ", ".join(
+        "time of the processes": ", ".join(
             f"{what} {value:.0f} s ({value / len(config.members):.1f} s a network)" for what, value in spent.items()
         ),
         "versions": ", ".join(f"{name} {value}" for name, value in versions.items()),

@@ -1,32 +1,34 @@
 """The study in words: what was found, with its uncertainty, and what the networks at hand cannot tell."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from math import isfinite, isnan
 from typing import Any
 
 from landscape.plots.style import words
+from landscape.report.at_one_loss import at_one_loss, left_out
 from landscape.report.evidence import Evidence
-from landscape.study import Correlation
+from landscape.report.wording import SHOWN, extreme, listed, named, partial, tau
 from landscape.study.statistics.interval import FEWEST, ROUGH
 from landscape.study.statistics.sign_error import LEAST
 
 BASELINE = "sgd"
-SHOWN = 6  # names in a sentence
 
 
 def findings(evidence: Evidence) -> list[str]:
     """Sentences on the networks, and on which metrics follow the gap."""
     rows, correlations = evidence.rows, evidence.correlations
     sentences = [
-        f"{len(rows)} networks were compared, which differ in {_list(evidence.axes) or 'nothing'}; the generalisation "
-        f"gap (test loss − training loss) runs from {_extreme(rows, 'generalization_gap', min)} to "
-        f"{_extreme(rows, 'generalization_gap', max)}, the test loss from {_extreme(rows, 'test_loss', min)} to "
-        f"{_extreme(rows, 'test_loss', max)}."
+        *at_one_loss(evidence),
+        f"{len(rows)} networks were compared, which differ in {listed(evidence.axes) or 'nothing'}; the generalisation "
+        f"gap (test loss − training loss) runs from {extreme(rows, 'generalization_gap', min)} to "
+        f"{extreme(rows, 'generalization_gap', max)}, the test loss from {extreme(rows, 'test_loss', min)} to "
+        f"{extreme(rows, 'test_loss', max)}.",
     ]
     if "lambda_max" in correlations and BASELINE in {row.get("rule") for row in rows}:
         sentences += _against_baseline(evidence)
-    sentences.append(_following(evidence))
     clear = evidence.clear
+    if not (evidence.held and clear):  # else it was said first
+        sentences.append(_following(evidence))
     if clear:
         sentences.append(_given_training_loss(evidence))
         sentences += _across_settings(evidence)
@@ -63,26 +65,30 @@ def limits(evidence: Evidence) -> list[str]:
         ),
         "A metric can follow the gap because a setting moves both. psi, K and the sign error look beyond single "
         "settings; none of them shows that flatness causes generalisation.",
-        f"The networks stop at training losses from {_extreme(rows, 'train_loss', min)} to "
-        f"{_extreme(rows, 'train_loss', max)}: sharpness is compared between networks that fit the data unequally "
-        "well, which the partial correlation takes into account by ranks only.",
-        f"What was not varied is not answered for. Varied: {_list(evidence.axes) or 'nothing'}.",
+        f"The networks stop at training losses from {extreme(rows, 'train_loss', min)} to "
+        f"{extreme(rows, 'train_loss', max)}: "
+        + (
+            "the last epoch carries some further than others below the loss they were trained to."
+            if evidence.held
+            else "sharpness is compared between networks that fit the data unequally well, which the partial "
+            "correlation takes into account by ranks only."
+        ),
+        f"What was not varied is not answered for. Varied: {listed(evidence.axes) or 'nothing'}.",
     ]
     sentences += _few(evidence, count)
     if any(row.get("label_noise", 0) > 0 for row in rows):
         sentences.append(
             "Training labels are noisy and test labels clean: a network that does not fit the noise has a high "
             "training loss, so that its gap can be negative. The gap measures memorisation as much as generalisation."
+            + (" The gap to test labels as noisy as those trained on stands beside it." if evidence.noisy else "")
         )
     lacking = {name: len(rows) - found.count for name, found in correlations.items() if found.count < len(rows)}
     if lacking:
         parts = ", ".join(f"{words(name)} on {missing}" for name, missing in lacking.items())
         sentences.append(f"Not finite, and left out for that metric: {parts} of {len(rows)} networks.")
     if evidence.rare:
-        sentences.append(f"Finite on too few networks to say anything: {_list(evidence.rare)}.")
-    for name, reason in evidence.broken.items():
-        sentences.append(f"Network {words(name)} failed and is in no number here: {reason}.")
-    return sentences
+        sentences.append(f"Finite on too few networks to say anything: {listed(evidence.rare)}.")
+    return sentences + left_out(evidence)
 
 
 def _following(evidence: Evidence) -> str:
@@ -91,14 +97,14 @@ def _following(evidence: Evidence) -> str:
         found = correlations[evidence.best]
         return (
             f"None of {len(correlations)} metrics follows the gap beyond doubt; the largest |tau| is that of "
-            f"{words(evidence.best)}: {_tau(found)}, p = {found.p_corrected:.2g} after correction."
+            f"{words(evidence.best)}: {tau(found)}, p = {found.p_corrected:.2g} after correction."
         )
     rising = [name for name in clear if correlations[name].tau > 0]
     falling = [name for name in clear if correlations[name].tau < 0]
     return (
         f"{len(clear)} of {len(correlations)} metrics follow the gap (p below 0.05 after correction for all of them). "
-        f"Rising with it: {len(rising)}{_named(rising, lambda name: _tau(correlations[name]))}. Falling as it rises: "
-        f"{len(falling)}{_named(falling, lambda name: _tau(correlations[name]))}."
+        f"Rising with it: {len(rising)}{named(rising, lambda name: tau(correlations[name]))}. Falling as it rises: "
+        f"{len(falling)}{named(falling, lambda name: tau(correlations[name]))}."
     )
 
 
@@ -129,7 +135,7 @@ def _across_settings(evidence: Evidence) -> list[str]:
             f"Changing one setting from one value to another, every metric orders at least {best.sign_error:.0%} of "
             f"the pairs wrongly in its worst case, {words(lowest)} the fewest; exchanged gaps give "
             f"{best.sign_error_chance:.0%} on average and less than {best.sign_error_null_low:.0%} one time in twenty, "
-            f"which {len(better)} of {len(judged)} metrics stay below{_named(better)}."
+            f"which {len(better)} of {len(judged)} metrics stay below{named(better)}."
         )
     return sentences
 
@@ -180,12 +186,8 @@ def _level(evidence: Evidence) -> str:
         )
     return (
         f"The largest |tau|, that of {best}, cannot be told from that of {count} other{'s' if count > 1 else ''}"
-        f"{_named(evidence.level)}: the interval of the difference holds 0."
+        f"{named(evidence.level)}: the interval of the difference holds 0."
     )
-
-
-def _tau(found: Correlation) -> str:
-    return f"{found.tau:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
 
 
 def _given_training_loss(evidence: Evidence) -> str:
@@ -196,29 +198,8 @@ def _given_training_loss(evidence: Evidence) -> str:
     left = f"; for {unknown} the networks leave it open, so closely gap and training loss are tied" if unknown else ""
     return (
         f"Given the training loss, {len(kept)} of these {len(clear)} keep a rank correlation with the gap whose "
-        f"interval leaves out 0{_named(kept, lambda name: _partial(correlations[name]))}{left}."
+        f"interval leaves out 0{named(kept, lambda name: partial(correlations[name]))}{left}."
     )
-
-
-def _partial(found: Correlation) -> str:
-    return f"{found.partial:+.2f} [{found.partial_low:+.2f}, {found.partial_high:+.2f}]"
-
-
-def _named(names: Sequence[str], text: Callable[[str], str] | None = None) -> str:
-    """ " (a, b, c and 4 more)", empty for none."""
-    if not names:
-        return ""
-    shown = [words(name) + (f" {text(name)}" if text else "") for name in names[:SHOWN]]
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f" ({', '.join(shown)}{more})"
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(words(name) for name in names)
-
-
-def _extreme(rows: Sequence[Mapping[str, Any]], key: str, choose: Any) -> str:
-    return f"{choose(row[key] for row in rows):.3f}"
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -186,9 +186,12 @@ def row(name: str, network: NetworkRecord) -> dict[str, Any]:
     Of a metric that iterates until it has converged there is also whether it has, True or False.
     """
     found = network.columns()
-    gaps = {"generalization_gap": found["test_loss"] - found["train_loss"]}
-    if {"train_accuracy", "test_accuracy"} <= found.keys():
-        gaps["accuracy_gap"] = found["train_accuracy"] - found["test_accuracy"]
+    gaps = {}
+    for labels in ("", "noisy_"):  # of the test set
+        if f"{labels}test_loss" in found:
+            gaps[f"{labels}generalization_gap"] = found[f"{labels}test_loss"] - found["train_loss"]
+        if {"train_accuracy", f"{labels}test_accuracy"} <= found.keys():
+            gaps[f"{labels}accuracy_gap"] = found["train_accuracy"] - found[f"{labels}test_accuracy"]
     measured: dict[str, float | bool] = {}
     for metric, estimate in read_checked(Path(network.folder) / METRICS_FILE)["estimates"].items():
         measured |= {metric: estimate["value"], f"{metric}_stderr": estimate["stderr"]}

@@ -28,7 +28,8 @@ from landscape.study.trained import Trained
 from landscape.training import TrainConfig
 
 BROKEN = "broken.json"
-COMPUTED = ("name", "generalization_gap", "accuracy_gap", "train_loss", "test_loss")  # columns beside the metrics
+GAPS = ("generalization_gap", "accuracy_gap", "noisy_generalization_gap", "noisy_accuracy_gap")
+COMPUTED = ("name", "train_loss", "test_loss", *GAPS)  # columns beside the metrics
 SEED = "seed"  # the axis along which networks are repetitions of one another
 
 

@@ -340,6 +340,7 @@ def log(start: float, rate: float) -> list[dict]:
 def test_training_curves_have_the_rules_colours():
     logs = {"sam": log(2.0, 0.3), "mine": log(1.0, 0.9), "sgd": log(2.0, 0.5)}
     ax = plot_training(logs)
+    assert len({curve.get_linestyle() for curve in ax.lines}) == len(logs)  # told apart without colours too
     for curve, rows in zip(ax.lines, logs.values(), strict=True):
         assert curve.get_xdata().tolist() == list(range(6))
         assert curve.get_ydata().tolist() == [row["test_loss"] for row in rows]

@@ -197,7 +197,11 @@ def test_a_metric_that_few_networks_have_is_named_and_a_study_of_few_is_told(
         (folder / "metrics.json").write_text(json.dumps(kept))
         copies[name] = replace(network, run=replace(network.run, folder=folder))
     found = gather(replace(study, members=copies))
-    assert list(found.correlations) == ["lambda_max", "renyi", "m_sharpness"]
+    assert list(found.correlations) == ["lambda_max", "renyi", "m_sharpness", "train_loss"]
+    alone = correlate(found.rows, ["train_loss"], axes=["rule", "seed"], cluster=["rule"])["train_loss"]
+    assert found.correlations["train_loss"].tau == alone.tau  # what any metric may tell, among them
+    assert list(found.noisy) == ["noisy_generalization_gap", "noisy_accuracy_gap"]
+    assert found.held == 0.0
     assert "Finite on too few networks to say anything: trace." in limits(found)
     two = dict(list(copies.items())[:2])
     with pytest.raises(ValueError, match="finite on at least 3 networks, got 2 networks and at most 2; see why"):
