@@ -70,6 +70,6 @@ def _size(node: Any, known: dict[int, float]) -> float:
 def foreign(path: Path) -> ValueError:
     """The error for a file given as resume= that no such work has written: it stays, whatever it is."""
     return ValueError(
-        f"{path} holds something else than work to go on with; resume= (checkpoint= in 0.1) names a file where this call "
-        "keeps what is done, weights belong into the model: name a new file"
+        f"{path} holds something else than work to go on with; resume= (checkpoint= in 0.1) names a file where this "
+        "call keeps what is done, weights belong into the model: name a new file"
     )

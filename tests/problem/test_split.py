@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from landscape.curvature import fisher, ggn, hessian
 from landscape.problem import Problem
+from landscape.slices import slice_1d
 
 SIZES = (5, 5, 1)
 IDS, MASK = torch.randint(6, (11, 3), generator=seeded(1)), torch.randint(2, (11, 3), generator=seeded(2))
@@ -192,21 +193,103 @@ def test_precision_reaches_the_parts_of_a_mapping():
 @pytest.mark.parametrize(
     ("item", "message"),
     [
-        ({"input_ids": IDS}, r"batch 0: expected \(inputs, targets\), got dict; say how to take it apart by split="),
+        ({"input_ids": IDS}, r'batch 0: .* got dict of input_ids without "labels"; say how .* split='),
         ((IDS,), r"batch 0: expected \(inputs, targets\), got \(\(11, 3\) int64\); say how .* split="),
         (IDS, r"batch 0: expected \(inputs, targets\), got \(11, 3\) int64; say how .* split="),
         (7, r"batch 0: expected \(inputs, targets\), got int; say how .* split="),
+        ((IDS.numpy(), LABELS.numpy()), r"batch 0: expected tensors, got \(ndarray, ndarray\); pass torch.from_numpy"),
     ],
 )
 def test_items_of_another_form_are_named(item, message):
-    problem = Problem(language(), F.cross_entropy, [item])
+    with pytest.raises(ValueError, match=message):  # of a list, where nothing has to be read for it
+        Problem(language(), F.cross_entropy, [item])
+    read = []
+
+    class Reading:
+        def __iter__(self):
+            read.append(1)
+            return iter([item])
+
+    problem = Problem(language(), F.cross_entropy, Reading())
+    assert not read
     for call in (Problem.loss, Problem.gradient, lambda p: hessian(p) @ p.vector()):
         with pytest.raises(ValueError, match=message):
             call(problem)
 
 
-def test_data_that_is_no_iterable_of_batches_is_named():
-    with pytest.raises(ValueError, match=r"data must be .* got dict; pass a DataLoader or a list"):
-        Problem(language(), F.cross_entropy, {"input_ids": IDS})
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"input_ids": IDS}, 'got dict of input_ids without "labels"; .*split='),
+        ({"train": mappings(), "test": mappings()}, "got dict of train, test without .*; pass the data of one split"),
+        ((DataLoader(IDS), DataLoader(IDS)), r"of one split, got two, \(DataLoader, DataLoader\); .* data="),
+        ("train.csv", "got str; pass a DataLoader or a list"),
+        (iter(pairs()), "got list_iterator; pass a DataLoader or a list"),
+    ],
+)
+def test_data_that_is_no_iterable_of_batches_is_named(data, message):
+    for call in (lambda: Problem(language(), F.cross_entropy, data), lambda: by_hand().with_data(data)):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_targets_that_cannot_be_counted_are_named():
     with pytest.raises(ValueError, match=r"targets must have a length .* got dict; pass weight="):
         Problem(language(), F.cross_entropy, [(IDS, {"labels": LABELS})]).loss()
+    samples = DataLoader(TensorDataset(IDS, LABELS), batch_size=None)
+    with pytest.raises(ValueError, match=r"got \(\) int64; batch the samples \(batch_size=\), or pass weight="):
+        Problem(language(), F.cross_entropy, samples).loss()
+
+
+def test_several_tensors_are_one_batch():
+    expected = by_hand().with_data([((IDS, MASK), LABELS)])
+    for data in ((IDS, MASK, LABELS), [IDS, MASK, LABELS], ((IDS, MASK), LABELS), [(IDS, MASK), LABELS]):
+        assert_same_function(Problem(language("tensor"), F.cross_entropy, data), expected)
+
+
+def test_tuples_of_inputs_go_to_a_model_that_asks_for_several():
+    samples = [((ids, mask), label) for ids, mask, label in zip(IDS, MASK, LABELS, strict=True)]
+    for data in (pairs(), DataLoader(samples, batch_size=5)):
+        assert_same_function(Problem(language("tensor"), F.cross_entropy, data), by_hand())
+
+
+class OfOneTuple(Language):
+    def forward(self, both, scale=1.0):
+        return super().forward(*both)
+
+
+def test_a_tuple_stays_one_where_the_model_takes_one():
+    net = OfOneTuple("tensor").double()
+    net.load_state_dict(language().state_dict())
+    assert_same_function(Problem(net, F.cross_entropy, pairs()), by_hand())
+
+
+@pytest.mark.parametrize("label", ["label", "label_ids"])
+def test_other_names_of_labels(label):
+    data = [{(label if name == "labels" else name): part for name, part in item.items()} for item in mappings()]
+    assert_same_function(Problem(language(), F.cross_entropy, data), by_hand())
+
+
+def test_pairs_of_a_mapping_and_labels():
+    data = [({"input_ids": ids, "attention_mask": mask}, labels) for ids, mask, labels in tuples()]
+    assert_same_function(Problem(language(), F.cross_entropy, data), by_hand())
+
+
+def test_names_that_forward_lacks_are_named():
+    data = [{**item, "idx": torch.arange(len(item["labels"]))} for item in mappings()]
+    with pytest.raises(
+        ValueError, match="those of forward, input_ids, attention_mask, got idx besides; leave them out"
+    ):
+        Problem(language(), F.cross_entropy, data).loss()
+
+
+def test_slices_take_every_form():
+    problem = by_hand()
+    direction = normal(problem.size, seed=4)
+    expected = slice_1d(problem, direction, (-1, 1, 3), {"train": pairs()}, progress=False)
+    for answer, data in (("logits", mappings()), ("tensor", tuples()), ("tensor", pairs())):
+        own = Problem(language(answer), F.cross_entropy, data)
+        found = slice_1d(own, direction, (-1, 1, 3), {"train": data, "eval": data}, progress=False)
+        for name in ("train", "eval"):
+            torch.testing.assert_close(found.loss[name], expected.loss["train"], rtol=1e-14, atol=0)
+            assert torch.equal(found.accuracy[name], expected.accuracy["train"])
