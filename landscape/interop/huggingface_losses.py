@@ -1,6 +1,6 @@
 """The loss of a Hugging Face model as a `Problem`: what the model itself computes from `labels`, for unequal batches.
 
-The model's own `loss` cannot be the criterion: Gauss-Newton and Fisher matrices need its outputs. So it is called with no
+The model's own `loss` is no criterion: Gauss-Newton and Fisher matrices need its outputs. So it is called without
 labels, and its logits are held against them as the model does. A mean over batches counts what each mean is over.
 """
 
