@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import run
 from data_files import write_cifar
 
-from landscape.cli import cli, main
+from landscape.cli import cli
 from landscape.cli.analyze import _seconds
 from landscape.cli.demo import METRICS as DEMO_METRICS
 from landscape.cli.demo import demo_study
@@ -18,17 +19,6 @@ from landscape.storage.results import Slice2D
 from landscape.study.network_record import load_run
 
 TRAIN = ["--model", "mlp", "--model-set", "hidden=[8]", "--epochs", "1", "--batch-size", "400", "--label-noise", "0.2"]
-
-
-def run(*arguments: object) -> int:
-    """The console command in this process; its exit status."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["landscape", *map(str, arguments)])
-        try:
-            main()
-        except SystemExit as stop:
-            return int(stop.code or 0)
-    return 0
 
 
 @pytest.fixture(scope="module")
@@ -213,8 +203,11 @@ def test_study_and_report_make_the_same_page(tmp_path):
         (["analyze", "{tmp}/nothing"], "model.safetensors"),
         (["analyze", "{tmp}/run", "--csv", "/dev/null/a.csv"], "the output folder must be writable, got /dev/null"),
         (["slice", "{tmp}/nothing"], "model.safetensors"),
-        (["slice"], "one of RUN and --problem is needed, got both or none"),
-        (["analyze", "{tmp}", "--problem", "a.py:f"], "one of RUN and --problem is needed, got both or none"),
+        (["slice"], "one of RUN, --problem and --weights is needed, got several or none"),
+        (
+            ["analyze", "{tmp}", "--problem", "a.py:f"],
+            "one of RUN, --problem and --weights is needed, got several or none",
+        ),
         (["analyze", "--problem", "a.py:f", "--samples", "3"], "--samples belongs to RUN"),
     ],
 )
