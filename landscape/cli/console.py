@@ -1,4 +1,4 @@
-"""The console command: landscape train | evaluate | analyze | slice | study | report | demo."""
+"""The console command: landscape train | evaluate | analyze | spectrum | slice | study | report | demo | init."""
 
 import sys
 
@@ -9,6 +9,7 @@ from landscape.cli.analyze import analyze_command
 from landscape.cli.demo import demo_command
 from landscape.cli.evaluate import evaluate_command
 from landscape.cli.slice import slice_command
+from landscape.cli.spectrum import spectrum_command
 from landscape.cli.study import report_command, study_command
 from landscape.cli.train import train_command
 
@@ -38,7 +39,9 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except click.Abort:
-        click.echo("stopped; the same command goes on from what is kept (analyze keeps with --resume)", err=True)
+        click.echo(
+            "stopped; the same command goes on from what is kept (analyze and spectrum keep with --resume)", err=True
+        )
         sys.exit(130)
     except tuple(TRY) as error:
         attempt = next(attempt for kind, attempt in TRY.items() if isinstance(error, kind))
@@ -51,6 +54,7 @@ for command in (
     train_command,
     evaluate_command,
     analyze_command,
+    spectrum_command,
     slice_command,
     study_command,
     report_command,

@@ -29,7 +29,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_commands_of_the_contract_are_there():
-    assert set(cli.commands) == {"train", "evaluate", "analyze", "slice", "study", "report", "demo"}
+    assert set(cli.commands) == {
+        "train", "evaluate", "analyze", "spectrum", "slice", "study", "report", "demo",
+    }  # fmt: skip
     done = subprocess.run([sys.executable, "-m", "landscape", "--help"], capture_output=True, text=True, check=True)
     assert "The geometry of trained neural networks" in done.stdout
 
@@ -79,7 +81,7 @@ def test_an_interrupt_promises_no_more_than_is_kept(trained, monkeypatch, capsys
 
     monkeypatch.setattr("landscape.cli.analyze.analyze", interrupted)
     assert run("analyze", trained) == 130
-    assert "goes on from what is kept (analyze keeps with --resume)" in capsys.readouterr().err
+    assert "goes on from what is kept (analyze and spectrum keep with --resume)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def hugging_face(folder, head):
 )  # fmt: skip
 def test_weights_as_run_are_met_with_the_command_that_would_work(name, make, kind, ending, mine, tmp_path, capsys):
     make(tmp_path / name)
-    for command in ("analyze", "slice", "evaluate"):
+    for command in ("analyze", "slice", "evaluate", "spectrum"):
         assert run(command, name) == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1
