@@ -8,6 +8,7 @@ import torch
 from landscape.cli.analyze import analyze_command
 from landscape.cli.demo import demo_command
 from landscape.cli.evaluate import evaluate_command
+from landscape.cli.init import init_command
 from landscape.cli.slice import slice_command
 from landscape.cli.spectrum import spectrum_command
 from landscape.cli.study import report_command, study_command
@@ -59,6 +60,7 @@ for command in (
     study_command,
     report_command,
     demo_command,
+    init_command,
 ):
     cli.add_command(command)
 

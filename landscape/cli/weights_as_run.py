@@ -50,7 +50,7 @@ def _kind(weights: Path) -> tuple[str, str]:
     """The template of `landscape init` for them, and --loss where it is not the usual one."""
     config = _config(weights.parent if weights.name in WEIGHTS else weights)
     if not config:
-        return ("lightning" if weights.suffix == ".ckpt" else "image-classifier"), ""
+        return ("lightning", "problem.py:criterion") if weights.suffix == ".ckpt" else ("image-classifier", "")
     heads = " ".join(config.get("architectures") or ())
     causal = "CausalLM" in heads or "LMHead" in heads
     return "huggingface", "causal_lm" if causal else "sequence_classification" if "Classification" in heads else ""

@@ -147,7 +147,7 @@ def hugging_face(folder, head):
     ("name", "make", "kind", "ending"),
     [
         ("w.pt", lambda path: None, "image-classifier", ""),
-        ("my run.ckpt", lambda path: path.write_bytes(b"x"), "lightning", ""),
+        ("my run.ckpt", lambda path: path.write_bytes(b"x"), "lightning", " --loss problem.py:criterion"),
         ("w.safetensors", lambda path: save_file({"a": torch.ones(1)}, path), "image-classifier", ""),
         ("gpt", lambda path: hugging_face(path, "GPT2LMHeadModel"), "huggingface", " --loss causal_lm"),
         ("bert", lambda path: hugging_face(path, "BertForSequenceClassification"), "huggingface",
