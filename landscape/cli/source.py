@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-import torch
-from torch import nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from landscape.checks import require
@@ -21,7 +20,7 @@ from landscape.problem.split import LABELS, is_pair
 from landscape.problem.units import OVER_ENTRIES
 from landscape.storage.weights import load_weights
 from landscape.study.network_record import load_run, splits
-from landscape.training.trainer.device import device_of
+from landscape.training.trainer.device import curvature_device, move
 
 PATH = click.Path(path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -85,9 +84,7 @@ class Source:
         else:
             problem, data = self._of_weights()
         if self.device != "auto" or self.own is None:
-            problem.model.to(place)
-            if isinstance(problem.criterion, nn.Module):
-                problem.criterion.to(place)
+            move(problem, place)
         return problem, data
 
     def _of_weights(self) -> tuple[Problem, Splits]:
@@ -118,16 +115,7 @@ def source_options(command: Callable[..., None]) -> Callable[..., None]:
     return click.argument("run", type=PATH, required=False)(found)
 
 
-def curvature_device(name: str) -> torch.device:
-    """The device of that name for curvature, whose sums are in float64, which mps lacks."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    place = device_of(name)
-    require(place.type != "mps", "device='mps' has no float64, in which curvature and losses are summed; take 'cpu'")
-    return place
-
-
-def _criterion(name: str) -> Callable[..., torch.Tensor]:
+def _criterion(name: str) -> Callable[..., Tensor]:
     if name in LOSSES:
         return LOSSES[name]
     require(":" in name, f"--loss must be one of {', '.join([*LOSSES, *HUGGING_FACE])}, or {OWN}, got {name!r}")

@@ -13,6 +13,7 @@ from landscape.storage.manifest import read_manifest
 from landscape.study.network_record import Splits, load_run, splits
 from landscape.training import TrainConfig, train
 from landscape.training.trainer.checkpoint import NAME
+from landscape.training.trainer.device import curvature_device, move
 
 OUTCOMES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
@@ -34,8 +35,9 @@ class Trained:
         train(replace(self.run, progress=False))
 
     def problem(self, samples: int | None, batch_size: int) -> Problem:
-        """Its training loss, on the labels it was trained on."""
-        return load_run(self.folder, samples, batch_size)
+        """Its training loss, on the labels it was trained on; on the device of training, if one was named."""
+        problem, device = load_run(self.folder, samples, batch_size), self.run.device
+        return problem if device in ("auto", "mps") else move(problem, curvature_device(device))
 
     def splits(self, batch_size: int) -> Splits:
         """Training and test data."""

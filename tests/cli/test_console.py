@@ -17,6 +17,8 @@ from landscape.cli.demo import demo_study
 from landscape.metrics import METRICS
 from landscape.storage.results import Slice2D
 from landscape.study.network_record import load_run
+from landscape.study.trained import Trained
+from landscape.training import TrainConfig
 
 TRAIN = ["--model", "mlp", "--model-set", "hidden=[8]", "--epochs", "1", "--batch-size", "400", "--label-noise", "0.2"]
 
@@ -219,6 +221,23 @@ def test_a_mistake_is_one_line_and_exit_status_2(arguments, message, tmp_path, c
     assert error.startswith("landscape: ")
     assert message in error
     assert "\n" not in error
+
+
+def test_networks_of_a_study_are_measured_on_the_device_of_training_if_one_was_named(trained, monkeypatch):
+    places = []
+    monkeypatch.setattr("landscape.study.trained.move", lambda problem, place: places.append(place) or problem)
+    for device in ("auto", "cpu"):
+        Trained(TrainConfig(folder=trained, device=device)).problem(10, 10)
+    assert places == [torch.device("cpu")]
+
+
+@pytest.mark.parametrize("command", [("demo",), ("study", "grid.json")])
+def test_a_device_that_is_not_there_is_told_before_anything_is_made(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "grid.json").write_text("{}")
+    assert run(*command, "--runs", "runs", "--out", "out", "--device", "cuda:99") == 2
+    assert "device='cuda:99' is not on this machine" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_demo_is_the_study_of_the_issue(tmp_path):

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 import landscape as ls
-from landscape.cli.source import Source, curvature_device
+from landscape.cli.source import Source
+from landscape.training.trainer.device import curvature_device
 
 MINE = """
 import torch, landscape as ls
