@@ -24,7 +24,10 @@ TRY: dict[type[Exception], str] = {  # what a kind of error that no message of o
 }
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+COMPLETION = 'Names completed by Tab: eval "$(_LANDSCAPE_COMPLETE=bash_source landscape)", or zsh_source.'
+
+
+@click.group(epilog=COMPLETION, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="landscape-toolkit")
 def cli() -> None:
     """The geometry of trained neural networks: Hessian spectra, sharpness, loss landscapes."""
@@ -33,7 +36,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command; an error that it expects is one line on standard error and exit status 2."""
     try:
-        cli(standalone_mode=False)
+        cli(standalone_mode=False, prog_name="landscape")
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:

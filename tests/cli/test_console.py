@@ -38,6 +38,15 @@ def test_the_commands_of_the_contract_are_there():
     assert "The geometry of trained neural networks" in done.stdout
 
 
+def test_names_are_completed(monkeypatch, capsys):
+    for words, expected in (("landscape sp", "plain,spectrum"), ("landscape init p", "plain,pinn")):
+        monkeypatch.setenv("_LANDSCAPE_COMPLETE", "bash_complete")
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+        assert run() == 0
+        assert capsys.readouterr().out.split() == [expected]
+
+
 def test_train_takes_the_rules_settings(trained):
     config = (trained / "config.json").read_text()
     assert '"rho": 0.1' in config
