@@ -60,15 +60,17 @@ class _Seen(nn.Module):
 
 def _images(problem: Problem, splits: Splits) -> Images:
     """Both splits in memory, where the network is."""
-    parts: list[Tensor] = []
+    parts: dict[str, tuple[Tensor, Tensor]] = {}
     for name in ("train", "test"):
         require(name in splits, f'the data must have the splits "train" and "test", got {", ".join(splits)}')
         inputs, targets, _ = zip(*problem.with_data(splits[name]).batches_with_units(), strict=True)
         x, y = join(inputs), join(targets)
-        classes = isinstance(x, Tensor) and isinstance(y, Tensor) and y.dtype == torch.int64
-        require(classes, f'the split "{name}" must be tensors of images and of classes')
-        parts += [x, y]
-    return Images(*parts, parts[1], 1 + int(torch.stack([parts[1].max(), parts[3].max()]).max()))
+        tensors = isinstance(x, Tensor) and isinstance(y, Tensor) and y.dtype == torch.int64
+        require(tensors, f'the split "{name}" must be tensors of images and of classes')
+        parts[name] = x, y
+    labels = parts["train"][1]
+    classes = 1 + max(int(y.max()) for _, y in parts.values())
+    return Images(*parts["train"], *parts["test"], labels, classes)
 
 
 def _lines(found: dict[str, Any]) -> list[str]:

@@ -25,7 +25,7 @@ from landscape.storage.manifest import write_rows
 from landscape.storage.results import SpectralDensity
 from landscape.storage.results.record import Result
 
-MATRICES = {"hessian": hessian, "ggn": ggn, "fisher": fisher}
+MATRICES: dict[str, Callable[[Problem], OperatorOverData]] = {"hessian": hessian, "ggn": ggn, "fisher": fisher}
 TITLES = {"hessian": "Hessian", "ggn": "Gauss-Newton matrix", "fisher": "Fisher matrix"}
 DEFAULTS: dict[str, Any] = {
     "matrix": "hessian",
@@ -88,8 +88,7 @@ def _check_sizes(samples: int | None, settings: Mapping[str, Any]) -> None:
 
 def _computed(problem: Problem, settings: Mapping[str, Any], once: Callable[..., dict[str, Any]]) -> Found:
     """All parts; those that an earlier run has kept are not done again."""
-    make = MATRICES[settings["matrix"]]
-    operator: OperatorOverData = make(problem)
+    operator = MATRICES[settings["matrix"]](problem)
     parts: dict[str, Callable[[dict[str, Any]], Result]] = {
         "eigenvalues": lambda how: top_eigenpairs(operator, settings["k"], which=settings["which"], **how),
         "trace": lambda how: trace(operator, matvecs=settings["matvecs"], **how),
@@ -181,7 +180,7 @@ def _save(found: Found, stem: Path, about: str, **manifest: Any) -> list[Path]:
         f"{how['probes']} probes of {how['steps']} Lanczos steps, seed {how['seed']}; ticks: {len(values)} eigenvalues"
     )
     add_caption(figure, f"{about}; {drawn}.")
-    numbers = {name: part for name, part in found.items() if name != "density"}
+    numbers: dict[str, Any] = {name: part for name, part in found.items() if name != "density"}
     csv = write_rows(stem.with_name(f"{stem.name}.csv"), _rows(found))
     *figures, data = save_with_data(figure, density, stem, **numbers, **manifest)
     return [*figures, csv, data.with_name(f"{stem.name}.json")]

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from landscape.checks import one_of, require
 from landscape.problem import Problem
+from landscape.problem.batch import Criterion
 from landscape.problem.batches import Keywords
-from landscape.problem.split import split_item
+from landscape.problem.split import Split, split_item
 
 IGNORED = -100  # labels that do not count
 HALF = (torch.bfloat16, torch.float16)  # logits are taken to float32, as the models do
@@ -87,7 +88,7 @@ def _scalar(model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
 
 
 def _shifted(item: Any) -> tuple[Keywords, Tensor]:
-    ids = item.get("input_ids") if isinstance(item, Mapping) else None
+    ids: Any = item.get("input_ids") if isinstance(item, Mapping) else None
     require(ids is not None, f'a batch must be a mapping with "input_ids", got {type(item).__name__}; collate it so')
     fields = {name: part for name, part in item.items() if name != "labels"}
     labels, mask = item.get("labels"), item.get("attention_mask")
@@ -116,7 +117,9 @@ def _numbers(item: Any) -> tuple[Any, Any]:
     return inputs, labels.squeeze(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
 
 
-_KINDS = {  # of config.problem_type, to the criterion and how a batch is taken apart
+_KINDS: dict[
+    str, tuple[Criterion, Split]
+] = {  # of config.problem_type, to the criterion and how a batch is taken apart
     "single_label_classification": (F.cross_entropy, _classes),
     "regression": (F.mse_loss, _numbers),
     "multi_label_classification": (F.binary_cross_entropy_with_logits, split_item),

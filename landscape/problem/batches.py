@@ -55,9 +55,15 @@ def taken(part: Any, index: Tensor) -> Any:
 
 
 def join(parts: Sequence[Any]) -> Any:
-    """Batches put together along axis 0."""
+    """Batches put together along axis 0. Raises ValueError if their samples have different shapes."""
     first = parts[0]
     if isinstance(first, Tensor):
+        other = next((part for part in parts if part.shape[1:] != first.shape[1:]), None)
+        require(
+            other is None,
+            f"samples must have one shape to go into one batch, got batches of {shapes(first)} and {shapes(other)}; "
+            "pad them to one length",
+        )
         return torch.cat(list(parts))
     if isinstance(first, Mapping):
         return _like_mapping(first, {key: join([part[key] for part in parts]) for key in first})

@@ -96,6 +96,10 @@ class Problem(Passes):
         """The same network, criterion and parameters on other data."""
         return self._with(reader=self._reader_anew(data=batches_of(data, self.reader.split)))
 
+    def with_pairs(self, pairs: Sequence[tuple[Any, Any]]) -> "Problem":
+        """The same function on batches that are (inputs, targets) already: `split` has taken them apart."""
+        return self._with(reader=self._reader_anew(data=pairs, split=split_item))
+
     def with_batches_kept(self) -> "Problem":
         """The same function with its batches read once, here, and kept on the parameters' device."""
         return self._with(reader=self.reader.in_memory(self.device))

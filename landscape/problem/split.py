@@ -46,8 +46,9 @@ def batches_of(data: Iterable[Any], split: Split | None = None) -> Iterable[Any]
         loaders = all(isinstance(part, DataLoader | Dataset) for part in data)
         require(not loaders, f"data must be of one split, got two, {shapes(data)}; pass one, slices take both as data=")
     one_pair = is_pair(data) and not all(_may_be_batch(part) for part in data)
-    several = default and type(data) in (list, tuple) and len(data) > 2 and all(isinstance(x, Tensor) for x in data)
-    found = [data] if one_pair or one_mapping or several else data
+    tensors = isinstance(data, list | tuple) and all(isinstance(part, Tensor) for part in data)
+    several = tensors and default and len(list(data)) > 2
+    found: Any = [data] if one_pair or one_mapping or several else data
     if default and type(found) in (list, tuple) and found:
         split_at(0, found[0], split_item)
     return found

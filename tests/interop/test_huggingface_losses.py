@@ -128,6 +128,23 @@ def test_sequences_are_classified_as_the_model_does(name, kind):
     assert_own(sequence_classification_problem(model, loader), model, loader, len)
 
 
+def test_slices_and_metrics_of_batches_of_unequal_lengths():
+    model, loader = network("gpt2", "LMHeadModel"), texts()
+    problem = causal_lm_problem(model, loader)
+    direction = normal(problem.size, dtype=torch.float32)
+    line = ls.slice_1d(problem, direction, (-0.1, 0.1, 3), {"train": loader, "eval": loader}, progress=False)
+    torch.testing.assert_close(line.loss["eval"][1], problem.loss().double(), rtol=1e-6, atol=0)
+    hits = [
+        (batch["labels"][:, 1:] == model(**batch).logits[:, :-1].argmax(-1))[batch["labels"][:, 1:] != -100]
+        for batch in loader
+    ]
+    assert line.accuracy["train"][1] == pytest.approx(float(torch.cat(hits).double().mean()))
+    found = ls.analyze(problem, ["gradient_norm", "m_sharpness", "worst_case_gap_normalized_l2"], progress=False)
+    assert found["gradient_norm"].value == pytest.approx(float(problem.gradient().norm()), rel=1e-5)
+    for name in ("m_sharpness", "worst_case_gap_normalized_l2"):  # they cut the data anew
+        assert "samples must have one shape to go into one batch" in found.left_out[name]
+
+
 def test_what_does_not_fit_is_refused():
     model = network("bert", "ForSequenceClassification", num_labels=3)
     with pytest.raises(ValueError, match=r"labels must be classes, got torch.float32; set model.config.problem_type"):

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from landscape.curvature import fisher, ggn, hessian
+from landscape.metrics import m_sharpness
 from landscape.problem import Problem
 from landscape.slices import slice_1d
 
@@ -147,6 +148,22 @@ def test_split_says_how_an_item_is_taken_apart():
         forward=lambda m, x: m(*x).logits,
     )
     assert_same_function(problem, by_hand())
+
+
+def test_what_is_computed_from_batches_taken_apart_takes_them_apart_once():
+    """Denoising: noisy and clean samples can be told apart by their order alone."""
+    clean, noise = normal(8, 3), normal(8, 3, seed=1)
+    pairs, items = [(clean + noise, clean)], [(clean, clean + noise)]
+    net = nn.Linear(3, 3).double()
+    expected = Problem(net, F.mse_loss, pairs)
+    problem = Problem(net, F.mse_loss, items, split=lambda item: (item[1], item[0]))
+    direction = normal(problem.size, seed=4)
+    for call in (
+        lambda p: slice_1d(p, direction, (-1, 1, 3), progress=False).loss["train"],
+        lambda p: slice_1d(p, direction, (-1, 1, 3), {"eval": p.data}, subset=5, progress=False).loss["eval"],
+        lambda p: m_sharpness(p, m=2, rho=0.1).value,
+    ):
+        torch.testing.assert_close(call(problem), call(expected), rtol=1e-12, atol=0)
 
 
 def test_a_forward_of_ones_own_sees_the_mapping_without_its_labels():
