@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from landscape.curvature import fisher, ggn, hessian
 from landscape.metrics import m_sharpness
 from landscape.problem import Problem
-from landscape.slices import slice_1d
+from landscape.slices import check_slice, random_directions, slice_1d, slice_2d
 
 SIZES = (5, 5, 1)
 IDS, MASK = torch.randint(6, (11, 3), generator=seeded(1)), torch.randint(2, (11, 3), generator=seeded(2))
@@ -298,6 +298,16 @@ def test_names_that_forward_lacks_are_named():
         ValueError, match="those of forward, input_ids, attention_mask, got idx besides; leave them out"
     ):
         Problem(language(), F.cross_entropy, data).loss()
+
+
+@pytest.mark.parametrize(("answer", "data"), [("logits", mappings()), ("tensor", tuples()), ("tensor", pairs())])
+def test_a_plane_is_checked_in_every_form(answer, data):
+    problem = Problem(language(answer), F.cross_entropy, data)
+    d1, d2 = random_directions(problem)
+    plane = slice_2d(problem, d1, d2, (-1, 1, 3), (-1, 1, 3), progress=False)
+    found = {finding.name: finding.ok for finding in check_slice(problem, plane, d1, d2).findings}
+    assert found["centre"]
+    assert found["again"]
 
 
 def test_slices_take_every_form():
