@@ -7,7 +7,7 @@ import click
 import torch
 
 from landscape.checks import integer_in, require
-from landscape.cli.source import LARGEST_SEED, find_source, source_options
+from landscape.cli.source import LARGEST_SEED, Source, source_options
 from landscape.metrics import METRICS
 from landscape.metrics.analyze import analyze
 from landscape.report.study import writable
@@ -31,17 +31,15 @@ TEXT = click.Path(dir_okay=False, path_type=Path)
 )
 @click.option("--csv", "csv_file", type=TEXT, default=None, help="Also write the table as CSV.")
 @click.option("--json", "json_file", type=TEXT, default=None, help="Also write the table, with details, as JSON.")
-def analyze_command(
-    run: Path | None, own: str | None, metrics: str | None, samples: int | None, seed: int, **settings: Any
-) -> None:
-    """Sharpness of the checkpoint in RUN, on its own training loss: a table of values, errors and costs."""
+def analyze_command(source: Source, metrics: str | None, samples: int | None, seed: int, **settings: Any) -> None:
+    """Sharpness of the network in RUN, on its own training loss: a table of values, errors and costs."""
     integer_in("--seed", seed, 0, LARGEST_SEED)
     if samples is not None:
         integer_in("--samples", samples, 1)
     for file in (settings["csv_file"], settings["json_file"]):
         if file is not None:
             writable(file.parent)
-    problem, _ = find_source(run, own, samples)
+    problem, _ = source.open(samples)
     found = analyze(
         problem,
         _split_names("--metrics", metrics),
@@ -54,7 +52,7 @@ def analyze_command(
     if settings["csv_file"] is not None:
         found.to_csv(settings["csv_file"])
     if settings["json_file"] is not None:
-        found.to_json(settings["json_file"], run=str(run or own), seed=seed)
+        found.to_json(settings["json_file"], run=str(source), seed=seed)
 
 
 def _split_names(option: str, names: str | None) -> list[str] | None:

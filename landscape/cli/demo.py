@@ -9,9 +9,10 @@ from pathlib import Path
 import click
 
 from landscape.cli.source import FOLDER
-from landscape.cli.study import make_study
+from landscape.cli.study import DEVICE, make_study
 from landscape.study.network_record import Analysis
 from landscape.study.study_runner import StudyConfig, grid
+from landscape.training.trainer.device import curvature_device
 
 RULES = {
     "sgd": {},
@@ -43,9 +44,16 @@ SETTINGS = {  # budgets that keep the demonstration within minutes; every ± on 
 }
 
 
-def demo_study(runs: Path, *, workers: int = 2) -> StudyConfig:
+def demo_study(runs: Path, *, workers: int = 2, device: str = "auto") -> StudyConfig:
     """The demonstration as a study in the folder `runs`."""
-    base = {"label_noise": 0.2, "model": "resnet", "model_settings": {"width": 8}, "lr": 0.1, "epochs": 50}
+    base = {
+        "device": device,
+        "label_noise": 0.2,
+        "model": "resnet",
+        "model_settings": {"width": 8},
+        "lr": 0.1,
+        "epochs": 50,
+    }
     networks = grid(runs, base, {"optimizer": RULES, "seed": (0, 1)}, RULES)
     return StudyConfig(networks, Analysis(METRICS, SETTINGS, steps=20, plane_points=17), workers=workers)
 
@@ -54,6 +62,8 @@ def demo_study(runs: Path, *, workers: int = 2) -> StudyConfig:
 @click.option("--runs", type=FOLDER, default=Path("runs/demo"), show_default=True)
 @click.option("--out", type=FOLDER, default=Path("figures/demo"), show_default=True)
 @click.option("--workers", type=int, default=2, show_default=True, help="Processes of one thread each.")
-def demo_command(runs: Path, out: Path, workers: int) -> None:
+@DEVICE
+def demo_command(runs: Path, out: Path, workers: int, device: str) -> None:
     """Six training rules on noisy digits: train, analyse, and a page that sets sharpness against the gap."""
-    make_study(demo_study(runs, workers=workers), out, "Does sharpness follow the generalisation gap?")
+    curvature_device(device)
+    make_study(demo_study(runs, workers=workers, device=device), out, "Does sharpness follow the generalisation gap?")

@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from landscape.checks import integer_in, one_of, positive, require
-from landscape.cli.source import FOLDER, LARGEST_SEED, find_source, source_options
+from landscape.cli.source import FOLDER, LARGEST_SEED, Source, source_options
 from landscape.plots import add_caption, caption, plot_slice_2d, plot_surface, save_figure, save_interactive
 from landscape.plots.style import LOOKS
 from landscape.report.study import writable
@@ -45,16 +45,14 @@ def _names(options: Sequence[str | None]) -> list[str]:
 @click.option(
     "--check", is_flag=True, help="Say in words whether the plot is right; of a finished one where it exists."
 )
-def slice_command(
-    run: Path | None, own: str | None, out: Path | None, chosen: tuple[str, ...], check: bool, **settings: Any
-) -> None:
-    """Loss surface of the checkpoint in RUN on train and test: data and figures. Interrupted, it goes on."""
+def slice_command(source: Source, out: Path | None, chosen: tuple[str, ...], check: bool, **settings: Any) -> None:
+    """Loss surface of the network in RUN on train and test: data and figures. Interrupted, it goes on."""
     _check_sizes(**settings)
-    problem, data = find_source(run, own)
+    problem, data = source.open()
     for name in chosen:
         one_of("split", name, tuple(data))
     data = {name: part for name, part in data.items() if not chosen or name in chosen}
-    out = out or run or Path()
+    out = out or source.folder
     writable(out)
     made = {key: None if settings[key] == "none" else settings[key] for key in ("normalize", "ignore", "seed")}
     generator = torch.Generator().manual_seed(settings["seed"])
@@ -67,7 +65,7 @@ def slice_command(
         journal = out / f"{stem}.walk.jsonl"
         shared = {key: settings[key] for key in ("subset", "workers")}
         found = slice_2d(problem, d1, d2, span, span, data, resume=journal, details=made, **shared)
-        found.save(out / stem, run=str(run or own))
+        found.save(out / stem, run=str(source))
         journal.unlink()
     for path in _draw(found, out / stem, settings["style"], settings["surface"], settings["html"]):
         click.echo(f"{path}")

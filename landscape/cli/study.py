@@ -10,10 +10,18 @@ from landscape.report import report_study
 from landscape.report.study import writable
 from landscape.study.config_file import read_study
 from landscape.study.study_runner import StudyConfig, broken, run_study
+from landscape.training.trainer.device import curvature_device
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 QUESTION = "which measure follows the generalisation gap?"
 
+DEVICE = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="DEVICE",
+    help="Where to train and measure: cpu or cuda; auto trains as train does and measures on the CPU.",
+)
 _settings = click.option(
     "--settings", type=FILE, default=None, help="Beside a table: analysis, families and workers as JSON or YAML."
 )
@@ -24,7 +32,8 @@ _settings = click.option(
 @click.option("--runs", type=FOLDER, required=True, help="Where checkpoints and results are kept.")
 @click.option("--out", type=FOLDER, required=True, help="Where table, figures and page go.")
 @_settings
-def study_command(config: Path, runs: Path, out: Path, settings: Path | None) -> None:
+@DEVICE
+def study_command(config: Path, runs: Path, out: Path, settings: Path | None, device: str) -> None:
     """Train and analyse a grid of networks, or analyse your own checkpoints, and write the page.
 
     CONFIG is a grid in JSON or YAML: {"base": {...}, "axes": {"optimizer": [...], "lr": [...],
@@ -32,12 +41,14 @@ def study_command(config: Path, runs: Path, out: Path, settings: Path | None) ->
     {"metrics": [...], "settings": {...}, ...}, "families": {"renyi order": [...]}, "workers": 2}.
 
     Or it is a table, .csv, with the columns path, factory, train_loss, test_loss and one for each hyper-parameter:
+    path and FILE.py are relative to the table's folder, and all of them must be there before the first is measured;
     factory is FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION and turns the path into a landscape.Problem, the training
     loss of that network.
 
     The same command goes on where it was interrupted. A network that fails is named on the page; the others go on.
     """
-    make_study(read_study(config, runs, settings), out, f"Study {config.stem}: {QUESTION}")
+    curvature_device(device)
+    make_study(read_study(config, runs, settings, device=device), out, f"Study {config.stem}: {QUESTION}")
 
 
 @click.command("report")
@@ -47,7 +58,9 @@ def study_command(config: Path, runs: Path, out: Path, settings: Path | None) ->
 @_settings
 def report_command(config: Path, runs: Path, out: Path, settings: Path | None) -> None:
     """Write table, figures and page of a study that has run, from its saved results."""
-    click.echo(f"{report_study(read_study(config, runs, settings), out, f'Study {config.stem}: {QUESTION}')}")
+    click.echo(
+        f"{report_study(read_study(config, runs, settings, files=False), out, f'Study {config.stem}: {QUESTION}')}"
+    )
 
 
 def make_study(config: StudyConfig, out: Path, title: str) -> None:

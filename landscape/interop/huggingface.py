@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from transformers import Trainer
 
 from landscape.checks import require
+from landscape.interop.huggingface_losses import causal_lm_problem as causal_lm_problem
+from landscape.interop.huggingface_losses import sequence_classification_problem as sequence_classification_problem
 from landscape.side_effects import random_state
 from landscape.training.rules import Rule
 from landscape.training.sharpness_aware.step import SharpnessAware

@@ -48,7 +48,7 @@ def _class_axis(problem: Problem) -> int:
         seen[:] = [outputs, batch.targets]
         return batch.w.new_zeros(())
 
-    few = problem if problem.process_group is not None else problem.with_data(first_batches(problem, 1))
+    few = problem if problem.process_group is not None else problem.with_pairs(first_batches(problem, 1))
     with torch.no_grad():
         few.mean(look)
     outputs, targets = seen or (torch.zeros(1, 2), None)  # a process without data

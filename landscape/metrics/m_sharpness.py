@@ -63,7 +63,9 @@ def m_sharpness(
     integer_in("m", m, 1)
     if points is not None:
         integer_in("points", points, 1)
-    problem = problem.with_data([(inputs, targets) for inputs, targets, _ in problem.batches_with_units()])  # read once
+    problem = problem.with_pairs(
+        [(inputs, targets) for inputs, targets, _ in problem.batches_with_units()]
+    )  # read once
     if normalize_logits:
         problem = with_normalized_logits(problem)
     _check_regrouped(problem, m)
@@ -73,7 +75,7 @@ def m_sharpness(
         weight = float(problem.weight(inputs, targets))
         if weight > 0:
             gap = worst_case_gap(
-                problem.with_data([(inputs, targets)]),
+                problem.with_pairs([(inputs, targets)]),
                 rho=rho,
                 geometry=geometry,
                 p=p,
@@ -93,9 +95,9 @@ def m_sharpness(
 def _check_regrouped(problem: Problem, m: int) -> None:
     """Refuse a loss that is another one on subsets than on the first batches, of at least m samples."""
     whole = first_batches(problem, m)
-    pieces = list(subsets(problem.with_data(whole), m))
+    pieces = list(subsets(problem.with_pairs(whole), m))
     if [len(targets) for _, targets in pieces] != [len(targets) for _, targets in whole]:
-        with problem.with_data(whole + pieces).batches() as batches:
+        with problem.with_pairs(whole + pieces).batches() as batches:
             read = list(batches)
             first = len([batch for batch in read if batch.index < len(whole)])
             require_separable(read[:first], read[first:], f"m={m}")

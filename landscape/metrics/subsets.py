@@ -36,4 +36,4 @@ def first_batches(problem: Problem, n: int) -> list[tuple[Any, Any]]:
 
 def first_samples(problem: Problem, n: int) -> Problem:
     """The same function of the first n samples alone, in one batch; of all where there are fewer."""
-    return problem.with_data([next(subsets(problem, n))])
+    return problem.with_pairs([next(subsets(problem, n))])

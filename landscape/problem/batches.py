@@ -1,6 +1,6 @@
 """Batches as users have them: a tensor, or mappings, lists and tuples of tensors with a common batch axis 0."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any
 
 import torch
@@ -17,65 +17,17 @@ class Arguments(tuple[Any, ...]):
     """Inputs that the model takes one after another, model(*inputs): a batch of three entries or more."""
 
 
-def batches_of(data: Iterable[Any]) -> Iterable[Any]:
-    """`data` as an iterable of batches: itself, or a list of it if it is one batch; it is not read.
-
-    Raises:
-        ValueError: if it can be read only once, or is no iterable of batches.
-    """
-    one_mapping = isinstance(data, Mapping) and "labels" in data
-    require(
-        isinstance(data, Iterable) and (one_mapping or not isinstance(data, Iterator | Tensor | Mapping)),
-        "data must be (inputs, targets) or an iterable of such pairs that can be read again, "
-        f"got {type(data).__name__}; pass a DataLoader or a list",
-    )
-    one_pair = is_pair(data) and not all(_may_be_batch(part) for part in data)
-    return [data] if one_pair or one_mapping else data
-
-
-def _may_be_batch(part: Any) -> bool:
-    return isinstance(part, Mapping) or (isinstance(part, Sequence) and len(part) > 1)
-
-
-def is_pair(item: Any) -> bool:
-    """Whether item may be (inputs, targets)."""
-    return isinstance(item, Sequence) and len(item) == 2
-
-
-def split_item(item: Any) -> tuple[Any, Any]:
-    """An item of the data as (inputs, targets).
-
-    A pair as it is; of a mapping "labels" are the targets and the rest the inputs, which the model takes by name; of a
-    longer sequence the last entry is the targets, and the model takes the others one after another.
-
-    Raises:
-        ValueError: if it is none of these.
-    """
-    if is_pair(item):
-        return item[0], item[1]
-    if isinstance(item, Mapping) and "labels" in item:
-        return Keywords({name: part for name, part in item.items() if name != "labels"}), item["labels"]
-    if isinstance(item, list | tuple) and len(item) > 2:
-        return Arguments(item[:-1]), item[-1]
-    raise ValueError(f"expected (inputs, targets), got {shapes(item)}; say how to take it apart by split=")
-
-
-def call_model(model: Any, inputs: Any) -> Any:
-    """The model's outputs: by name where the batch was a mapping, and then the logits where it gives them."""
-    if isinstance(inputs, Keywords):
-        outputs = model(**inputs)
-        return outputs.logits if hasattr(outputs, "logits") else outputs
-    return model(*inputs) if isinstance(inputs, Arguments) else model(inputs)
-
-
 def target_count(_inputs: Any, targets: Any) -> int:
     """Units of a batch where nothing else is said: its targets. Raises ValueError if they have no length."""
     nested = isinstance(targets, Mapping) or (
         isinstance(targets, list | tuple) and any(isinstance(t, Tensor) for t in targets[:1])
     )
+    single = getattr(targets, "ndim", 1) == 0
     require(
-        isinstance(targets, Sized) and not nested and getattr(targets, "ndim", 1) > 0,
-        f"targets must have a length to count the batch's units, got {shapes(targets)}; pass weight=",
+        isinstance(targets, Sized) and not nested and not single,
+        f"targets must have a length to count the batch's units, got {shapes(targets)}; "
+        + ("batch the samples (batch_size=), or " if single else "")
+        + "pass weight=",
     )
     return len(targets)
 
@@ -103,9 +55,15 @@ def taken(part: Any, index: Tensor) -> Any:
 
 
 def join(parts: Sequence[Any]) -> Any:
-    """Batches put together along axis 0."""
+    """Batches put together along axis 0. Raises ValueError if their samples have different shapes."""
     first = parts[0]
     if isinstance(first, Tensor):
+        other = next((part for part in parts if part.shape[1:] != first.shape[1:]), None)
+        require(
+            other is None,
+            f"samples must have one shape to go into one batch, got batches of {shapes(first)} and {shapes(other)}; "
+            "pad them to one length",
+        )
         return torch.cat(list(parts))
     if isinstance(first, Mapping):
         return _like_mapping(first, {key: join([part[key] for part in parts]) for key in first})

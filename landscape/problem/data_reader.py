@@ -11,10 +11,10 @@ from landscape.checks import not_negative
 from landscape.problem.batches import to_device, to_precision
 from landscape.problem.cost import Extent
 from landscape.problem.random_draws import read_apart
+from landscape.problem.split import Split, split_at
 from landscape.problem.units import DefaultUnits, renewed
 
 Weight = Callable[[Any, Any], "float | Tensor"]
-Split = Callable[[Any], tuple[Any, Any]]
 Item = tuple[int, Any, Any, float]  # index, inputs, targets and units of a batch
 
 
@@ -45,10 +45,7 @@ class DataReader:
             yield from self.items
             return
         for index, item in enumerate(read_apart(self.data, self.draws)):
-            try:
-                inputs, targets = self.split(item)
-            except ValueError as error:
-                raise ValueError(f"batch {index}: {error}") from error
+            inputs, targets = split_at(index, item, self.split)
             units = float(self.weight(inputs, targets))
             not_negative(f"batch {index}: weight", units)
             if units > 0:

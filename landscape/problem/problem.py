@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from landscape.checks import integer_in, one_of, require
 from landscape.problem.batch import Batch, Criterion, Forward, gradient_of
 from landscape.problem.batch_norm import POLICIES
-from landscape.problem.batches import batches_of, call_model, split_item
 from landscape.problem.cost import GRADIENT
-from landscape.problem.data_reader import DataReader, Split, Weight
+from landscape.problem.data_reader import DataReader, Weight
 from landscape.problem.parameters import Selection, selected
 from landscape.problem.passes import Passes
+from landscape.problem.split import Split, batches_of, call_model, split_item
 from landscape.problem.traits import Traits
 from landscape.problem.units import default_units, require_mean
 from landscape.processes import ProcessGroup, agree
@@ -35,8 +35,10 @@ class Problem(Passes):
         model: any module; it is never changed.
         criterion: (outputs, targets) to the scalar mean loss over the batch's units. One that uses the model's weights
             must read them from the model when it is called.
-        data: an iterable of (inputs, targets) that can be read again (DataLoader, list), or one such pair of tensors.
-        forward: (model, inputs) to outputs; default model(inputs), see `split`.
+        data: an iterable of batches that can be read again (DataLoader, list), or one batch: a pair of tensors, or one
+            as `split` says. The first batch of a list is looked at here; nothing else is read.
+        forward: (model, inputs) to outputs; default model(inputs), see `split`. Inputs that are a mapping whose names
+            are all arguments of the model go to it by name, a tuple one after another where it asks for several.
         weight: (inputs, targets) to the units in the batch; default len(targets), less what cross entropy ignores, and
             by its class weights where it has some. Where samples of one batch have more entries than those of another,
             entries count if the criterion is one of torch's means over them. A batch of weight 0 is skipped.
@@ -44,15 +46,16 @@ class Problem(Passes):
             that of `named_parameters()`, a tied parameter counts once.
         batch_norm: "eval" uses the stored statistics, "batch" each batch's own, "recompute" those of the whole data set
             at w, held fixed while derivatives are taken.
-        split: an item of the data to (inputs, targets). Default: pairs as they are; of a mapping "labels" are the
-            targets and the rest goes to model(**inputs), whose `logits` are taken; of a longer tuple the last is the
-            targets and the others go to model(*inputs).
+        split: an item of the data to (inputs, targets). Default: pairs as they are; of a mapping "labels" (or "label",
+            "label_ids") are the targets and the rest goes to model(**inputs), whose `logits` are taken; of a longer
+            tuple the last is the targets and the others go to model(*inputs).
         dtype: the precision that the function is evaluated in: weights, buffers, floating inputs and targets. Default
             the model's own; a bfloat16 network can be looked at in float32.
         draws: seed of the random numbers that forward and criterion draw, at least 0. A batch has the same ones at
             every evaluation, others than the next batch, so that a Problem is one function; see `over_draws`.
     Raises:
-        ValueError: if no parameter is chosen, a name is unknown, or the data can be read only once.
+        ValueError: if no parameter is chosen, a name is unknown, the data can be read only once, or the first batch
+            of a list cannot be taken apart.
     """
 
     def __init__(
@@ -82,7 +85,7 @@ class Problem(Passes):
         self.forward = forward or call_model
         self.batch_norm = batch_norm
         self.reader = DataReader(
-            batches_of(data), split or split_item, weight or default_units(criterion), dtype, draws or 0
+            batches_of(data, split), split or split_item, weight or default_units(criterion), dtype, draws or 0
         )
         self.layout = layout_of(model, selected(model, parameters))
         self.process_group = None
@@ -91,7 +94,11 @@ class Problem(Passes):
 
     def with_data(self, data: Iterable[Any]) -> "Problem":
         """The same network, criterion and parameters on other data."""
-        return self._with(reader=self._reader_anew(data=batches_of(data)))
+        return self._with(reader=self._reader_anew(data=batches_of(data, self.reader.split)))
+
+    def with_pairs(self, pairs: Sequence[tuple[Any, Any]]) -> "Problem":
+        """The same function on batches that are (inputs, targets) already: `split` has taken them apart."""
+        return self._with(reader=self._reader_anew(data=pairs, split=split_item))
 
     def with_batches_kept(self) -> "Problem":
         """The same function with its batches read once, here, and kept on the parameters' device."""

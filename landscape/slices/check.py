@@ -106,8 +106,8 @@ def _plain_loss(problem: Problem) -> float:
     total = units = 0.0
     with torch.no_grad(), random_state_kept(*problem.reader.generators), training_flags_kept(model):
         model.eval()
-        for batch in problem.data:
-            inputs, targets = (to_device(part, device) for part in batch)
+        for item in problem.data:
+            inputs, targets = (to_device(part, device) for part in problem.reader.split(item))
             weight = float(problem.weight(inputs, targets))
             if weight > 0:
                 total += weight * float(problem.criterion(problem.forward(model, inputs), targets))

@@ -18,10 +18,11 @@ from torch import Tensor
 from landscape.checks import require
 from landscape.storage.atomic import replacing
 from landscape.storage.npz import read_arrays
-from landscape.storage.settings import as_json, differing
+from landscape.storage.settings import as_json, differing, foreign
 
 EVERY = 5.0  # seconds between writes
 SHARE = 20.0  # a write that took t seconds is not followed by another within SHARE · t: 5 % of the time at most
+FIRST, HEADER = b"settings.npy", 30  # the first entry's name, and the bytes of a zip file before it
 BFLOAT16 = ":bfloat16"  # NumPy has no such type: its bits are kept as int16 under a name with this at the end
 
 
@@ -50,6 +51,8 @@ class ArrayCheckpoint:
             require(not names or {*names} == arrays.keys(), "arrays are missing")  # earlier versions kept no names
             tensors = dict(_tensor(name, array) for name, array in arrays.items())
         except (ValueError, TypeError, KeyError, RecursionError) as error:
+            if not _begins_as_ours(self.path):
+                raise foreign(self.path) from error
             raise ValueError(f"resume file {self.path} is not readable: {error}; delete it to start again") from error
         other = ", ".join(f"{key} {value!r}" for key, value in found.items())
         require(not other, f"resume file {self.path} is of other work, with {other}; choose another path")
@@ -84,6 +87,13 @@ class ArrayCheckpoint:
         """Remove the file: the work is done and its result is in the caller's hands."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+
+
+def _begins_as_ours(path: Path) -> bool:
+    """Whether the first entry of the archive is the settings, or nothing but zeros is left after a loss of power."""
+    with path.open("rb") as file:
+        head = file.read(HEADER + len(FIRST))
+    return head[HEADER:] == FIRST or not head.strip(b"\0")
 
 
 def fingerprint(tensor: Tensor) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from landscape.checks import require
 from landscape.storage.atomic import locked
-from landscape.storage.settings import as_json, differing
+from landscape.storage.settings import as_json, differing, foreign
 
 SAME_LOSS = 1e-3  # relative; the order of a sum may change between runs, the data may not
 HEAD = b'{"settings": '  # how every log begins: what begins otherwise is a file of another kind, and stays
@@ -92,6 +92,8 @@ class EventLog:
                 lock.unlink(missing_ok=True)
 
     def _require_same(self, head: bytes) -> None:
+        if not head.startswith(HEAD):
+            raise foreign(self.path)
         try:
             content = json.loads(head)
             other = list(differing(dict(content["settings"]), self.settings))

@@ -65,3 +65,11 @@ def _size(node: Any, known: dict[int, float]) -> float:
         flat = [child for part in parts for child in (part if isinstance(part, tuple) else (part,))]
         known[id(node)] = 1 + sum(_size(child, known) for child in flat)
     return known[id(node)]
+
+
+def foreign(path: Path) -> ValueError:
+    """The error for a file given as resume= that no such work has written: it stays, whatever it is."""
+    return ValueError(
+        f"{path} holds something else than work to go on with; resume= (checkpoint= in 0.1) names a file where this "
+        "call keeps what is done, weights belong into the model: name a new file"
+    )

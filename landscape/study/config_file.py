@@ -9,7 +9,7 @@ from landscape.checks import require
 from landscape.storage.settings import read_settings
 from landscape.storage.settings_record import Count, from_settings, settings_record
 from landscape.study.network_record import Analysis, NetworkRecord
-from landscape.study.own_checkpoint import read_checkpoints
+from landscape.study.own_checkpoint import read_checkpoints, require_files
 from landscape.study.study_runner import Families, StudyConfig, grid
 
 
@@ -37,15 +37,20 @@ class GridSettings(TableSettings):
     """Optimizer to settings that replace those of base for it."""
 
 
-def read_study(path: Path, runs: Path, settings: Path | None = None) -> StudyConfig:
+def read_study(
+    path: Path, runs: Path, settings: Path | None = None, *, device: str = "auto", files: bool = True
+) -> StudyConfig:
     """The study that a file describes.
 
     Args:
         path: .csv with the columns of `own_checkpoint`; else a grid with the names of `GridSettings`.
         runs: where checkpoints and results are kept.
         settings: beside a .csv, a file with the names of `TableSettings`.
+        device: where networks are trained and measured; "auto" is as the grid's base, or the table's factory, has it.
+        files: see that every checkpoint and factory of a table is there; not needed for what has been measured.
     Raises:
-        ValueError: if a file is unreadable, or has an unknown name or a value of the wrong type or out of range.
+        ValueError: if a file is unreadable, or has an unknown name or a value of the wrong type or out of range,
+            or a table's files are not there.
     """
     own = path.suffix == ".csv"
     require(own or settings is None, "--settings belongs to a .csv table; a grid has its settings in its own file")
@@ -56,7 +61,10 @@ def read_study(path: Path, runs: Path, settings: Path | None = None) -> StudyCon
     found = from_settings(TableSettings if own else GridSettings, content, source)
     networks: Mapping[str, NetworkRecord]
     if isinstance(found, GridSettings):
-        networks = grid(runs, found.base, found.axes, found.per_optimizer)
+        base = found.base if device == "auto" else {**found.base, "device": device}
+        networks = grid(runs, base, found.axes, found.per_optimizer)
     else:
-        networks = read_checkpoints(path, runs)
+        networks = checkpoints = read_checkpoints(path, runs, device)
+        if files:
+            require_files(path, checkpoints.values())
     return StudyConfig(networks, found.analysis, found.workers, found.families)

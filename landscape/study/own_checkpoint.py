@@ -1,26 +1,28 @@
 """The user's own checkpoints: a CSV table that says where each lies, which function builds its problem, how it fared.
 
-Columns: path; factory, a function of the user's, FILE.py:FUNCTION (relative to the table) or PACKAGE.MODULE:FUNCTION;
-train_loss and test_loss, means per sample; where known train_accuracy and test_accuracy in [0, 1], test_samples and
-name. Every other column is a hyper-parameter; "rule" colours the figures, "seed" tells repetitions apart.
+Columns: path; factory, a function of the user's, FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION (paths are relative to the
+table); train_loss and test_loss, means per sample; where known train_accuracy and test_accuracy in [0, 1], test_samples
+and name. Every other column is a hyper-parameter; "rule" colours the figures, "seed" tells repetitions apart.
 
 The function is called with the path and returns a `Problem`: the network with the checkpoint's weights in it, the
 criterion it was trained with, and the training data (part of them, the same for all networks, where that is enough).
 """
 
 import csv
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from landscape.checks import require
+from landscape.checks import first_line, require
 from landscape.problem import Problem
-from landscape.problem.plugin import load_problem
+from landscape.problem.plugin import load_problem, named_function
+from landscape.training.trainer.device import curvature_device, move
 
 NEEDED = ("path", "factory", "train_loss", "test_loss")
 OWN = ("written", "code")  # what `settings` adds to the columns
+SHOWN = 3  # of the lines that are wrong
 KNOWN = ("train_accuracy", "test_accuracy", "test_samples")  # where the user has them
 
 
@@ -33,6 +35,8 @@ class OwnCheckpoint:
     factory: str
     chosen: Mapping[str, Any]
     outcome: Mapping[str, float]
+    line: int = 0  # of the table
+    device: str = "auto"  # where the factory puts it, or another one
 
     def prepare(self) -> None:
         """See that the checkpoint is there."""
@@ -41,7 +45,8 @@ class OwnCheckpoint:
     def problem(self, samples: int | None, batch_size: int) -> Problem:  # noqa: ARG002 -- the function batches its data
         """What the user's function makes of the path."""
         require(samples is None, "samples belongs to a grid; in a table of checkpoints the factory chooses its data")
-        return load_problem(self.factory, self.path)[0]
+        problem = load_problem(self.factory, self.path)[0]
+        return problem if self.device == "auto" else move(problem, curvature_device(self.device))
 
     def splits(self, batch_size: int) -> None:
         """No slices."""
@@ -58,12 +63,13 @@ class OwnCheckpoint:
         return {"path": self.path, "factory": self.factory, "written": written, "code": code, **self.columns()}
 
 
-def read_checkpoints(table: str | Path, folder: str | Path) -> dict[str, OwnCheckpoint]:
-    """Name to checkpoint of every row.
+def read_checkpoints(table: str | Path, folder: str | Path, device: str = "auto") -> dict[str, OwnCheckpoint]:
+    """Name to checkpoint of every row; whether the files are there, `require_files` says.
 
     Args:
         table: the CSV file.
         folder: where what is found of each is kept, in a sub-folder of its name.
+        device: where the networks are measured; "auto" is where the factory puts them.
     Raises:
         ValueError: if the table is unreadable, a column is missing, a loss is no number, or a name occurs twice.
     """
@@ -87,8 +93,36 @@ def read_checkpoints(table: str | Path, folder: str | Path) -> dict[str, OwnChec
             name.casefold() not in seen, f"{table}, line {line}: the name {name!r} occurs twice; add a column 'name'"
         )
         seen.add(name.casefold())
-        networks[name] = _network(row, Path(table).parent, Path(folder) / name, f"{table}, line {line}")
+        network = _network(row, Path(table).parent, Path(folder) / name, f"{table}, line {line}")
+        networks[name] = replace(network, line=line, device=device)
     return networks
+
+
+def require_files(table: str | Path, networks: Iterable[OwnCheckpoint]) -> None:
+    """Raise a ValueError that names the lines whose checkpoint is not there, or whose factory is none.
+
+    Each factory's file is run once, as it is for every network later.
+    """
+    wrong, known = [], dict[str, str]()
+    for network in networks:
+        if network.factory not in known:
+            known[network.factory] = _fault(network.factory)
+        fault = known[network.factory] if Path(network.path).exists() else f"no file {network.path}"
+        wrong += [f"line {network.line}: {fault}"] if fault else []
+    more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+    base = Path(table).resolve().parent
+    require(not wrong, f"{table}, {'; '.join(wrong[:SHOWN])}{more}; paths are relative to the table's folder, {base}")
+
+
+def _fault(factory: str) -> str:
+    """Why there is no such function; "" where there is."""
+    try:
+        named_function("factory", factory)
+    except ValueError as error:
+        return str(error)
+    except Exception as error:  # whatever the user's file raises
+        return f"factory {factory} cannot be had: {type(error).__name__}: {first_line(error)}"
+    return ""
 
 
 def _network(row: Mapping[str, str], base: Path, folder: Path, where: str) -> OwnCheckpoint:

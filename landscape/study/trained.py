@@ -15,6 +15,7 @@ from landscape.study.network_record import Splits, load_run, splits
 from landscape.study.noisy_labels import noisy_outcome
 from landscape.training import TrainConfig, load_checkpoint, train
 from landscape.training.trainer.checkpoint import NAME
+from landscape.training.trainer.device import curvature_device, move
 
 NOISY = "noisy_labels.json"
 OUTCOMES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
@@ -51,8 +52,9 @@ class Trained:
             write_checked(self.folder / NOISY, {**outcome, "asked": asked})
 
     def problem(self, samples: int | None, batch_size: int) -> Problem:
-        """Its training loss, on the labels it was trained on."""
-        return load_run(self.folder, samples, batch_size)
+        """Its training loss, on the labels it was trained on; on the device of training, if one was named."""
+        problem, device = load_run(self.folder, samples, batch_size), self.run.device
+        return problem if device in ("auto", "mps") else move(problem, curvature_device(device))
 
     def splits(self, batch_size: int) -> Splits:
         """Training and test data."""

@@ -7,28 +7,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import run
 from data_files import write_cifar
 
-from landscape.cli import cli, main
+from landscape.cli import cli
 from landscape.cli.analyze import _seconds
 from landscape.cli.demo import METRICS as DEMO_METRICS
 from landscape.cli.demo import demo_study
 from landscape.metrics import METRICS
 from landscape.storage.results import Slice2D
 from landscape.study.network_record import load_run
+from landscape.study.trained import Trained
+from landscape.training import TrainConfig
 
 TRAIN = ["--model", "mlp", "--model-set", "hidden=[8]", "--epochs", "1", "--batch-size", "400", "--label-noise", "0.2"]
-
-
-def run(*arguments: object) -> int:
-    """The console command in this process; its exit status."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["landscape", *map(str, arguments)])
-        try:
-            main()
-        except SystemExit as stop:
-            return int(stop.code or 0)
-    return 0
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +31,20 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_commands_of_the_contract_are_there():
-    assert set(cli.commands) == {"train", "evaluate", "analyze", "slice", "study", "report", "demo"}
+    assert set(cli.commands) == {
+        "train", "evaluate", "analyze", "spectrum", "slice", "study", "report", "demo", "init",
+    }  # fmt: skip
     done = subprocess.run([sys.executable, "-m", "landscape", "--help"], capture_output=True, text=True, check=True)
     assert "The geometry of trained neural networks" in done.stdout
+
+
+def test_names_are_completed(monkeypatch, capsys):
+    for words, expected in (("landscape sp", "plain,spectrum"), ("landscape init p", "plain,pinn")):
+        monkeypatch.setenv("_LANDSCAPE_COMPLETE", "bash_complete")
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+        assert run() == 0
+        assert capsys.readouterr().out.split() == [expected]
 
 
 def test_train_takes_the_rules_settings(trained):
@@ -89,7 +92,7 @@ def test_an_interrupt_promises_no_more_than_is_kept(trained, monkeypatch, capsys
 
     monkeypatch.setattr("landscape.cli.analyze.analyze", interrupted)
     assert run("analyze", trained) == 130
-    assert "goes on from what is kept (analyze keeps with --resume)" in capsys.readouterr().err
+    assert "goes on from what is kept (analyze and spectrum keep with --resume)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -213,8 +216,11 @@ def test_study_and_report_make_the_same_page(tmp_path):
         (["analyze", "{tmp}/nothing"], "model.safetensors"),
         (["analyze", "{tmp}/run", "--csv", "/dev/null/a.csv"], "the output folder must be writable, got /dev/null"),
         (["slice", "{tmp}/nothing"], "model.safetensors"),
-        (["slice"], "one of RUN and --problem is needed, got both or none"),
-        (["analyze", "{tmp}", "--problem", "a.py:f"], "one of RUN and --problem is needed, got both or none"),
+        (["slice"], "one of RUN, --problem and --weights is needed, got several or none"),
+        (
+            ["analyze", "{tmp}", "--problem", "a.py:f"],
+            "one of RUN, --problem and --weights is needed, got several or none",
+        ),
         (["analyze", "--problem", "a.py:f", "--samples", "3"], "--samples belongs to RUN"),
     ],
 )
@@ -224,6 +230,23 @@ def test_a_mistake_is_one_line_and_exit_status_2(arguments, message, tmp_path, c
     assert error.startswith("landscape: ")
     assert message in error
     assert "\n" not in error
+
+
+def test_networks_of_a_study_are_measured_on_the_device_of_training_if_one_was_named(trained, monkeypatch):
+    places = []
+    monkeypatch.setattr("landscape.study.trained.move", lambda problem, place: places.append(place) or problem)
+    for device in ("auto", "cpu"):
+        Trained(TrainConfig(folder=trained, device=device)).problem(10, 10)
+    assert places == [torch.device("cpu")]
+
+
+@pytest.mark.parametrize("command", [("demo",), ("study", "grid.json")])
+def test_a_device_that_is_not_there_is_told_before_anything_is_made(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "grid.json").write_text("{}")
+    assert run(*command, "--runs", "runs", "--out", "out", "--device", "cuda:99") == 2
+    assert "device='cuda:99' is not on this machine" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_demo_is_the_study_of_the_issue(tmp_path):

@@ -12,8 +12,14 @@ def test_data_that_cannot_be_read_again_is_refused(data):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ((normal(4, 4), torch.tensor(1)), r"targets must have a length .*, got \(\) int64; pass weight="),
-        ([(normal(4, 4), {"labels": torch.zeros(4)})], "targets must have a length .*, got dict; pass weight="),
+        (
+            (normal(4, 4), torch.tensor(1)),
+            r"targets must have a length .*, got \(\) int64; batch the samples .*pass weight=",
+        ),
+        (
+            [(normal(4, 4), {"labels": torch.zeros(4)})],
+            "targets must have a length .*, got dict; pass weight=",
+        ),
         ([(normal(4, 4), (torch.zeros(4), torch.zeros(4)))], r"targets must have a length .*; pass weight="),
     ],
 )

@@ -297,7 +297,7 @@ def test_a_broken_checkpoint_is_named(tmp_path, content):
     problem, _ = classifier()
     path = tmp_path / "walk.jsonl"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"walk.jsonl is not readable: .*; delete it"):
+    with pytest.raises(ValueError, match=r"walk.jsonl holds something else .*: name a new file"):
         slice_2d(problem, *random_directions(problem), resume=path)
 
 

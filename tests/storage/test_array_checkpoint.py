@@ -60,19 +60,32 @@ def test_a_setting_that_the_file_lacks_is_named_and_the_arrays_come_back(tmp_pat
 
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04 half a file", b"text"])
-def test_a_file_that_is_none_is_one_clear_line(tmp_path, content):
+def test_a_file_of_another_kind_is_refused_and_stays(tmp_path, content):
     (tmp_path / "work.npz").write_bytes(content)
-    with pytest.raises(ValueError, match=r"is not readable: .*; delete it to start again"):
+    with pytest.raises(ValueError, match=r"work\.npz holds something else .*: name a new file$"):
         ArrayCheckpoint(tmp_path / "work.npz", {}).load()
+    assert (tmp_path / "work.npz").read_bytes() == content
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda weights, path: np.savez(path, **weights)])
+def test_weights_are_told_from_work_to_go_on_with(tmp_path, save):
+    path = tmp_path / "work.npz"
+    save({"weight": torch.ones(3)}, path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"weights belong into the model") as error:
+        ArrayCheckpoint(path, {}).load()
+    assert "delete" not in str(error.value)
+    assert path.read_bytes() == before
 
 
 def test_a_truncated_or_pickled_file_is_one_clear_line(tmp_path):
     checkpoint = ArrayCheckpoint(tmp_path / "work.npz", {})
     checkpoint.save(ARRAYS)
     whole = checkpoint.path.read_bytes()
-    checkpoint.path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="is not readable"):
-        checkpoint.load()
+    for content in (whole[: len(whole) // 2], bytes(100)):
+        checkpoint.path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"is not readable: .*; delete it to start again"):
+            checkpoint.load()
     np.savez(checkpoint.path, settings=np.array("{}"), object=np.array([{}], dtype=object))
     with pytest.raises(ValueError, match="is not readable"):
         checkpoint.load()

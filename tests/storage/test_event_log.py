@@ -79,11 +79,18 @@ def test_no_changed_bit_of_an_entry_is_taken(path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"my thesis", b"my thesis\n", b"[1]\n", b'{"settings": 3}\n', b"[" * 10**5 + b"\n"]
+    ("content", "said"),
+    [
+        (b"my thesis", "holds something else than work to go on with"),
+        (b"my thesis\n", "holds something else than work to go on with"),
+        (b"[1]\n", "holds .* weights belong into the model: name a new file"),
+        (b'{"settings": 3}\n', "is not readable: .*; delete it to start again"),
+        (b"[" * 10**5 + b"\n", "holds something else than work to go on with"),
+    ],
 )
-def test_a_file_of_another_kind_is_refused_and_stays(tmp_path, content):
+def test_a_file_of_another_kind_is_refused_and_stays(tmp_path, content, said):
     (tmp_path / "w.jsonl").write_bytes(content)
-    with pytest.raises(ValueError, match=r"w\.jsonl is not readable: .*; delete it to start again"):
+    with pytest.raises(ValueError, match=rf"w\.jsonl {said}"):
         log(tmp_path / "w.jsonl").read()
     assert (tmp_path / "w.jsonl").read_bytes() == content
 

@@ -8,12 +8,12 @@ from landscape.storage.array_checkpoint import ArrayCheckpoint
 from landscape.storage.npz import read_arrays
 
 
-def claiming(shape, path):
+def claiming(shape, path, name="a"):
     """An array of 8 bytes whose header claims another shape."""
     content = io.BytesIO()
     np.lib.format.write_array_header_1_0(content, {"descr": "<f8", "fortran_order": False, "shape": shape})
     with ZipFile(path, "w") as archive:
-        archive.writestr("a.npy", content.getvalue() + b"\0" * 8)
+        archive.writestr(f"{name}.npy", content.getvalue() + b"\0" * 8)
 
 
 @pytest.mark.parametrize("shape", [(10**12,), (10**6, 10**9), (2,), ()])
@@ -24,7 +24,8 @@ def test_a_header_that_claims_more_than_the_file_holds_is_refused_before_memory_
         return
     with pytest.raises(ValueError, match=r"a\.npy claims \d+ bytes"):
         read_arrays(tmp_path / "a.npz")
-    with pytest.raises(ValueError, match=r"resume file .*a\.npz is not readable: a\.npy claims .*; delete it"):
+    claiming(shape, tmp_path / "a.npz", "settings")
+    with pytest.raises(ValueError, match=r"resume file .*a\.npz is not readable: settings\.npy claims .*; delete it"):
         ArrayCheckpoint(tmp_path / "a.npz", {}).load()
 
 

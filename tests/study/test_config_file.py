@@ -60,3 +60,10 @@ def test_what_is_no_study_is_named(name: str, text: str, settings: str | None, m
         (tmp_path / "settings.json").write_text(settings)
     with pytest.raises(ValueError, match=message):
         read_study(tmp_path / name, tmp_path, tmp_path / "settings.json" if settings is not None else None)
+
+
+def test_a_device_is_that_of_every_training(tmp_path: Path) -> None:
+    (tmp_path / "grid.yaml").write_text(GRID)
+    for asked, expected in (({}, "auto"), ({"device": "cpu"}, "cpu")):
+        found = read_study(tmp_path / "grid.yaml", tmp_path / "runs", **asked)
+        assert {network.run.device for network in found.members.values()} == {expected}

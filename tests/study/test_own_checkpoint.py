@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import run
 
 from landscape.cli import main
 from landscape.problem import Problem
+from landscape.study.config_file import read_study
 from landscape.study.network_record import Analysis
 from landscape.study.own_checkpoint import read_checkpoints
 from landscape.study.study_runner import StudyConfig, run_study
@@ -27,7 +29,7 @@ def make_problem(path):
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """Networks whose gap is a known function of their weights' size, two seeds of each, and one that is not there."""
+    """Networks whose gap is a known function of their weights' size, two seeds of each, and one that has diverged."""
     (tmp_path / "mine.py").write_text(FACTORY)
     lines = ["path,factory,lr,seed,train_loss,test_loss,train_accuracy,test_accuracy"]
     for index in range(8):
@@ -38,7 +40,8 @@ def table(tmp_path: Path) -> Path:
         torch.save(model.state_dict(), tmp_path / f"net{index}.pt")
         chosen, outcome = f"{0.1 * (1 + index // 2):.1f},{index % 2}", f"0.1,{1 + index},1,0.{9 - index}"
         lines.append(f"net{index}.pt,mine.py:make_problem,{chosen},{outcome}")
-    lines.append("gone.pt,mine.py:make_problem,0.1,2,0.1,0.2,1,1")
+    torch.save(model.state_dict(), tmp_path / "diverged.pt")
+    lines.append("diverged.pt,mine.py:make_problem,0.1,2,nan,0.2,1,1")
     path = tmp_path / "mine.csv"
     path.write_text("\n".join(lines))
     return path
@@ -46,7 +49,7 @@ def table(tmp_path: Path) -> Path:
 
 def test_a_row_gives_its_problem_and_its_hyper_parameters(table: Path, tmp_path: Path) -> None:
     networks = read_checkpoints(table, tmp_path / "runs")
-    assert list(networks) == [*(f"net{index}" for index in range(8)), "gone"]
+    assert list(networks) == [*(f"net{index}" for index in range(8)), "diverged"]
     third = networks["net3"]
     assert third.chosen == {"lr": 0.2, "seed": 1}
     outcome = {"train_loss": 0.1, "test_loss": 4.0, "train_accuracy": 1.0, "test_accuracy": 0.6}
@@ -71,7 +74,7 @@ def test_the_command_takes_the_table(
     assert "9 networks" in (told := capsys.readouterr().out)
     assert "1 failed and are named there" in told
     page = (tmp_path / "out" / "report.html").read_text()
-    assert f"Network gone failed and is in no number here: train: checkpoint {tmp_path / 'gone.pt'} does not" in page
+    assert "Network diverged failed and is in no number here: train: train_loss must be finite, got nan" in page
     assert page.count("<img ") == 4  # tau, scatter, psi, ranks
     assert "of the gap in error. By chance: mean" in page  # nothing is weighted: the size of the test set is not known
     rows = (tmp_path / "out" / "metrics.csv").read_text().splitlines()
@@ -79,6 +82,36 @@ def test_the_command_takes_the_table(
     kept = json.loads((tmp_path / "runs" / "net3" / "metrics.json").read_text())
     problem = read_checkpoints(table, tmp_path / "runs")["net3"].problem(None, 600)
     assert kept["estimates"]["gradient_norm"]["value"] == pytest.approx(float(problem.gradient().norm()), rel=1e-6)
+
+
+def test_a_table_is_checked_whole_before_the_first_network_is_measured(table, tmp_path, monkeypatch, capsys):
+    (tmp_path / "raising.py").write_text("1 / 0")
+    lines = ["gone.pt,mine.py:make_problem", "net1.pt,mine.py:make", "net2.pt,other.py:f", "no/net.pt,raising.py:f"]
+    text = table.read_text()
+    rows = [f"{line},0.1,{seed},0.1,0.2,1,1,n{seed}" for seed, line in enumerate(lines, start=3)]
+    head, *before = text.splitlines()
+    table.write_text("\n".join([f"{head},name", *(f"{line},{i}" for i, line in enumerate(before)), *rows]))
+    asked = []
+    monkeypatch.setattr("landscape.cli.study.run_study", lambda *_, **__: asked.append(1))
+    assert run("study", table, "--runs", tmp_path / "runs", "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"mine.csv, line 11: no file {tmp_path / 'gone.pt'}; line 12: factory must name a function in" in error
+    assert "line 13: factory must name a file that exists, got" in error
+    assert error.endswith(f"; and 1 more; paths are relative to the table's folder, {tmp_path}\n")
+    assert not asked
+    table.write_text("\n".join([f"{head},name", f"net1.pt,raising.py:f{rows[0][len(lines[0]) :]}"]))
+    with pytest.raises(ValueError, match=r"line 2: factory .*raising.py:f cannot be had: ZeroDivisionError: division"):
+        read_study(table, tmp_path / "runs")
+    assert list(read_study(table, tmp_path / "runs", files=False).members) == ["n3"]  # as a report reads it
+
+
+def test_networks_are_measured_on_the_device_asked_for(table, tmp_path, monkeypatch):
+    places = []
+    monkeypatch.setattr("landscape.study.own_checkpoint.move", lambda problem, place: places.append(place) or problem)
+    for device in ("auto", "cpu"):
+        read_study(table, tmp_path / "runs", device=device).members["net3"].problem(None, 600)
+    assert places == [torch.device("cpu")]  # auto is where the factory puts it
 
 
 def test_a_factory_that_was_mended_is_tried_again_and_its_old_numbers_are_not_kept(table: Path, tmp_path: Path) -> None:

@@ -43,11 +43,11 @@ def cached_on_device(problem: Problem) -> Problem:
         problem.mean(keep, buffers={})
     except _TooLargeError:
         return problem
-    kept = problem.with_data(pairs).with_batches_kept()
+    kept = problem.with_pairs(pairs).with_batches_kept()
     if not problem.reader.counts_samples or problem.batch_norm != "eval":
         return kept
     together = _put_together(pairs)
-    fewer = problem.with_data(together).with_batches_kept()
+    fewer = problem.with_pairs(together).with_batches_kept()
     return fewer if len(together) < len(pairs) and _agree(fewer, kept) else kept
 
 

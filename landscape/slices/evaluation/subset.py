@@ -44,7 +44,7 @@ def subsample(problem: Problem, samples: int, source: torch.Generator) -> tuple[
     chosen = torch.randperm(total, generator=source, device=source.device)[:samples].cpu()
     inputs, targets = _rows(problem, chosen.sort().values)
     groups = chosen.argsort().argsort().tensor_split(min(GROUPS, samples))
-    return problem.with_data([(taken(inputs, group), taken(targets, group)) for group in groups]), samples / total
+    return problem.with_pairs([(taken(inputs, group), taken(targets, group)) for group in groups]), samples / total
 
 
 def standard_error(losses: Sequence[Tensor], units: Sequence[float], share: float) -> float:
@@ -73,7 +73,7 @@ def _rows(problem: Problem, chosen: Tensor) -> tuple[Any, Any]:
     _each(problem, pick)
     try:
         inputs, targets = (join(part) for part in zip(*pieces, strict=True))
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise ValueError(
             f"subset= needs samples of one shape, got {first_line(error)}; cut the data set itself"
         ) from error

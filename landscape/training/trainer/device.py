@@ -10,6 +10,7 @@ from torch import nn
 from landscape.autograd.allocator import free_bytes
 from landscape.checks import require
 from landscape.data import Images, Lazy
+from landscape.problem import Problem
 
 PRECISIONS = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -32,6 +33,27 @@ def device_of(name: str) -> torch.device:
         f"device={name!r} is not on this machine; take device='auto' or 'cpu', with the same folder to go on there",
     )
     return torch.device(name)
+
+
+def curvature_device(name: str) -> torch.device:
+    """The device of that name for curvature and losses, which are summed in float64: auto is never mps, which has none.
+
+    Raises:
+        ValueError: as `device_of`, and for mps.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    place = device_of(name)
+    require(place.type != "mps", "device='mps' has no float64, in which curvature and losses are summed; take 'cpu'")
+    return place
+
+
+def move(problem: Problem, place: torch.device) -> Problem:
+    """The same problem, its model and what its criterion holds on that device; the data follow batch by batch."""
+    problem.model.to(place)
+    if isinstance(problem.criterion, nn.Module):
+        problem.criterion.to(place)
+    return problem
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:

@@ -1,16 +1,11 @@
 """The weights that a training begins with: those of another one, all or all but the head."""
 
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
-from landscape.checks import first_line, require
-from landscape.training.trainer.checkpoint import NAME
+from landscape.checks import require
+from landscape.storage.weights import read_weights
 
 LEAST = 0.5  # share of the network's entries that must come from the file
 
@@ -27,7 +22,7 @@ def start_from(model: nn.Module, path: str | Path) -> list[str]:
     Raises:
         ValueError: if the file cannot be read, or has less than half of the model's entries.
     """
-    own, found = model.state_dict(), _weights(Path(path))
+    own, found = model.state_dict(), read_weights(path, "start_from")
     for wrapper in ("module.", "_orig_mod."):  # of DistributedDataParallel, an average, torch.compile
         found = {name.removeprefix(wrapper): value for name, value in found.items()}
     fits = {name: value for name, value in found.items() if name in own and own[name].shape == value.shape}
@@ -41,24 +36,3 @@ def start_from(model: nn.Module, path: str | Path) -> list[str]:
     )
     model.load_state_dict({**own, **fits})
     return fresh
-
-
-def _weights(path: Path) -> dict[str, Tensor]:
-    source = path / NAME if path.is_dir() else path
-    require(source.is_file(), f"start_from must be a run folder or a file of weights, found no file {source}")
-    try:
-        if source.suffix == ".safetensors":
-            return load_file(source)
-        content: Any = torch.load(source, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{source} must be a complete file of weights: {first_line(error)}") from error
-    except UnpicklingError as error:
-        raise ValueError(f"{source} must hold tensors and plain values alone; save model.state_dict()") from error
-    except Exception as error:  # whatever else reading says
-        raise ValueError(f"{source} must be a state dict that torch.load reads: {first_line(error)}") from error
-    for name in ("model", "state_dict", "model_state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(name), dict):
-            content = content[name]
-    tensors = isinstance(content, dict) and content and all(isinstance(value, Tensor) for value in content.values())
-    require(bool(tensors), f"{source} must hold a state dict, names and tensors, got {type(content).__name__}")
-    return dict(content)
