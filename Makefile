@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint bench figures gpu clean
+.PHONY: demo test lint docs bench figures gpu clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -48,6 +48,14 @@ gpu:
 	else \
 	  $(MAKE) $(VENV)/installed && $(BIN)/python analysis_scripts/benchmarks/gpu.py; \
 	fi
+
+$(VENV)/documented: $(VENV)/installed
+	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+# build/site/index.html opens without a server; built without a network, once what it needs is there
+docs: $(VENV)/documented
+	$(BIN)/mkdocs build --strict
 
 test: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile

@@ -6,19 +6,34 @@ import pytest
 import torch
 from cases import make
 
-README, CONTRIBUTING = ((Path(__file__).parents[1] / name).read_text() for name in ("README.md", "CONTRIBUTING.md"))
+ROOT = Path(__file__).parents[1]
+README, CONTRIBUTING = ((ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md"))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:torch")
-def test_the_examples_run() -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_the_first_lines_print_what_stands_below_them(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / page).read_text()
+    made, eight, *others = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     scope: dict[str, object] = {}
     with torch.random.fork_rng(devices=[]):
-        for block in blocks:
+        exec(made + eight, scope)
+        printed = capsys.readouterr().out
+        for block in others:
             exec(block, scope)
-    assert len(blocks) == 2
-    assert scope["surface"].loss["train"].shape == (21, 21)  # type: ignore[attr-defined]
-    assert len(blocks[0].strip().splitlines()) <= 17
+    (said,) = re.findall(r"```text\n(.*?)```", text, re.DOTALL)
+    first = re.compile(r"(?:^|trace )(\d+\.\d+)", re.MULTILINE)  # bounds, which rounding makes, differ by machine
+    values, found = ([float(value) for value in first.findall(own)] for own in (said, printed))
+    assert len(values) == said.count("\n")
+    assert values == pytest.approx(found, rel=0.02)
+
+
+def test_the_readme_is_short() -> None:
+    assert README.count("\n") <= 120
+    assert len(re.findall(r"```python\n(.*?)```", README, re.DOTALL)[1].strip().splitlines()) <= 9  # eight, and a blank
 
 
 def test_the_examples_of_contributing_run() -> None:
@@ -39,8 +54,7 @@ def test_the_examples_of_contributing_run() -> None:
 def test_every_name_in_the_table_of_methods_exists() -> None:
     import landscape as ls
 
-    table = README.split("## What is computed")[1].split("## How to find")[0]
-    for name in re.findall(r"`([a-z_0-9.A-Z]+)`", table):
+    for name in re.findall(r"`([a-z_0-9.A-Z]+)`", (ROOT / "docs" / "methods.md").read_text()):
         found = ls
         for part in name.split("."):
             found = getattr(found, part, None) or getattr(ls.metrics, part)

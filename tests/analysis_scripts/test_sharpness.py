@@ -84,11 +84,11 @@ def test_claims_are_judged_where_the_training_loss_is_held() -> None:
     assert [own.verdict for own in strong] == ["agrees", "agrees"]
 
 
-def test_readme_says_what_the_study_at_one_loss_found() -> None:
+def test_the_gallery_says_what_the_study_at_one_loss_found() -> None:
     folder = ROOT / "figures/equal_loss"
     with (folder / "correlations.csv").open(newline="") as file:
         found = {row["metric"]: row for row in csv.DictReader(file) if row["target"] == "generalization_gap"}
-    text = (ROOT / "README.md").read_text().split("analysis_scripts.sharpness.equal_loss`")[1].split("A grid has")[0]
+    text = (ROOT / "docs/gallery.md").read_text().split("analysis_scripts.sharpness.equal_loss`")[1].split("```")[0]
     named = re.findall(r"`(\w+)` (−?\.\d\d)", text)
     assert len(named) >= 6
     for name, tau in named:
