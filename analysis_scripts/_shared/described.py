@@ -8,10 +8,10 @@ KINDS = {"mlp": "Perceptron", "resnet": "ResNet", "cnn": "Convolutional network"
 def described(config: Any) -> str:
     """One sentence from a script's config that has `setting` (fields of TrainConfig), and `seeds`."""
     setting = getattr(config, "setting", {})
-    if not isinstance(setting, dict) or not setting:
-        return ""
+    if not isinstance(setting, dict) or "model" not in setting:
+        return ""  # a script of several networks says itself which
     own = setting.get("model_settings", {})
-    parts = [KINDS.get(setting.get("model", ""), "Networks")]
+    parts = [KINDS.get(setting["model"], "Network")]
     if "hidden" in own:
         parts[0] += f" with layers of {' and '.join(map(str, own['hidden']))}"
     parts.append({"batch": "batch norm with stored statistics", "none": "no batch norm"}.get(own.get("norm"), ""))
