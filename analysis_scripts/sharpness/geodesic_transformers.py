@@ -203,10 +203,10 @@ def draw(config: Config, rows: Rows, found: Found) -> Figure:
     ax = axes["τ"]
     for side, (gap, marker) in enumerate(zip(GAPS, "os", strict=True)):
         for place, name in enumerate(columns(config)):
-            own, y = found[gap][name], place + 0.24 * (side - 0.5)
-            ax.hlines(y, own.low, own.high, color="black", linewidth=1.0, linestyle="-" if side == 0 else "--")
+            tau, height = found[gap][name], place + 0.24 * (side - 0.5)
+            ax.hlines(height, tau.low, tau.high, color="black", linewidth=1.0, linestyle="-" if side == 0 else "--")
             text = f"{GAPS[gap]}, 95 % interval" if place == 0 else None
-            ax.plot(own.tau, y, marker, color="black", mfc="white", ms=4, label=text)
+            ax.plot(tau.tau, height, marker, color="black", mfc="white", ms=4, label=text)
     for place, name in enumerate(columns(config)):
         for published, marker, text in zip(
             PUBLISHED.get(name.partition(",")[0], ()), "x+", ("CLIP", "MNLI"), strict=False

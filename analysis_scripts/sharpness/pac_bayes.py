@@ -148,7 +148,8 @@ def claims(rows: Rows, found: Mapping[str, ls.Correlation]) -> list[Claim]:
         )
         verdict = "agrees" if holds == len(rows) else "differs"
         said.append(Claim(papers[name[:3]], f"{name}: bounds the test {of}", told, verdict))
-    return said + [Claim(paper, *text.split(": ", 1), "cannot say") for paper, text in NOT_IN_THE_TEXT.items()]
+    untold = {paper: text.split(": ", 1) for paper, text in NOT_IN_THE_TEXT.items()}
+    return said + [Claim(paper, claim, why, "cannot say") for paper, (claim, why) in untold.items()]
 
 
 def draw(rows: Rows) -> Figure:

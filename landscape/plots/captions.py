@@ -60,13 +60,13 @@ def add_caption(figure: Figure, text: str) -> None:
 
 def _wrapped(text: str, room: float) -> list[str]:
     """Lines of at most `room` points; a word that is longer stands alone."""
-    font, measure = FontProperties(size=SMALL), TextToPath()  # type: ignore[no-untyped-call]
+    font, measure = FontProperties(size=SMALL), TextToPath()
     lines: list[str] = []
     for paragraph in text.split("\n"):
         own = ""
         for word in paragraph.split():
             longer = f"{own} {word}".strip()
-            if own and measure.get_text_width_height_descent(longer, font, ismath=False)[0] > room:  # type: ignore[no-untyped-call]
+            if own and measure.get_text_width_height_descent(longer, font, ismath=False)[0] > room:
                 lines.append(own)
                 longer = word
             own = longer

@@ -61,8 +61,8 @@ def plot_surface(
     _stand(ax, faces, slice, scale, f"{split} loss", view)
     open_cells = [Patch(label="open: not finite", **HATCH)] if not np.isfinite(loss).all() else []
     legend_above(ax, [*_star(ax, slice, loss, scale), *open_cells, *scale.legend()], columns=2)
-    if ax.get_legend() is not None:
-        ax.get_legend().set_bbox_to_anchor((0.5, 0.9), ax.transAxes)  # what 3D leaves empty above the box
+    if (legend := ax.get_legend()) is not None:
+        legend.set_bbox_to_anchor((0.5, 0.9), ax.transAxes)  # what 3D leaves empty above the box
     return ax
 
 

@@ -98,7 +98,7 @@ def _overview(evidence: Evidence, shown: Mapping[str, Path]) -> Drawn:
     first, second = ([rule for rule in ("sgd", "sam") if rule in shown] + list(shown))[:2]
     pair = {first: shown[first], second: shown[second]}
     figure = Figure(figsize=(7.6, 6.0), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(1.0, 0.95))
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.0, 0.95)).ravel()
     planes = [Slice2D.load(folder / PLANE) for folder in pair.values()]
     draw_slices_2d(above, planes, [words(rule) for rule in pair])
     spectra, gaps = below.subplots(1, 2)
