@@ -63,9 +63,7 @@ def m_sharpness(
     integer_in("m", m, 1)
     if points is not None:
         integer_in("points", points, 1)
-    problem = problem.with_pairs(
-        [(inputs, targets) for inputs, targets, _ in problem.batches_with_units()]
-    )  # read once
+    problem = problem.with_pairs([item[:2] for item in problem.batches_with_units()])  # read once
     if normalize_logits:
         problem = with_normalized_logits(problem)
     _check_regrouped(problem, m)
