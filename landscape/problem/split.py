@@ -5,7 +5,7 @@ Pairs, mappings with "labels", triples and longer tuples; anything else by `spli
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from inspect import Parameter, signature
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from torch import Tensor
@@ -46,12 +46,16 @@ def batches_of(data: Iterable[Any], split: Split | None = None) -> Iterable[Any]
         loaders = all(isinstance(part, DataLoader | Dataset) for part in data)
         require(not loaders, f"data must be of one split, got two, {shapes(data)}; pass one, slices take both as data=")
     one_pair = is_pair(data) and not all(_may_be_batch(part) for part in data)
-    tensors = isinstance(data, list | tuple) and all(isinstance(part, Tensor) for part in data)
-    several = tensors and default and len(list(data)) > 2
-    found: Any = [data] if one_pair or one_mapping or several else data
-    if default and type(found) in (list, tuple) and found:
+    several = default and _in_memory(data) and len(data) > 2 and all(isinstance(part, Tensor) for part in data)
+    found = [data] if one_pair or one_mapping or several else data
+    if default and _in_memory(found) and found:
         split_at(0, found[0], split_item)
     return found
+
+
+def _in_memory(data: Any) -> TypeGuard[list[Any] | tuple[Any, ...]]:
+    """Whether nothing is read where an item is asked for; a class of one's own may do so."""
+    return type(data) in (list, tuple)
 
 
 def _may_be_batch(part: Any) -> bool:
