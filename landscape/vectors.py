@@ -13,7 +13,6 @@ from math import inf
 from typing import TYPE_CHECKING, TypeGuard
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
@@ -22,8 +21,12 @@ if TYPE_CHECKING:
 
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)  # _NormBase: batch and instance norm
 SYNCHRONOUS = ("cpu",)
-Vector = Float[Tensor, "P"]
-Block = Float[Tensor, "P K"]
+Vector = Tensor  # (P,)
+Block = Tensor  # (P, K)
+if not TYPE_CHECKING and "jaxtyping" in sys.modules:  # the tests, which check annotations, import it first
+    from jaxtyping import Float
+
+    Vector, Block = Float[Tensor, "P"], Float[Tensor, "P K"]
 
 
 @dataclass(frozen=True)
