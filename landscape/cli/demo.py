@@ -37,8 +37,8 @@ METRICS = (
 )
 SETTINGS = {  # budgets that keep the demonstration within minutes; every ± on the page says what they cost
     "trace": {"matvecs": 24},
-    "adam_sharpness": {"matvecs": 24},
-    "worst_case_gap_fisher": {"max_matvecs": 20},
+    "adam_sharpness": {"matvecs": 16},
+    "worst_case_gap_fisher": {"max_matvecs": 12},
     "m_sharpness": {"m": 50},
 }
 
@@ -47,7 +47,7 @@ def demo_study(runs: Path, *, workers: int = 2) -> StudyConfig:
     """The demonstration as a study in the folder `runs`."""
     base = {"label_noise": 0.2, "model": "resnet", "model_settings": {"width": 8}, "lr": 0.1, "epochs": 50}
     networks = grid(runs, base, {"optimizer": RULES, "seed": (0, 1)}, RULES)
-    return StudyConfig(networks, Analysis(METRICS, SETTINGS, steps=20, plane_points=17), workers=workers)
+    return StudyConfig(networks, Analysis(METRICS, SETTINGS, steps=20, plane_points=15), workers=workers)
 
 
 @click.command("demo")
