@@ -5,12 +5,21 @@ BIN    := $(VENV)/bin
 
 .PHONY: demo test lint docs bench figures gpu clean
 
-$(VENV)/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[test]'
-	touch $@
+# what is imported is compiled then: half of all files never are
+INSTALL = $(BIN)/python -m pip install -qq --no-compile --constraint constraints.txt --editable
 
-demo: $(VENV)/installed
+$(VENV)/base: pyproject.toml constraints.txt
+	@echo "set-up, once: torch and what the package stands on, into $(VENV)"
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) .
+	@touch $@
+
+$(VENV)/installed: $(VENV)/base
+	@echo "set-up, once: what the tests need, into $(VENV)"
+	$(INSTALL) '.[test]'
+	@touch $@
+
+demo: $(VENV)/base
 	$(BIN)/landscape demo
 
 bench: $(VENV)/installed

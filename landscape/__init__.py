@@ -6,9 +6,12 @@ problem = ls.Problem(model, criterion, data)        # a scalar function of one v
 pairs = ls.top_eigenpairs(ls.hessian(problem), k=10)
 """
 
+from typing import TYPE_CHECKING
+
 from landscape import metrics
 from landscape.curvature import fisher, ggn, hessian, hessian_blocks
 from landscape.curvature.block_spectra import block_spectra
+from landscape.later import later
 from landscape.linalg import (
     absolute_trace,
     diagonal,
@@ -60,19 +63,24 @@ from landscape.storage.results import (
     Trajectory,
 )
 from landscape.storage.results.record import own_version
-from landscape.study import Correlation, NestedSelection, correlate, load_run, nested_selection
+from landscape.study import Correlation, NestedSelection, correlate, nested_selection
 from landscape.training import (
     AdaHessian,
     NaturalGradient,
     SharpnessAware,
     Tracker,
-    TrainConfig,
-    load_checkpoint,
     lookahead,
     objectives,
     rules,
-    train,
 )
+
+if TYPE_CHECKING:
+    from landscape.study import load_run
+    from landscape.training import TrainConfig, load_checkpoint, train
+else:
+    __getattr__, __dir__ = later(
+        __name__, {"TrainConfig": "training", "load_checkpoint": "training", "load_run": "study", "train": "training"}
+    )
 
 __version__ = own_version()
 

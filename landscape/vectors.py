@@ -4,22 +4,29 @@ Lists of tensors live in this file only; everywhere else a network is a vector a
 """
 
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from math import inf
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, Replicate
 from torch.nn.modules.batchnorm import _NormBase
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)  # _NormBase: batch and instance norm
 SYNCHRONOUS = ("cpu",)
-Vector = Float[Tensor, "P"]
-Block = Float[Tensor, "P K"]
+Vector = Tensor  # (P,)
+Block = Tensor  # (P, K)
+if not TYPE_CHECKING and "jaxtyping" in sys.modules:  # the tests, which check annotations, import it first
+    from jaxtyping import Float
+
+    Vector, Block = Float[Tensor, "P"], Float[Tensor, "P K"]
 
 
 @dataclass(frozen=True)
@@ -78,14 +85,21 @@ def flatten(tensors: Sequence[Tensor]) -> Vector:
 
 def whole(tensor: Tensor) -> Tensor:
     """A tensor that is sharded over processes (FSDP2) as a whole, on all of them; any other as it is."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if _is_sharded(tensor) else tensor
+
+
+def _is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
+    """Whether it is a DTensor, which none is before its module has been imported: half of what torch itself takes."""
+    return isinstance(tensor, getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", ()))
 
 
 def placed_as(piece: Tensor, like: Tensor) -> Tensor:
     """`piece`, which all processes hold, in the shape of `like`, and sharded as it is."""
     piece = piece.view(like.shape)
-    if not isinstance(like, DTensor):
+    if not _is_sharded(like):
         return piece
+    from torch.distributed.tensor import DTensor, Replicate
+
     copies = [Replicate()] * like.device_mesh.ndim
     return DTensor.from_local(piece, like.device_mesh, copies, run_check=False).redistribute(placements=like.placements)
 

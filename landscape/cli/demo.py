@@ -38,8 +38,8 @@ METRICS = (
 )
 SETTINGS = {  # budgets that keep the demonstration within minutes; every ± on the page says what they cost
     "trace": {"matvecs": 24},
-    "adam_sharpness": {"matvecs": 24},
-    "worst_case_gap_fisher": {"max_matvecs": 20},
+    "adam_sharpness": {"matvecs": 16},
+    "worst_case_gap_fisher": {"max_matvecs": 12},
     "m_sharpness": {"m": 50},
 }
 
@@ -55,7 +55,7 @@ def demo_study(runs: Path, *, workers: int = 2, device: str = "auto") -> StudyCo
         "epochs": 50,
     }
     networks = grid(runs, base, {"optimizer": RULES, "seed": (0, 1)}, RULES)
-    return StudyConfig(networks, Analysis(METRICS, SETTINGS, steps=20, plane_points=17), workers=workers)
+    return StudyConfig(networks, Analysis(METRICS, SETTINGS, steps=20, plane_points=15), workers=workers)
 
 
 @click.command("demo")

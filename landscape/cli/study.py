@@ -64,10 +64,12 @@ def report_command(config: Path, runs: Path, out: Path, settings: Path | None) -
 
 
 def make_study(config: StudyConfig, out: Path, title: str) -> None:
-    """Run the study and write its page."""
+    """Run the study and write its page, and say what is done meanwhile."""
     writable(out)
     began = perf_counter()
+    click.echo(f"{title} {len(config.members)} networks, {config.workers} at a time, are trained, measured and sliced.")
     run_study(config, progress=True)
+    click.echo(f"tables, figures and page into {out}")
     page = report_study(config, out, title)
     failed = broken(config)
     left = f"; {len(failed)} failed and are named there" if failed else ""

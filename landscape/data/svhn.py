@@ -6,7 +6,6 @@ Source: Netzer et al. 2011, "Reading Digits in Natural Images with Unsupervised 
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
 
 from landscape.data.files import existing, intact, labelled, reading
 from landscape.data.images import Images, Labelled, standardised
@@ -30,6 +29,8 @@ def svhn(folder: str | Path, label_noise: float = 0.0, seed: int = 0) -> Images:
 
 def _read(path: Path) -> Labelled:
     existing(path, "a folder with SVHN's train_32x32.mat and test_32x32.mat (format 2, cropped digits)")
+    from scipy.io import loadmat
+
     with reading(path, EXPECTED):
         content = loadmat(path, variable_names=("X", "y"))
         pixels, labels = np.asarray(content["X"]), np.asarray(content["y"])

@@ -131,7 +131,7 @@ def _h5py() -> Any:
     try:
         import h5py
     except ImportError as error:
-        raise ImportError("these files need h5py; pip install 'landscape-toolkit[hdf5]'") from error
+        raise ImportError("this format needs h5py; pip install 'landscape-toolkit[hdf5]'") from error
     return h5py
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import Trainer
 
 from landscape.checks import require
 from landscape.interop.huggingface_losses import causal_lm_problem as causal_lm_problem
@@ -17,6 +16,11 @@ from landscape.interop.huggingface_losses import sequence_classification_problem
 from landscape.side_effects import random_state
 from landscape.training.rules import Rule
 from landscape.training.sharpness_aware.step import SharpnessAware
+
+try:
+    from transformers import Trainer
+except ImportError as error:
+    raise ImportError("this module needs transformers; pip install 'landscape-toolkit[huggingface]'") from error
 
 
 class SharpnessAwareTrainer(Trainer):  # type: ignore[misc]  # untyped where transformers is not there

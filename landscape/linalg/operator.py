@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
 from landscape.checks import require
@@ -55,8 +54,10 @@ class CurvatureOperator(ABC):
             matrix[:, start:stop] = self._product(columns)
         return matrix
 
-    def to_scipy(self) -> LinearOperator:
-        """The same operator for scipy.sparse.linalg: takes and gives NumPy arrays on the CPU, of any strides."""
+    def to_scipy(self) -> Any:
+        """The same as a scipy.sparse.linalg.LinearOperator: takes and gives NumPy arrays on the CPU, of any strides."""
+        from scipy.sparse.linalg import LinearOperator
+
         kind = torch.empty(0, dtype=self.dtype, device="cpu").numpy().dtype
 
         def product(array: Any) -> Any:

@@ -42,7 +42,8 @@ def interactive_surface(
     Returns:
         A plotly.graph_objects.Figure.
     Raises:
-        ValueError: if plotly is not installed, no loss is finite, or as `plot_slice_2d`.
+        ValueError: if no loss is finite, or as `plot_slice_2d`.
+        ImportError: without plotly.
     """
     graph = _plotly().graph_objects
     loss = plane_loss(slice, split)
@@ -96,7 +97,5 @@ def _plotly() -> Any:
     try:
         import plotly.graph_objects
     except ImportError as error:
-        raise ValueError(
-            "interactive pages need plotly, which is not installed; pip install 'landscape-toolkit[interactive]'"
-        ) from error
+        raise ImportError("an interactive page needs plotly; pip install 'landscape-toolkit[interactive]'") from error
     return plotly

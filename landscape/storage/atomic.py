@@ -7,7 +7,6 @@ from pathlib import Path
 from time import time
 from uuid import uuid4
 
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 LOCK = ".lock"  # in a folder that one process at a time may work in
@@ -47,6 +46,8 @@ def locked(lock: Path, what: str, whose: Path, *, wait: bool = False) -> Iterato
     Raises:
         ValueError: if it cannot be written, or another process is in, unless `wait`.
     """
+    from filelock import FileLock, Timeout
+
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         file = FileLock(lock.resolve(), is_singleton=True)

@@ -3,25 +3,15 @@
 import json
 import re
 from collections.abc import Mapping
+from functools import cache
 from math import inf
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from landscape.checks import require
 
 LARGEST = 2**20  # bytes of a file
 MOST = 100_000  # names and values of a file, where every alias is written out
-
-
-class _Loader(yaml.SafeLoader):
-    """The safe loader, and 5e-4 and 1.5e3 are numbers as in YAML 1.2: in 1.1 they are text."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"), list("-+.0123456789")
-)
 
 
 def read_settings(path: str | Path) -> dict[Any, Any]:
@@ -30,9 +20,11 @@ def read_settings(path: str | Path) -> dict[Any, Any]:
     Raises:
         ValueError: if the file is missing, broken, too large or too deep, or holds something else.
     """
+    import yaml
+
     try:
         require(Path(path).stat().st_size <= LARGEST, f"more than {LARGEST} bytes")
-        loader = _Loader(Path(path).read_text())
+        loader = _loader()(Path(path).read_text())
         node = loader.get_single_node()
         require(_size(node, {}) <= MOST, f"more than {MOST} values, or an alias of itself; write them out")
         content: Any = None if node is None else loader.construct_document(node)
@@ -40,6 +32,18 @@ def read_settings(path: str | Path) -> dict[Any, Any]:
         raise ValueError(f"{path} must be a readable YAML file: {' '.join(str(error).split())}") from error
     require(isinstance(content, dict), f"{path} must hold names and values, got {type(content).__name__}")
     return dict(content)
+
+
+@cache
+def _loader() -> Any:
+    """The safe loader, and 5e-4 and 1.5e3 are numbers as in YAML 1.2: in 1.1 they are text."""
+    import yaml
+
+    class Loader(yaml.SafeLoader): ...
+
+    number = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
+    return Loader
 
 
 def as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,7 +65,7 @@ def _size(node: Any, known: dict[int, float]) -> float:
     """Nodes below and at this one, an alias as often as it stands there; infinite where it holds itself."""
     if id(node) not in known:
         known[id(node)] = inf
-        parts = node.value if isinstance(node, yaml.CollectionNode) else []
+        parts = node.value if isinstance(node.value, list) else []  # a scalar's is text
         flat = [child for part in parts for child in (part if isinstance(part, tuple) else (part,))]
         known[id(node)] = 1 + sum(_size(child, known) for child in flat)
     return known[id(node)]

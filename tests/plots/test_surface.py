@@ -202,5 +202,5 @@ def test_a_page_is_one_file_that_asks_no_network(tmp_path):
 
 def test_without_plotly_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly", None)
-    with pytest.raises(ValueError, match=r"pip install 'landscape-toolkit\[interactive\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'landscape-toolkit\[interactive\]'"):
         interactive_surface(plane(bowl))

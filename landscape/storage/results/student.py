@@ -7,7 +7,6 @@ Source: Student 1908, "The probable error of a mean".
 
 from functools import cache
 
-from scipy.stats import norm, t
 from torch import Tensor
 
 from landscape.storage.results.spectra import standard_error
@@ -21,4 +20,6 @@ def calibrated_error(samples: Tensor) -> Tensor:
 @cache
 def widening(freedom: int) -> float:
     """t(0.975, freedom) over the Gaussian's 1.96; NaN without a degree of freedom."""
-    return float(t.ppf(0.975, freedom) / norm.ppf(0.975))
+    from scipy.special import ndtri, stdtrit
+
+    return float(stdtrit(freedom, 0.975) / ndtri(0.975))

@@ -7,15 +7,15 @@ without ties: where metric and gap take some five values each it was 91 to 94 %,
 
 from math import asin, isfinite, pi, sin, sqrt
 
-from scipy.stats import t as student
-
 FEWEST, ROUGH = 3, 8  # clusters: below, no interval; below, a rough one
 NONE = float("nan")
 
 
 def quantile(clusters: int) -> float:
     """97.5 % of Student's t with two degrees of freedom less than there are clusters, as for any correlation."""
-    return float(student.ppf(0.975, clusters - 2))
+    from scipy.special import stdtrit
+
+    return float(stdtrit(clusters - 2, 0.975))
 
 
 def interval(value: float, variance: float, clusters: int) -> tuple[float, float]:
