@@ -5,9 +5,11 @@ BIN    := $(VENV)/bin
 
 .PHONY: demo test lint bench figures gpu clean
 
+# curvlinops brings torchvision along; one built for another torch breaks lightning and transformers, which import it if it is there
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -c 'import torchvision' 2>/dev/null || $(BIN)/python -m pip uninstall -qq --yes torchvision
 	touch $@
 
 demo: $(VENV)/installed
