@@ -9,12 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import Trainer
 
 from landscape.checks import require
+from landscape.interop.huggingface_callback import CurvatureCallback, Trainer
 from landscape.side_effects import random_state
 from landscape.training.rules import Rule
 from landscape.training.sharpness_aware.step import SharpnessAware
+
+__all__ = ["CurvatureCallback", "SharpnessAwareTrainer"]
 
 
 class SharpnessAwareTrainer(Trainer):  # type: ignore[misc]  # untyped where transformers is not there
