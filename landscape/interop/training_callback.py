@@ -90,7 +90,9 @@ def fixed_part(loader: Any, samples: int) -> list[tuple[Any, int]]:
         f"{type(dataset).__name__}; pass problem=, the model to a Problem on data that are fixed",
     )
     drawn = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[:samples].tolist()
-    size = loader.batch_size or BATCH_SIZE
+    size = (
+        loader.batch_size or getattr(loader.batch_sampler, "batch_size", None) or BATCH_SIZE
+    )  # accelerate has the second
     parts = [drawn[at : at + size] for at in range(0, len(drawn), size)]
     with random_state_kept():  # of augmentation, or masks that the collator draws
         return [(loader.collate_fn([dataset[i] for i in part]), len(part)) for part in parts]
