@@ -37,8 +37,8 @@ def bert(kind):
 
 
 def texts():
-    """With unequal numbers of tokens that count."""
-    ids = torch.randint(VOCABULARY, (SAMPLES, LENGTH), generator=torch.Generator().manual_seed(0))
+    """With unequal numbers of tokens that count, and no 0: the embedding of padding has no gradient."""
+    ids = torch.randint(1, VOCABULARY, (SAMPLES, LENGTH), generator=torch.Generator().manual_seed(0))
     labels = ids.clone()
     for i in range(SAMPLES - 1):
         labels[i, LENGTH - i :] = -100
