@@ -10,8 +10,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
+try:
+    from transformers import Trainer
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "landscape.interop.huggingface needs transformers; pip install 'landscape-toolkit[huggingface]'"
+    ) from error
+
 from landscape.checks import require
-from landscape.interop.huggingface_callback import CurvatureCallback, Trainer
+from landscape.interop.huggingface_callback import CurvatureCallback
 from landscape.side_effects import random_state
 from landscape.training.rules import Rule
 from landscape.training.sharpness_aware.step import SharpnessAware

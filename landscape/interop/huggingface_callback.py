@@ -5,13 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from torch import Tensor, nn
-
-try:
-    from transformers import Trainer, TrainerCallback
-except ModuleNotFoundError as error:
-    raise ImportError(
-        "landscape.interop.huggingface needs transformers; pip install 'landscape-toolkit[huggingface]'"
-    ) from error
+from transformers import Trainer, TrainerCallback
 
 from landscape.checks import require
 from landscape.interop.training_callback import TrainingCallback, fixed_part

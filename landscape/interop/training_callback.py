@@ -82,7 +82,7 @@ def fixed_part(loader: Any, samples: int) -> list[tuple[Any, int]]:
     Raises:
         ValueError: if the data cannot be read by index.
     """
-    dataset = getattr(loader, "dataset", None)
+    dataset: Any = getattr(loader, "dataset", None)
     known = isinstance(loader, DataLoader) and not isinstance(dataset, IterableDataset)
     require(
         known and hasattr(dataset, "__len__"),

@@ -1,6 +1,7 @@
 """The diagnostics of a training as it runs, in the cell of a notebook that the loop runs in."""
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -46,9 +47,8 @@ class _InPlace:
         self.handle: Any = None
 
     def __call__(self, figure: Figure) -> None:
-        from IPython.display import display  # of a notebook, which has it
-
+        notebook: Any = import_module("IPython.display")  # a notebook has it
         if self.handle is None:
-            self.handle = display(figure, display_id=True)
+            self.handle = notebook.display(figure, display_id=True)
         else:
             self.handle.update(figure)
