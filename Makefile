@@ -14,9 +14,11 @@ $(VENV)/base: pyproject.toml constraints.txt
 	$(INSTALL) .
 	@touch $@
 
+# curvlinops brings torchvision along; one built for another torch breaks lightning and transformers, which import it if it is there
 $(VENV)/installed: $(VENV)/base
 	@echo "set-up, once: what the tests need, into $(VENV)"
 	$(INSTALL) '.[test]'
+	@$(BIN)/python -c 'import torchvision' 2>/dev/null || $(BIN)/python -m pip uninstall -qq --yes torchvision
 	@touch $@
 
 demo: $(VENV)/base

@@ -4,8 +4,8 @@ import copy
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
-from foreign import importorskip
 from kinds import Network, generic, kind, labels, normal
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,7 +19,7 @@ def logits(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
 
 
 def built(name: str, config: str, **settings: Any) -> nn.Module:
-    transformers = importorskip("transformers")
+    transformers = pytest.importorskip("transformers")
     return generic(getattr(transformers, name)(getattr(transformers, config)(**settings)))
 
 

@@ -10,17 +10,21 @@ from typing import Any
 
 from torch import Tensor, nn
 
+try:
+    from transformers import Trainer
+except ImportError as error:
+    raise ImportError(
+        "landscape.interop.huggingface needs transformers; pip install 'landscape-toolkit[huggingface]'"
+    ) from error
+
 from landscape.checks import require
-from landscape.interop.huggingface_losses import causal_lm_problem as causal_lm_problem
-from landscape.interop.huggingface_losses import sequence_classification_problem as sequence_classification_problem
+from landscape.interop.huggingface_callback import CurvatureCallback
+from landscape.interop.huggingface_losses import causal_lm_problem, sequence_classification_problem
 from landscape.side_effects import random_state
 from landscape.training.rules import Rule
 from landscape.training.sharpness_aware.step import SharpnessAware
 
-try:
-    from transformers import Trainer
-except ImportError as error:
-    raise ImportError("this module needs transformers; pip install 'landscape-toolkit[huggingface]'") from error
+__all__ = ["CurvatureCallback", "SharpnessAwareTrainer", "causal_lm_problem", "sequence_classification_problem"]
 
 
 class SharpnessAwareTrainer(Trainer):  # type: ignore[misc]  # untyped where transformers is not there

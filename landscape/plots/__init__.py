@@ -6,6 +6,7 @@ from landscape.plots.bands import plot_band
 from landscape.plots.blocks import plot_block_spectra
 from landscape.plots.captions import add_caption, caption
 from landscape.plots.interactive import interactive_surface, save_interactive
+from landscape.plots.live import LiveFigure
 from landscape.plots.maps import plot_map
 from landscape.plots.metric_maps import plot_psi, plot_ranks
 from landscape.plots.metrics import plot_metric_against_gap, plot_tau_forest
@@ -20,6 +21,7 @@ from landscape.plots.training import plot_diagnostics, plot_training
 from landscape.plots.trajectory import plot_trajectory
 
 __all__ = [
+    "LiveFigure",
     "add_caption",
     "caption",
     "interactive_surface",

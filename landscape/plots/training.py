@@ -26,6 +26,15 @@ PANELS: dict[str, dict[str, str]] = {  # label of a panel to its keys; each key 
     "gradient norm": {"gradient_norm": "$|g|$"},
     "weight norm": {"weight_norm": "$|w|$"},
 }
+OPTIONAL: dict[str, dict[str, str]] = {  # drawn where a run has measured them
+    "as the optimiser sees it": {
+        "preconditioned": "$\\lambda_{max}(P^{-1}H)$",
+        "threshold": "stable below: $2/\\eta$, Adam $38/\\eta$",
+    },
+    "trace": {"trace": "tr $H$"},
+}
+KEYS = ("step", "residual", *(key for keys in PANELS.values() for key in keys))  # that every row has
+BANDS = {"lambda_max": "residual", "preconditioned": "preconditioned_residual", "trace": "trace_stderr"}
 LINES: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")
 RUNS: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 DECADES = 1.5  # losses and diagnostics over more than so many are drawn on a logarithmic axis
@@ -70,7 +79,8 @@ def plot_diagnostics(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     """Six panels over the steps: curvature, surrogate gap h, cos(g, g'), alignments with v₁, |g| and |w|.
 
     Curvature is λmax with its residual as a band, 2h/ρ², its estimate at a stationary point, and 2(h − ρ|g|)/ρ², that
-    along g, which is at most λmax up to O(ρ).
+    along g, which is at most λmax up to O(ρ). Two more where they were measured: λmax(P⁻¹H) with the threshold of
+    stable steps, 2/η for gradient descent and 38/η for Adam with β₁ = .9; tr H with its standard error.
 
     Args:
         logs: run to its rows of diagnostics.jsonl (`read_log(folder, "diagnostics.jsonl")`), or those of a `Tracker`
@@ -79,19 +89,23 @@ def plot_diagnostics(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
         ValueError: if there is no run, or a run has no rows or lacks a key.
     """
     require(len(logs) > 0, "logs must hold at least one run, got none")
-    needed = {"step", "residual"}.union(*PANELS.values())
     for name, rows in logs.items():
         require(len(rows) > 0, f"run {name!r} must have at least one row of diagnostics, got none")
-        lacking = ", ".join(sorted(key for key in needed if any(key not in row for row in rows)))
+        lacking = ", ".join(sorted(key for key in KEYS if any(key not in row for row in rows)))
         require(not lacking, f"run {name!r}: every row must have {lacking}; train with diagnostics_every")
     colors = {name: color for name, (color, _) in look(list(logs)).items()}
+    panels = PANELS | {label: keys for label, keys in OPTIONAL.items() if _measured(logs, next(iter(keys)))}
+    columns = (len(panels) + 1) // 2
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(8.4, 4.6), layout="constrained")
-        axes = figure.subplots(2, 3, sharex=True).flatten()
-    for ax, (label, keys) in zip(axes, PANELS.items(), strict=True):
+        figure = Figure(figsize=(2.8 * columns, 4.6), layout="constrained")
+        axes = figure.subplots(2, columns, sharex=True).flatten()
+    for ax in axes[len(panels) :]:
+        ax.remove()
+    for ax, (label, keys) in zip(axes, panels.items(), strict=False):
         _panel(ax, label, keys, logs, colors)
-    for ax in axes[3:]:
+    for ax in axes[len(panels) - columns : len(panels)]:
         ax.set_xlabel("step")
+        ax.tick_params(labelbottom=True)
     runs = [Line2D([], [], color=color, label=words(name)) for name, color in colors.items()]
     figure.legend(handles=runs, loc="outside upper center", ncols=min(len(runs), 6), fontsize=SMALL, frameon=False)
     return figure
@@ -109,9 +123,9 @@ def _panel(
         for style, key in zip(LINES, keys, strict=False):
             marker = "." if len(rows) < 3 else ""
             ax.plot(steps, _column(rows, key), style, color=colors[name], linewidth=1.2, marker=marker)
-        if "lambda_max" in keys:
-            value, residual = _column(rows, "lambda_max"), _column(rows, "residual")
-            ax.fill_between(steps, value - residual, value + residual, color=colors[name], alpha=0.2, linewidth=0)
+        for key in keys.keys() & BANDS.keys():
+            value, error = _column(rows, key), _column(rows, BANDS[key])
+            ax.fill_between(steps, value - error, value + error, color=colors[name], alpha=0.2, linewidth=0)
     if label == BETWEEN_0_AND_1:
         ax.set_ylim(0, 1)
     elif spans_decades(np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in ax.lines]), DECADES):
@@ -125,5 +139,9 @@ def _panel(
         ax.legend(handles=kinds, fontsize=SMALL, frameon=False)
 
 
+def _measured(logs: Mapping[str, Sequence[Mapping[str, Any]]], key: str) -> bool:
+    return any(row.get(key) is not None for rows in logs.values() for row in rows)
+
+
 def _column(rows: Sequence[Mapping[str, Any]], key: str) -> np.ndarray[Any, np.dtype[Any]]:
-    return or_gap(np.array([np.nan if row[key] is None else row[key] for row in rows], dtype=float))
+    return or_gap(np.array([np.nan if row.get(key) is None else row[key] for row in rows], dtype=float))

@@ -30,6 +30,7 @@ from landscape.linalg.operator import CurvatureOperator
 from landscape.problem import Problem
 from landscape.side_effects import random_source
 from landscape.storage.results import EigenPairs, Estimate
+from landscape.training.writers import Writer, require_writer, tell
 from landscape.vectors import Vector, unit
 
 NOISE = 0.1  # length of the random part of a warm start, against the last eigenvector's 1
@@ -82,6 +83,8 @@ class Tracker:
         optimizer: that of the loop, for λmax(P⁻¹H) and its threshold, see `metrics.preconditioned_sharpness`.
         which: "LA" largest eigenvalue | "LM" largest magnitude | "SA" smallest.
         log: a file for the rows as JSON lines; it is begun anew.
+        writer: is told every row as it is made: anything with add_scalar(tag, value, step), such as TensorBoard's
+            SummaryWriter, or a callable(values, step), such as wandb.log. Tags are "curvature/lambda_max" and the like.
         generator: default one of its own with seed 0.
     Raises:
         ValueError: if an argument is out of range; at a measurement, if the loss is NaN or infinite.
@@ -100,6 +103,7 @@ class Tracker:
         optimizer: torch.optim.Optimizer | None = None,
         which: str = "LA",
         log: str | Path | None = None,
+        writer: Writer | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         integer_in("every", every, 1)
@@ -108,9 +112,10 @@ class Tracker:
         require(trace_matvecs == 0 or trace_matvecs >= 4, f"trace_matvecs must be 0 or at least 4, got {trace_matvecs}")
         not_negative("rho", rho)
         one_of("which", which, ("LM", "LA", "SA"))
+        require_writer(writer)
         self.problem, self.every, self.which = problem, every, which
         self.matvecs, self.first_matvecs, self.trace_matvecs = matvecs, first_matvecs, trace_matvecs
-        self.log = None if log is None else Path(log)
+        self.log, self.writer = None if log is None else Path(log), writer
         self.rho, self.perturbation, self.optimizer = rho, perturbation, optimizer
         self.generator = random_source(generator)
         self.steps = 0
@@ -148,6 +153,7 @@ class Tracker:
         self._vector = pairs.vectors[:, 0].clone()
         self.rows.append(row)
         self._write("a", [row])
+        tell(self.writer, asdict(row))
         return row
 
     def state_dict(self) -> dict[str, Any]:

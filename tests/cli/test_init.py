@@ -7,7 +7,6 @@ import shlex
 import pytest
 import torch
 from commands import run
-from foreign import importorskip
 from torch import nn
 from torch.nn import functional as F
 
@@ -109,7 +108,7 @@ def test_a_physics_informed_network(made):
 
 
 def gpt2():
-    transformers = importorskip("transformers")
+    transformers = pytest.importorskip("transformers")
     config = transformers.GPT2Config(vocab_size=6, n_positions=5, n_embd=4, n_layer=1, n_head=2)
     return transformers.GPT2LMHeadModel(config).eval()
 

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from foreign import importorskip
 from step_cases import weights
 from torch.nn import functional as F
 
-transformers = importorskip("transformers")
-importorskip("accelerate")
+transformers = pytest.importorskip("transformers")
+pytest.importorskip("accelerate")
 
 from landscape.interop.huggingface import SharpnessAwareTrainer  # noqa: E402
 from landscape.training.rules import friendly_sam, gsam, sam, sam_second_order  # noqa: E402

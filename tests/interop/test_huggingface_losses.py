@@ -3,14 +3,13 @@
 import pytest
 import torch
 from cases import normal
-from foreign import importorskip
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 import landscape as ls
 
-transformers = importorskip("transformers")
-importorskip("accelerate")
+transformers = pytest.importorskip("transformers")
+pytest.importorskip("accelerate")
 
 from landscape.interop.huggingface import causal_lm_problem, sequence_classification_problem  # noqa: E402
 

@@ -4,13 +4,12 @@ import oracles
 import pytest
 import torch
 from cases import Case
-from foreign import importorskip
 from torch.nn import functional as F
 
 import landscape as ls
 from landscape.metrics.invariant_pairs import attention_pairs
 
-transformers = importorskip("transformers")
+transformers = pytest.importorskip("transformers")
 
 SHAPE = {"bert": {"num_attention_heads": 2, "hidden_size": 4, "num_hidden_layers": 1, "intermediate_size": 3}}
 SHAPE["gpt2"] = {"n_head": 2, "n_embd": 4, "n_layer": 1, "n_inner": 3, "n_positions": 5, "pad_token_id": 0}

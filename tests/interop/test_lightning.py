@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from foreign import importorskip
 from step_cases import data, network, weights
 from torch import nn
 from torch.nn import functional as F
@@ -14,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import landscape as ls
 
-lightning = importorskip("lightning")
+lightning = pytest.importorskip("lightning")
 
 SCRIPTS = Path(__file__).parents[2] / "analysis_scripts" / "examples"
 QUIET = {

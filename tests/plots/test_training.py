@@ -34,6 +34,29 @@ def test_every_panel_shows_its_keys_in_the_runs_colours():
     figure.draw_without_rendering()
 
 
+def test_what_the_optimiser_sees_stands_beside_its_threshold_where_it_was_measured():
+    """And the trace with its error; a run without them is no hindrance, an infinite threshold a gap."""
+    seen = [
+        row | {"preconditioned": 20.0 + t, "preconditioned_residual": 2.0, "threshold": 380.0 if t else math.inf}
+        for t, row in enumerate(log())
+    ]
+    figure = plot_diagnostics({"sam": seen, "sgd": log()})
+    assert [ax.get_ylabel() for ax in figure.axes] == [*PANELS, "as the optimiser sees it"]
+    lines = [np.asarray(line.get_ydata()) for line in figure.axes[6].lines]
+    assert lines[0].tolist() == [20, 21, 22, 23, 24]
+    assert np.isnan(lines[1][0])
+    assert lines[1][1:].tolist() == [380] * 4
+    assert np.isnan(lines[2]).all()
+    band = figure.axes[6].collections[0].get_paths()[0].vertices
+    assert (band[:, 1].min(), band[:, 1].max()) == (18, 26)
+    figure.draw_without_rendering()
+    traced = [row | {"trace": 7.0, "trace_stderr": 0.5} for row in seen]
+    figure = plot_diagnostics({"sam": traced})
+    assert [ax.get_ylabel() for ax in figure.axes[6:]] == ["as the optimiser sees it", "trace"]
+    band = figure.axes[7].collections[0].get_paths()[0].vertices
+    assert (band[:, 1].min(), band[:, 1].max()) == (6.5, 7.5)
+
+
 def test_what_was_not_measured_is_a_gap():
     figure = plot_diagnostics({"sgd": log(e_alignment=None, gap=math.inf)})
     for ax, (label, keys) in zip(figure.axes, PANELS.items(), strict=True):

@@ -7,7 +7,6 @@ import json
 import pytest
 import torch
 from cases import seeded
-from foreign import importorskip
 from safetensors.torch import save_file
 from torch import nn
 
@@ -115,7 +114,7 @@ def test_files_that_are_none_are_named(name, tmp_path):
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.*is deprecated", "ignore:.*does not have many workers")
 @pytest.mark.filterwarnings("ignore:.*number of training batches.*smaller than the logging interval")
 def test_a_file_of_the_real_trainer(tmp_path):
-    pl = importorskip("lightning")
+    pl = pytest.importorskip("lightning")
 
     class Module(pl.LightningModule):
         def __init__(self, lr=0.1):

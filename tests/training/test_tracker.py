@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from landscape.curvature import hessian
 from landscape.training.tracker import Measurement, Tracker
+from landscape.training.writers import require_writer
 
 TIMES = ("gradient_times", "seconds")
 
@@ -271,3 +272,59 @@ def test_a_state_from_before_the_column_is_taken_up():
     state["rows"] = [{key: own for key, own in row.items() if key not in new} for row in state["rows"]]
     tracker.load_state_dict(state)
     assert tracker.rows[0].preconditioned is None
+
+
+def test_what_can_be_told_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"writer must have add_scalar.*got str; pass a SummaryWriter or wandb.log"):
+        require_writer("runs")
+
+
+class Recorder:
+    """As a SummaryWriter."""
+
+    def __init__(self):
+        self.told = []
+
+    def add_scalar(self, tag, value, step):
+        self.told.append((tag, value, step))
+
+
+def test_a_writer_is_told_every_row_without_what_was_not_asked_for():
+    recorder, logged = Recorder(), []
+    for writer in (recorder, lambda values, step: logged.append((values, step))):
+        tracker = Tracker(make("mlp").problem(), every=2, matvecs=2, rho=0.1, writer=writer)
+        for _ in range(5):
+            tracker.step()
+    rows = [vars(row) for row in tracker.rows]
+    left_out = {
+        "step",
+        "e_alignment",
+        "trace",
+        "trace_stderr",
+        "preconditioned",
+        "preconditioned_residual",
+        "threshold",
+    }
+    assert [step for _, step in logged] == [2, 4]
+    assert [values for values, _ in logged] == [
+        {f"curvature/{key}": row[key] for key in row.keys() - left_out} for row in rows
+    ]
+    for tag, value, step in recorder.told:
+        if tag.removeprefix("curvature/") not in TIMES:
+            assert {own: values for values, own in logged}[step][tag] == value
+    assert len(recorder.told) == sum(len(values) for values, _ in logged)
+
+
+def test_tensorboard_reads_what_was_told(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(tmp_path) as writer:
+        tracker = Tracker(make("mlp").problem(), every=2, matvecs=2, writer=writer)
+        for _ in range(4):
+            tracker.step()
+    events = EventAccumulator(str(tmp_path)).Reload().Scalars("curvature/lambda_max")
+    assert [(event.step, event.value) for event in events] == [
+        (row.step, pytest.approx(row.lambda_max, rel=1e-6)) for row in tracker.rows
+    ]
