@@ -93,6 +93,7 @@ EXTRAS: dict[str, tuple[str, Callable[[], object]]] = {  # module, the extra tha
     "datasets": ("datasets", lambda: load("huggingface", str(ROOT))),
     "gudhi": ("topology", lambda: ls.persistence(torch.eye(3), dimension=1)),
     "h5py": ("hdf5", lambda: read_surface(ROOT / "none.h5")),
+    "lightning": ("lightning", lambda: import_module("landscape.interop.lightning")),
     "plotly": ("interactive", lambda: interactive_surface(PLANE)),
     "pytorch_optimizer": ("optimizers", lambda: ls.TrainConfig(folder=".", base="pytorch_optimizer:Lamb")),
     "timm": ("networks", lambda: build("timm:resnet18", {}, 0)),
@@ -107,9 +108,9 @@ def test_without_an_extra_the_error_names_it(module: str, monkeypatch: pytest.Mo
     extra, asks = EXTRAS[module]
     named = [re.split(r"[<>=]", text)[0].replace("-", "_") for text in PROJECT["optional-dependencies"][extra]]
     assert module in named
-    for name in (module, f"{module}.models"):
+    for name in (module, f"{module}.models", f"{module}.pytorch"):
         monkeypatch.setitem(sys.modules, name, None)
-    for name in [name for name in sys.modules if name.startswith("landscape.interop.huggingface")]:
+    for name in [name for name in sys.modules if name.startswith("landscape.interop.")]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ImportError, match=rf"needs {module}.*; pip install 'landscape-toolkit\[{extra}\]'") as caught:
         asks()
