@@ -17,8 +17,6 @@ Lines = Sequence[tuple[str, ...]]  # of a table, its head first
 class Shown:
     """Base of what shows itself; subclasses give `_facts`, and `_preview` where a table belongs below."""
 
-    plot: ClassVar[Callable[..., Any]]  # attached from above: results do not know what draws them
-
     def _facts(self) -> Mapping[str, Any]:
         """What a stranger asks first; None and "" are left out, the name "" is not shown."""
         return {}
@@ -45,7 +43,13 @@ class Shown:
         return [(name, cell(value)) for name, value in self._facts().items() if value not in (None, "")]
 
 
-class Table(Shown):
+class Drawn(Shown):
+    """Base of what has a figure."""
+
+    plot: ClassVar[Callable[..., Any]]  # attached from above: results do not know what draws them
+
+
+class Table(Drawn):
     """Base of results that are tables; subclasses give `_columns`."""
 
     def _columns(self) -> Mapping[str, Tensor | Sequence[Any]]:

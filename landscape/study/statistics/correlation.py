@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from landscape.checks import integer_in, require
-from landscape.storage.results.shown import Lines, Shown, Table
+from landscape.storage.results.shown import Drawn, Lines, Table
 from landscape.study.statistics.interval import ROUGH, interval
 from landscape.study.statistics.kendall import Array, Codes, Signs, apart, signs, tau_b
 from landscape.study.statistics.mutual_information import conditional_information
@@ -28,7 +28,7 @@ EXCHANGES, FEW = 200, 5  # of the gaps, for the chance level of the sign error, 
 
 
 @dataclass(frozen=True, repr=False)
-class Correlation(Shown):
+class Correlation(Drawn):
     """Rank correlation of one metric with the target. NaN stands for what is not defined."""
 
     tau: float  # Kendall's tau-b over pairs of networks from different clusters; 0 by chance
