@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -31,7 +32,7 @@ def plot_eigenvalues(pairs: EigenPairs, ax: Axes | None = None) -> Axes:
             ax.errorbar(order[own], values[own], bounds[own], fmt="o", ms=4, color=BLUE, mfc=face, label=name)
     if spans_decades(values, DECADES):
         ax.set_yscale("log")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="number", ylabel="eigenvalue")
     legend_above(ax)
     return ax

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -52,7 +52,7 @@ def draw(result: Any, ax: Axes | None = None, **options: Any) -> Axes:
     """
     drawn = _function(result)(result, ax=ax, **options)
     if ax is None:  # IPython asks the axes themselves; a figure made without pyplot is not shown otherwise
-        vars(drawn)["_repr_png_"] = partial(_png, drawn.figure)
+        vars(drawn)["_repr_png_"] = partial(_png, cast(Figure, drawn.figure))
     return drawn
 
 

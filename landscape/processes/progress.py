@@ -33,8 +33,7 @@ def progress_bar(
         return Lines(total, unit=unit, initial=initial, desc=desc, bar_format=bar_format)
     from tqdm.auto import tqdm  # looks for a notebook when it is imported
 
-    shown = {"total": total, "unit": unit, "initial": initial, "desc": desc, "bar_format": bar_format}
-    return tqdm(**shown, disable=progress is False)
+    return tqdm(total=total, unit=unit, initial=initial, desc=desc, bar_format=bar_format, disable=progress is False)
 
 
 class Lines:
@@ -81,10 +80,18 @@ class Lines:
     def _line(self, elapsed: float) -> str:
         from tqdm import tqdm
 
-        return tqdm.format_meter(
-            self.n, self.total, elapsed, ncols=0, prefix=self.desc or "", unit=self.unit, postfix=self.postfix,
-            bar_format=self.format, initial=self.initial,
-        )  # fmt: skip
+        line: str = tqdm.format_meter(
+            self.n,
+            self.total,  # type: ignore[arg-type]  # None: only counted
+            elapsed,
+            ncols=0,
+            prefix=self.desc or "",
+            unit=self.unit,
+            postfix=self.postfix,
+            bar_format=self.format,
+            initial=self.initial,
+        )
+        return line
 
 
 def _watched() -> bool:

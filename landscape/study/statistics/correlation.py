@@ -143,10 +143,8 @@ def correlate(
     alone, corrected = permutation_p(metrics, y, orders, clusters)
     held = _column(rows, given) if given else np.full(len(rows), NONE)
     judged = [_judged(own, held, sample) for own in metrics]
-    p = [{"p": float(own), "p_corrected": float(each)} for own, each in zip(alone, corrected, strict=True)]
-    return Correlations(
-        {name: Correlation(**own, **sure) for name, own, sure in zip(metric_columns, judged, p, strict=True)}
-    )
+    found = zip(metric_columns, judged, alone, corrected, strict=True)
+    return Correlations({name: Correlation(**own, p=float(p), p_corrected=float(each)) for name, own, p, each in found})
 
 
 def _judged(x: Array, z: Array, sample: _Sample) -> dict[str, Any]:
