@@ -6,7 +6,7 @@ problem = ls.Problem(model, criterion, data)        # a scalar function of one v
 pairs = ls.top_eigenpairs(ls.hessian(problem), k=10)
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from landscape import metrics
 from landscape.curvature import fisher, ggn, hessian, hessian_blocks
@@ -63,6 +63,7 @@ from landscape.storage.results import (
     Trajectory,
 )
 from landscape.storage.results.record import own_version
+from landscape.storage.results.shown import Drawn
 from landscape.study import Correlation, NestedSelection, correlate, nested_selection
 from landscape.training import (
     AdaHessian,
@@ -83,6 +84,16 @@ else:
     )
 
 __version__ = own_version()
+
+
+def _plot(result: Any, ax: Any = None, **options: Any) -> Any:
+    """Draw it, by the function of `landscape.plots` that is made for it; matplotlib is loaded now."""
+    from landscape.plots.of_results import draw
+
+    return draw(result, ax, **options)
+
+
+Drawn.plot = _plot
 
 __all__ = [
     # a network on a data set as a function

@@ -9,12 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tqdm import tqdm
-
 import landscape as ls
 from landscape.checks import require
 from landscape.data import Images, load
 from landscape.processes import pool
+from landscape.processes.progress import progress_bar
 from landscape.storage.results import read_json, write_json
 from landscape.storage.settings import differing
 from landscape.training.trainer.run_folder import CONFIG
@@ -52,11 +51,10 @@ def measured(
     Raises:
         ValueError: if a run folder holds another run; RuntimeError where a worker says so, or is killed.
     """
-    hidden = None if progress is None else not progress
     left = {name: network for name, network in networks.items() if not _done(network, measure)}
     if left:  # workers take seconds to begin
         with (
-            tqdm(total=len(networks), initial=len(networks) - len(left), unit="network", disable=hidden) as bar,
+            progress_bar(len(networks), initial=len(networks) - len(left), unit="network", progress=progress) as bar,
             pool(partial(_one, left, measure), workers, threads=1, unit="network") as results,
         ):
             for _ in results(left):

@@ -41,6 +41,9 @@ def _names(options: Sequence[str | None]) -> list[str]:
 @click.option("--split", "chosen", multiple=True, help="Only this split, such as train; can be repeated.")
 @click.option("--style", type=click.Choice(_names(LOOKS)), default="none", show_default=True, help="Of the contours.")
 @click.option("--surface", is_flag=True, help="Also a surface in 3D.")
+@click.option(
+    "--caption", "told", type=click.Choice(["on", "off"]), default="on", help="Below the figures; off for papers."
+)
 @click.option("--html", is_flag=True, help="Also a page to turn it around, 5 MB each.")
 @click.option(
     "--check", is_flag=True, help="Say in words whether the plot is right; of a finished one where it exists."
@@ -67,7 +70,7 @@ def slice_command(source: Source, out: Path | None, chosen: tuple[str, ...], che
         found = slice_2d(problem, d1, d2, span, span, data, resume=journal, details=made, **shared)
         found.save(out / stem, run=str(source))
         journal.unlink()
-    for path in _draw(found, out / stem, settings["style"], settings["surface"], settings["html"]):
+    for path in _draw(found, out / stem, settings["style"], settings["surface"], settings["html"], settings["told"]):
         click.echo(f"{path}")
     if check:
         click.echo(f"{check_slice(problem, found, d1, d2, data)}")
@@ -104,7 +107,7 @@ def _stem(chosen: Sequence[str], far: str, *, points: int, seed: int, subset: in
     return "-".join(["surface", f"{points}", far, f"{seed}", *other, *sampled, *chosen])
 
 
-def _draw(found: Slice2D, stem: Path, style: str, surface: bool, html: bool) -> list[Path]:
+def _draw(found: Slice2D, stem: Path, style: str, surface: bool, html: bool, told: str) -> list[Path]:
     """Contours of each split with what they are of below them, and what else was asked for."""
     paths: list[Path] = []
     for split in found.loss:
@@ -113,7 +116,8 @@ def _draw(found: Slice2D, stem: Path, style: str, surface: bool, html: bool) -> 
             axes["-3d"] = plot_surface(found, split)
         for suffix, ax in axes.items():
             figure = cast(Figure, ax.figure)
-            add_caption(figure, caption(found, split))
+            if told == "on":
+                add_caption(figure, caption(found, split))
             paths += save_figure(figure, stem.with_name(f"{stem.name}-{split}{suffix}"))
         if html:
             paths.append(save_interactive(found, stem.with_name(f"{stem.name}-{split}.html"), split))

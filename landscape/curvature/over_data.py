@@ -156,6 +156,9 @@ class OperatorOverData(CurvatureOperator):
         """Without kept graphs, which belong to this process's memory: a copy makes its own."""
         return vars(self) | {"_kept": None}
 
+    def _facts(self) -> dict[str, Any]:
+        return {"matrix": self.matrix.name, **super()._facts(), "mode": self.mode}
+
     @property
     def mode(self) -> str:
         """What serves the products; "auto" until the first one."""

@@ -27,7 +27,7 @@ from landscape.side_effects import derivatives_on, random_source, random_state_k
 from landscape.storage.results import Result
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CrossCheck(Result):
     """Ours, certified by residual and standard error, and PyHessian's at its defaults."""
 
@@ -43,6 +43,11 @@ class CrossCheck(Result):
     peer_matvecs: dict[str, int]
     seconds: dict[str, float]
     peer_seconds: dict[str, float]
+
+    def _facts(self) -> dict[str, str]:
+        wrong = f"{float(self.eigenvalue_errors.max()):.2g}"
+        products = f"{sum(self.matvecs.values())} and {sum(self.peer_matvecs.values())}"
+        return {"eigenvalue_errors": wrong, "trace_error": f"{float(self.trace_error):.2g}", "matvecs": products}
 
 
 def cross_check(

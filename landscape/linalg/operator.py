@@ -8,15 +8,20 @@ import torch
 from torch import Tensor
 
 from landscape.checks import require
+from landscape.storage.results.shown import Shown
 
 
-class CurvatureOperator(ABC):
+class CurvatureOperator(Shown, ABC):
     """A symmetric (P, P) matrix known by its products. Subclasses give `_product`; an operator never changes."""
 
     def __init__(self, size: int, dtype: torch.dtype, device: torch.device) -> None:
         self.shape = (size, size)
         self.dtype = dtype
         self.device = device
+
+    def _facts(self) -> dict[str, Any]:
+        shape = f"{self.shape[0]:,} x {self.shape[1]:,}"
+        return {"": shape, "dtype": str(self.dtype)[6:], "device": str(self.device), "verified": self.verified}
 
     @property
     def verified(self) -> float | None:
@@ -94,6 +99,9 @@ class DerivedOperator(CurvatureOperator):
     def __init__(self, operator: CurvatureOperator) -> None:
         super().__init__(operator.shape[0], operator.dtype, operator.device)
         self.operator = operator
+
+    def _facts(self) -> dict[str, Any]:
+        return {**super()._facts(), "of": type(self.operator).__name__}
 
     @property
     def verified(self) -> float | None:

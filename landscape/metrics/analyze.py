@@ -4,10 +4,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from landscape.checks import positive, require
 from landscape.metrics.analysis_log import Keep, resumed
@@ -17,11 +15,11 @@ from landscape.metrics.shared import SHARED
 from landscape.metrics.shared_computation import NOTHING, SharedComputation
 from landscape.problem import Problem
 from landscape.problem.cost import FORWARD
+from landscape.processes.progress import Bar, progress_bar
 from landscape.side_effects import random_source
 from landscape.storage.results import Measurements
 from landscape.storage.results.measurements import Spent
 
-Bar = Any  # tqdm's
 LONG = 0.5  # seconds after which what is loaded at the first gradient no longer counts, our choice
 FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"  # percent of the gradient-times
 
@@ -51,7 +49,8 @@ def analyze(
         budget: seconds; a metric expected to end later (middle of its range) is left out. What has begun is ended.
         resume: a text file that keeps each metric when it is done: a killed run, called again, goes on from there
             and ends with the same numbers, also with other metrics.
-        progress: show a bar with the time left, and what `say` is told; default only on a terminal.
+        progress: show a bar with the time left, and what `say` is told; default on a terminal and in a notebook, else a
+            line every 30 s.
         say: is told before it begins what it will cost, a range where there are ascents; default on the bar.
     Returns:
         Name to Estimate, the metrics asked for, in their order, with the cost of each; `str`, `rows`, `to_csv` and
@@ -163,8 +162,7 @@ def _statement(work: SharedComputation, names: Sequence[str], pace: float) -> st
 
 def _bar(work: SharedComputation, names: Sequence[str], progress: bool | None) -> Bar:
     total = sum(cost.middle for cost in work.expected_together(names).values())
-    hidden = None if progress is None else not progress
-    return tqdm(total=total, unit="gradient", disable=hidden, bar_format=FORMAT)
+    return progress_bar(total, unit="gradient", progress=progress, bar_format=FORMAT)
 
 
 def _on(bar: Bar) -> Callable[[str], None]:

@@ -5,6 +5,7 @@ from landscape.plots.attention import plot_attention
 from landscape.plots.bands import plot_band
 from landscape.plots.blocks import plot_block_spectra
 from landscape.plots.captions import add_caption, caption
+from landscape.plots.estimates import plot_eigenvalues, plot_estimates
 from landscape.plots.interactive import interactive_surface, save_interactive
 from landscape.plots.live import LiveFigure
 from landscape.plots.maps import plot_map
@@ -31,6 +32,8 @@ __all__ = [
     "plot_block_spectra",
     "plot_density",
     "plot_diagnostics",
+    "plot_eigenvalues",
+    "plot_estimates",
     "plot_map",
     "plot_merge_tree",
     "plot_metric_against_gap",

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from landscape.checks import one_of
+from landscape.checks import one_of, positive
 from landscape.storage.atomic import replacing
 from landscape.storage.results import Result
 
@@ -40,6 +40,7 @@ HATCH: dict[str, Any] = {
     "linewidth": 0.0,
 }  # where there is no finite value
 STAR: dict[str, Any] = {"marker": "*", "ms": 11, "mfc": "white", "mec": "black", "ls": ""}  # the network itself
+WIDTHS = {"column": 3.3, "page": 6.8}  # inches, of a paper in two columns
 LOOKS = (None, "li2018")  # ours, or that of the authors' figures
 STYLE: dict[Any, Any] = {
     "font.size": 9.0,
@@ -57,7 +58,12 @@ _METADATA: dict[str, dict[str, Any]] = {  # no dates and versions: the same figu
 
 
 def save_figure(
-    figure: Figure, path_stem: str | Path, formats: Sequence[str] = ("png", "pdf"), dpi: int = 180
+    figure: Figure,
+    path_stem: str | Path,
+    formats: Sequence[str] = ("png", "pdf"),
+    dpi: int = 180,
+    *,
+    width: float | str | None = None,
 ) -> list[Path]:
     """Write the figure as PATH_STEM.png, PATH_STEM.pdf, each in one rename; the same figure gives the same bytes.
 
@@ -66,13 +72,17 @@ def save_figure(
         path_stem: where to, without a suffix.
         formats: of "png", "pdf" and "svg".
         dpi: dots per inch of the PNG.
+        width: inches, or "column" (3.3) or "page" (6.8) of a paper, height in proportion, text as large as it is; from
+            then on the figure's. Default as it is. A caption is wrapped by `add_caption`, for the width it finds.
     Returns:
         The paths written.
     Raises:
-        ValueError: if a format is unknown.
+        ValueError: if a format is unknown, or the width is unknown or not positive.
     """
     for kind in formats:
         one_of("formats", kind, tuple(_METADATA))
+    if width is not None:
+        _resize(figure, width)
     stem = Path(path_stem)
     written = []
     with matplotlib.rc_context({"svg.hashsalt": "landscape", "pdf.fonttype": 42}):
@@ -82,6 +92,15 @@ def save_figure(
                 figure.savefig(partial, format=kind, dpi=dpi, metadata=_METADATA[kind])
             written.append(target)
     return written
+
+
+def _resize(figure: Figure, width: float | str) -> None:
+    if isinstance(width, str):
+        one_of("width", width, tuple(WIDTHS))
+        width = WIDTHS[width]
+    positive("width", width)
+    wide, high = figure.get_size_inches()
+    figure.set_size_inches(width, high * width / wide)
 
 
 def save_with_data(

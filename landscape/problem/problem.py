@@ -24,11 +24,12 @@ from landscape.problem.units import default_units, require_mean
 from landscape.processes import ProcessGroup, agree
 from landscape.side_effects import derivatives_on
 from landscape.storage.results import Estimate
+from landscape.storage.results.shown import Shown
 from landscape.storage.results.student import calibrated_error
 from landscape.vectors import layout_of
 
 
-class Problem(Passes):
+class Problem(Shown, Passes):
     """Model, criterion and data as a scalar function of the flat vector w of the chosen parameters.
 
     Args:
@@ -91,6 +92,18 @@ class Problem(Passes):
         self.process_group = None
         self._traits = Traits()
         self._like = ()
+
+    def _facts(self) -> dict[str, Any]:
+        seen = self.reader.counted  # by an earlier pass: nothing is read for it
+        return {
+            "": type(self.model).__name__,
+            "P": self.size,
+            "criterion": getattr(self.criterion, "__name__", type(self.criterion).__name__),
+            "data": str(seen) if seen.batches else type(self.reader.data).__name__,
+            "batch_norm": self.batch_norm,
+            "dtype": str(self.reader.dtype)[6:] if self.reader.dtype else None,
+            "device": str(self.device),
+        }
 
     def with_data(self, data: Iterable[Any]) -> "Problem":
         """The same network, criterion and parameters on other data."""

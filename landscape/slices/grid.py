@@ -110,7 +110,7 @@ def slice_2d(
         accuracy: (outputs, targets) of a batch to (hits, targets that count), or to the share of hits, which counts as
             much as the batch has units; default argmax over the class axis, where that can be known, see
             `class_targets.py`.
-        progress: show a bar with an estimate of the time; default where the output is a terminal.
+        progress: a bar with the time left; default on a terminal and in a notebook, else a line every 30 s.
         details: what else the result's `details` shall hold, such as {"normalize": "filter", "seed": 0}.
     Returns:
         Slice2D. A loss that is NaN or infinite stays so; accuracy is NaN where it cannot be known. `details` holds

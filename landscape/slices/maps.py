@@ -60,7 +60,7 @@ def convexity_map(
         max_matvecs: products at most for each of the two; what they do not reach shows in the errors.
         resume: a text file that keeps each point as soon as it is done; the same call goes on from it.
         workers: processes that share the points, see `slice_2d`.
-        progress: show a bar with the time left; default where the output is a terminal.
+        progress: show a bar with the time left; default on a terminal and in a notebook, else a line every 30 s.
     Returns:
         Map2D with PARTS in `parts`. Each eigenvalue is within its residual of one of the Hessian's, and `errors` is
         what that means for the ratio: (r_min + |λmin / λmax| r_max) / (λmax − r_max). NaN where loss or Hessian is not

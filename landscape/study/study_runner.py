@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
-from tqdm import tqdm
 
 from landscape.checks import require
 from landscape.metrics import METRICS
 from landscape.processes import WorkerError, pool
+from landscape.processes.progress import progress_bar
 from landscape.storage.atomic import locked_folder
 from landscape.storage.manifest import read_checked, read_json, read_or_none, write_json
 from landscape.storage.settings_record import ANY, Count, settings_record
@@ -130,16 +130,15 @@ def run_study(
     Args:
         config: networks and analysis; `workers` processes of one thread each do them.
         executor: of `concurrent.futures`, in place of these processes; it must see the run folders.
-        progress: show bars; default where the output is a terminal.
+        progress: show bars; default on a terminal and in a notebook, else a line every 30 s.
     Raises:
         ValueError: if no network came through, or a process was killed.
     """
     workers = config.workers if executor is None else executor
-    hidden = None if progress is None else not progress
     try:
         with pool(partial(_guarded, config.members, config.analysis), workers, threads=1, unit="network") as results:
             for stage in STAGES:
-                with tqdm(total=len(config.members), desc=f"{stage:8}", unit="network", disable=hidden) as bar:
+                with progress_bar(len(config.members), desc=f"{stage:8}", unit="network", progress=progress) as bar:
                     for _ in results((stage, name) for name in config.members):
                         bar.update()
     except WorkerError as error:

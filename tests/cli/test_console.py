@@ -144,6 +144,15 @@ def test_slice_has_other_directions_looks_and_splits(trained, tmp_path):
     assert found.norms.tolist() == pytest.approx([float(problem.vector().norm())] * 2, rel=1e-5)
 
 
+def test_slice_leaves_out_the_caption_on_request(trained, tmp_path):
+    high = {}
+    for told in ("on", "off"):
+        assert run("slice", trained, "--out", tmp_path, "--points", 3, "--split", "train", "--caption", told) == 0
+        (png,) = tmp_path.glob("*.png")
+        high[told] = int.from_bytes(png.read_bytes()[20:24], "big")
+    assert high["off"] < high["on"]  # a figure grows by the height of its caption
+
+
 def test_slice_checks_the_plot_that_is_there(trained, tmp_path, capsys):
     slice_it = ("slice", trained, "--out", tmp_path, "--points", 5, "--split", "train")
     assert run(*slice_it, "--check") == 0

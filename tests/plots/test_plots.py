@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -463,6 +464,28 @@ def test_the_same_figure_is_the_same_file(tmp_path):
 
 def test_a_stem_with_a_dot_keeps_it(tmp_path):
     assert save_figure(Figure(), tmp_path / "rho=0.05", ("png",)) == [tmp_path / "rho=0.05.png"]
+
+
+@pytest.mark.parametrize(("width", "inches"), [("column", 3.3), ("page", 6.8), (5, 5.0)])
+def test_a_figure_has_the_width_of_a_paper(width, inches, tmp_path):
+    figure = plot_slice_2d(plane(bowl)).figure
+    shape = figure.get_size_inches() / figure.get_size_inches()[0]
+    (png,) = save_figure(figure, tmp_path / "figure", ("png",), dpi=100, width=width)
+    pixels = [int.from_bytes(png.read_bytes()[at : at + 4], "big") for at in (16, 20)]
+    assert pixels == pytest.approx(100 * inches * shape, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("width", "message"),
+    [
+        ("wide", "width must be one of 'column' | 'page', got 'wide'"),
+        (0, "width must be positive and finite, got 0"),
+    ],
+)
+def test_a_width_that_is_none_is_refused_before_anything_is_written(width, message, tmp_path):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        save_figure(Figure(), tmp_path / "figure", width=width)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unknown_format_is_named_before_anything_is_written(tmp_path):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from landscape.study import correlate
+from landscape.study import correlate, nested_selection
 
 
 def rows(count: int = 40, noise: float = 0.5, seed: int = 0) -> list[dict[str, float]]:
@@ -225,3 +225,37 @@ def test_pairs_that_the_test_set_does_not_resolve_leave_the_sign_error() -> None
         for size in (None, 1000)
     ]
     assert errors == [1, 0]
+
+
+class Frame:
+    """A data frame, as far as it is used."""
+
+    def __init__(self, records: list[dict[str, float]]) -> None:
+        self._records = records
+
+    def to_dict(self, orient: str) -> list[dict[str, float]]:
+        assert orient == "records"
+        return self._records
+
+
+def test_a_data_frame_is_a_table() -> None:
+    table = rows()
+    assert repr(correlate(Frame(table), ["planted"], axes=["lr"], resamples=9)) == repr(
+        correlate(table, ["planted"], axes=["lr"], resamples=9)
+    )
+    assert nested_selection(Frame(table), ["planted", "random"]) == nested_selection(table, ["planted", "random"])
+
+
+def test_correlations_are_a_table_with_the_strongest_first() -> None:
+    found = correlate(rows(), ["random", "planted"], axes=["lr", "seed"], resamples=9)
+    assert isinstance(found, dict)
+    head, names, first, second = repr(found).splitlines()
+    assert head == "Correlations(metrics=2)"
+    assert names.split() == ["metric", "tau", "p_corrected", "psi_mean", "networks", "clusters"]
+    assert [line.split()[0] for line in (first, second)] == ["planted", "random"]
+    one = found["planted"]
+    assert f"{one.tau:+.2f} [{one.low:+.2f}, {one.high:+.2f}]" in first
+    assert f"tau={one.tau:+.2f} [{one.low:+.2f}, {one.high:+.2f}]" in repr(one)
+    row = next(row for row in found.rows() if row["metric"] == "planted")
+    assert (row["tau"], row["psi_lr"], row["count"]) == (one.tau, one.psi["lr"], 40)
+    assert "<td>planted</td>" in found._repr_html_()

@@ -223,7 +223,7 @@ def test_an_interrupt_does_not_wait_for_all_that_is_left(tmp_path: Path, monkeyp
 
     losses = {"train_loss": 0.0, "test_loss": 0.0}
     config = StudyConfig({f"{i}": Slow(tmp_path / f"{i}", "", "", {}, losses) for i in range(20)}, ANALYSIS)
-    monkeypatch.setattr(study_runner, "tqdm", Interrupts)
+    monkeypatch.setattr(study_runner, "progress_bar", lambda total, **_: Interrupts(total=total, disable=True))
     with pytest.raises(KeyboardInterrupt):
         run_study(config, progress=False)
     assert 1 <= len(list(tmp_path.iterdir())) < 10  # those in the workers' hands, and in the pipe to them

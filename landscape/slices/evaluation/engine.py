@@ -19,6 +19,7 @@ from tqdm import tqdm
 from landscape.checks import integer_in, require
 from landscape.problem import Problem
 from landscape.processes import ProcessGroup, Sums, WorkerError, pool, summed
+from landscape.processes.progress import progress_bar
 from landscape.slices.evaluation.walk_log import WalkLog, kept
 
 PREPARED = 0.2  # seconds for which a model is prepared at once, and other threads wait
@@ -107,10 +108,10 @@ def evaluate_points(
     todo = (~done).nonzero().flatten().tolist()
     estimate = None if pace is None else pace * -(-len(todo) // how.side_by_side)
     about = None if estimate is None else f"about {tqdm.format_interval(estimate)} for {len(todo)}"
-    hidden = not first or (None if how.progress is None else not how.progress)
+    progress = how.progress if first else False
     with (
         kept(log) as keep,
-        tqdm(total=len(points), initial=len(points) - len(todo), desc=about, unit=unit, disable=hidden) as bar,
+        progress_bar(len(points), initial=len(points) - len(todo), desc=about, unit=unit, progress=progress) as bar,
     ):
         for block, some in _blocks(evaluator, todo, how, pace):
             with block:

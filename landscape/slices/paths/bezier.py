@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from landscape.checks import integer_in, one_of, positive, require
 from landscape.problem import Problem
 from landscape.problem.batch import Batch, gradient_of
 from landscape.problem.batch_norm import batch_norm_layers
+from landscape.processes.progress import progress_bar
 from landscape.side_effects import derivatives_on, random_source, random_state_kept
 from landscape.slices.directions.between_models import Weights, vector_of
 from landscape.slices.evaluation.accuracy import Accuracy, counting
@@ -70,7 +70,7 @@ def train_path(
         momentum: in [0, 1).
         generator: of t, and of the order where the data shuffles; default seed 0.
         resume: an .npz file from which the same call goes on; removed at the end.
-        progress: show a bar; default where the output is a terminal.
+        progress: show a bar; default on a terminal and in a notebook, else a line every 30 s.
     Returns:
         BezierPath from the problem's network to `end`.
     Raises:
@@ -95,7 +95,7 @@ def train_path(
         for name, tensor in stored.items():
             state[name].copy_(tensor)
     done = int(state["epoch"])
-    with tqdm(initial=done, total=epochs, unit="epoch", disable=None if progress is None else not progress) as bar:
+    with progress_bar(epochs, initial=done, unit="epoch", progress=progress) as bar:
         for epoch in range(done, epochs):
             rate = lr * min(1.0, max(0.01, 2 - 2 * epoch / epochs))
             loss = _epoch(problem.with_batch_norm("batch"), path, state["velocity"], rate, momentum, source)
@@ -125,7 +125,7 @@ def path_losses(
         points: evenly spaced over t in [0, 1], at least 2.
         data: split name to data as `Problem` takes it; default the problem's own under "train".
         accuracy: see `slice_2d`.
-        progress: show a bar with the time left; default where the output is a terminal.
+        progress: show a bar with the time left; default on a terminal and in a notebook, else a line every 30 s.
     Returns:
         Slice1D with x = t. A loss that is NaN or infinite stays so.
     Raises:

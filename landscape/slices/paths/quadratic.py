@@ -13,13 +13,16 @@ from landscape.problem import Problem
 from landscape.storage.results import Result
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class QuadraticModel(Result):
     """A parabola in x; call it as a function."""
 
     loss: Tensor  # (), L(w)
     slope: Tensor  # (), gᵀd
     curvature: Tensor  # (), dᵀHd
+
+    def _facts(self) -> dict[str, Tensor]:
+        return {"loss": self.loss, "slope": self.slope, "curvature": self.curvature}
 
     def __call__(self, x: Tensor) -> Tensor:
         """Its value at x (n,), (n,) float64."""

@@ -41,7 +41,7 @@ def project_trajectory(
         d2: (P,); not along d1.
         data: split name to data as `Problem` takes it; default the problem's own under "train". An empty mapping spares
             the losses.
-        progress: show a bar with the time left; default where the output is a terminal.
+        progress: show a bar with the time left; default on a terminal and in a notebook, else a line every 30 s.
     Returns:
         Trajectory. A loss that is NaN or infinite stays so.
     Raises:

@@ -1,6 +1,6 @@
 """Metrics of one network as a dict of name to Estimate, with the cost of what they shared, as a table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Any
 
 from landscape.storage.manifest import write_json, write_rows
 from landscape.storage.results.record import versions
+from landscape.storage.results.shown import Lines, Table, aligned
 from landscape.storage.results.spectra import Estimate
 
 SHARED = "shared: "  # begins the name of a row that is no metric
@@ -24,7 +25,7 @@ class Spent:
     verified: float | None = None  # largest disagreement of an operator inside with differences; NaN: none decides
 
 
-class Measurements(dict[str, Estimate]):
+class Measurements(Table, dict[str, Estimate]):
     """Name to Estimate.
 
     Attributes:
@@ -76,15 +77,29 @@ class Measurements(dict[str, Estimate]):
 
     def __str__(self) -> str:
         """An aligned table with the share of each row in the cost, its sum, and what was left out."""
+        return "\n".join([*aligned(self._preview(), left=(0, -1)), *self._notes()])
+
+    __repr__ = __str__
+
+    def _facts(self) -> dict[str, Any]:
+        return {"": f"{len(self)} metrics"}
+
+    def _columns(self) -> dict[str, list[Any]]:
+        rows = self.rows()
+        return {head: [row[head] for row in rows] for head in HEADS}
+
+    def _preview(self) -> Lines:
         head = ("metric", "value", "gradient-times", "share", "s", "data")
         foot = ("in all", "", f"{self.gradient_times:.1f}", "", f"{self.seconds:.1f}", "")
-        lines = [head, *(_shown(row) for row in self.rows()), foot]
+        return [head, *(_shown(row) for row in self.rows()), foot]
+
+    def _notes(self) -> list[str]:
         notes = [f"{OPEN} has not converged: give it more steps"] if self.not_converged else []
         notes += [f"left out {name}: {reason}" for name, reason in self.left_out.items()]
         if self.verified is not None:
             said = "decided by none" if isnan(self.verified) else f"off by {self.verified:.1g} at most"
             notes.insert(0, f"products held against differences of gradients or outputs: {said}")
-        return "\n".join([*_aligned(lines), *notes])
+        return notes
 
     @property
     def not_converged(self) -> list[str]:
@@ -131,13 +146,3 @@ def _shown(row: Mapping[str, Any]) -> tuple[str, ...]:
     error += f" {OPEN}" if row["converged"] is False else ""
     cost = (f"{row['gradient_times']:.1f}", f"{row['share']:.1%}", f"{row['seconds']:.1f}")
     return row["metric"], value + error, *cost, row["data"]
-
-
-def _aligned(lines: Sequence[tuple[str, ...]]) -> list[str]:
-    """The first and the last column to the left, numbers to the right."""
-    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
-    aligned = []
-    for name, *numbers, data in lines:
-        cells = [cell.rjust(width) for cell, width in zip(numbers, widths[1:-1], strict=True)]
-        aligned.append("  ".join([name.ljust(widths[0]), *cells, data]).rstrip())
-    return aligned

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from landscape.storage.manifest import read_manifest, write_with_manifest
 from landscape.storage.npz import read_arrays
+from landscape.storage.results.shown import Drawn
 
 R = TypeVar("R", bound="Result")
 
 
-@dataclass(frozen=True, eq=False)
-class Result:
+@dataclass(frozen=True, eq=False, repr=False)
+class Result(Drawn):
     """Base of all results: `save` and `load`."""
 
     def save(self, path: str | Path, **manifest: Any) -> Path:

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from landscape.storage.manifest import write_rows
 from landscape.storage.results.record import Result
+from landscape.storage.results.shown import Lines, Table, listed, span, with_error
 
 
-@dataclass(frozen=True, eq=False)
-class Estimate(Result):
+@dataclass(frozen=True, eq=False, repr=False)
+class Estimate(Table, Result):
     """A number with its standard error.
 
     `stderr` is the error of computing the number on the given data: Monte Carlo error over random probes, the
@@ -43,9 +44,27 @@ class Estimate(Result):
         said = self.details.get("converged", self.details.get("reached"))
         return None if said is None else bool(said)
 
+    def _facts(self) -> dict[str, Any]:
+        one = listed(self.value.reshape(-1)) if self.value.numel() == 1 else None
+        return {
+            "": with_error(one[0], *listed(self.stderr.reshape(-1))) if one else f"{self.value.numel():,} values",
+            "converged": self.converged,
+            "matvecs": self.matvecs or None,
+            "gradient_times": self.gradient_times,
+            "seconds": self.seconds,
+            "data": self.data,
+            "verified": self.verified,
+        }
 
-@dataclass(frozen=True, eq=False)
-class EigenPairs(Result):
+    def _columns(self) -> dict[str, Tensor]:
+        return {"value": self.value.reshape(-1), "stderr": self.stderr.reshape(-1)}
+
+    def _preview(self) -> Lines:
+        return super()._preview() if self.value.numel() > 1 else []
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class EigenPairs(Table, Result):
     """Eigenpairs of a symmetric operator: an eigenvalue lies within `residuals[i]` of `values[i]`."""
 
     values: Tensor  # (k,)
@@ -55,9 +74,16 @@ class EigenPairs(Result):
     matvecs: int
     verified: float | None = None  # as the operator's: how far a product was off from differences of the network
 
+    def _facts(self) -> dict[str, Any]:
+        sure = f"{sum(listed(self.converged))} of {len(self.values)}"
+        return {"P": self.vectors.shape[0], "converged": sure, "matvecs": self.matvecs, "verified": self.verified}
 
-@dataclass(frozen=True, eq=False)
-class BlockSpectra(Result):
+    def _columns(self) -> dict[str, Tensor]:
+        return {"value": self.values, "residual": self.residuals, "converged": self.converged}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BlockSpectra(Table, Result):
     """Leading eigenvalues and trace of each of L diagonal blocks; NaN where a block has fewer than k eigenvalues."""
 
     names: Sequence[str]  # L
@@ -70,33 +96,33 @@ class BlockSpectra(Result):
     matvecs: Tensor  # (L,), products with each block
     passes: int  # products with all blocks together, at most so many passes over the data
 
-    def rows(self) -> list[dict[str, Any]]:
-        """One row a block: block, parameters, lambda_1, residual_1, ..., trace, trace_stderr, matvecs."""
-        return [self._row(index, name) for index, name in enumerate(self.names)]
-
     def to_csv(self, path: str | Path) -> Path:
         """Write `rows` as a table with a header; returns the path."""
         return write_rows(path, self.rows())
 
-    def _row(self, index: int, name: str) -> dict[str, Any]:
-        pairs = zip(self.values[index].tolist(), self.residuals[index].tolist(), strict=True)
+    def _facts(self) -> dict[str, Any]:
+        sure = listed(self.converged[~self.values.isnan()])
+        return {"blocks": len(self.names), "converged": f"{sum(sure)} of {len(sure)}", "passes": self.passes}
+
+    def _columns(self) -> dict[str, Tensor | Sequence[Any]]:
+        """Block, parameters, lambda_1, residual_1, ..., trace, trace_stderr, matvecs."""
         leading = {
-            f"{key}_{i}": number
-            for i, pair in enumerate(pairs, start=1)
-            for key, number in zip(("lambda", "residual"), pair, strict=True)
+            f"{key}_{i + 1}": values[:, i]
+            for i in range(self.values.shape[1])
+            for key, values in (("lambda", self.values), ("residual", self.residuals))
         }
         return {
-            "block": name,
-            "parameters": int(self.sizes[index]),
+            "block": self.names,
+            "parameters": self.sizes,
             **leading,
-            "trace": float(self.trace[index]),
-            "trace_stderr": float(self.trace_stderr[index]),
-            "matvecs": int(self.matvecs[index]),
+            "trace": self.trace,
+            "trace_stderr": self.trace_stderr,
+            "matvecs": self.matvecs,
         }
 
 
-@dataclass(frozen=True, eq=False)
-class SpectralDensity(Result):
+@dataclass(frozen=True, eq=False, repr=False)
+class SpectralDensity(Table, Result):
     """Spectral density by stochastic Lanczos quadrature, one row per probe, so that a band can be drawn."""
 
     nodes: Tensor  # (probes, steps + k), Ritz values, then the k outliers
@@ -106,6 +132,25 @@ class SpectralDensity(Result):
         default_factory=lambda: torch.empty(0, dtype=torch.float64, device="cpu")
     )  # (k,), found one by one
     moments: Mapping[str, float] = field(default_factory=dict)  # mean, second, and what they should be; see the makers
+
+    def _facts(self) -> dict[str, Any]:
+        probes, columns = self.nodes.shape
+        return {
+            "probes": probes,
+            "steps": columns - len(self.outliers),
+            "outliers": len(self.outliers),
+            "eigenvalues": span(self.nodes[self.weights > 0]),
+            "mean": self.moments.get("mean"),
+            "matvecs": self.matvecs or None,
+        }
+
+    def _columns(self) -> dict[str, Tensor | Sequence[Any]]:
+        probes, columns = self.nodes.shape
+        of = [probe for probe in range(probes) for _ in range(columns)]
+        return {"probe": of, "node": self.nodes.reshape(-1), "weight": self.weights.reshape(-1)}
+
+    def _preview(self) -> Lines:
+        return []
 
     def evaluate(self, grid: Tensor, bandwidth: float) -> tuple[Tensor, Tensor]:
         """Density smoothed by a Gaussian.

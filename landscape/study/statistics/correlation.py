@@ -7,26 +7,28 @@ Source: Kendall 1945 (tau-b); Jiang et al. 2020, "Fantastic generalization measu
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from math import isfinite
 from typing import Any
 
 import numpy as np
 
 from landscape.checks import integer_in, require
+from landscape.storage.results.shown import Drawn, Lines, Table
 from landscape.study.statistics.interval import ROUGH, interval
 from landscape.study.statistics.kendall import Array, Codes, Signs, apart, signs, tau_b
 from landscape.study.statistics.mutual_information import conditional_information
 from landscape.study.statistics.partial import partial_interval
 from landscape.study.statistics.permutation import permutation_p
-from landscape.study.statistics.resampling import Rows, codes, permutations
+from landscape.study.statistics.resampling import Frame, Rows, codes, permutations, rows_of
 from landscape.study.statistics.sign_error import Environments, environments, robust_sign_error
 
 NONE = float("nan")
 EXCHANGES, FEW = 200, 5  # of the gaps, for the chance level of the sign error, and of K, which hardly varies
 
 
-@dataclass(frozen=True)
-class Correlation:
+@dataclass(frozen=True, repr=False)
+class Correlation(Drawn):
     """Rank correlation of one metric with the target. NaN stands for what is not defined."""
 
     tau: float  # Kendall's tau-b over pairs of networks from different clusters; 0 by chance
@@ -49,6 +51,33 @@ class Correlation:
     sign_error_null_low: float = NONE  # the middle 90 % of it: a metric that orders better than chance is below
     sign_error_null_high: float = NONE
 
+    def _facts(self) -> dict[str, Any]:
+        interval = f"{self.tau:+.2f} [{self.low:+.2f}, {self.high:+.2f}]{' rough' * self.rough}"
+        counts = {"networks": self.count, "clusters": self.clusters}
+        return {"tau": interval, "p_corrected": self.p_corrected, "psi_mean": self.psi_mean, **counts}
+
+
+class Correlations(Table, dict[str, Correlation]):
+    """Metric to Correlation, as a table with a row a metric."""
+
+    def _facts(self) -> dict[str, Any]:
+        return {"metrics": len(self)}
+
+    def _columns(self) -> dict[str, list[Any]]:
+        axes = dict.fromkeys(axis for own in self.values() for axis in own.psi)
+        names = [each.name for each in fields(Correlation) if each.name != "psi"]
+        columns = {name: [getattr(own, name) for own in self.values()] for name in names}
+        psi = {f"psi_{axis}": [own.psi.get(axis, NONE) for own in self.values()] for axis in axes}
+        return {"metric": list(self), **columns, **psi}
+
+    def _preview(self) -> Lines:
+        """What decides of each, the strongest first."""
+        order = sorted(self, key=lambda name: -abs(self[name].tau) if isfinite(self[name].tau) else 1.0)
+        told = [dict(self[name]._told()) for name in order]
+        head = list(dict.fromkeys(key for facts in told for key in facts))
+        rows = [(name, *(facts.get(key, "") for key in head)) for name, facts in zip(order, told, strict=True)]
+        return [("metric", *head), *rows]
+
 
 @dataclass(frozen=True)
 class _Sample:
@@ -64,7 +93,7 @@ class _Sample:
 
 
 def correlate(
-    table: Rows,
+    table: Rows | Frame,
     metric_columns: Sequence[str],
     target: str = "generalization_gap",
     axes: Sequence[str] = (),
@@ -74,14 +103,14 @@ def correlate(
     test_samples: int | None = None,
     resamples: int = 2000,
     seed: int = 0,
-) -> dict[str, Correlation]:
+) -> Correlations:
     """Kendall's tau of each metric with the target, how far it can be trusted, and what hyper-parameters explain of it.
 
     Rows whose metric or target is not finite are left out for that metric and show in `count`. Each interval is about
     one metric; for the best of many look at `p_corrected`.
 
     Args:
-        table: a row per network, column to value.
+        table: a row per network, column to value, or a data frame.
         metric_columns: columns to correlate with the target.
         target: the column to be predicted.
         axes: columns of hyper-parameters.
@@ -93,10 +122,11 @@ def correlate(
         resamples: permutations of the targets, for p and for what chance gives.
         seed: of the permutations.
     Returns:
-        Metric to Correlation.
+        Metric to Correlation, which shows itself as a table, also by `to_frame`.
     Raises:
         ValueError: if a column is missing, or fewer than three networks have finite numbers.
     """
+    table = rows_of(table)
     for column in [*metric_columns, target, *axes, *cluster, *([given] if given else [])]:
         missing = sum(column not in row for row in table)
         require(missing == 0, f"every row must have the column {column!r}, {missing} of {len(table)} have not")
@@ -112,17 +142,13 @@ def correlate(
     sample = _Sample(y, clusters, by_axis, changed, among, y[orders[:EXCHANGES]], test_samples)
     alone, corrected = permutation_p(metrics, y, orders, clusters)
     held = _column(rows, given) if given else np.full(len(rows), NONE)
-    return {
-        name: Correlation(
-            **_trusted(metrics[index], sample),
-            **_explained(metrics[index], sample),
-            **_worst(metrics[index], sample),
-            **_given(metrics[index], held, sample),
-            p=float(alone[index]),
-            p_corrected=float(corrected[index]),
-        )
-        for index, name in enumerate(metric_columns)
-    }
+    judged = [_judged(own, held, sample) for own in metrics]
+    found = zip(metric_columns, judged, alone, corrected, strict=True)
+    return Correlations({name: Correlation(**own, p=float(p), p_corrected=float(each)) for name, own, p, each in found})
+
+
+def _judged(x: Array, z: Array, sample: _Sample) -> dict[str, Any]:
+    return _trusted(x, sample) | _explained(x, sample) | _worst(x, sample) | _given(x, z, sample)
 
 
 def _metric(rows: Rows, name: str) -> Array:

@@ -12,7 +12,7 @@ import numpy as np
 
 from landscape.checks import integer_in, require
 from landscape.study.statistics.kendall import signs, weighted_taus
-from landscape.study.statistics.resampling import Rows, codes
+from landscape.study.statistics.resampling import Frame, Rows, codes, rows_of
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class NestedSelection:
 
 
 def nested_selection(
-    table: Rows,
+    table: Rows | Frame,
     variants: Sequence[str],
     target: str = "generalization_gap",
     *,
@@ -39,7 +39,7 @@ def nested_selection(
     """Choose among variants of a metric (its order, layer, radius) on half of the networks, judge on the other half.
 
     Args:
-        table: a row per network, column to value.
+        table: a row per network, column to value, or a data frame.
         variants: columns, among which the largest |tau| chooses.
         target: the column to be predicted.
         cluster: columns; networks that agree in all of them stay in one half.
@@ -50,7 +50,7 @@ def nested_selection(
     """
     require(len(variants) >= 2, f"variants must hold at least two columns to choose from, got {len(variants)}")
     integer_in("halvings", halvings, 1)
-    rows = [row for row in table if all(np.isfinite(float(row[name])) for name in (*variants, target))]
+    rows = [row for row in rows_of(table) if all(np.isfinite(float(row[name])) for name in (*variants, target))]
     clusters = codes(rows, cluster)
     count = int(clusters.max(initial=-1)) + 1
     require(count >= 4, f"at least 4 clusters must have finite numbers in all variants, got {count}")

@@ -4,13 +4,26 @@ Networks that differ by their seed alone share what their hyper-parameters do: t
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from landscape.study.statistics.kendall import Codes
 
 Rows = Sequence[Mapping[str, Any]]
+
+
+@runtime_checkable
+class Frame(Protocol):
+    """A pandas.DataFrame, as far as it is used."""
+
+    def to_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """to_dict("records"): a dict a row."""
+
+
+def rows_of(table: Rows | Frame) -> Rows:
+    """A row per network, whatever holds them."""
+    return table.to_dict("records") if isinstance(table, Frame) else table
 
 
 def codes(rows: Rows, columns: Sequence[str]) -> Codes:

@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from landscape.checks import require
 from landscape.data import Images, Lazy, load
 from landscape.data.workers import worker_deaths_told
 from landscape.models import build
+from landscape.processes.progress import Bar, progress_bar
 from landscape.side_effects import random_state_kept, seed_of
 from landscape.storage.results import versions
 from landscape.training.trainer.bootstrap import TEACHER, relabel
@@ -119,7 +119,7 @@ class Run:
         if ranks.first:
             save_checkpoint(folder, network := self._network(), self._metadata(network, TEACHER))
 
-    def _epoch(self, bar: "tqdm[Any]") -> None:
+    def _epoch(self, bar: Bar) -> None:
         """The rest of a pass over the training data."""
         at, began = self.progress, perf_counter() - self.progress.seconds
         bar.set_description(f"{self.config.optimizer}, epoch {at.epoch + 1}/{self.config.epochs}", refresh=False)
@@ -157,7 +157,7 @@ class Run:
         self.objective.start_epoch(at.epoch, self.model)
         return batches
 
-    def _count(self, sums: Sequence[float], bar: "tqdm[Any]") -> None:
+    def _count(self, sums: Sequence[float], bar: Bar) -> None:
         """Take the sums of loss and right ones of the last steps into account."""
         self.require_finite(sums[0])
         at = self.progress
@@ -249,12 +249,12 @@ class Run:
         at, count = self.progress, self.data.count
         return at.samples if count is None else min(at.batches * self.config.batch_size, count)
 
-    def _bar(self) -> "tqdm[Any]":
+    def _bar(self) -> Bar:
         """A bar over the steps of the whole training."""
         config, at = self.config, self.progress
         total, done = config.epochs * self._batches, at.epoch * self._batches + at.batches
-        hidden = True if not self.ranks.first else None if config.progress is None else not config.progress
-        return tqdm(total=total or None, initial=done, unit="step", disable=hidden)
+        progress = config.progress if self.ranks.first else False
+        return progress_bar(total or None, initial=done, unit="step", progress=progress)
 
     def _metadata(self, network: nn.Module, teacher: str) -> dict[str, Any]:
         config = self.config
