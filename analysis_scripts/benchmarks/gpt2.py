@@ -24,7 +24,7 @@ TASKS = ("nothing", "gradient", "product")
 def network(**settings: Any) -> nn.Module:
     """GPT-2 of the Hugging Face hub's default configuration, random weights."""
     try:
-        import torchvision  # type: ignore[import-untyped]  # noqa: F401  (transformers does so where it finds it)
+        import torchvision  # type: ignore[import-not-found]  # noqa: F401  (transformers does so where it finds it)
     except ImportError:
         pass
     except RuntimeError:  # one that was built for another torch: as if it were not there
