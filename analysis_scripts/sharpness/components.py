@@ -2,7 +2,7 @@
 
 The largest Hessian eigenvalue of the embedding, of each block, of all attention (token mixing) and perceptron (channel
 mixing) layers, of the head and of the whole network, all parts of a network in shared passes over its training data.
-All networks train until the same training loss; learning rate, weight decay and radius of each row are tuned by the
+All networks train until the same training loss, or as long as all may; learning rate, weight decay and radius of each row are tuned by the
 search that all comparisons share. The claims, for ImageNet: the shallow blocks are the sharpest, and SAM lowers every
 part. Source: Chen, Hsieh and Gong 2022, arXiv:2106.01548, Table 3.
 """
@@ -87,7 +87,9 @@ def main(config: Config) -> dict[str, Any]:
     }
     kept = none_failed(measured(networks, partial(sharpest, tol=config.tol), config.workers))
     rows = [{"model": model, "rule": rule, "seed": seed, **own} for (model, rule, seed), own in kept.items()]
-    content: dict[str, Any] = {"sentence": sentence(rows), "rows": rows}
+    loss, epochs = config.setting["stop_at_loss"], config.setting["epochs"]
+    asked = f"Digits; trained until a training loss of {loss:g} or for {epochs} epochs, {len(config.seeds)} seeds."
+    content: dict[str, Any] = {"sentence": f"{asked} {sentence(rows)}", "rows": rows}
     content["tuned"] = {" ".join(key): {"point": own.point, "at_edge": own.edges} for key, own in tuned.items()}
     return publish(config, "components", content, partial(draw, rows), claims=claims(rows))
 
