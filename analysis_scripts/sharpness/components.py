@@ -2,9 +2,9 @@
 
 The largest Hessian eigenvalue of the embedding, of each block, of all attention (token mixing) and perceptron (channel
 mixing) layers, of the head and of the whole network, all parts of a network in shared passes over its training data.
-All networks train until the same training loss, or as long as all may; learning rate, weight decay and radius of each row are tuned by the
-search that all comparisons share. The claims, for ImageNet: the shallow blocks are the sharpest, and SAM lowers every
-part. Source: Chen, Hsieh and Gong 2022, arXiv:2106.01548, Table 3.
+All networks train until the same training loss, or as long as all may; learning rate, weight decay and radius of each
+row are tuned by the search that all comparisons share. The claims, for ImageNet: the shallow blocks are the sharpest,
+and SAM lowers every part. Source: Chen, Hsieh and Gong 2022, arXiv:2106.01548, Table 3.
 """
 
 from collections.abc import Mapping, Sequence
