@@ -96,4 +96,5 @@ class Lines:
 
 def _watched() -> bool:
     """Whether the output is a terminal's or a notebook's."""
-    return bool(sys.stderr and sys.stderr.isatty()) or "ipykernel" in sys.modules
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return bool(sys.stderr and sys.stderr.isatty()) or hasattr(shell, "kernel")  # a notebook's has one

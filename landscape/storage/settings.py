@@ -65,7 +65,8 @@ def _size(node: Any, known: dict[int, float]) -> float:
     """Nodes below and at this one, an alias as often as it stands there; infinite where it holds itself."""
     if id(node) not in known:
         known[id(node)] = inf
-        parts = node.value if isinstance(node.value, list) else []  # a scalar's is text
+        value = getattr(node, "value", None)  # an empty file has no node
+        parts = value if isinstance(value, list) else []  # a scalar's is text
         flat = [child for part in parts for child in (part if isinstance(part, tuple) else (part,))]
         known[id(node)] = 1 + sum(_size(child, known) for child in flat)
     return known[id(node)]

@@ -123,5 +123,6 @@ def test_adam_implicit_bias(tmp_path, monkeypatch):
         assert own["sparse"]["mean"] == pytest.approx([0.55, 0.55], abs=1e-3)
     monkeypatch.setattr(script, "train", lambda *_: pytest.fail("finished networks are trained again"))
     again = script.main(config)
+    assert again.pop("cpu_seconds") >= found.pop("cpu_seconds")
     assert again.pop("seconds") >= found.pop("seconds")  # what a run from the start took is not forgotten
     assert again == found

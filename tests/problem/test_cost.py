@@ -109,6 +109,7 @@ OTHERS = {  # public metrics that METRICS does not list, with gradient-times
     "distance_from_initialisation": (lambda p: metrics.distance_from_initialisation(p, initial=p.vector()), 0),
     "m_sharpness_curve": (lambda p: metrics.m_sharpness_curve(p, [16, 32]), 2 * (1 + 3 * FORWARD)),
     "margin": (metrics.margin, FORWARD),
+    "pac_bayes_gaussian": (lambda p: metrics.pac_bayes_gaussian(p, draws=3), 3 * FORWARD),
     "path_norm": (metrics.path_norm, 0),
     "random_corruption": (lambda p: metrics.random_corruption(p, [0.1, 0.2], draws=3), 7 * FORWARD),
 }
@@ -131,7 +132,7 @@ def test_the_sharpness_that_an_optimiser_sees_costs_its_products():
 
 
 def test_every_public_metric_is_stamped_somewhere_here():
-    apart = {"Activations", "METRICS", "Metric", "activations", "leading_pairs", "whole_density"}  # no Estimate
+    apart = {"Activations", "METRICS", "Metric", "activations", "attention_weights", "leading_pairs", "whole_density"}
     listed = {metric.function.__name__ for metric in METRICS.values()}
     assert set(metrics.__all__) == listed | set(OTHERS) | {"preconditioned_sharpness"} | apart
 

@@ -1,5 +1,6 @@
 import io
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -71,7 +72,10 @@ def test_a_bar_where_somebody_looks_at_it(asked, stream, expected, monkeypatch):
 def test_a_notebook_has_a_bar(monkeypatch):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     assert not progress._watched()
-    monkeypatch.setitem(sys.modules, "ipykernel", object())
+    shell = SimpleNamespace()
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    assert not progress._watched()  # a shell in a terminal that is none
+    shell.kernel = object()
     assert progress._watched()
 
 
