@@ -60,12 +60,8 @@ gpu:
 	  $(MAKE) $(VENV)/installed && $(BIN)/python analysis_scripts/benchmarks/gpu.py; \
 	fi
 
-$(VENV)/documented: $(VENV)/installed
-	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[docs]'
-	touch $@
-
-# build/site/index.html opens without a server; built without a network, once what it needs is there
-docs: $(VENV)/documented
+# build/site/index.html opens without a server; built without a network, by what the tests have too
+docs: $(VENV)/installed
 	$(BIN)/mkdocs build --strict
 
 test: $(VENV)/installed

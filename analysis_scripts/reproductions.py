@@ -6,7 +6,7 @@ Writes docs/reproductions.md; no script needs to run again for that.
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
@@ -81,15 +81,9 @@ def page(figures: Path = FIGURES) -> str:
     for paper, group in groupby(found, lambda row: row.source[0]):
         text += TABLE.format(paper=paper)
         for row in group:
-            told = asdict(row.claim)
-            cells = (
-                row.source[1],
-                f"{told['claim']} {told['at']}".strip(),
-                told["found"],
-                told["verdict"],
-                row.script,
-                row.minutes,
-            )
+            own = row.claim
+            claim = f"{own.claim} {own.at}".strip()
+            cells = (row.source[1], claim, own.found, own.verdict, row.script, row.minutes)
             text += "".join(f"| {cell} " for cell in (cell.replace("|", "\\|") for cell in cells)) + "|\n"
     return text
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import matplotlib
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch.nn import functional as F
 
 import landscape as ls
 from analysis_scripts._shared.frame import command, publish, save_captioned
 from analysis_scripts._shared.many_networks import training
+from analysis_scripts._shared.planes import Axis, around, mark
 from landscape.data import Images, digits
 from landscape.models import build
 from landscape.plots import (
@@ -36,7 +36,6 @@ from landscape.plots.style import BLUE, RED, STYLE, legend_above, line_style
 from landscape.slices import Directions
 from landscape.storage.results import BezierPath, Slice1D, Slice2D
 
-Axis = tuple[float, float, int]
 NORMS = {"none": "no batch norm", "batch": "batch norm, statistics recomputed at each point"}
 RULES: dict[str, dict[str, float]] = {"sgd": {}, "sam": {"rho": 0.2}, "asam": {"rho": 1.0}}
 
@@ -211,13 +210,6 @@ def plane(config: Config, name: str, problem: ls.Problem, directions: Directions
     return found
 
 
-def around(places: torch.Tensor, points: int, margin: float = 0.25) -> tuple[Axis, Axis]:
-    """Axes that hold all places (n, 2) and some room."""
-    low, high = (end.double() for end in places.aminmax(dim=0))
-    x, y = torch.stack([low - margin * (high - low), high + margin * (high - low)], 1).tolist()
-    return (x[0], x[1], points), (y[0], y[1], points)
-
-
 def compared(planes: Mapping[str, Slice2D], names: Sequence[str]) -> Figure:
     """Planes side by side on one scale of colours."""
     losses = torch.stack([own.loss["train"] for own in planes.values()])
@@ -252,15 +244,6 @@ def connected(lines: Mapping[str, Slice1D], surface: Slice2D, places: list[list[
         right.plot(*points.T, color=colour, linewidth=2)
     mark(right, places, ["seed 0", "seed 1", "bend"])
     return figure
-
-
-def mark(ax: Axes, places: list[list[float]], names: list[str]) -> None:
-    """Name points of a plane."""
-    for (x, y), name in zip(places, names, strict=True):
-        ax.plot([x], [y], marker="o", ms=5, mfc="white", mec="black", ls="", zorder=4)
-        box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
-        above: dict[str, Any] = {"xytext": (0, 9), "textcoords": "offset points", "ha": "center"}
-        ax.annotate(name, (x, y), fontsize=8, bbox=box, zorder=6, **above)
 
 
 if __name__ == "__main__":

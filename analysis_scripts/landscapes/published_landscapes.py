@@ -24,6 +24,7 @@ from analysis_scripts._shared.claims import Claim, points, said
 from analysis_scripts._shared.frame import command, publish
 from analysis_scripts._shared.many_networks import data_of, measured, none_failed, training
 from analysis_scripts._shared.over_seeds import difference, interval, lies_in, verdict
+from analysis_scripts._shared.planes import around, mark
 from landscape.plots import plot_slice_2d
 from landscape.plots.style import BLUE, OTHERS, RED, SMALL, legend_above, line_style
 
@@ -192,15 +193,9 @@ def draw_plane(config: Config, ax: Axes, folders: Mapping[str, Path]) -> None:
     problem = problem_of(folders["SWA"], split="test")
     others = [ls.load_checkpoint(own)[0] for own in (end, end / f"epoch-{config.swa_from}")]
     (d1, d2), places = ls.plane_through(problem, *others)
-    low, high = (own.double() for own in places.aminmax(dim=0))
-    ends = torch.stack([low - 0.5 * (high - low), high + 0.5 * (high - low)], 1).tolist()
-    x, y = ((start, stop, config.points) for start, stop in ends)
+    x, y = around(places, config.points, margin=0.5)
     plot_slice_2d(ls.slice_2d(problem, d1, d2, x, y, {"test": problem.data}), "test", ax)
-    for (a, b), name in zip(places.tolist(), ("SWA", "SGD, end", f"SGD, epoch {config.swa_from}"), strict=True):
-        ax.plot([a], [b], "o", ms=5, mfc="white", mec="black", zorder=4)
-        box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
-        above: dict[str, Any] = {"xytext": (0, 9), "textcoords": "offset points", "ha": "center", "fontsize": SMALL}
-        ax.annotate(name, (a, b), bbox=box, zorder=6, **above)
+    mark(ax, places.tolist(), ("SWA", "SGD, end", f"SGD, epoch {config.swa_from}"), SMALL)
 
 
 def draw_rays(config: Config, ax: Axes, folders: Mapping[str, Path]) -> None:

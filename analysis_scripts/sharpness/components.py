@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from analysis_scripts._shared.claims import Claim
+from analysis_scripts._shared.described import KINDS as TITLES
 from analysis_scripts._shared.frame import command, publish
 from analysis_scripts._shared.many_networks import measured, none_failed
 from analysis_scripts._shared.over_seeds import difference, verdict
@@ -35,7 +36,6 @@ KINDS: dict[str, dict[str, str]] = {  # the two kinds of layers in a block, by t
     "mixer": {"token mixing": "blocks.*.token*", "channel mixing": "blocks.*.channel*"},
 }
 EMBEDDING = {"vit": ["patches.*", "class_token", "positions"], "mixer": ["patches.*"]}
-TITLES = {"vit": "ViT", "mixer": "MLP-Mixer"}
 ENDS: Any = {"lr": (3e-4, 3e-2), "weight_decay": (1e-3, 1.0), "others": lambda _at: {"base": "adamw"}}
 RULES: dict[str, Variant] = {
     "AdamW": Variant("sgd", 1, None, lambda _at: {}, **ENDS),

@@ -3,9 +3,10 @@
 Where the training loss is held decides: by training (Kendall's tau), or else by a correlation given it.
 """
 
-from math import isfinite
+from math import inf, isfinite, nan
 
 from analysis_scripts._shared.claims import Claim, said
+from analysis_scripts._shared.over_seeds import lies_in, verdict
 from landscape.plots.style import words
 from landscape.report.evidence import TRAIN_LOSS, Evidence
 from landscape.study import Correlation
@@ -40,13 +41,13 @@ def _balls(evidence: Evidence) -> Claim:
     own = [found for name, found in evidence.correlations.items() if name.startswith(BALLS)]
     ways = [evidence.follows(found) for found in own]
     rising, falling = ways.count(1), ways.count(-1)
-    verdict = "agrees" if 2 * rising > len(own) else "differs" if 2 * falling > len(own) else "cannot say"
+    judged = "agrees" if 2 * rising > len(own) else "differs" if 2 * falling > len(own) else "cannot say"
     how = "" if evidence.held else " given the training loss"
     return Claim(
         "Jiang et al. 2020",
         "sharpness in a ball rises with the gap",
         f"{rising} of {len(own)} such measures rise{how} beyond doubt, {falling} fall; {_on(evidence)}",
-        verdict,
+        judged,
     )
 
 
@@ -62,13 +63,13 @@ def _robust(evidence: Evidence) -> Claim:
     kept = [name for name, (value, _) in worst.items() if value > 0]
     best = max(worst, key=lambda name: worst[name][0], default="")
     value, axis = worst.get(best, (float("nan"), ""))
-    verdict = "agrees" if value <= 0 else "cannot say"  # psi has no interval, which "differs" would ask for
+    judged = "agrees" if value <= 0 else "cannot say"  # psi has no interval, which "differs" would ask for
     return Claim(
         "Dziugaite et al. 2020",
         "no measure is robust: each fails in some environment",
         f"{len(kept)} of {len(worst)} measures order the gap with one sign along every setting; the best, "
         f"{words(best)}, has psi {value:+.2f} along {words(axis)}, where it is weakest; {_on(evidence)}",
-        verdict,
+        judged,
     )
 
 
@@ -90,18 +91,18 @@ def _renyi(found: Correlation, on: str) -> Claim:
         "Rényi sharpness, abstract",
         "it correlates strongly with the gap (tau .77, best layer of a ResNet-18 on CIFAR-10, unconfirmed)",
         f"tau {said((found.tau, found.low, found.high))} of the whole Hessian's, order 2; {on}",
-        "agrees" if found.low > STRONG else "differs" if found.high < STRONG else "cannot say",
+        lies_in((found.tau, found.low, found.high), STRONG, inf),
     )
 
 
 def _trace(found: Correlation, on: str) -> Claim:
     weak = {"agrees": "differs", "differs": "agrees"}
-    verdict = _beyond(found, WEAK)
+    judged = _beyond(found, WEAK)
     return Claim(
         "Rényi sharpness, abstract",
         "earlier measures often do not (trace: tau -.05, unconfirmed)",
         f"tau {said((found.tau, found.low, found.high))}; {on}",
-        weak.get(verdict, verdict),
+        weak.get(judged, judged),
     )
 
 
@@ -120,5 +121,5 @@ def _geodesic(evidence: Evidence) -> Claim:
         "Hide & Seek, abstract",
         "geodesic sharpness follows the gap of transformers more closely than adaptive sharpness",
         f"tau {taus}, difference of the sizes [{low:+.2f}, {high:+.2f}]; {_on(evidence)}",
-        "agrees" if low > 0 else "differs" if high < 0 else "cannot say",
+        verdict((nan, low, high)),
     )

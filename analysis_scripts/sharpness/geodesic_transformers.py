@@ -11,6 +11,7 @@ ours was fixed before any τ was seen.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import landscape as ls
 from analysis_scripts._shared.claims import Claim, points
 from analysis_scripts._shared.frame import command, publish
 from analysis_scripts._shared.many_networks import measured, none_failed
+from analysis_scripts._shared.over_seeds import verdict
 from landscape.plots.style import GREY, RED, SMALL, legend_above, look
 from landscape.storage.results import read_json
 from landscape.study.network_record import load_run
@@ -158,10 +160,10 @@ def claims(config: Config, rows: Rows, found: Found) -> list[Claim]:
             f"{GAPS[gap]} {points((t.tau, t.low, t.high), '', 2)}, p {t.p:.2g} by exchanged gaps"
             for gap, t in own.items()
         )
-        sides = {gap: -1 if t.high < 0 else int(t.low > 0) for gap, t in own.items()}
-        verdict = "cannot say" if sides["error"] == 0 else "agrees" if sides["error"] < 0 else "differs"
+        t = own["error"]
+        judged = verdict((t.tau, t.low, t.high), -1)
         claim = f"τ of {name} with the gap is negative on images: {clip:+.2f} (CLIP; on text, MNLI, {mnli:+.2f})"
-        claimed.append(Claim(PAPER, claim, f"small ViTs, ρ = {rho:g}: {told}", verdict))
+        claimed.append(Claim(PAPER, claim, f"small ViTs, ρ = {rho:g}: {told}", judged))
     for name in ("inv", "mix"):
         claimed.append(_closer(config, rows, name))
     return claimed
@@ -170,13 +172,13 @@ def claims(config: Config, rows: Rows, found: Found) -> list[Claim]:
 def _closer(config: Config, rows: Rows, name: str) -> Claim:
     """Whether |τ| of a geodesic sharpness is above that of the adaptive one, on the same networks."""
     rho, table = config.radii[0], [row for row in rows if row["fitted"]]
-    told, verdicts = [], {}
+    told, judged = [], {}
     for gap in GAPS:
         low, high = difference(table, f"{name}, ρ = {rho:g}", f"adaptive, ρ = {rho:g}", gap)
         told.append(f"{GAPS[gap]} {points(((low + high) / 2, low, high), '', 2)}")
-        verdicts[gap] = "agrees" if low > 0 else "differs" if high < 0 else "cannot say"
+        judged[gap] = verdict((nan, low, high))
     claim = f"|τ| of {name} is above that of adaptive (CLIP by {abs(PUBLISHED[name][0]) - 0.41:.2f}, MNLI too)"
-    return Claim(PAPER, claim, f"small ViTs, ρ = {rho:g}, |τ| less |τ|: {'; '.join(told)}", verdicts["error"])
+    return Claim(PAPER, claim, f"small ViTs, ρ = {rho:g}, |τ| less |τ|: {'; '.join(told)}", judged["error"])
 
 
 def draw(config: Config, rows: Rows, found: Found) -> Figure:

@@ -20,6 +20,7 @@ from analysis_scripts._shared.frame import command, legend_over, publish
 from analysis_scripts._shared.many_networks import measured
 from analysis_scripts._shared.over_seeds import difference, interval, verdict
 from analysis_scripts.training.vit_networks import (
+    OTHERS,
     PLAIN,
     RULES,
     TITLES,
@@ -45,7 +46,6 @@ PANELS = {
     "pgd10_accuracy": "PGD-10",
     "corruption_accuracy": "corrupted",
 }
-OTHERS = ("vit", "mixer")
 PAPER = "Chen et al. 2022, table 5"
 
 

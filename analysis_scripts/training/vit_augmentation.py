@@ -19,6 +19,7 @@ from analysis_scripts._shared.frame import command, legend_over, publish
 from analysis_scripts._shared.many_networks import measured
 from analysis_scripts._shared.over_seeds import difference, interval, verdict
 from analysis_scripts.training.vit_networks import (
+    OTHERS,
     PLAIN,
     SAM,
     TITLES,
@@ -36,7 +37,6 @@ from analysis_scripts.training.vit_networks import (
 )
 
 NAMES = {(PLAIN, False): "plain", (SAM, False): "SAM", (PLAIN, True): "AUG", (SAM, True): "SAM + AUG"}
-OTHERS = ("vit", "mixer")
 PAPER = "Chen et al. 2022, table 4"
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import landscape as ls
+from analysis_scripts._shared.described import KINDS
 from analysis_scripts._shared.many_networks import data_of, measured, none_failed
 from analysis_scripts._shared.over_seeds import difference
 from analysis_scripts._shared.random_search import Search, Tuned
@@ -31,7 +32,8 @@ from landscape.plots.style import look
 from landscape.storage.results import read_json
 from landscape.study.robustness import robustness
 
-TITLES = {"resnet": "ResNet", "vit": "ViT", "mixer": "MLP-Mixer"}
+TITLES = {model: KINDS[model] for model in ("resnet", "vit", "mixer")}
+OTHERS = ("vit", "mixer")  # than the ResNet
 PLAIN, SAM = RULES = ("plain", "SAM")
 ADAMW: Any = {"lr": (2e-3, 2e-2), "weight_decay": (1e-3, 0.3), "others": lambda _at: {"base": "adamw"}}
 SGD: Any = {"lr": (1e-2, 0.3), "weight_decay": (1e-5, 1e-2)}

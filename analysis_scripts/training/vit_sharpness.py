@@ -21,6 +21,7 @@ from analysis_scripts._shared.claims import Claim, points, said
 from analysis_scripts._shared.frame import command, legend_over, publish
 from analysis_scripts._shared.over_seeds import difference, interval, verdict
 from analysis_scripts.training.vit_networks import (
+    OTHERS,
     PLAIN,
     RULES,
     SAM,
@@ -52,7 +53,6 @@ PANELS = {  # quantity to its label, the factor, whether on a logarithmic axis
     "corruption_accuracy": ("accuracy on corrupted\ntest images (%)", 100, False),
     "weight_norm": ("norm of the weights |w|", 1, False),
 }
-OTHERS = ("vit", "mixer")  # than the ResNet
 
 
 @dataclass(frozen=True)

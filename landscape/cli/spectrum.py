@@ -43,20 +43,26 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.command("spectrum")
 @source_options
-@click.option("--matrix", type=click.Choice(list(MATRICES)), default="hessian", show_default=True)
-@click.option("--k", type=int, default=10, show_default=True, help="Eigenvalues, each with a bound of its error.")
+@click.option("--matrix", type=click.Choice(list(MATRICES)), default=DEFAULTS["matrix"], show_default=True)
+@click.option(
+    "--k", type=int, default=DEFAULTS["k"], show_default=True, help="Eigenvalues, each with a bound of its error."
+)
 @click.option(
     "--which",
     type=click.Choice(["LM", "LA", "SA"]),
-    default="LM",
+    default=DEFAULTS["which"],
     show_default=True,
     help="Largest in magnitude, largest, or smallest.",
 )
-@click.option("--matvecs", type=int, default=60, show_default=True, help="Products for the trace.")
-@click.option("--probes", type=int, default=8, show_default=True, help="Random vectors of the density.")
-@click.option("--steps", type=int, default=64, show_default=True, help="Lanczos steps, products, of each probe.")
+@click.option("--matvecs", type=int, default=DEFAULTS["matvecs"], show_default=True, help="Products for the trace.")
+@click.option(
+    "--probes", type=int, default=DEFAULTS["probes"], show_default=True, help="Random vectors of the density."
+)
+@click.option(
+    "--steps", type=int, default=DEFAULTS["steps"], show_default=True, help="Lanczos steps, products, of each probe."
+)
 @click.option("--samples", type=int, default=None, help="Use the first so many training images of RUN.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=int, default=DEFAULTS["seed"], show_default=True)
 @click.option("--out", type=FOLDER, default=None, help="Where to; default RUN, or here.")
 @click.option("--resume", type=FILE, default=None, help="Keeps what is done; the same command goes on from there.")
 def spectrum_command(

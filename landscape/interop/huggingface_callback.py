@@ -53,7 +53,7 @@ class CurvatureCallback(TrainingCallback, TrainerCallback):  # type: ignore[misc
         if state.global_step > 0:
             rows = [_full(log) for log in state.log_history if "curvature/lambda_max" in log]
             self.tracker.load_state_dict(self.tracker.state_dict() | {"rows": rows})
-        model, optimizer = objects["model"], objects["optimizer"]
+        model = objects["model"]
 
         def own() -> Problem:
             require(
@@ -62,7 +62,7 @@ class CurvatureCallback(TrainingCallback, TrainerCallback):  # type: ignore[misc
             )
             return _training_loss(model, fixed_part(objects["train_dataloader"], self.samples))
 
-        self._begin(model, own, getattr(optimizer, "optimizer", optimizer), state.global_step)
+        self._begin(model, own, objects["optimizer"], state.global_step)
 
     def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
         if not state.is_world_process_zero or (values := self._measured(state.global_step)) is None:

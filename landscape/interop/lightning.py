@@ -18,7 +18,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from landscape.checks import require
-from landscape.interop.training_callback import TrainingCallback, first_of, fixed_part
+from landscape.interop.training_callback import TrainingCallback, fixed_part
 from landscape.problem import Problem
 
 
@@ -53,7 +53,7 @@ class CurvatureCallback(TrainingCallback, Callback):  # type: ignore[misc]  # un
         sharded = any(kind in type(trainer.strategy).__name__ for kind in ("FSDP", "DeepSpeed", "ModelParallel"))
         require(not sharded, "CurvatureCallback needs whole weights on each device, got sharded ones; take DDP")
         if trainer.is_global_zero:
-            optimizer = first_of(getattr(each, "optimizer", each) for each in trainer.optimizers)
+            optimizer = trainer.optimizers[0] if len(trainer.optimizers) == 1 else None  # of several none is the one
             self._begin(
                 pl_module, lambda: _training_loss(trainer, pl_module, self.samples), optimizer, trainer.global_step
             )

@@ -1,7 +1,7 @@
 """What the callbacks for Lightning and Hugging Face share: a `Tracker` on a fixed part of the training data."""
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -60,7 +60,7 @@ class TrainingCallback:
     def _begin(self, model: nn.Module, own: Callable[[], Problem], optimizer: Any, step: int) -> None:
         """At `step`, with the problem that `own` gives where the user gave none."""
         self._problem = self.make_problem(model) if self.make_problem else own()
-        self.tracker.optimizer = _known(optimizer, self._problem)
+        self.tracker.optimizer = _known(getattr(optimizer, "optimizer", optimizer), self._problem)
         self.tracker.steps = step
 
     def _measured(self, step: int) -> dict[str, Any] | None:
@@ -112,9 +112,3 @@ def _known(optimizer: Any, problem: Problem) -> Any:
         warnings.warn(f"curvature is measured without λmax(P⁻¹H) and its threshold: {error}", stacklevel=2)
         return None
     return optimizer
-
-
-def first_of(optimizers: Iterable[Any]) -> Any:
-    """The only optimiser, without its wrappers' names; None among several."""
-    found = list(optimizers)
-    return found[0] if len(found) == 1 else None

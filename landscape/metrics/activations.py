@@ -6,17 +6,16 @@ Source: Chen, Hsieh and Gong 2022, arXiv:2106.01548, section 4.4 (sparsity); And
 arXiv:2305.16292 (low-rank features through inactive neurons).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from landscape.checks import require
-from landscape.metrics.hooks import running
+from landscape.metrics.hooks import CallsSeen, running
 from landscape.metrics.metric import measured
 from landscape.problem import Problem
 from landscape.storage.results import Estimate
@@ -47,7 +46,9 @@ def activations(problem: Problem) -> Activations:
 
     with running(problem.model) as stack:
 
-        def seen(output: Tensor) -> None:
+        def seen(func: Any, _args: Any, _given: Any, output: Any) -> None:
+            if func not in RECTIFIERS:
+                return
             rows = output.detach().flatten(1).double()
             counts = [len(rows), rows.norm(dim=1).sum(), (rows > 0).sum(), rows.numel()]
             name = stack[-1] if stack else ""
@@ -55,7 +56,7 @@ def activations(problem: Problem) -> Activations:
                 [float(count) for count in counts], dtype=torch.float64, device="cpu"
             )
 
-        with _Rectifiers(seen):
+        with CallsSeen(seen):
             problem.loss()
     require(len(sums) > 0, "the network must call a rectifier such as relu or gelu, got none")
     samples, norms, positive, entries = torch.stack(list(sums.values()), dim=1)
@@ -71,23 +72,3 @@ def active_neurons(problem: Problem, *, generator: torch.Generator | None = None
     """
     found = activations(problem)
     return Estimate.exact(float((found.active * found.entries).sum() / found.entries.sum()))
-
-
-class _Rectifiers(TorchFunctionMode):
-    """Shows the outputs of rectifiers to a function."""
-
-    def __init__(self, seen: Callable[[Tensor], None]) -> None:
-        super().__init__()
-        self.seen = seen
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if func in RECTIFIERS:
-            self.seen(result)
-        return result

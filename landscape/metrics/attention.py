@@ -4,16 +4,15 @@ A weight on a token is the share of it in what the query is given. In a vision t
 map over the patches. Source: Chen, Hsieh and Gong 2022, arXiv:2106.01548 (attention maps of networks trained by SAM).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from landscape.checks import require
-from landscape.metrics.hooks import running
+from landscape.metrics.hooks import CallsSeen, running
 from landscape.side_effects import training_flags_kept
 
 
@@ -29,32 +28,22 @@ def attention_weights(model: nn.Module, *inputs: Any) -> dict[str, Tensor]:
     """
     found: dict[str, Tensor] = {}
     with training_flags_kept(model), torch.no_grad(), running(model) as stack:
+
+        def seen(func: Any, args: tuple[Any, ...], given: Mapping[str, Any], _result: Any) -> None:
+            if func is F.scaled_dot_product_attention:
+                found[stack[-1] if stack else ""] = _weights_of(args, given)
+
         model.eval()
-        with _Attention(lambda weights: found.update({stack[-1] if stack else "": weights})):
+        with CallsSeen(seen):
             model(*inputs)
     require(len(found) > 0, "the network must call torch's scaled_dot_product_attention, got no call")
     return found
 
 
-class _Attention(TorchFunctionMode):
-    """Shows the weights of each call to a function: attention to the unit vectors as values gives its own weights."""
-
-    def __init__(self, seen: Callable[[Tensor], None]) -> None:
-        super().__init__()
-        self.seen = seen
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        given = dict(kwargs or {})
-        if func is F.scaled_dot_product_attention:
-            named = dict(zip(("query", "key", "value", "attn_mask", "dropout_p", "is_causal"), args, strict=False))
-            call = {**named, **given, "dropout_p": 0.0}
-            key = call["key"]
-            units = torch.eye(key.shape[-2], dtype=key.dtype, device=key.device).expand(*key.shape[:-1], -1)
-            self.seen(func(**{**call, "value": units}))
-        return func(*args, **given)
+def _weights_of(args: tuple[Any, ...], given: Mapping[str, Any]) -> Tensor:
+    """Of a call: attention to the unit vectors as values gives its own weights."""
+    named = dict(zip(("query", "key", "value", "attn_mask", "dropout_p", "is_causal"), args, strict=False))
+    call = {**named, **given, "dropout_p": 0.0}
+    key = call["key"]
+    units = torch.eye(key.shape[-2], dtype=key.dtype, device=key.device).expand(*key.shape[:-1], -1)
+    return F.scaled_dot_product_attention(**{**call, "value": units})

@@ -1,10 +1,11 @@
 """Watching a network's modules at work: hooks that are removed afterwards, also when a pass fails."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from landscape.metrics.subsets import first_samples
 from landscape.problem import Problem
@@ -42,3 +43,23 @@ def first_inputs(problem: Problem, modules: Mapping[str, nn.Module]) -> dict[str
             hooks.callback(hook.remove)
         first_samples(problem, 1).loss()
     return found
+
+
+class CallsSeen(TorchFunctionMode):
+    """Within the block `seen` is told of each call of a torch function: the function, its arguments, its result."""
+
+    def __init__(self, seen: Callable[[Any, tuple[Any, ...], Mapping[str, Any], Any], None]) -> None:
+        super().__init__()
+        self._seen = seen
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        given = kwargs or {}
+        result = func(*args, **given)
+        self._seen(func, args, given, result)
+        return result

@@ -91,9 +91,9 @@ def plot_slices_2d(
         ValueError: if there is not one name for each slice, no loss is finite, or as `plot_slice_2d`.
     """
     require(len(slices) == len(names) > 0, f"names must be one for each slice, got {len(names)} for {len(slices)}")
-    columns = min(columns, len(slices))
+    wide, high = min(columns, len(slices)), ceil(len(slices) / columns)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(2.9 * columns + 0.8, 2.6 * ceil(len(slices) / columns) + 0.3), layout="compressed")
+        figure = Figure(figsize=(2.9 * wide + 0.8, 2.6 * high + 0.3), layout="compressed")
         draw_slices_2d(figure, slices, names, split, columns, scale=(levels, vmin, vmax))
     return figure
 
@@ -107,11 +107,12 @@ def draw_slices_2d(
     scale: tuple[Sequence[float] | None, float | None, float | None] = (None, None, None),
 ) -> None:
     """`plot_slices_2d` in a part of a figure; `scale` is its (levels, vmin, vmax)."""
+    columns = min(columns, len(slices))
     losses = [plane_loss(own, split) for own in slices]
     together = np.concatenate([loss.ravel() for loss in losses])
     require(bool(np.isfinite(together).any()), f"slices must hold a finite {split} loss, got none")
     common = scale_of(together, *scale)
-    axes = list(figure.subplots(ceil(len(slices) / columns), min(columns, len(slices)), squeeze=False).ravel())
+    axes = list(figure.subplots(ceil(len(slices) / columns), columns, squeeze=False).ravel())
     for ax in axes[len(slices) :]:
         ax.remove()
     legend: list[Artist] = []

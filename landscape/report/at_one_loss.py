@@ -2,7 +2,7 @@
 
 from landscape.plots.style import words
 from landscape.report.evidence import Evidence
-from landscape.report.wording import extreme, named, partial, tau
+from landscape.report.wording import both_ways, extreme, partial, tau
 
 UNREACHED = "the training loss must come down to"
 GAPS = {
@@ -29,10 +29,9 @@ def at_one_loss(evidence: Evidence) -> list[str]:
             f"Where the training loss is held fixed by a partial rank correlation, {among} follow the gap in loss: "
             f"the 95 % interval leaves out 0, which chance alone gives about {0.05 * len(follows):.0f} of them"
         )
-    for sign, direction in ((1, "Rising with it"), (-1, "Falling as it rises")):
-        own = [name for name, way in follows.items() if way == sign]
-        said += f". {direction}: {len(own)}{named(own, lambda name: text(correlations[name]))}"
-    return [f"{said}.", *_other_gaps(evidence, follows)]
+    rising, falling = ([name for name, way in follows.items() if way == sign] for sign in (1, -1))
+    ways = both_ways(rising, falling, lambda name: text(correlations[name]))
+    return [f"{said}. {ways}.", *_other_gaps(evidence, follows)]
 
 
 def _other_gaps(evidence: Evidence, follows: dict[str, int]) -> list[str]:

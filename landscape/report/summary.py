@@ -7,7 +7,7 @@ from typing import Any
 from landscape.plots.style import words
 from landscape.report.at_one_loss import at_one_loss, left_out
 from landscape.report.evidence import Evidence
-from landscape.report.wording import SHOWN, extreme, listed, named, partial, tau
+from landscape.report.wording import SHOWN, both_ways, extreme, listed, named, partial, tau
 from landscape.study.statistics.interval import FEWEST, ROUGH
 from landscape.study.statistics.sign_error import LEAST
 
@@ -103,8 +103,7 @@ def _following(evidence: Evidence) -> str:
     falling = [name for name in clear if correlations[name].tau < 0]
     return (
         f"{len(clear)} of {len(correlations)} metrics follow the gap (p below 0.05 after correction for all of them). "
-        f"Rising with it: {len(rising)}{named(rising, lambda name: tau(correlations[name]))}. Falling as it rises: "
-        f"{len(falling)}{named(falling, lambda name: tau(correlations[name]))}."
+        f"{both_ways(rising, falling, lambda name: tau(correlations[name]))}."
     )
 
 

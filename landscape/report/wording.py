@@ -28,6 +28,13 @@ def named(names: Sequence[str], text: Callable[[str], str] | None = None) -> str
     return f" ({', '.join(shown)}{more})"
 
 
+def both_ways(rising: Sequence[str], falling: Sequence[str], text: Callable[[str], str]) -> str:
+    """Which metrics rise with the gap, and which fall."""
+    return (
+        f"Rising with it: {len(rising)}{named(rising, text)}. Falling as it rises: {len(falling)}{named(falling, text)}"
+    )
+
+
 def listed(names: Sequence[str]) -> str:
     """All names."""
     return ", ".join(words(name) for name in names)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from analysis_scripts.sharpness import geodesic_transformers, geodesic_vs_adaptive
-from analysis_scripts.sharpness.geodesic_vs_adaptive import Piece, Setting, near, regression, sharpness, train
+from analysis_scripts.sharpness import diagonal_networks, geodesic_transformers, geodesic_vs_adaptive
+from analysis_scripts.sharpness.diagonal_networks import Piece, Setting, regression, sharpness, train
+from analysis_scripts.sharpness.geodesic_vs_adaptive import near
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
@@ -88,7 +89,7 @@ def test_geodesic_vs_adaptive(tmp_path, monkeypatch):
     assert found["not_converged"] == {f"few, data set {seed}": int((own == 0).sum()) for seed, own in ended.items()}
     assert set(found["tau_low_high"]["few, data set 1"]) == {"start", *(f"{n}, ρ = 0.1" for n in script.PUBLISHED)}
     assert len(found["claims"]) == 4
-    monkeypatch.setattr(script, "train", lambda *_: pytest.fail("finished networks are trained again"))
+    monkeypatch.setattr(diagonal_networks, "train", lambda *_: pytest.fail("finished networks are trained again"))
     assert script.main(config)["sentence"] == found["sentence"]
 
 
