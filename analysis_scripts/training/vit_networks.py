@@ -66,21 +66,24 @@ class Networks:
     tuning: str = "runs/tuning_vit"
 
 
-def variants(model: str) -> dict[str, Variant]:
-    """Both rules, and where the search for their settings begins."""
+def variants(model: str, objective: str = "plain", **settings: float) -> dict[str, Variant]:
+    """Both rules, and where the search for their settings begins; the objective and its settings."""
+    both: Any = {"objective": objective, "objective_settings": lambda _at: settings, **ENDS[model]}
     return {
-        PLAIN: Variant("sgd", 1, None, lambda _at: {}, **ENDS[model]),
-        SAM: Variant("sam", 2, (0.01, 0.3), **ENDS[model]),
+        PLAIN: Variant("sgd", 1, None, lambda _at: {}, **both),
+        SAM: Variant("sam", 2, (0.01, 0.3), **both),
     }
 
 
-def tuned(config: Networks) -> dict[tuple[str, str], Tuned]:
-    """The best point of each model and rule."""
+def tuned(config: Networks, objective: str = "plain", **settings: float) -> dict[tuple[str, str], Tuned]:
+    """The best point of each model and rule, trained on this objective."""
     found: dict[tuple[str, str], Tuned] = {}
-    for model, settings in config.models.items():
-        own = {**config.setting, "model": model, "model_settings": dict(settings)}
-        here = replace(config, setting=own, tuning=f"{config.tuning}/{model}")
-        found |= {(model, rule): best for rule, best in tune_at(here, variants(model)).items()}
+    for model, own_settings in config.models.items():
+        own = {**config.setting, "model": model, "model_settings": dict(own_settings)}
+        folder = model if objective == "plain" else f"{model}-{objective}"
+        here = replace(config, setting=own, tuning=f"{config.tuning}/{folder}")
+        best = tune_at(here, variants(model, objective, **settings))
+        found |= {(model, rule): point for rule, point in best.items()}
     return found
 
 
