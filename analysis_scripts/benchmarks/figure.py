@@ -46,7 +46,7 @@ def _marks(ax: Axes, rows: list[dict[str, Any]], questions: list[str], key: str,
                 0.5, place, f"{NAMES[row['contender']]} fails on this torch", transform=ax.get_yaxis_transform(), **NOTE
             )
     ax.set_xscale("log")
-    ax.set_xlim(min(known) / 2, 4 * max(known))
+    ax.set_xlim(min(known) / 2, 8 * max(known))  # room for the number beside the last mark
     ax.set_xlabel(label)
     ax.grid(axis="x", linewidth=0.4, alpha=0.5)
     ax.tick_params(labelsize=SMALL)
