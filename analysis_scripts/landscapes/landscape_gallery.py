@@ -109,11 +109,12 @@ def convexity(config: Config, problems: Mapping[str, ls.Problem]) -> None:
         maps[rule].save(Path(config.folder) / f"convexity_{rule}")
     values, errors = (torch.stack([getattr(own, what) for own in maps.values()]) for what in ("values", "errors"))
     low, high = float(errors[errors.isfinite()].max()), float(values[values.isfinite()].max())
-    figure = Figure(figsize=(4.2 * len(maps), 3.5), layout="compressed")
+    figure = Figure(figsize=(4.2 * len(maps), 3.9), layout="constrained")
     axes = figure.subplots(1, len(maps))
     for ax, (rule, own) in zip(axes, maps.items(), strict=True):
         plot_map(own, ax, vmin=low, vmax=high)
         ax.set_title(rule.upper(), pad=18)
+        ax.locator_params(nbins=5)
     for ax in axes[:-1]:
         ax.collections[0].colorbar.remove()  # one for the scale that all share
     sentence = (

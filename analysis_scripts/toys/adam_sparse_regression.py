@@ -24,7 +24,7 @@ from torch import Tensor
 from analysis_scripts._shared.claims import Claim, said
 from analysis_scripts._shared.frame import command, kept_tensors, legend_over, publish
 from analysis_scripts._shared.over_seeds import difference, interval, verdict
-from landscape.plots.style import BLUE, RED
+from landscape.plots.style import BLUE, RED, SMALL
 
 LOOKED = 2  # times, at the differences: with 24 designs they were open
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"SGD": torch.optim.SGD, "Adam": torch.optim.Adam}
@@ -233,8 +233,9 @@ def draw_along(ax: Axes, config: Config, runs: dict[str, Tensor], key: str) -> N
     ax.axvspan(config.steps / 1000, (config.steps + config.cooling) / 1000, color="0.9", linewidth=0)
     ax.set(xlabel="1,000 steps", ylabel=MEASURES[key], yscale="log")
     low, high = ax.get_ylim()
-    ticks = [tick for tick in (10, 15, 20, 30, 35, 40, 50, 60, 100) if low <= tick <= high]
+    ticks = [tick for tick in (10, 15, 20, 30, 40, 60, 100) if low <= tick <= high]
     ax.set_yticks(ticks, [str(tick) for tick in ticks])
+    ax.yaxis.label.set_fontsize(SMALL)
     ax.minorticks_off()
 
 

@@ -58,20 +58,19 @@ class Config(Networks):
 
 def main(config: Config) -> dict[str, Any]:
     """Train and measure."""
-    way, size = "adversarial", attack(config)
-    best = tuned(config, way, size=size)
-    changes = {"objective": way, "objective_settings": {"size": size}}
-    networks = {key: training(config, best, key, way, **changes) for key in keys(config)}
+    way: Any = {"name": "adversarial", **objective(config)}
+    best = tuned(config, **way)
+    networks = {key: training(config, best, key, **way) for key in keys(config)}
     rows = rows_of(measured(networks, partial(withstood, size=config.size), config.workers))
     usual = base_rows(config, tuned(config))
     content = {"sentence": f"{conditions(config, best)} {sentence(rows, config)}", "rows": rows, "tuned": told(best)}
     return publish(config, "adversarial", content, partial(draw, rows, usual), claims=claims(rows, usual))
 
 
-def attack(config: Config) -> float:
-    """Size of the attacks in training, in units of the inputs."""
+def objective(config: Config) -> dict[str, Any]:
+    """Settings of the training, whose size is in units of the inputs."""
     black, white = digits().pixel_span
-    return config.size * float(white - black)
+    return {"objective": "adversarial", "objective_settings": {"size": config.size * float(white - black)}}
 
 
 def sentence(rows: Rows, config: Config) -> str:

@@ -57,7 +57,7 @@ class Networks:
     )
     seeds: Sequence[int] = (0, 1, 2, 3, 4)
     setting: dict[str, Any] = field(
-        default_factory=lambda: {"epochs": 20, "batch_size": 32, "schedule": "cosine", "label_noise": 0.0}
+        default_factory=lambda: {"epochs": 40, "batch_size": 32, "schedule": "cosine", "label_noise": 0.0}
     )
     search: Search = field(default_factory=lambda: Search(points=5, rounds=2, finalists=2, seeds=(100, 101)))
     size: float = 16 / 255  # of adversarial images, of the way from black to white; a digit has 17 greys
@@ -66,24 +66,25 @@ class Networks:
     tuning: str = "runs/tuning_vit"
 
 
-def variants(model: str, objective: str = "plain", **settings: float) -> dict[str, Variant]:
-    """Both rules, and where the search for their settings begins; the objective and its settings."""
-    both: Any = {"objective": objective, "objective_settings": lambda _at: settings, **ENDS[model]}
+def variants(model: str, **changes: Any) -> dict[str, Variant]:
+    """Both rules, and where the search for their settings begins; `changes` are of the training."""
+    own: Any = ENDS[model]
+    others = own.get("others", lambda _at: {})
+    both = {**own, "others": lambda at: {**others(at), **changes}}
     return {
         PLAIN: Variant("sgd", 1, None, lambda _at: {}, **both),
         SAM: Variant("sam", 2, (0.01, 0.3), **both),
     }
 
 
-def tuned(config: Networks, objective: str = "plain", **settings: float) -> dict[tuple[str, str], Tuned]:
-    """The best point of each model and rule, trained on this objective."""
+def tuned(config: Networks, name: str = "", **changes: Any) -> dict[tuple[str, str], Tuned]:
+    """The best point of each model and rule; `name` and `changes` where they are trained in another way than all."""
     found: dict[tuple[str, str], Tuned] = {}
-    for model, own_settings in config.models.items():
-        own = {**config.setting, "model": model, "model_settings": dict(own_settings)}
-        folder = model if objective == "plain" else f"{model}-{objective}"
+    for model, settings in config.models.items():
+        own = {**config.setting, "model": model, "model_settings": dict(settings)}
+        folder = f"{model}-{name}" if name else model
         here = replace(config, setting=own, tuning=f"{config.tuning}/{folder}")
-        best = tune_at(here, variants(model, objective, **settings))
-        found |= {(model, rule): point for rule, point in best.items()}
+        found |= {(model, rule): best for rule, best in tune_at(here, variants(model, **changes)).items()}
     return found
 
 
