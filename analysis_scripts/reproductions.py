@@ -22,13 +22,14 @@ What the papers claim and what comes out here, on small networks and data that t
 training images), toys, and what the scripts name. "Agrees" and "differs" are said where a 95 % interval decides,
 "cannot say" where it does not; an effect on ImageNet may be there though it is not here. Each row is written by the
 script, into the JSON file beside its figure, and this page from these files by
-`python -m analysis_scripts.reproductions`; a row with the script "—" says why nothing was made. Figures without a
+`python -m analysis_scripts.reproductions`; CPU minutes are of one core, and a search that several scripts share is in
+those of the first; a row with the script "—" says why nothing was made. Figures without a
 claim: {others}.
 """
 TABLE = """
 ## {paper}
 
-| where | claim | found here | | script | minutes |
+| where | claim | found here | | script | CPU min |
 |---|---|---|---|---|---|
 """
 NO_CLAIM = {  # folders of figures without a claim, and why
@@ -60,7 +61,7 @@ def rows(figures: Path = FIGURES) -> list[Row]:
     for file in sorted(figures.glob("*/*.json")):
         content = json.loads(file.read_text())
         for own in content.get("claims", ()) if isinstance(content, dict) else ():
-            minutes = f"{content['seconds'] / 60:.1f}" if "seconds" in content else "—"
+            minutes = f"{content['cpu_seconds'] / 60:.1f}" if "cpu_seconds" in content else "—"
             found.append(Row(Claim(**own), file.parent.name, minutes))
     return sorted(found, key=lambda row: row.source)
 
