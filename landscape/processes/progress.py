@@ -34,7 +34,7 @@ def progress_bar(
         return Lines(total, unit=unit, initial=initial, desc=desc, bar_format=bar_format)
     from tqdm.auto import tqdm  # looks for a notebook when it is imported
 
-    shown = {"desc": desc, "bar_format": bar_format, "delay": delay, "disable": progress is False}
+    shown: dict[str, Any] = {"desc": desc, "bar_format": bar_format, "delay": delay, "disable": progress is False}
     return tqdm(total=total, unit=unit, initial=initial, **shown)
 
 

@@ -198,8 +198,10 @@ def test_an_eigenvalue_brings_its_line_and_the_slider_its_epoch(tmp_path):
     spectra, lines = {"SGD": {0: [6.0], 5: [24.0, 8.0]}}, {"SGD": {5: [line(24.0)]}}
     path = save_interactive({"SGD": series}, tmp_path / "a.html", spectra=spectra, lines=lines)
     assert said(seen(path, "#along=2"), "told") == ["λ = 24; dashed L₀ + λ α²/2"]  # the last epoch at first
-    reading = "panels[0].read = 0.4; drawAll();"
-    assert said(seen(path, "#along=2", reading), "told") == ["λ = 24; at 0.4 loss 1.93, L₀ + λ α²/2 = 1.96"]
+    reading = "panels[0].read = 0.4; drawAll(); document.title = lossRange().map(say);"
+    read = seen(path, "#along=2", reading)
+    assert said(read, "told") == ["λ = 24; at 0.4 loss 1.93, L₀ + λ α²/2 = 1.96"]
+    assert "<title>0.01,3.16</title>" in read  # the line's own, which surfaces may not reach
     earlier = seen(path, "#along=2&frame=0&at=1,0")
     assert said(earlier, "told") == ["λ = 6; dashed L₀ + λ α²/2, no slice along this eigenvector was given"]
     assert said(earlier) == ["α = 1, β = 0: loss 3.01"]

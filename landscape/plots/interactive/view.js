@@ -219,16 +219,24 @@ function lineOf(frame) {  // what is drawn: points of a line, and the parabola t
 function parabola(frame, line) { return x => frame.own + line.curvature * x * x / 2; }
 
 function lineRange() {  // the same for all networks and epochs, so that lines can be compared
-  const lines = networks.flatMap(network => network.frames).map(lineOf), xs = lines.flatMap(line => line.x);
+  const lines = frames.map(lineOf), xs = lines.flatMap(line => line.x);
   if (xs.length) return [Math.min(...xs), Math.max(...xs)];
   const steepest = Math.max(...lines.map(line => Math.abs(line.curvature || 0)));  // no line: as far as the scale goes
   const far = steepest ? Math.sqrt(2 * (scale.high - scale.low) / steepest) : 1;
   return [-far, far];
 }
 
+function lossRange() {  // the surfaces' scale, or that of the lines along this eigenvector
+  const values = frames.map(lineOf).flatMap(line => line.loss).filter(value => value !== null);
+  if (state.along < 2 || !values.length) return [scale.low, scale.high];
+  const low = Math.min(...values), high = Math.max(...values);
+  return [low, high + 0.05 * (high - low) || low + 1];
+}
+
 function drawLine(panel) {
   const frame = frameOf(panel.network), line = lineOf(frame), paper = pen(panel.line), {ink} = paper;
-  const to = drawAxes(paper, lineRange(), [scale.low, scale.high], {log: state.log, names: [line.name, `${view.split} loss`]});
+  const range = lossRange(), log = state.log && range[0] > 0;
+  const to = drawAxes(paper, lineRange(), range, {log, names: [line.name, `${view.split} loss`]});
   panel.fromX = to.fromX;
   const model = line.curvature !== undefined && frame.own !== null ? parabola(frame, line) : null;
   ink.lineWidth = 2;
@@ -236,7 +244,7 @@ function drawLine(panel) {
   ink.beginPath();
   let down = false;
   line.loss.forEach((value, k) => {  // a gap where it is not finite
-    if (value !== null) ink[down ? "lineTo" : "moveTo"](to.toX(line.x[k]), to.toY(Math.max(value, state.log ? scale.low / 10 : value)));
+    if (value !== null) ink[down ? "lineTo" : "moveTo"](to.toX(line.x[k]), to.toY(Math.max(value, log ? range[0] / 10 : value)));
     down = value !== null;
   });
   ink.stroke();
@@ -244,7 +252,7 @@ function drawLine(panel) {
     const [x0, x1] = lineRange(), xs = Array.from({length: 121}, (_, k) => x0 + k / 120 * (x1 - x0));
     ink.setLineDash([5, 4]);
     ink.strokeStyle = color("model");
-    path(ink, xs.filter(x => !state.log || model(x) > 0).map(x => [to.toX(x), to.toY(model(x))]));
+    path(ink, xs.filter(x => !log || model(x) > 0).map(x => [to.toX(x), to.toY(model(x))]));
     ink.stroke();
     ink.setLineDash([]);
   }
