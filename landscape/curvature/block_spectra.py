@@ -15,9 +15,8 @@ from landscape.checks import integer_in, one_of, positive
 from landscape.curvature.blocks import Grouping, direct_sum, grouped
 from landscape.linalg import top_eigenpairs, trace
 from landscape.linalg.lockstep import Task, lockstep
-from landscape.linalg.products_shown import DELAY
+from landscape.linalg.products_shown import bar_of
 from landscape.problem import Problem
-from landscape.processes.progress import progress_bar
 from landscape.side_effects import random_source
 from landscape.storage.results import BlockSpectra
 
@@ -65,7 +64,7 @@ def block_spectra(
         *((i, partial(top, k=min(k, size), generator=_seeded(seeds[0][i]))) for i, size in enumerate(sizes)),
         *((i, partial(traced, generator=_seeded(seeds[1][i]))) for i in range(len(groups))),
     ]
-    with progress_bar(None, unit="pass", progress=progress, delay=DELAY if progress is None else 0.0) as bar:
+    with bar_of(None, "pass", progress) as bar:
         found, passes = lockstep(blocks, sizes, tasks, bar.update)
     pairs, traces = found[: len(groups)], found[len(groups) :]
     return BlockSpectra(

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from torch import distributed
+
 from landscape.linalg.scaled import Scaled
 from landscape.processes.progress import Bar, progress_bar
 
@@ -19,10 +21,18 @@ class EigenProgress:
     residual: float  # the largest among them; infinite while there are fewer
 
 
+def bar_of(total: int | None, unit: str, progress: bool | None) -> Bar:
+    """The bar; by default after a second, and of processes that all repeat the work only in the first."""
+    if progress is not None:
+        return progress_bar(total, unit=unit, progress=progress)
+    joined = distributed.is_available() and distributed.is_initialized()
+    return progress_bar(total, unit=unit, progress=False if joined and distributed.get_rank() else None, delay=DELAY)
+
+
 @contextmanager
 def products_shown(operator: Scaled, total: int | None, progress: bool | None) -> Iterator[Bar]:
     """A bar that every product with `operator` moves on; `total` where it is known, `progress` as in `progress_bar`."""
-    with progress_bar(total, unit="product", progress=progress, delay=DELAY if progress is None else 0.0) as bar:
+    with bar_of(total, "product", progress) as bar:
         operator.told = bar.update
         try:
             yield bar

@@ -67,6 +67,16 @@ def test_short_work_shows_nothing_unless_it_is_asked_to(monkeypatch):
     assert counted(terminal) == [12]
 
 
+def test_of_processes_that_repeat_the_work_one_shows_it(monkeypatch):
+    monkeypatch.setattr(products_shown, "DELAY", 0.0)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    for rank, steps in ((1, []), (0, [12])):
+        terminal = looked_at(monkeypatch)
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda group=None, rank=rank: rank)
+        ls.trace(A, matvecs=12)
+        assert counted(terminal) == steps
+
+
 def test_blocks_count_passes_and_work_inside_other_work_has_no_bar(monkeypatch):
     terminal = looked_at(monkeypatch)
     monkeypatch.setattr(products_shown, "DELAY", 0.0)
