@@ -1,4 +1,4 @@
-"""The console command: landscape train | evaluate | analyze | spectrum | slice | study | report | demo | init."""
+"""The command: landscape train | evaluate | analyze | spectrum | slice | view | study | report | demo | init."""
 
 import sys
 
@@ -13,6 +13,7 @@ from landscape.cli.slice import slice_command
 from landscape.cli.spectrum import spectrum_command
 from landscape.cli.study import report_command, study_command
 from landscape.cli.train import train_command
+from landscape.cli.view import view_command
 
 TRY: dict[type[Exception], str] = {  # what a kind of error that no message of ours explains is answered with
     ValueError: "",
@@ -60,6 +61,7 @@ for command in (
     analyze_command,
     spectrum_command,
     slice_command,
+    view_command,
     study_command,
     report_command,
     demo_command,

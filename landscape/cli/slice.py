@@ -44,7 +44,7 @@ def _names(options: Sequence[str | None]) -> list[str]:
 @click.option(
     "--caption", "told", type=click.Choice(["on", "off"]), default="on", help="Below the figures; off for papers."
 )
-@click.option("--html", is_flag=True, help="Also a page to turn it around, 5 MB each.")
+@click.option("--html", is_flag=True, help="Also a page to turn it around; landscape view sets several side by side.")
 @click.option(
     "--check", is_flag=True, help="Say in words whether the plot is right; of a finished one where it exists."
 )

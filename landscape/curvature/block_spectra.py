@@ -15,6 +15,7 @@ from landscape.checks import integer_in, one_of, positive
 from landscape.curvature.blocks import Grouping, direct_sum, grouped
 from landscape.linalg import top_eigenpairs, trace
 from landscape.linalg.lockstep import Task, lockstep
+from landscape.linalg.products_shown import bar_of
 from landscape.problem import Problem
 from landscape.side_effects import random_source
 from landscape.storage.results import BlockSpectra
@@ -31,6 +32,7 @@ def block_spectra(
     max_matvecs: int | None = None,
     trace_matvecs: int = 30,
     generator: torch.Generator | None = None,
+    progress: bool | None = None,
 ) -> BlockSpectra:
     """Spectra of the Hessian's diagonal blocks.
 
@@ -41,6 +43,7 @@ def block_spectra(
         which, tol, max_matvecs: of `top_eigenpairs`, a block.
         trace_matvecs: products for the trace of a block, at least 4; exact for blocks of at most so many parameters.
         generator: each run gets a seed from it; default seed 0.
+        progress: show a bar of passes over the data; default on a terminal and in a notebook, else a line every 30 s.
     Returns:
         BlockSpectra: per block k eigenvalues with residuals, and the trace with its standard error.
     Raises:
@@ -55,12 +58,14 @@ def block_spectra(
     blocks, sizes = direct_sum(problem, groups), [sum(size_of[name] for name in names) for names in groups.values()]
     source = random_source(generator)
     seeds = torch.randint(2**62, (2, len(groups)), generator=source, device=source.device).tolist()
-    top = partial(top_eigenpairs, which=which, tol=tol, max_matvecs=max_matvecs)
+    top = partial(top_eigenpairs, which=which, tol=tol, max_matvecs=max_matvecs, progress=False)
+    traced = partial(trace, matvecs=trace_matvecs, progress=False)
     tasks: list[Task] = [
         *((i, partial(top, k=min(k, size), generator=_seeded(seeds[0][i]))) for i, size in enumerate(sizes)),
-        *((i, partial(trace, matvecs=trace_matvecs, generator=_seeded(seeds[1][i]))) for i in range(len(groups))),
+        *((i, partial(traced, generator=_seeded(seeds[1][i]))) for i in range(len(groups))),
     ]
-    found, passes = lockstep(blocks, sizes, tasks)
+    with bar_of(None, "pass", progress) as bar:
+        found, passes = lockstep(blocks, sizes, tasks, bar.update)
     pairs, traces = found[: len(groups)], found[len(groups) :]
     return BlockSpectra(
         names=list(groups),

@@ -68,8 +68,8 @@ def cross_check(
     positive("tol", tol)
     package = _package()
     source = random_source(generator)
-    pairs, t_pairs = _timed(lambda: top_eigenpairs(hessian(problem), k, tol=tol, generator=source))
-    total, t_trace = _timed(lambda: trace(hessian(problem), matvecs=matvecs, generator=source))
+    pairs, t_pairs = _timed(lambda: top_eigenpairs(hessian(problem), k, tol=tol, generator=source, progress=False))
+    total, t_trace = _timed(lambda: trace(hessian(problem), matvecs=matvecs, generator=source, progress=False))
     with _conditions(problem, source):
         peer = _Peer(package, problem)
         found, p_pairs = _timed(lambda: peer.run(lambda run: run.eigenvalues(top_n=k)[0]))

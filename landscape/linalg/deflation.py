@@ -42,7 +42,7 @@ def outlying(
     if count == 0:
         none = torch.empty(operator.shape[0], 0, dtype=operator.dtype, device=operator.device)
         return torch.empty(0, dtype=torch.float64, device="cpu"), none, 0
-    pairs = top_eigenpairs(operator, count, max_matvecs=max_matvecs, generator=source)
+    pairs = top_eigenpairs(operator, count, max_matvecs=max_matvecs, generator=source, progress=False)
     return *converged(pairs), pairs.matvecs
 
 

@@ -15,6 +15,7 @@ from landscape.checks import integer_in, one_of, require
 from landscape.linalg.moments import checked_moments
 from landscape.linalg.operator import CurvatureOperator
 from landscape.linalg.probe_checkpoint import ProbeCheckpoint
+from landscape.linalg.products_shown import products_shown
 from landscape.linalg.quadrature import Quadrature, quadrature
 from landscape.linalg.scaled import Scaled, times_power
 from landscape.side_effects import random_source
@@ -34,6 +35,7 @@ def spectral_density(
     check: int = 24,
     generator: torch.Generator | None = None,
     resume: str | Path | None = None,
+    progress: bool | None = None,
 ) -> SpectralDensity:
     """Density of the eigenvalues of a symmetric operator.
 
@@ -53,6 +55,7 @@ def spectral_density(
         resume: a file ending in .npz that keeps the outliers and every two probes: a killed run, called again with
             the same arguments, goes on from there and ends with the same numbers, those without resume= up to
             rounding. Removed at the end.
+        progress: show a bar; default on a terminal and in a notebook, else a line every 30 s.
     Returns:
         SpectralDensity: nodes and weights (probes, steps + k), each row's weights summing to 1; k outliers come last,
         and as `outliers`.
@@ -74,8 +77,10 @@ def spectral_density(
     settings = {"what": "density", "probes": probes, "steps": steps, "outliers": known, "limit": limit}
     scaled = Scaled(operator)
     checkpoint = ProbeCheckpoint(resume, scaled, source, settings)
-    runs = quadrature(scaled, probes, steps, outliers, limit, checkpoint)
-    found = _restored(scaled, checked_moments(scaled, _density(runs, size, steps), check, source))
+    known_total = probes * min(steps, size) + check if outliers == 0 and resume is None else None
+    with products_shown(scaled, known_total, progress):
+        runs = quadrature(scaled, probes, steps, outliers, limit, checkpoint)
+        found = _restored(scaled, checked_moments(scaled, _density(runs, size, steps), check, source))
     checkpoint.close()
     return found
 

@@ -8,7 +8,7 @@ and Underwood 1977, "The block Lanczos method for computing eigenvalues".
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any, Unpack
@@ -22,6 +22,7 @@ from landscape.linalg.krylov import Krylov, Ritz
 from landscape.linalg.lanczos import orthogonalise
 from landscape.linalg.operator import CurvatureOperator
 from landscape.linalg.probes import gaussian
+from landscape.linalg.products_shown import EigenProgress, eigenpairs_shown
 from landscape.linalg.scaled import Scaled, times_power
 from landscape.linalg.starts import checked_starts, together
 from landscape.side_effects import random_source
@@ -35,15 +36,6 @@ WIDEST = 4  # columns of a block that is chosen here: a wider one takes more pro
 SMALL = 1000  # entries of a vector up to which the basis may hold P of them: 8 MB in float64
 
 
-@dataclass(frozen=True)
-class EigenProgress:
-    """Where a run stands, as `progress` is told at every look at the small matrix."""
-
-    matvecs: int
-    converged: int  # of the k wanted pairs
-    residual: float  # the largest among them; infinite while there are fewer
-
-
 def top_eigenpairs(
     operator: CurvatureOperator,
     k: int = 10,
@@ -54,7 +46,7 @@ def top_eigenpairs(
     start: Tensor | None = None,
     generator: torch.Generator | None = None,
     block_size: int | None = None,
-    progress: Callable[[EigenProgress], object] | None = None,
+    progress: Callable[[EigenProgress], object] | bool | None = None,
     resume: str | Path | None = None,
     **basis: Unpack[BasisOptions],
 ) -> EigenPairs:
@@ -73,7 +65,7 @@ def top_eigenpairs(
         block_size: vectors that share one pass over the data. Eigenvalues come as often as they are, up to this number.
             A larger block needs more products in all, and fewer passes. Default 4 where operator.columns is at least 8,
             k too and P at least 16, else 1; the last of such blocks are as narrow as the open pairs allow.
-        progress: called with an EigenProgress whenever convergence is looked at.
+        progress: a bar or none, default one where somebody looks; or a function of EigenProgress, called at each look.
         resume: an .npz file that a killed run, called again with the same arguments, goes on from. Written at most
             every 5 seconds, and at most for 5 % of the time, and when a product raises; removed at the end.
         basis: basis_size, basis_device, basis_dtype and basis_group: see `BasisOptions`.
@@ -97,11 +89,11 @@ def top_eigenpairs(
     rows, kept, settings = _basis(operator, k, width, resume, basis)
     settings |= {"k": k, "which": which, "tol": tol, "max_matvecs": limit, "generator": fingerprint(source.get_state())}
     checkpoint = ArrayCheckpoint(resume, settings | {"start": None if starts is None else fingerprint(starts)})
-    scaled, window = Scaled(operator), 0 if starts is None else WINDOW
-    krylov = Krylov(scaled, rows, width, source, **kept)
-    search = _Search(krylov, scaled, wanted, width, narrow=automatic, window=window)
+    krylov = Krylov(scaled := Scaled(operator), rows, width, source, **kept)
+    search = _Search(krylov, scaled, wanted, width, narrow=automatic, window=0 if starts is None else WINDOW)
     search.begin(checkpoint.load(), starts, source)
-    return search.run(checkpoint, progress)
+    with eigenpairs_shown(scaled, k, progress) as told:
+        return search.run(checkpoint, told)
 
 
 def _basis(

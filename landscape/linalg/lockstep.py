@@ -19,7 +19,12 @@ from landscape.vectors import Block
 Task = tuple[int, Callable[[CurvatureOperator], Any]]  # which block, and what to do with it
 
 
-def lockstep(operator: CurvatureOperator, sizes: Sequence[int], tasks: Sequence[Task]) -> tuple[list[Any], int]:
+def lockstep(
+    operator: CurvatureOperator,
+    sizes: Sequence[int],
+    tasks: Sequence[Task],
+    told: Callable[[], object] = lambda: None,
+) -> tuple[list[Any], int]:
     """Run the tasks together.
 
     Args:
@@ -27,6 +32,7 @@ def lockstep(operator: CurvatureOperator, sizes: Sequence[int], tasks: Sequence[
         sizes: of its blocks, summing to S.
         tasks: block's index and a function of that block's operator; several may share a block. A task must not use
             what another one changes, such as a common generator.
+        told: called after each product.
     Returns:
         The tasks' results in their order, and how many products with blocks of vectors were asked of the operator.
     Raises:
@@ -55,6 +61,7 @@ def lockstep(operator: CurvatureOperator, sizes: Sequence[int], tasks: Sequence[
             while asked := desk.requests():
                 desk.answer(_product(operator, sizes, {place: (tasks[place][0], v) for place, v in asked.items()}))
                 passes += 1
+                told()
     except BaseException as error:  # an interrupt too: no thread may be left waiting
         desk.fail(error)
     for thread in threads:

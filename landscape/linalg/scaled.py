@@ -6,6 +6,7 @@ to the vectors, so that products which overflow or underflow by themselves come 
 Source: Anderson et al. 1999, LAPACK Users' Guide, routine xSYEV.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import frexp, isfinite
 
@@ -28,6 +29,7 @@ class Scaled(DerivedOperator):
         super().__init__(operator)
         self.known: int | None = None  # e; None until a product has told it
         self.window = frexp(torch.finfo(operator.dtype).max)[1] // 8
+        self.told: Callable[[int], object] | None = None  # how many products came back
 
     @property
     def exponent(self) -> int:
@@ -36,7 +38,10 @@ class Scaled(DerivedOperator):
 
     def dense(self, *, chunk: int = 64) -> Tensor:
         """2^-e A, with e from all of its entries: single columns may be of any scale."""
-        return self.taken(self.operator.dense(chunk=chunk))
+        found = self.taken(self.operator.dense(chunk=chunk))
+        if self.told is not None:
+            self.told(self.shape[0])
+        return found
 
     def taken(self, known: Tensor) -> Tensor:
         """Numbers that grow as the operator, such as its eigenvalues, at the scale of this one; they may tell it."""
@@ -89,6 +94,8 @@ class Scaled(DerivedOperator):
                 largest = _largest(image)
             self._tell(largest, _largest(block), stretch)
         require_finite(largest)
+        if self.told is not None:
+            self.told(block.shape[1])
         return times_power(image, -self.exponent - stretch)
 
     def _tell(self, image: float, vector: float, stretch: int = 0) -> None:

@@ -8,6 +8,8 @@ Seen from a, the many eigenvalues near 0 of a network are almost as far as λmin
 residual long before λmin shows. So the second end is believed only after ten further products.
 """
 
+from typing import Any
+
 import torch
 
 from landscape.checks import positive
@@ -40,11 +42,12 @@ def spectrum_ends(
     """
     positive("tol", tol)
     source = random_source(generator)
-    far = top_eigenpairs(operator, 1, tol=tol, max_matvecs=max_matvecs, generator=source)
+    how: dict[str, Any] = {"max_matvecs": max_matvecs, "generator": source, "progress": False}
+    far = top_eigenpairs(operator, 1, tol=tol, **how)
     shift = far.values[0]
     shifted = Shifted(operator, shift)  # as wide as |λmax − λmin| <= 2 max(|λmin|, |λmax|)
     start = gaussian(operator, 1, source)[:, 0]  # a start of the caller's has to outlast ten products
-    near = top_eigenpairs(shifted, 1, tol=tol / 2, max_matvecs=max_matvecs, start=start, generator=source)
+    near = top_eigenpairs(shifted, 1, tol=tol / 2, start=start, **how)
     values, residuals = torch.cat([near.values + shift, far.values]), torch.cat([near.residuals, far.residuals])
     order = values.argsort(stable=True)
     return EigenPairs(

@@ -17,6 +17,7 @@ from landscape.checks import integer_in, one_of, positive
 from landscape.linalg.operator import CurvatureOperator
 from landscape.linalg.probe_checkpoint import ProbeCheckpoint
 from landscape.linalg.probes import rademacher, sphere
+from landscape.linalg.products_shown import products_shown
 from landscape.linalg.scaled import Scaled
 from landscape.linalg.sketch import Sketch, sketch
 from landscape.linalg.xtrace import xtrace
@@ -39,6 +40,7 @@ def trace(
     rtol: float | None = None,
     generator: torch.Generator | None = None,
     resume: str | Path | None = None,
+    progress: bool | None = None,
 ) -> Estimate:
     """Estimate of tr(A) with a calibrated standard error: value ± 1.96 stderr holds tr(A) in 90-99 % of runs.
 
@@ -54,6 +56,7 @@ def trace(
         resume: a file ending in .npz that keeps every whole round: a killed run, called again with the same
             arguments, goes on from there and ends with the same numbers. Removed at the end. The probes are drawn in
             rounds: another estimate, with an error of the same size, than without resume=.
+        progress: show a bar; default on a terminal and in a notebook, else a line every 30 s.
     Returns:
         Estimate of tr(A); exact up to rounding where the rank is below matvecs / 2 (xtrace) or matvecs / 3 (hutch++).
         details with rtol: rtol, and reached, 1 or 0.
@@ -71,7 +74,9 @@ def trace(
     settings = {"what": "trace", "method": method, "matvecs": limit, "rtol": rtol}
     scaled = Scaled(operator)
     checkpoint = ProbeCheckpoint(resume, scaled, source, settings)
-    found = _in_rounds(scaled, method, _rounds(limit, size, rtol is None and resume is None), rtol, checkpoint)
+    rounds = _rounds(limit, size, rtol is None and resume is None)
+    with products_shown(scaled, min(limit, size) if rtol is None and resume is None else None, progress):
+        found = _in_rounds(scaled, method, rounds, rtol, checkpoint)
     checkpoint.close()
     found = scaled.estimate(found)
     if rtol is None:

@@ -146,7 +146,9 @@ def ball(
     if geometry == "fisher":
         operator = fisher(problem)
         products = min(problem.size, DAMPING_PRODUCTS)
-        mean = max(float(trace(operator, matvecs=products, method="hutchinson").value) / problem.size, 0.0)
+        mean = max(
+            float(trace(operator, matvecs=products, method="hutchinson", progress=False).value) / problem.size, 0.0
+        )
         damping = RELATIVE_DAMPING.get(operator.dtype, RELATIVE_DAMPING_SINGLE)
         return FisherBall(rho, operator, damping * mean, RELATIVE_CUTOFF * mean, max_matvecs)
     return ScaledBall(rho, _scale(problem, gradient, geometry, eta), p)

@@ -121,7 +121,7 @@ def _top_of_matrix(weight: Tensor) -> Tensor:
 
 def _top_of_images(module: nn.Module, image: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
     """The squared spectral norm of a convolution on images of that size, and its residual, () each."""
-    pairs = top_eigenpairs(_Gram(module, image), 1, which="LA", tol=1e-3, generator=generator)
+    pairs = top_eigenpairs(_Gram(module, image), 1, which="LA", tol=1e-3, generator=generator, progress=False)
     return pairs.values[0].double().clamp(min=0).cpu(), pairs.residuals[0].double().cpu()
 
 

@@ -39,4 +39,6 @@ def preconditioned_sharpness(
         )
     threshold = stability_threshold(optimizer)
     operator = preconditioned_hessian(problem, optimizer)
-    return largest(top_eigenpairs(operator, 1, which="LA", tol=TOL, generator=generator), threshold=threshold)
+    return largest(
+        top_eigenpairs(operator, 1, which="LA", tol=TOL, generator=generator, progress=False), threshold=threshold
+    )

@@ -8,6 +8,7 @@ Source: Keskar et al. 2017, arXiv:1609.04836; Jastrzebski et al. 2020, arXiv:200
 """
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -29,7 +30,9 @@ TOL = 1e-3  # of a residual: the eigenvalue itself is off by residual² / gap (P
 
 def leading_pairs(problem: Problem, generator: torch.Generator | None = None) -> EigenPairs:
     """The five largest eigenvalues of the Hessian, which every metric of the top of the spectrum shares."""
-    return top_eigenpairs(hessian(problem), min(5, problem.size), which="LA", tol=TOL, generator=generator)
+    return top_eigenpairs(
+        hessian(problem), min(5, problem.size), which="LA", tol=TOL, generator=generator, progress=False
+    )
 
 
 def whole_density(
@@ -59,8 +62,8 @@ def quadrature_or_exact(
     """Stochastic Lanczos quadrature, or where P products are fewer the dense spectrum as a density of one row."""
     size = operator.shape[0]
     if size > probes * steps:
-        known = 0 if pairs is None else pairs
-        return spectral_density(operator, probes=probes, steps=steps, outliers=known, check=0, generator=source)
+        how: dict[str, Any] = {"outliers": 0 if pairs is None else pairs, "check": 0, "progress": False}
+        return spectral_density(operator, probes=probes, steps=steps, generator=source, **how)
     values = torch.linalg.eigvalsh(operator.dense().double().cpu())
     return SpectralDensity(nodes=values[None], weights=torch.full_like(values, 1 / size)[None], matvecs=size)
 
@@ -84,7 +87,7 @@ def lambda_max(
 @measured
 def lambda_max_ggn(problem: Problem, *, generator: torch.Generator | None = None) -> Estimate:
     """Largest eigenvalue of the Gauss-Newton matrix; stderr is its residual bound."""
-    return largest(top_eigenpairs(ggn(problem), 1, which="LA", tol=TOL, generator=generator))
+    return largest(top_eigenpairs(ggn(problem), 1, which="LA", tol=TOL, generator=generator, progress=False))
 
 
 @measured
@@ -112,13 +115,13 @@ def trace(problem: Problem, *, matvecs: int = 60, generator: torch.Generator | N
 
     Not from the shared density, whose few probes have the larger error.
     """
-    return operator_trace(hessian(problem), matvecs=matvecs, generator=generator)
+    return operator_trace(hessian(problem), matvecs=matvecs, generator=generator, progress=False)
 
 
 @measured
 def trace_ggn(problem: Problem, *, matvecs: int = 60, generator: torch.Generator | None = None) -> Estimate:
     """Trace of the Gauss-Newton matrix by XTrace with `matvecs` products."""
-    return operator_trace(ggn(problem), matvecs=matvecs, generator=generator)
+    return operator_trace(ggn(problem), matvecs=matvecs, generator=generator, progress=False)
 
 
 @measured

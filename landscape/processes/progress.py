@@ -18,6 +18,7 @@ def progress_bar(
     initial: float = 0,
     desc: str | None = None,
     bar_format: str | None = None,
+    delay: float = 0.0,
 ) -> Bar:
     """A bar to be used as a context.
 
@@ -27,13 +28,14 @@ def progress_bar(
         progress: True for a bar wherever the output goes, False for nothing; default a bar where somebody looks at it,
             and lines on stderr elsewhere.
         initial: steps that were done before.
-        desc, bar_format: as tqdm has them.
+        desc, bar_format, delay: as tqdm has them; work that ends within `delay` seconds shows no bar.
     """
     if progress is None and not _watched():
         return Lines(total, unit=unit, initial=initial, desc=desc, bar_format=bar_format)
     from tqdm.auto import tqdm  # looks for a notebook when it is imported
 
-    return tqdm(total=total, unit=unit, initial=initial, desc=desc, bar_format=bar_format, disable=progress is False)
+    shown: dict[str, Any] = {"desc": desc, "bar_format": bar_format, "delay": delay, "disable": progress is False}
+    return tqdm(total=total, unit=unit, initial=initial, **shown)
 
 
 class Lines:

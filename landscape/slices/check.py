@@ -25,14 +25,15 @@ from landscape.slices.evaluation.evaluator import SliceEvaluator
 from landscape.slices.evaluation.parametrisation import Plane
 from landscape.slices.findings import Finding, angle, finite, growth, lengths, lowest, nearest_to_zero, ruggedness
 from landscape.storage.results import Slice2D
+from landscape.storage.results.shown import Lines, Shown
 
 STDERRS = 5.0  # a loss on a subset may be so far from that on all the data
 OTHER_DATA, OTHER_WEIGHTS = 1.3, 3.0  # size of batch-norm inputs by stored statistics, at the star and at the edge
 TINY = 1e-5  # as in BatchNorm
 
 
-@dataclass(frozen=True)
-class SliceCheck:
+@dataclass(frozen=True, repr=False)
+class SliceCheck(Shown):
     """All findings; print it."""
 
     findings: tuple[Finding, ...]
@@ -44,6 +45,15 @@ class SliceCheck:
 
     def __str__(self) -> str:
         return "\n".join(f"{'ok  ' if own.ok else 'LOOK'}  {own.name:10}  {own.words}" for own in self.findings)
+
+    def _facts(self) -> dict[str, Any]:
+        return {"ok": self.ok}
+
+    def _preview(self) -> Lines:
+        return [
+            ("", "looked at", "found"),
+            *(("ok" if own.ok else "LOOK", own.name, own.words) for own in self.findings),
+        ]
 
 
 def check_slice(

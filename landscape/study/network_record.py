@@ -137,7 +137,12 @@ def measure(network: NetworkRecord, analysis: Analysis) -> None:
     settings = {name: dict(values) for name, values in analysis.settings.items()}
     shared: dict[str, float] = {}
     if analysis.probes:
-        how: dict[str, Any] = {"probes": analysis.probes, "steps": analysis.steps, "generator": generator}
+        how: dict[str, Any] = {
+            "probes": analysis.probes,
+            "steps": analysis.steps,
+            "generator": generator,
+            "progress": False,
+        }
         density, spent = priced(problem, lambda: spectral_density(hessian(problem), check=0, **how))
         density.save(folder / DENSITY, seed=analysis.seed)
         shared["spectral density that is kept"] = spent.gradient_times

@@ -144,7 +144,8 @@ class Tracker:
         one_gradient = perf_counter() - before
         H = hessian(problem)
         pairs = self._leading(H, self._vector)
-        estimate = trace(H, matvecs=self.trace_matvecs, generator=self.generator) if self.trace_matvecs else None
+        how: dict[str, Any] = {"generator": self.generator, "progress": False}
+        estimate = trace(H, matvecs=self.trace_matvecs, **how) if self.trace_matvecs else None
         found = self._found(problem, loss, g, pairs, estimate)
         if self.optimizer is not None:
             found |= self._as_optimised(problem, self.optimizer, pairs, found["matvecs"])
@@ -184,7 +185,7 @@ class Tracker:
             drawn = torch.randn(size, generator=self.generator, dtype=torch.float64, device=self.generator.device)
             limit, start = self.matvecs, last.to(H.device, H.dtype) + NOISE * unit(drawn).to(H.device, H.dtype)
         return top_eigenpairs(
-            H, 1, which=self.which, tol=1e-3, max_matvecs=limit, start=start, generator=self.generator
+            H, 1, which=self.which, tol=1e-3, max_matvecs=limit, start=start, generator=self.generator, progress=False
         )
 
     def _found(

@@ -32,7 +32,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_commands_of_the_contract_are_there():
     assert set(cli.commands) == {
-        "train", "evaluate", "analyze", "spectrum", "slice", "study", "report", "demo", "init",
+        "train", "evaluate", "analyze", "spectrum", "slice", "view", "study", "report", "demo", "init",
     }  # fmt: skip
     done = subprocess.run([sys.executable, "-m", "landscape", "--help"], capture_output=True, text=True, check=True)
     assert "The geometry of trained neural networks" in done.stdout

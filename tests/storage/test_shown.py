@@ -1,5 +1,6 @@
 import pickle
 import sys
+from dataclasses import is_dataclass
 from html.parser import HTMLParser
 from math import inf, nan
 from types import SimpleNamespace
@@ -8,6 +9,10 @@ import pytest
 import torch
 from cases import normal
 
+import landscape as ls
+from landscape import slices, study
+from landscape.slices.directions.direction_set import Directions
+from landscape.slices.findings import Finding
 from landscape.storage.results import (
     BezierPath,
     BlockSpectra,
@@ -136,6 +141,35 @@ def test_html_has_what_the_text_has_and_escapes_it(result):
     for line in result._preview():
         assert all(word in shown.cells for word in line if word)
     assert all(note in shown.text for note in result._notes())
+
+
+CHECK = slices.SliceCheck((Finding("finite", True, 0.0, "all <finite>"), Finding("cosine", False, 0.5, "oblique")))
+CHOSEN = study.NestedSelection(0.25, -0.5, 1.0, {"a<b": 0.75, "c": 0.25}, "c", -0.5)
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (slices.Barrier(0.5, 0.25), ["Barrier height 0.5, at 0.25"]),
+        (CHECK, ["SliceCheck ok no", "all <finite>", "LOOK", "oblique"]),
+        (CHOSEN, ["tau +0.25, middle 95 % of halvings -0.50 to +1.00", "c (-0.50 on all networks)", "a<b", "75%"]),
+        (Directions([normal(1500)] * 2, kind="random", seed=3), ["Directions 2 of P = 1,500, kind random, seed 3"]),
+    ],
+    ids=lambda own: type(own).__name__,
+)
+def test_findings_show_themselves_in_a_notebook_too(result, words):
+    shown = Tags(result._repr_html_())
+    assert all(word in shown.text for word in words)
+    assert type(result).__name__ in repr(result)
+    assert len(repr(result)) < 300
+
+
+def test_every_public_result_has_its_look_in_a_notebook():
+    public = [getattr(room, name) for room in (ls, slices, study) for name in room.__all__]
+    kinds = [kind for kind in public if isinstance(kind, type) and is_dataclass(kind)]
+    assert {slices.Barrier, ls.Estimate, ls.Correlation} <= set(kinds)
+    plain = {kind.__name__ for kind in kinds if not hasattr(kind, "_repr_html_")}
+    assert plain == {"Analysis", "StudyConfig", "TrainConfig"}  # settings
 
 
 def test_the_tables_of_metrics_read_alike_by_any_name():

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from landscape.checks import require
+from landscape.storage.results.shown import Shown
 from landscape.vectors import Vector
 
 PARALLEL = 1e-6  # of a vector's length: less than that is rounding
 
 
-class Directions(tuple[Vector, ...]):
+class Directions(Shown, tuple[Vector, ...]):
     """Vectors (P,) in parameter space, and how they were made.
 
     Attributes:
@@ -25,6 +26,10 @@ class Directions(tuple[Vector, ...]):
         made = super().__new__(cls, vectors)
         made.details = details
         return made
+
+    def _facts(self) -> dict[str, Any]:
+        told = {name: own for name, own in self.details.items() if isinstance(own, str | int | float)}
+        return {"": f"{len(self)} of P = {self[0].numel():,}", **told}
 
     @property
     def norms(self) -> Tensor:

@@ -7,19 +7,24 @@ ends.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from landscape.checks import one_of, require
 from landscape.storage.results import Slice1D
+from landscape.storage.results.shown import Shown
 
 
-@dataclass(frozen=True)
-class Barrier:
+@dataclass(frozen=True, repr=False)
+class Barrier(Shown):
     """How far the loss rises between two networks, and where."""
 
     height: float  # in units of the loss; NaN where the loss is, infinite where it is
     at: float  # t in [0, 1]
+
+    def _facts(self) -> dict[str, Any]:
+        return {"height": self.height, "at": self.at}
 
 
 def barrier(line: Slice1D, split: str = "train") -> Barrier:

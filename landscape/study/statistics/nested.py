@@ -7,16 +7,18 @@ and its tau is that on the other half, over many halvings; pairs of networks of 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from landscape.checks import integer_in, require
+from landscape.storage.results.shown import Lines, Shown
 from landscape.study.statistics.kendall import signs, weighted_taus
 from landscape.study.statistics.resampling import Frame, Rows, codes, rows_of
 
 
-@dataclass(frozen=True)
-class NestedSelection:
+@dataclass(frozen=True, repr=False)
+class NestedSelection(Shown):
     """What selecting a variant by its tau is worth."""
 
     tau: float  # mean over the halvings, on the half that did not choose
@@ -25,6 +27,13 @@ class NestedSelection:
     chosen: Mapping[str, float]  # variant -> share of the halvings that chose it, the most frequent first
     best: str  # the variant of the largest |tau| on all networks
     best_tau: float  # which is what a report without a second half would say
+
+    def _facts(self) -> dict[str, Any]:
+        held_out = f"{self.tau:+.2f}, middle 95 % of halvings {self.low:+.2f} to {self.high:+.2f}"
+        return {"tau": held_out, "best": f"{self.best} ({self.best_tau:+.2f} on all networks)"}
+
+    def _preview(self) -> Lines:
+        return [("variant", "chosen in"), *((name, f"{share:.0%}") for name, share in self.chosen.items())]
 
 
 def nested_selection(

@@ -56,7 +56,7 @@ def make_optimizer(
         state = optimizer.rule_state  # the last eigenvector is in the saved state, so a resumed run starts from it too
         H = hessian(Problem(model, criterion, subset()), mode="double_backward")  # the fastest would hang on the clock
         start = state["v"] if state else None
-        pairs = top_eigenpairs(H, 1, which="LA", max_matvecs=config.eigen_products, start=start)
+        pairs = top_eigenpairs(H, 1, which="LA", max_matvecs=config.eigen_products, start=start, progress=False)
         return pairs.vectors[:, 0]
 
     def fisher() -> Tensor:

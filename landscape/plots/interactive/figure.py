@@ -1,10 +1,6 @@
-"""The loss on a plane as a page to turn around: one HTML file that opens anywhere, without a network.
-
-The drawing library (plotly.js, 4 MB) is inside the file: keep such pages out of version control.
-"""
+"""The loss on a plane as a plotly figure, for notebooks and for what else is to be drawn into it."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +10,6 @@ from landscape.checks import require
 from landscape.plots.captions import caption
 from landscape.plots.planes import axis_labels, own_loss, plane_loss
 from landscape.plots.scale import number, scale_of
-from landscape.storage.atomic import replacing
 from landscape.storage.results import Slice2D
 
 SHADES = 33  # colours that the scale is given by
@@ -69,17 +64,6 @@ def interactive_surface(
     title = {"text": "".join([caption(slice, split), *cut]), "font": {"size": 12}}
     figure.update_layout(scene=scene, title=title, showlegend=False, margin={"b": 20, "l": 20, "r": 20})
     return figure
-
-
-def save_interactive(slice: Slice2D, path: str | Path, split: str = "train", **settings: Any) -> Path:
-    """Write `interactive_surface(slice, split, **settings)` as one HTML file with all it needs; returns its path."""
-    target = Path(path)
-    page = interactive_surface(slice, split, **settings).to_html(
-        include_plotlyjs=True, div_id="surface", default_height="95vh"
-    )
-    with replacing(target) as partial:
-        partial.write_text(page, encoding="utf-8")
-    return target
 
 
 def _star(graph: Any, slice: Slice2D, loss: Any, height: Any) -> list[Any]:
