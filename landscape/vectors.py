@@ -85,10 +85,10 @@ def flatten(tensors: Sequence[Tensor]) -> Vector:
 
 def whole(tensor: Tensor) -> Tensor:
     """A tensor that is sharded over processes (FSDP2) as a whole, on all of them; any other as it is."""
-    return tensor.full_tensor() if _is_sharded(tensor) else tensor
+    return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
-def _is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
+def is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
     """Whether it is a DTensor, which none is before its module has been imported: half of what torch itself takes."""
     return isinstance(tensor, getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", ()))
 
@@ -96,7 +96,7 @@ def _is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
 def placed_as(piece: Tensor, like: Tensor) -> Tensor:
     """`piece`, which all processes hold, in the shape of `like`, and sharded as it is."""
     piece = piece.view(like.shape)
-    if not _is_sharded(like):
+    if not is_sharded(like):
         return piece
     from torch.distributed.tensor import DTensor, Replicate
 
