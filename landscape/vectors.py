@@ -104,6 +104,18 @@ def placed_as(piece: Tensor, like: Tensor) -> Tensor:
     return DTensor.from_local(piece, like.device_mesh, copies, run_check=False).redistribute(placements=like.placements)
 
 
+def sharded_as(part: Tensor, like: Tensor, more: Sequence[int]) -> Tensor:
+    """This process's `part` of a tensor that is sharded as `like` is and has `more` axes behind."""
+    if not is_sharded(like):
+        return part
+    from torch.distributed.tensor import DTensor
+
+    shape = torch.Size((*like.shape, *more))
+    stride = torch.empty(shape, device="meta").stride()
+    mesh, placements = like.device_mesh, like.placements
+    return DTensor.from_local(part, mesh, placements, run_check=False, shape=shape, stride=stride)
+
+
 def copied(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Copies in one block of memory a dtype: freed, a large block goes back to the system, many small ones do not."""
     found: dict[torch.dtype, list[Tensor]] = {}

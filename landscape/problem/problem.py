@@ -246,6 +246,11 @@ class Problem(Shown, Passes):
         with derivatives_on():
             return [item[1:] for item in self.reader.read(self.device)]
 
+    def require_whole(self, what: str) -> "Problem":
+        """This problem. Raises ValueError if its model is sharded, so that no process holds whole vectors."""
+        require(self.shards is None, f"{what} needs whole vectors, got a sharded model; gather it on one process")
+        return self
+
     def _require_alone(self, what: str) -> None:
         require(
             self.process_group is None,

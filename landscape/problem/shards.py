@@ -23,7 +23,7 @@ from landscape.problem.placement import Placement, coarsest
 from landscape.problem.traits import BatchError, Traits
 from landscape.processes import ProcessGroup, added
 from landscape.processes.space import DealtOut, drawn
-from landscape.vectors import Layout, flatten, is_sharded, placed_as
+from landscape.vectors import Layout, flatten, is_sharded, placed_as, sharded_as
 
 AS_IT_IS = "a sharded model is evaluated as it is, got batch_norm='recompute' or dtype=; leave them out"
 NO_GRAPH = (
@@ -71,7 +71,8 @@ class Shards(DealtOut):
         self.met: list[torch.dtype] = []  # the coarsest precision on the way from w to the loss
         self.mine = [_is_owner(p, group) for p in parameters]
         local = [local_part(p) for p in parameters]
-        self.shapes = [part.shape if mine else torch.Size([0]) for part, mine in zip(local, self.mine, strict=True)]
+        shapes = [part.shape if mine else (0, *part.shape[1:]) for part, mine in zip(local, self.mine, strict=True)]
+        self.shapes = [torch.Size(shape) for shape in shapes]
         super().__init__(sum(shape.numel() for shape in self.shapes), group, local[0].device)
 
     def layout(self, layout: Layout) -> Layout:
@@ -92,6 +93,21 @@ class Shards(DealtOut):
                     part.copy_(piece.view(part.shape))
                 _send(p, part, self.group)
 
+    def placed(self, pieces: Sequence[Tensor]) -> list[Tensor]:
+        """Own entries in the parameters' shapes, with further axes behind, as tensors that are sharded as these are."""
+        found = []
+        for p, piece, mine in zip(self.parameters, pieces, self.mine, strict=True):
+            more = piece.shape[max(p.ndim, 1) if not mine else p.ndim :]
+            part = piece.contiguous() if mine else piece.new_zeros(*local_part(p).shape, *more)
+            _send(p, part, self.group)
+            found.append(sharded_as(part, p, more))
+        return found
+
+    @property
+    def rows_are_whole(self) -> bool:
+        """Whether no row of a matrix is cut, as by `fully_shard`."""
+        return all(not hasattr(placement, "dim") or placement.dim == 0 for p in self.parameters for placement in _on(p))
+
     def normal(self, count: int, source: torch.Generator) -> Tensor:
         sizes = [p.numel() for p in self.parameters]
         pieces = drawn(sizes * count, source)
@@ -106,7 +122,7 @@ class ShardedPlacement(Placement):
         self.model, self.shards, self.traits = model, shards, traits
         traits.known = traits.checked_graph = True  # nothing stands for the weights: they are moved themselves
         reshard(model)
-        self._own = [part.clone() for part in shards.own_of(shards.parameters)]
+        self._found = [(part, part.clone()) for part in map(local_part, shards.parameters)]
         self._buffers_found = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
         self.pieces: Sequence[Tensor] = ()
         self.vector, self.of_vector, self.differentiated, self.dtype = None, (), False, None
@@ -136,7 +152,9 @@ class ShardedPlacement(Placement):
 
     def restore(self) -> None:
         reshard(self.model)
-        self.shards.write(self._own)
+        with torch.no_grad():
+            for part, found in self._found:
+                part.copy_(found)
         self.start()
 
 
@@ -224,10 +242,10 @@ def _is_owner(p: Tensor, group: ProcessGroup) -> bool:
     """Whether this process is the first of those that hold the same entries."""
     if not is_sharded(p):
         return distributed.get_rank(group) == 0
-    mixed = [str(placement) for placement in p.placements if placement.is_partial()]
+    mixed = [str(placement) for placement in _on(p) if placement.is_partial()]
     require(not mixed, f"parameters must be sharded or replicated, got one that is {mixed[:1]}")
     place: Any = p.device_mesh.get_coordinate()
-    return not any(own and placement.is_replicate() for own, placement in zip(place, p.placements, strict=True))
+    return not any(own and placement.is_replicate() for own, placement in zip(place, _on(p), strict=True))
 
 
 def _send(p: Tensor, part: Tensor, group: ProcessGroup) -> None:
@@ -235,6 +253,11 @@ def _send(p: Tensor, part: Tensor, group: ProcessGroup) -> None:
     if not is_sharded(p):
         distributed.broadcast(part, group_src=0, group=group)
         return
-    for axis, placement in enumerate(p.placements):
+    for axis, placement in enumerate(_on(p)):
         if placement.is_replicate():
             distributed.broadcast(part, group_src=0, group=p.device_mesh.get_group(axis))
+
+
+def _on(p: Tensor) -> Sequence[Any]:
+    """How a parameter lies along each axis of its mesh; nothing for one that is no DTensor."""
+    return p.placements if is_sharded(p) else ()

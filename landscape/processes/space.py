@@ -42,7 +42,7 @@ class Space:
 
     def inner(self, X: Tensor, Y: Tensor) -> Tensor:
         """XᵀY of blocks (own, k) and (own, l), or of vectors."""
-        return X.T @ Y
+        return self.added((X.T if X.ndim > 1 else X) @ Y)
 
     def norms(self, block: Tensor, dim: int = 0) -> Tensor:
         """Norms along `dim`, which is that of the entries."""
@@ -51,6 +51,10 @@ class Space:
     def largest(self, number: float) -> float:
         """Of all processes' numbers the largest; NaN where one is."""
         return number
+
+    def any(self, fact: bool) -> bool:
+        """Whether it holds for one process at least: what decides how a computation goes on is the same for all."""
+        return self.largest(float(fact)) > 0
 
     def qr(self, block: Tensor) -> tuple[Tensor, Tensor]:
         """Q (own, p) with orthonormal columns and R (p, l) of Q R = block (own, l)."""
@@ -91,9 +95,6 @@ class DealtOut(Space):
 
     def added(self, numbers: Tensor) -> Tensor:
         return added(numbers, self.group)
-
-    def inner(self, X: Tensor, Y: Tensor) -> Tensor:
-        return self.added(X.T @ Y)
 
     def norms(self, block: Tensor, dim: int = 0) -> Tensor:
         return self.added(block.double().square().sum(dim)).sqrt().to(block.dtype)

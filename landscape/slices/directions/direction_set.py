@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from landscape.checks import require
+from landscape.processes.space import Space
 from landscape.vectors import Vector
 
 PARALLEL = 1e-6  # of a vector's length: less than that is rounding
@@ -20,10 +21,11 @@ class Directions(tuple[Vector, ...]):
     """
 
     details: dict[str, Any]
+    space: Space | None  # of (P,), where it is dealt out to processes
 
-    def __new__(cls, vectors: Iterable[Tensor], **details: Any) -> "Directions":
+    def __new__(cls, vectors: Iterable[Tensor], space: Space | None = None, **details: Any) -> "Directions":
         made = super().__new__(cls, vectors)
-        made.details = details
+        made.details, made.space = details, space
         return made
 
     @property
@@ -39,10 +41,10 @@ class Directions(tuple[Vector, ...]):
 
     def _gram(self) -> Tensor:
         wide = torch.stack(list(self)).double().cpu()
-        return wide @ wide.T
+        return wide @ wide.T if self.space is None else self.space.added(wide @ wide.T)
 
 
-def orthogonalised(vectors: Iterable[Tensor]) -> list[Vector]:
+def orthogonalised(vectors: Iterable[Tensor], space: Space | None = None) -> list[Vector]:
     """Gram-Schmidt, in float64 and twice; each vector keeps its norm, the first one is as it was.
 
     Raises:
@@ -52,14 +54,14 @@ def orthogonalised(vectors: Iterable[Tensor]) -> list[Vector]:
     made: list[Vector] = []
     for index, vector in enumerate(vectors):
         wide = vector.double()
-        rest = wide
+        rest, own = wide, space or Space(len(vector))
         for known in basis * 2:
-            rest = rest - (known @ rest) * known
-        norm = wide.norm()
+            rest = rest - own.inner(known, rest) * known
+        norm, left = own.norms(wide), own.norms(rest)
         require(
-            bool(rest.norm() > PARALLEL * norm),
+            bool(left > PARALLEL * norm),
             f"direction {index + 1} must not lie in the span of those before it; choose another",
         )
-        basis.append(rest / rest.norm())
+        basis.append(rest / left)
         made.append((basis[-1] * norm).to(vector) if index else vector)
     return made
