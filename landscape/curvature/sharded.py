@@ -3,10 +3,11 @@
 With u = v/|v| and D(h) = (∇L(w + hu) − ∇L(w − hu)) / 2h, one step of Richardson's extrapolation,
 H u = (4 D(h/2) − D(h)) / 3 + O(h⁴): four gradients of all the data. The error of a column is estimated by
 2 |D(h/2) − D(h)|, above the truncation error as the part that the extrapolation removes, and by what rounding may do:
-ε |∇L| / h to the gradients and ε |w| / h, relative, to the move. Two steps that agree by chance leave the second part,
-so that the estimate is never 0. Shards have no second derivatives: FSDP2 gathers weights outside of autograd.
+ε |∇L| / h to the gradients, and to the move ε |w| / h, which has up to the largest curvature seen so far. Two steps that
+agree by chance leave the second part, so that the estimate is never 0. Shards have no second derivatives: FSDP2 gathers weights outside of autograd.
 
-The step is chosen at the first product: halved while the estimate falls. There, too, the gradient itself is held
+The step is chosen at the first product: halved while the estimate falls, as a share of |H u|, for far out both
+differences are small. There, too, the gradient itself is held
 against differences of the loss along it: symmetry would not tell a gradient that is averaged wrongly.
 Source: Richardson 1911, "The approximate arithmetical solution by finite differences"; Ridders 1982.
 """
@@ -28,8 +29,12 @@ from landscape.vectors import Block, Vector
 ORDER = 5  # truncation h⁴ and rounding eps/h balance at h = eps^(1/5)
 HALVINGS = 12  # at most, from eps^(1/5) (1 + |w|)
 FEWEST_ULP = 8  # units in the last place that a step moves the weights by
+UNDECIDED, COARSE = 0.3, 1e-4  # relative error of a product that says nothing; eps above those of half precisions
 DECIDES = 0.1  # relative error of a difference of losses that decides
 TOLERATED = {torch.float64: 1e-4, torch.float32: 2e-2}  # disagreement with it; half precisions .3
+
+
+Column = tuple[Vector, float, float]  # H u, its estimated error, |H u|
 
 
 class ShardedHessian(CurvatureOperator):
@@ -58,7 +63,7 @@ class ShardedHessian(CurvatureOperator):
         self.problem, self.weight_decay, self.verify = problem, weight_decay, verify
         self.w = own if w is None else w.detach().clone()
         self.length = float(self.space.norms(self.w))
-        self.eps = self.step = self.error_estimate = 0.0
+        self.eps = self.step = self.error_estimate = self.largest = 0.0
         self.mode, self.reason = "central_differences", "no second derivative: the model is sharded"
         self._errors: Tensor | None = None
         self._verified: float | None = None
@@ -75,17 +80,18 @@ class ShardedHessian(CurvatureOperator):
         lengths = self.space.norms(block).double()
         columns, errors = [], []
         for v, length in zip(block.T, lengths.tolist(), strict=True):
-            image, error = self._column(v / length if length > 0 else v)
+            image, error, size = self._column(v / length) if length > 0 else (v, 0.0, 0.0)
             columns.append(length * image)
             errors.append(length * error)
+            self.largest = max(self.largest, size)
         image = torch.stack(columns, dim=1)
         self._errors = torch.tensor(errors, dtype=torch.float64, device=block.device)
         sizes = self.space.norms(image).double().clamp(min=torch.finfo(image.dtype).tiny)
         self.error_estimate = float((self._errors / sizes).max())
         return image.add_(block, alpha=self.weight_decay) if self.weight_decay else image
 
-    def _column(self, u: Vector) -> tuple[Vector, float]:
-        """H u for a unit vector, and its estimated error."""
+    def _column(self, u: Vector) -> Column:
+        """H u for a unit vector, its estimated error and its length."""
         if self.step == 0:
             g = self.problem.gradient(self.w)
             self.eps = torch.finfo(inner_precision(self.shards)).eps
@@ -94,18 +100,25 @@ class ShardedHessian(CurvatureOperator):
                 note_verification(self._verified)
             return self._first(u)
         wide, _ = self._difference(u, self.step)
-        return self._extrapolated(u, self.step, wide, self._difference(u, self.step / 2))
+        return self._extrapolated(self.step, wide, self._difference(u, self.step / 2))
 
-    def _first(self, u: Vector) -> tuple[Vector, float]:
+    def _first(self, u: Vector) -> Column:
         """The column at the step of the smallest estimate, which is kept."""
-        found, worse = (torch.zeros_like(u), inf), 0
+        found, least, chosen, worse = (torch.zeros_like(u), 0.0, 0.0), inf, 0.0, 0
         for step, wide, narrow in self._halved(u):
-            new = self._extrapolated(u, step, wide, narrow)
-            if new[1] < found[1]:
-                found, self.step, worse = new, step, 0
+            new = self._extrapolated(step, wide, narrow)
+            share = new[1] / max(new[2], torch.finfo(self.dtype).tiny)
+            if share < least:
+                found, least, chosen, worse = new, share, step, 0
             elif (worse := worse + 1) == 2:  # a kink between two points may make one worse
                 break
-        require(self.step > 0, "the gradient is NaN or infinite beside w; check the weights and the loss there")
+        require(chosen > 0, "the gradient is NaN or infinite beside w; check the weights and the loss there")
+        require(
+            least <= UNDECIDED or self.eps < COARSE,
+            f"products are off by {least:.0%} of their length or more: differences of gradients of eps {self.eps:.1g} "
+            "decide nothing here; compute in float32 (MixedPrecisionPolicy, autocast)",
+        )
+        self.step = chosen
         return found
 
     def _halved(self, u: Vector) -> Iterator[tuple[float, Vector, tuple[Vector, float]]]:
@@ -119,11 +132,11 @@ class ShardedHessian(CurvatureOperator):
             if step < FEWEST_ULP * self.eps * self.length:
                 return
 
-    def _extrapolated(self, u: Vector, step: float, wide: Vector, narrow: tuple[Vector, float]) -> tuple[Vector, float]:
+    def _extrapolated(self, step: float, wide: Vector, narrow: tuple[Vector, float]) -> Column:
         half, size = narrow
-        apart, image, moved = self.space.norms(torch.stack([half - wide, half, u], dim=1)).tolist()
-        rounding = self.eps / step * (size + self.length * image)
-        return (4 * half - wide) / 3, 2 * apart + rounding if moved else 0.0
+        apart, image = self.space.norms(torch.stack([half - wide, half], dim=1)).tolist()
+        rounding = self.eps / step * (size + self.length * max(self.largest, image))
+        return (4 * half - wide) / 3, 2 * apart + rounding, image
 
     def _difference(self, u: Vector, h: float) -> tuple[Vector, float]:
         """D(h), and the size of the gradients."""

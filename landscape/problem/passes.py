@@ -20,7 +20,7 @@ from landscape.problem.placement import ONE_AT_A_TIME, Placement, modules_of, pu
 from landscape.problem.sharded_passes import mean_in_step
 from landscape.problem.shards import Shards, in_step, reshard, sharded_in_place
 from landscape.problem.traits import Traits
-from landscape.processes import ProcessGroup, Sums, summed, sums_over
+from landscape.processes import ProcessGroup, Sums, answered, summed, sums_over
 from landscape.processes.space import Space
 from landscape.side_effects import random_state_apart
 from landscape.vectors import Layout, flatten
@@ -121,7 +121,7 @@ class Passes:
         kept: Iterable[Item] | None = None,
     ) -> Iterator[Iterator[Batch]]:
         seen = Extent()
-        with self._pass(buffers, second_order) as placement:
+        with answered(), self._pass(buffers, second_order) as placement:
             yield self._batches(w.detach(), placement, seen, kept)
         if seen.complete:
             self.reader.note(seen)

@@ -40,7 +40,7 @@ def loss_and_gradient(problem: "Passes", shards: Shards, w: Tensor) -> tuple[Ten
     with gradients_apart(problem.model):
         with problem.batches_at(w, False, {}) as batches, torch.enable_grad():
             for batch in batches:
-                scale = scale or float(shards.added(torch.tensor(batch.units, dtype=torch.float64, device=w.device)))
+                scale = scale or shards.units
                 loss = batch.evaluate(batch.w)[0]
                 if not shards.met:
                     shards.met.append(batch.inner_precision(loss))

@@ -69,6 +69,7 @@ class Shards(DealtOut):
     def __init__(self, parameters: Sequence[Tensor], group: ProcessGroup) -> None:
         self.parameters, self.group = list(parameters), group
         self.met: list[torch.dtype] = []  # the coarsest precision on the way from w to the loss
+        self.units = 0.0  # of all processes' present batches
         self.mine = [_is_owner(p, group) for p in parameters]
         local = [local_part(p) for p in parameters]
         shapes = [part.shape if mine else (0, *part.shape[1:]) for part, mine in zip(local, self.mine, strict=True)]
@@ -208,8 +209,9 @@ def in_step(items: Iterable[Item], shards: Shards) -> Iterator[Item]:
             item = next(iterator, None)
         except Exception as error:  # whatever it is, the others must hear of it
             failure = error
-        told = torch.tensor([item is not None, failure is not None], dtype=torch.float64, device=shards.device)
-        ready, failed = added(told, shards.group).tolist()
+        told = [float(item is not None), float(failure is not None), item[3] if item else 0.0]
+        numbers = added(torch.tensor(told, dtype=torch.float64, device=shards.device), shards.group)
+        ready, failed, shards.units = numbers.tolist()
         if failure is not None:
             raise failure
         require(failed == 0, f"{int(failed)} other process(es) failed in reading the data; see their messages")

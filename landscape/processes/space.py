@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, distributed
 
-from landscape.processes.ranks import ProcessGroup, added
+from landscape.processes.ranks import ProcessGroup, added, answered
 
 DRAWN = 2**22  # random numbers at once; of a multiple of 16, torch draws the same ones in parts as in one piece
 
@@ -102,7 +102,8 @@ class DealtOut(Space):
     def largest(self, number: float) -> float:
         # NaN comes through no maximum for certain
         pair = torch.tensor([number if number == number else 0.0, float(number != number)], device=self.device).double()
-        distributed.all_reduce(pair, op=distributed.ReduceOp.MAX, group=self.group)
+        with answered():
+            distributed.all_reduce(pair, op=distributed.ReduceOp.MAX, group=self.group)
         return float("nan") if pair[1] > 0 else float(pair[0])
 
     def qr(self, block: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,7 +112,8 @@ class DealtOut(Space):
         padded = torch.zeros(columns, columns, dtype=block.dtype, device=block.device)
         padded[: len(r)] = r
         factors = [torch.empty_like(padded) for _ in range(self.count)]
-        distributed.all_gather(factors, padded, group=self.group)
+        with answered():
+            distributed.all_gather(factors, padded, group=self.group)
         turned, triangle = torch.linalg.qr(torch.cat(factors))
         start = self.rank * columns
         return q @ turned[start : start + len(r)], triangle

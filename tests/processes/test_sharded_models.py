@@ -1,4 +1,4 @@
-"""A model sharded over two gloo processes, by FSDP2 and by tensor parallelism, against one process with all the data."""
+"""A model sharded over two gloo processes, by FSDP2 and tensor parallelism, against one process with all the data."""
 
 import re
 from functools import cache
@@ -7,20 +7,23 @@ import pytest
 import torch
 from served import of_two_ranks
 from torch import distributed, nn
+from torch.distributed import checkpoint
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn import functional as F
 
 from landscape import METRICS, Problem, random_directions
-from landscape.curvature import ggn, hessian, hessian_blocks
+from landscape.curvature import ggn, hessian
 from landscape.curvature.block_spectra import block_spectra
 from landscape.interop import distributed_checkpoint
-from landscape.linalg import diagonal, frobenius_norm, spectral_density, top_eigenpairs, trace
+from landscape.linalg import diagonal, spectral_density, top_eigenpairs, trace
+from landscape.linalg.krylov import Krylov
+from landscape.linalg.scaled import Scaled
 from landscape.metrics.average import average_gap
 from landscape.metrics.worst_case import surrogate_gap, worst_case_gap
-from landscape.processes.space import Space, drawn
-from landscape.slices import slice_1d, slice_2d
+from landscape.processes import space
+from landscape.slices import gradient_norm_map, slice_1d, slice_2d
 from landscape.slices.directions.eigen import hessian_directions
 
 BATCHES = {"two and one": ([0, 1], [2]), "all on both": ([1], [1])}
@@ -117,29 +120,192 @@ def numbers(problem, normalize):
     }
 
 
+class Messages:
+    """A test double of torch.distributed: counts what a process sends and passes it on."""
+
+    SHARDED = ("all_gather_single", "reduce_scatter_single", "all_gather_into_tensor", "reduce_scatter_tensor")
+    NAMES = [name for name in ("all_reduce", "all_gather", "broadcast", *SHARDED) if hasattr(distributed, name)]
+
+    def __init__(self):
+        self.sent = []
+
+    def __enter__(self):
+        self.found = {name: getattr(distributed, name) for name in self.NAMES}
+        for name, call in self.found.items():
+            setattr(distributed, name, self.counting(name, call))
+        return self
+
+    def __exit__(self, *_):
+        for name, call in self.found.items():
+            setattr(distributed, name, call)
+
+    def counting(self, name, call):
+        def counted(*args, **settings):
+            tensors = [a for a in (*args, *settings.values()) if isinstance(a, torch.Tensor)]
+            self.sent.append((name, max(t.nbytes for t in tensors)))
+            return call(*args, **settings)
+
+        return counted
+
+    def taken(self):
+        """Number and bytes of each kind since the last call."""
+        sent, self.sent = self.sent, []
+        kinds = {"gathered": "all_gather", "scattered": "reduce_scatter", "reduced": "all_reduce", "sent": "broadcast"}
+        found = {kind: [n for name, n in sent if name.startswith(start)] for kind, start in kinds.items()}
+        return {kind: (len(own), sum(own)) for kind, own in found.items() if own}
+
+
+def lanczos_steps(problem):
+    """What four steps after the first one send."""
+    with Messages() as messages:
+        H = Scaled(hessian(problem))
+        krylov = Krylov(H, 8, 1, seeded(0))
+        krylov.begin_random(1)
+        krylov.absorb(krylov.products(1))
+        messages.taken()
+        steps = []
+        for _ in range(4):
+            krylov.absorb(krylov.products(1))
+            steps.append((krylov.count - 1, messages.taken()))
+    return steps
+
+
+def message_of(call):
+    try:
+        call()
+    except (ValueError, RuntimeError, OSError) as error:
+        return str(error)
+    return ""
+
+
+def refusals(rank, mesh):
+    """What a sharded model cannot do, each in one line on all processes, and what it leaves as it was."""
+    model = sharded("fsdp", mesh)
+    x, t = data()[0]
+    problem = Problem(model, F.cross_entropy, [(x, t)])
+    empty = Problem(model, F.cross_entropy, [(x, t)] * rank)
+    broken = Problem(model, F.cross_entropy, Broken(x, t) if rank else [(x, t)])
+    nan = Problem(model, F.cross_entropy, [(x * (float("nan") if rank else 1), t)])
+    away = sharded("fsdp", mesh)
+    away.set_gradient_divide_factor(1.0)
+    away[0].set_gradient_divide_factor(1.0)
+    wrong = Problem(away, F.cross_entropy, [(x, t)])
+    H, v = hessian(problem), problem.vector()
+    asked = {
+        "double_backward": lambda: hessian(problem, mode="double_backward"),
+        "memory": lambda: hessian(problem, memory=1),
+        "ggn": lambda: ggn(problem),
+        "weight_norm": lambda: METRICS["weight_norm"](problem),
+        "diagonal": lambda: diagonal(H),
+        "resume": lambda: slice_1d(problem, v, (-1, 1, 3), resume="line.jsonl"),
+        "basis": lambda: top_eigenpairs(H, 1, resume="pairs.npz"),
+        "map": lambda: gradient_norm_map(problem, v, v, (-1, 1, 2), (-1, 1, 2)),
+        "geometry": lambda: worst_case_gap(problem, geometry="fisher"),
+        "norm": lambda: worst_case_gap(problem, p=1),
+        "outputs": problem.outputs,
+        "dtype": lambda: Problem(model, F.cross_entropy, [(x, t)], dtype=torch.float32),
+        "one gradient": lambda: problem.mean(lambda batch: batch.gradient(batch.w)),
+        "no batch": empty.loss,
+        "broken": broken.loss,
+        "nan": nan.loss,
+        "nan gradient": nan.gradient,
+        "factor": lambda: hessian(wrong) @ v,
+    }
+    return {name: message_of(call) for name, call in asked.items()} | {"afterwards": problem.loss()}
+
+
+class Broken:
+    def __init__(self, *pair):
+        self.pair = pair
+
+    def __iter__(self):
+        yield self.pair
+        raise OSError("no such file")
+
+
+def traces_left(mesh, rank):
+    """Whether weights, gradients, buffers, flags and random state are as they were, to the bit."""
+    torch.manual_seed(rank)
+    model = sharded("fsdp", mesh).train()
+    (x, t), *_ = data()
+    F.cross_entropy(model(x), t).backward()
+    for p in list(model.parameters())[1:3]:
+        p.grad = None
+
+    def state():
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+        tensors = [t.to_local().clone() for p in model.parameters() for t in (p, p.grad) if t is not None]
+        return [*tensors, torch.get_rng_state(), *(torch.tensor(m.training) for m in model.modules())]
+
+    before, problem = state(), Problem(model, F.cross_entropy, [(x, t)])
+    hessian(problem) @ problem.vector()
+    after = state()
+    return len(before) == len(after) and all(one.equal(two) for one, two in zip(before, after, strict=True))
+
+
+def precisions(mesh):
+    """Eigenvalue, residual and error of products in float32, and what is said where FSDP2 computes in bfloat16."""
+    batches = [(x.float(), t) for x, t in data()]
+    single, half = (
+        fully_shard(network("fsdp").float(), mesh=mesh, mp_policy=MixedPrecisionPolicy(param_dtype=kind))
+        for kind in (None, torch.bfloat16)
+    )
+    H = hessian(Problem(single, F.cross_entropy, batches))
+    coarse = hessian(Problem(half, lambda z, t: F.cross_entropy(z.float(), t), batches))
+    pairs = top_eigenpairs(H, 1, max_matvecs=12)
+    return float(pairs.values), float(pairs.residuals), H.error_estimate, message_of(lambda: coarse @ coarse.w)
+
+
+def checkpoints(mesh, folder):
+    """Weights and eigenvectors written by two processes."""
+    model = sharded("fsdp", mesh)
+    problem = Problem(model, F.cross_entropy, data())
+    pairs = top_eigenpairs(hessian(problem), 2, tol=1e-6)
+    distributed_checkpoint.save_pairs(problem, pairs, f"{folder}/pairs")
+    again = distributed_checkpoint.load_pairs(problem, f"{folder}/pairs")
+    checkpoint.save({"model": model.state_dict()}, checkpoint_id=f"{folder}/weights")
+    other = sharded("fsdp", mesh)
+    with torch.no_grad():
+        for p in other.parameters():
+            p.mul_(2)
+    distributed_checkpoint.load_weights(other, f"{folder}/weights")
+    same = Problem(other, F.cross_entropy, data()).vector().equal(problem.vector())
+    equal = all(getattr(again, name).equal(getattr(pairs, name)) for name in ("values", "vectors", "converged"))
+    return {"same": same and equal, "pairs": (pairs.values, whole(problem, pairs.vectors))}
+
+
 def process(rank, folder):
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    mesh, found = init_device_mesh("cpu", (2,)), {}
-    all_of_it = data()
+    mesh, found, batches = init_device_mesh("cpu", (2,)), {}, data()
     for kind, label in RUNS:
-        model = sharded(kind, mesh)
-        problem = Problem(model, F.cross_entropy, [all_of_it[i] for i in BATCHES[label][rank]])
+        problem = Problem(sharded(kind, mesh), F.cross_entropy, [batches[i] for i in BATCHES[label][rank]])
         found[kind, label] = numbers(problem, NORMALIZE[kind])
+    found["steps"] = lanczos_steps(Problem(sharded("fsdp", mesh), F.cross_entropy, batches[:2]))
+    found["refusals"] = refusals(rank, mesh)
+    found["no trace"] = traces_left(mesh, rank)
+    found["precisions"] = precisions(mesh)
+    found["checkpoints"] = checkpoints(mesh, folder)
     torch.save(found, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
-    return of_two_ranks(process, tmp_path_factory.mktemp("sharded"))
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("sharded")
+
+
+@pytest.fixture(scope="module")
+def found(folder):
+    return of_two_ranks(process, folder)
 
 
 @cache
 def expected(kind, label):
-    all_of_it = data()
-    indices = BATCHES[label][0] if label == "all on both" else sum(BATCHES[label], [])
-    return numbers(Problem(network(kind), F.cross_entropy, [all_of_it[i] for i in indices]), NORMALIZE[kind])
+    indices = [0, 1, 2] if kind == "fsdp" else BATCHES[label][0]
+    return numbers(Problem(network(kind), F.cross_entropy, [data()[i] for i in indices]), NORMALIZE[kind])
 
 
 @pytest.mark.parametrize(("kind", "label"), RUNS)
@@ -147,7 +313,95 @@ def test_numbers_are_those_of_one_process(found, kind, label):
     for rank in range(2):
         wrong = {}
         for what, number in expected(kind, label).items():
-            off, size = (found[rank][kind, label][what] - number).double().norm(), number.double().norm()
+            times = 2 if what == "units" and kind != "fsdp" else 1  # each process counts what it has seen
+            off, size = (found[rank][kind, label][what] - times * number).double().norm(), number.double().norm()
             if not off <= (1e-4 if "vector" in what or "eigen d" in what else 1e-6) * size.clamp(min=1e-6):
                 wrong[what] = float(off / size)
         assert not wrong
+
+
+def test_a_lanczos_step_sends_what_the_cost_model_says(found):
+    """docs/scale.md, sharded models: B batches, m vectors in the basis, G groups of FSDP2, n processes."""
+    B, G, n = 2, 2, 2
+    padded = [8 * n * -(-len(p) // n) * p[0].numel() for p in network("fsdp").parameters()]
+    inner, root = sum(padded[:4]), sum(padded[4:])
+    for rank in range(2):
+        for m, sent in found[rank]["steps"]:
+            assert sent == {
+                "reduced": (4 * (B + 2) + 9, 8 * (12 * (B + 2) + 13 + m)),
+                "gathered": (4 * B * (2 * G - 1), 4 * B * (2 * inner + root)),
+                "scattered": (4 * B * G, 4 * B * (inner + root)),
+            }
+
+
+REFUSED = {
+    "double_backward": "mode of a sharded model, which has no second derivatives, must be .*",
+    "memory": r"\['memory'\] must be left out for a sharded model, whose products are differences of gradients",
+    "ggn": "ggn needs second derivatives or graphs: a sharded model is differentiated by backward.*",
+    "weight_norm": "weight_norm needs whole vectors, got a sharded model; there are average_gap, .*",
+    "diagonal": "diagonal needs whole vectors, got those of a sharded model; gather it first",
+    "resume": "resume, workers and group must be left out for a sharded model.*",
+    "basis": "resume= and basis_group= must be left out where vectors are dealt out to processes.*",
+    "map": "a map needs whole vectors, got a sharded model; gather it on one process",
+    "geometry": "geometry of a sharded model must be .*",
+    "norm": "p must be 2 or inf for a sharded model, got 1",
+    "outputs": "outputs are those of one process.*",
+    "dtype": "a sharded model is evaluated as it is, got batch_norm='recompute' or dtype=; leave them out",
+    "one gradient": "a sharded model is differentiated by backward.*",
+    "no batch": "each of the 2 processes of a sharded model must hold at least one batch, got none on 1",
+    "nan": "the loss is nan; check the weights, inputs and targets for NaN",
+    "nan gradient": "the loss is nan; check the weights, inputs and targets for NaN",
+    "factor": "the gradient of the sharded model is off by 0.5 from differences of its loss; is it averaged .*",
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_a_sharded_model_cannot_do_is_said_in_one_line_on_all_processes(found, what):
+    for rank in range(2):
+        assert re.fullmatch(REFUSED[what], found[rank]["refusals"][what]), found[rank]["refusals"][what]
+
+
+def test_a_failure_in_reading_is_raised_in_all_and_none_waits(found):
+    here, there = found[1]["refusals"], found[0]["refusals"]
+    assert here["broken"] == "no such file"
+    assert there["broken"] == "1 other process(es) failed in reading the data; see their messages"
+    assert here["afterwards"].equal(there["afterwards"])
+
+
+def test_nothing_is_left_behind(found):
+    assert found[0]["no trace"]
+    assert found[1]["no trace"]
+
+
+def test_stated_errors_cover_those_of_single_precision_and_half_precision_is_refused(found):
+    batches = [(x.float().double(), t) for x, t in data()]
+    model = network("fsdp").float().double()
+    exact = float(top_eigenpairs(hessian(Problem(model, F.cross_entropy, batches)), 1, tol=1e-8).values)
+    value, residual, error, said = found[0]["precisions"]
+    assert abs(value - exact) <= residual
+    assert 0 < error < 0.02
+    assert abs(value - exact) < 1e-3 * abs(exact)
+    assert re.fullmatch("products are off by .* eps 0.008 decide nothing here; compute in float32 .*", said)
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_checkpoints_are_read_by_two_processes_and_by_one(found, folder):
+    assert found[0]["checkpoints"]["same"]
+    assert found[1]["checkpoints"]["same"]
+    problem = Problem(network("fsdp"), F.cross_entropy, data())
+    pairs = distributed_checkpoint.load_pairs(problem, folder / "pairs")
+    values, vectors = found[0]["checkpoints"]["pairs"]
+    assert pairs.values.equal(values)
+    assert pairs.vectors.equal(vectors)
+    model = network("fsdp")
+    nn.init.zeros_(model[3].weight)
+    distributed_checkpoint.load_weights(model, folder / "weights")
+    assert Problem(model, F.cross_entropy, data()).vector().equal(problem.vector())
+
+
+@pytest.mark.parametrize("size", [3, 40, 1000])
+def test_numbers_drawn_in_parts_are_those_of_one_piece(size, monkeypatch):
+    monkeypatch.setattr(space, "DRAWN", 32)
+    sizes = [size // 3, 0, size - size // 3]
+    whole = torch.randn(size, generator=seeded(3), dtype=torch.float64)
+    assert torch.cat(list(space.drawn(sizes, seeded(3)))).equal(whole)
