@@ -1,14 +1,15 @@
 """Hessian of a sharded model by differences of whole gradients, (P, P), each process with its own entries of a vector.
 
 With u = v/|v| and D(h) = (∇L(w + hu) − ∇L(w − hu)) / 2h, one step of Richardson's extrapolation,
-H u = (4 D(h/2) − D(h)) / 3 + O(h⁴): four gradients of all the data. The error of a column is estimated by
-2 |D(h/2) − D(h)|, above the truncation error as the part that the extrapolation removes, and by what rounding may do:
-ε |∇L| / h to the gradients, and to the move ε |w| / h, which has up to the largest curvature seen so far. Two steps that
-agree by chance leave the second part, so that the estimate is never 0. Shards have no second derivatives: FSDP2 gathers weights outside of autograd.
+H u = (4 D(h/2) − D(h)) / 3 + O(h⁴): four gradients of all the data. Shards have no second derivatives, as FSDP2 gathers
+weights outside of autograd. The error of a column is estimated by 2 |D(h/2) − D(h)|, above the truncation error as the
+part that the extrapolation removes, and by what rounding may do: ε |∇L| / h to the gradients, and to the move
+ε |w| / h, along which the curvature is at most about the largest seen so far. Two steps that agree by chance leave the
+second part: the estimate is never 0. It goes into the residuals of eigenpairs.
 
-The step is chosen at the first product: halved while the estimate falls, as a share of |H u|, for far out both
-differences are small. There, too, the gradient itself is held
-against differences of the loss along it: symmetry would not tell a gradient that is averaged wrongly.
+The step is chosen at the first product: halved while the estimate falls as a share of |H u|, for far out both
+differences are small. There, too, the gradient itself is held against differences of the loss along it: symmetry would
+not tell a gradient that is averaged wrongly.
 Source: Richardson 1911, "The approximate arithmetical solution by finite differences"; Ridders 1982.
 """
 

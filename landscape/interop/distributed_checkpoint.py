@@ -1,4 +1,4 @@
-"""Weights and eigenvectors of sharded models by torch.distributed.checkpoint: each process writes and reads its own part.
+"""Weights and eigenvectors by torch.distributed.checkpoint, of which each process writes and reads its own part.
 
 The files are read again by any number of processes, one included.
 """

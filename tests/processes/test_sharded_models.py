@@ -1,11 +1,14 @@
 """A model sharded over two gloo processes, by FSDP2 and tensor parallelism, against one process with all the data."""
 
+import os
 import re
+import signal
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
-from served import of_two_ranks
+from served import of_two_ranks, served
 from torch import distributed, nn
 from torch.distributed import checkpoint
 from torch.distributed.device_mesh import init_device_mesh
@@ -25,6 +28,8 @@ from landscape.metrics.worst_case import surrogate_gap, worst_case_gap
 from landscape.processes import space
 from landscape.slices import gradient_norm_map, slice_1d, slice_2d
 from landscape.slices.directions.eigen import hessian_directions
+from landscape.training import rules
+from landscape.training.sharpness_aware.step import SharpnessAware
 
 BATCHES = {"two and one": ([0, 1], [2]), "all on both": ([1], [1])}
 NORMALIZE = {"fsdp": "filter", "tensor parallel": "model"}  # of which the second cuts rows
@@ -120,11 +125,17 @@ def numbers(problem, normalize):
     }
 
 
+OF_SHARDS = [  # which FSDP2 calls, by version of torch
+    name
+    for name in ("all_gather_single", "reduce_scatter_single", "all_gather_into_tensor", "reduce_scatter_tensor")
+    if hasattr(distributed, name)
+]
+
+
 class Messages:
     """A test double of torch.distributed: counts what a process sends and passes it on."""
 
-    SHARDED = ("all_gather_single", "reduce_scatter_single", "all_gather_into_tensor", "reduce_scatter_tensor")
-    NAMES = [name for name in ("all_reduce", "all_gather", "broadcast", *SHARDED) if hasattr(distributed, name)]
+    NAMES = ("all_reduce", "all_gather", "broadcast", *OF_SHARDS)
 
     def __init__(self):
         self.sent = []
@@ -255,7 +266,8 @@ def precisions(mesh):
     H = hessian(Problem(single, F.cross_entropy, batches))
     coarse = hessian(Problem(half, lambda z, t: F.cross_entropy(z.float(), t), batches))
     pairs = top_eigenpairs(H, 1, max_matvecs=12)
-    return float(pairs.values), float(pairs.residuals), H.error_estimate, message_of(lambda: coarse @ coarse.w)
+    said = message_of(lambda: coarse @ coarse.space.normal(1, seeded(0))[0].float())
+    return float(pairs.values), float(pairs.residuals), H.error_estimate, said
 
 
 def checkpoints(mesh, folder):
@@ -276,6 +288,89 @@ def checkpoints(mesh, folder):
     return {"same": same and equal, "pairs": (pairs.values, whole(problem, pairs.vectors))}
 
 
+def llama(**shape):
+    """Grouped queries, RMSNorm, tied embeddings; the rotation in float64 as all else."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "vocab_size": 20} | shape
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 16}
+    config = transformers.LlamaConfig(**sizes, **heads, tie_word_embeddings=True, use_cache=False)
+    return transformers.LlamaForCausalLM(config).double()
+
+
+def tokens(model, count=4, length=5):
+    source = torch.Generator().manual_seed(1)
+    return list(torch.randint(1, model.config.vocab_size, (count, 2, length), generator=source))
+
+
+def next_token(z, x):
+    return F.cross_entropy(z[:, :-1].flatten(0, 1), x[:, 1:].flatten())
+
+
+def steps_of_sam(model, batches):
+    """Losses of three steps of SAM, each on one batch, or on this process's half of it."""
+    opt = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), rules.sam(rho=0.1), model=model)
+    losses = []
+    for x in batches[:3]:
+
+        def closure(x=x):
+            opt.zero_grad()
+            loss = next_token(model(input_ids=x).logits, x)
+            loss.backward()
+            return loss
+
+        losses.append(opt.step(closure).detach())
+    return torch.stack(losses)
+
+
+def language_model(model, share=None, products=12, **how):
+    """What the issue asks of a Llama: five eigenvalues, trace, density, blocks, line, worst case, steps of SAM."""
+    batches = tokens(model)
+    mine = batches if share is None else batches[share[0] :: share[1]]
+    problem = Problem(model, next_token, [(x, x) for x in mine], forward=lambda m, x: m(input_ids=x).logits)
+    H = hessian(problem)
+    pairs = top_eigenpairs(H, 5, tol=1e-5, generator=seeded(0))
+    traced = trace(H, matvecs=products, generator=seeded(1))
+    density = spectral_density(H, generator=seeded(2), **({"probes": 1, "steps": 5, "check": 0} | how))
+    spectra = block_spectra(problem, {"embedding": "*embed*", "attention": "*attn*"}, trace_matvecs=4, max_matvecs=12)
+    line = slice_1d(problem, pairs.vectors[:, 0], (-1, 1, 3), progress=False)
+    back = slice_1d(problem, -pairs.vectors[:, 0], (-1, 1, 3), progress=False)
+    found = {
+        "size": torch.tensor(problem.size),
+        "eigenvalues": pairs.values,
+        "residuals": pairs.residuals,
+        "error": torch.tensor(H.error_estimate),
+        "trace": torch.stack([traced.value, traced.stderr]),
+        "nodes": density.nodes,
+        "blocks": spectra.values[:, 0],
+        "traces of blocks": spectra.trace,
+        "line": (line.loss["train"] + back.loss["train"]) / 2,  # an eigenvector has no sign
+        "worst case": worst_case_gap(problem, rho=0.05, steps=4).value,
+    }
+    if share is not None:
+        batches = [x.chunk(2)[share[0] % 2] for x in batches]
+    return found | {"steps of SAM": steps_of_sam(model, batches)}
+
+
+def sharded_llama(mesh, **shape):
+    model = llama(**shape)
+    for layer in model.model.layers:
+        fully_shard(layer, mesh=mesh)
+    return fully_shard(model, mesh=mesh)
+
+
+def killed_in_a_product(rank, folder):
+    """Rank 1 is killed while both make products; what rank 0 says then."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    H = hessian(Problem(sharded("fsdp", init_device_mesh("cpu", (2,))), F.cross_entropy, data()))
+    top_eigenpairs(H, 1, max_matvecs=3)
+    if rank:
+        os.kill(os.getpid(), signal.SIGKILL)
+    Path(folder, "said").write_text(message_of(lambda: top_eigenpairs(H, 1, max_matvecs=1000, tol=1e-15)))
+    os._exit(0)  # a group that has lost a process is not taken down in order
+
+
 def process(rank, folder):
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
@@ -283,6 +378,7 @@ def process(rank, folder):
     for kind, label in RUNS:
         problem = Problem(sharded(kind, mesh), F.cross_entropy, [batches[i] for i in BATCHES[label][rank]])
         found[kind, label] = numbers(problem, NORMALIZE[kind])
+    found["llama"] = language_model(sharded_llama(mesh), share=(rank, 2))
     found["steps"] = lanczos_steps(Problem(sharded("fsdp", mesh), F.cross_entropy, batches[:2]))
     found["refusals"] = refusals(rank, mesh)
     found["no trace"] = traces_left(mesh, rank)
@@ -318,6 +414,31 @@ def test_numbers_are_those_of_one_process(found, kind, label):
             if not off <= (1e-4 if "vector" in what or "eigen d" in what else 1e-6) * size.clamp(min=1e-6):
                 wrong[what] = float(off / size)
         assert not wrong
+
+
+def test_a_llama_is_that_of_one_process(found):
+    one = language_model(llama())
+    for rank in range(2):
+        got = found[rank]["llama"]
+        assert 0 < float(got["error"]) < 1e-2  # as in float32, in which the norms inside compute
+        assert ((got["eigenvalues"] - one["eigenvalues"]).abs() <= got["residuals"] + one["residuals"]).all()
+        for what in ("eigenvalues", "trace", "nodes", "blocks", "traces of blocks"):
+            assert (got[what] - one[what]).abs().max() <= 1e-4 * one[what].abs().max(), what
+        for what in ("line", "worst case"):
+            torch.testing.assert_close(got[what], one[what], rtol=1e-6, atol=0.0)
+    halves = (found[0]["llama"]["steps of SAM"] + found[1]["llama"]["steps of SAM"]) / 2
+    torch.testing.assert_close(halves, one["steps of SAM"], rtol=1e-6, atol=0.0)
+
+
+def test_a_killed_process_ends_the_others_with_one_line(tmp_path):
+    ranks = [served().Process(target=killed_in_a_product, args=(rank, str(tmp_path))) for rank in range(2)]
+    for one in ranks:
+        one.start()
+    for one in ranks:
+        one.join(120)
+    assert [one.exitcode for one in ranks] == [0, -signal.SIGKILL]
+    said = (tmp_path / "said").read_text()
+    assert re.fullmatch("a process of the group has ended or does not answer: .*; start all of them anew", said), said
 
 
 def test_a_lanczos_step_sends_what_the_cost_model_says(found):
