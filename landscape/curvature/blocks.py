@@ -56,6 +56,7 @@ def hessian_blocks(problem: Problem, by: Grouping = "layer", *, depth: int = 1) 
         union = {name for names in groups.values() for name in names}
         together = _Together(problem.restricted_to([name for name in problem.layout.names if name in union]), shared)
         for block in blocks.values():
+            assert isinstance(block, OperatorOverData)  # as the model is not sharded
             block.choice.shared = together
     return dict(blocks)
 

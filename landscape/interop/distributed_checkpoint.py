@@ -8,9 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed import checkpoint
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
+from landscape.checks import require
 from landscape.problem import Problem
 from landscape.storage.results import EigenPairs
 from landscape.vectors import Block
@@ -29,13 +33,13 @@ def load_weights(model: nn.Module, folder: str | Path, *, key: str = "model") ->
         torch.distributed.checkpoint.CheckpointException: if the folder lacks a parameter.
     """
     state = get_model_state_dict(model)
-    checkpoint.load({key: state} if key else state, checkpoint_id=str(folder))
+    load({key: state} if key else state, checkpoint_id=str(folder))
     set_model_state_dict(model, state)
 
 
 def save_pairs(problem: Problem, pairs: EigenPairs, folder: str | Path) -> None:
     """Eigenpairs with their vectors in the shapes of the parameters, (*shape, k) under "vectors" and the name."""
-    checkpoint.save(_content(problem, pairs), checkpoint_id=str(folder))
+    save(_content(problem, pairs), checkpoint_id=str(folder))
 
 
 def load_pairs(problem: Problem, folder: str | Path) -> EigenPairs:
@@ -43,17 +47,19 @@ def load_pairs(problem: Problem, folder: str | Path) -> EigenPairs:
 
     Raises:
         torch.distributed.checkpoint.CheckpointException: if they are of other parameters.
+        ValueError: if there are none.
     """
-    stored = checkpoint.FileSystemReader(str(folder)).read_metadata().state_dict_metadata
-    k, like = stored["values"].size[0], problem.vector()
-    empty = {name: torch.zeros(k, dtype=like.dtype) for name in NUMBERS} | {
-        "converged": torch.zeros(k, dtype=torch.bool)
-    }
-    pairs = EigenPairs(vectors=like.new_zeros(len(like), k), matvecs=0, **empty)
-    content = _content(problem, pairs)
-    checkpoint.load(content, checkpoint_id=str(folder))
-    vectors = whole_shapes(problem, pairs.vectors, content["vectors"])
-    return EigenPairs(vectors=vectors, matvecs=int(content["matvecs"]), **{name: content[name] for name in NUMBERS})
+    stored = FileSystemReader(str(folder)).read_metadata().state_dict_metadata.get("values")
+    require(isinstance(stored, TensorStorageMetadata), f"{folder} holds no eigenpairs; is it of save_pairs?")
+    assert isinstance(stored, TensorStorageMetadata)
+    k, like = stored.size[0], problem.vector()
+    none = like.new_zeros(k)
+    empty = EigenPairs(none, like.new_zeros(len(like), k), none.clone(), none.bool(), matvecs=0)
+    content = _content(problem, empty)
+    load(content, checkpoint_id=str(folder))
+    values, residuals, converged = (content[name] for name in NUMBERS)
+    vectors = vectors_of(problem, k, content["vectors"])
+    return EigenPairs(values, vectors, residuals, converged, matvecs=int(content["matvecs"]))
 
 
 def parameters_of(problem: Problem, vectors: Block) -> dict[str, Tensor]:
@@ -68,11 +74,11 @@ def parameters_of(problem: Problem, vectors: Block) -> dict[str, Tensor]:
     return dict(zip(names, pieces, strict=True))
 
 
-def whole_shapes(problem: Problem, like: Block, tensors: dict[str, Tensor]) -> Block:
-    """The way back from `parameters_of`."""
+def vectors_of(problem: Problem, k: int, tensors: dict[str, Tensor]) -> Block:
+    """The k columns (P, k) that `parameters_of` has made into tensors."""
     parts = [tensors[name] for name in problem.layout.names]
     flat = parts if problem.shards is None else problem.shards.own_of(parts)
-    return torch.cat([part.reshape(-1, like.shape[1]) for part in flat])
+    return torch.cat([part.reshape(-1, k) for part in flat])
 
 
 def _content(problem: Problem, pairs: EigenPairs) -> dict[str, Any]:

@@ -63,7 +63,8 @@ def sketch(operator: CurvatureOperator, probes: Block, earlier: Sketch | None = 
     fresh = space.qr(fresh - known @ space.inner(known, fresh))[0]
     fresh_images = operator.matmat(fresh) if fresh.shape[1] else fresh
     pairs = ((earlier.probes, probes), (earlier.images, images), (known, fresh), (earlier.basis_images, fresh_images))
-    return Sketch(*(torch.cat(pair, dim=1) for pair in pairs), space)
+    joined = [torch.cat(pair, dim=1) for pair in pairs]
+    return Sketch(joined[0], joined[1], joined[2], joined[3], space)
 
 
 def _directions(operator: CurvatureOperator, block: Tensor, images: Tensor, least: int) -> Tensor:

@@ -44,7 +44,7 @@ def loss_and_gradient(problem: "Passes", shards: Shards, w: Tensor) -> tuple[Ten
                 loss = batch.evaluate(batch.w)[0]
                 if not shards.met:
                     shards.met.append(batch.inner_precision(loss))
-                (loss * (batch.units * shards.count / scale)).backward()  # type: ignore[no-untyped-call]
+                (loss * (batch.units * shards.count / scale)).backward()
                 if batch.units > 0:
                     sums.add(whole(loss.detach()), batch.units)
                     charge(batch.units * GRADIENT)

@@ -41,10 +41,12 @@ def random_directions(
     integer_in("count", count, 1)
     source, w = random_source(generator), problem.vector()
     if problem.shards is None:
-        like = {"generator": source, "dtype": w.dtype, "device": source.device}
-        draws = [torch.randn(problem.size, **like).to(w.device) for _ in range(count)]
+        draws = [
+            torch.randn(problem.size, generator=source, dtype=w.dtype, device=source.device).to(w.device)
+            for _ in range(count)
+        ]
     else:
-        draws = [problem.space.normal(1, source)[0].to(w) for _ in range(count)]
+        draws = [problem.shards.normal(1, source)[0].to(w) for _ in range(count)]
     scaled = [normalize_direction(problem, d, normalize=normalize, ignore=ignore) for d in draws]
     chosen = orthogonalised(scaled, problem.shards) if orthogonal else scaled
     return Directions(chosen, problem.shards, kind="random", normalize=normalize, ignore=ignore, orthogonal=orthogonal)
