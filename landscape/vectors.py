@@ -85,10 +85,10 @@ def flatten(tensors: Sequence[Tensor]) -> Vector:
 
 def whole(tensor: Tensor) -> Tensor:
     """A tensor that is sharded over processes (FSDP2) as a whole, on all of them; any other as it is."""
-    return tensor.full_tensor() if _is_sharded(tensor) else tensor
+    return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
-def _is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
+def is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
     """Whether it is a DTensor, which none is before its module has been imported: half of what torch itself takes."""
     return isinstance(tensor, getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", ()))
 
@@ -96,12 +96,24 @@ def _is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
 def placed_as(piece: Tensor, like: Tensor) -> Tensor:
     """`piece`, which all processes hold, in the shape of `like`, and sharded as it is."""
     piece = piece.view(like.shape)
-    if not _is_sharded(like):
+    if not is_sharded(like):
         return piece
     from torch.distributed.tensor import DTensor, Replicate
 
     copies = [Replicate()] * like.device_mesh.ndim
     return DTensor.from_local(piece, like.device_mesh, copies, run_check=False).redistribute(placements=like.placements)
+
+
+def sharded_as(part: Tensor, like: Tensor, more: Sequence[int]) -> Tensor:
+    """This process's `part` of a tensor that is sharded as `like` is and has `more` axes behind."""
+    if not is_sharded(like):
+        return part
+    from torch.distributed.tensor import DTensor
+
+    shape = torch.Size((*like.shape, *more))
+    stride = torch.empty(shape, device="meta").stride()
+    mesh, placements = like.device_mesh, like.placements
+    return DTensor.from_local(part, mesh, placements, run_check=False, shape=shape, stride=stride)
 
 
 def copied(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -14,8 +14,8 @@ from torch import Tensor
 from landscape.checks import integer_in
 from landscape.cli.source import FOLDER, LARGEST_SEED, Source, source_options
 from landscape.curvature import fisher, ggn, hessian
-from landscape.curvature.over_data import OperatorOverData
 from landscape.linalg import spectral_density, top_eigenpairs, trace
+from landscape.linalg.operator import CurvatureOperator
 from landscape.plots import add_caption, plot_density, save_with_data
 from landscape.problem import Problem
 from landscape.report.study import writable
@@ -25,7 +25,7 @@ from landscape.storage.manifest import write_rows
 from landscape.storage.results import SpectralDensity
 from landscape.storage.results.record import Result
 
-MATRICES: dict[str, Callable[[Problem], OperatorOverData]] = {"hessian": hessian, "ggn": ggn, "fisher": fisher}
+MATRICES: dict[str, Callable[[Problem], CurvatureOperator]] = {"hessian": hessian, "ggn": ggn, "fisher": fisher}
 TITLES = {"hessian": "Hessian", "ggn": "Gauss-Newton matrix", "fisher": "Fisher matrix"}
 DEFAULTS: dict[str, Any] = {
     "matrix": "hessian",

@@ -6,13 +6,16 @@ Source: Chen, Hsieh and Gong 2022, "When vision transformers outperform ResNets 
 augmentations", arXiv:2106.01548, Table 3: lambda_max of the embedding, attention, MLP, single blocks and the whole.
 """
 
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from landscape.checks import integer_in, one_of, positive
 from landscape.curvature.blocks import Grouping, direct_sum, grouped
+from landscape.curvature.hessian import hessian
 from landscape.linalg import top_eigenpairs, trace
 from landscape.linalg.lockstep import Task, lockstep
 from landscape.linalg.products_shown import bar_of
@@ -54,8 +57,7 @@ def block_spectra(
     positive("tol", tol)
     integer_in("trace_matvecs", trace_matvecs, 4)
     groups = grouped(problem, by, depth=depth)
-    size_of = dict(zip(problem.layout.names, problem.layout.sizes, strict=True))
-    blocks, sizes = direct_sum(problem, groups), [sum(size_of[name] for name in names) for names in groups.values()]
+    sizes = [problem.restricted_to(names).size for names in groups.values()]
     source = random_source(generator)
     seeds = torch.randint(2**62, (2, len(groups)), generator=source, device=source.device).tolist()
     top = partial(top_eigenpairs, which=which, tol=tol, max_matvecs=max_matvecs, progress=False)
@@ -65,7 +67,7 @@ def block_spectra(
         *((i, partial(traced, generator=_seeded(seeds[1][i]))) for i in range(len(groups))),
     ]
     with bar_of(None, "pass", progress) as bar:
-        found, passes = lockstep(blocks, sizes, tasks, bar.update)
+        found, passes = _all_done(problem, groups, sizes, tasks, bar.update)
     pairs, traces = found[: len(groups)], found[len(groups) :]
     return BlockSpectra(
         names=list(groups),
@@ -80,6 +82,28 @@ def block_spectra(
         ),
         passes=passes,
     )
+
+
+def _all_done(
+    problem: Problem,
+    groups: Mapping[str, Sequence[str]],
+    sizes: Sequence[int],
+    tasks: Sequence[Task],
+    told: Callable[[], object],
+) -> tuple[list[Any], int]:
+    """What the tasks find, and passes over the data; of a sharded model one after another.
+
+    There nothing is saved by going together, as each product has gradients of its own, and threads that exchange
+    messages in different orders would mix them up.
+    """
+    if problem.shards is None:
+        return lockstep(direct_sum(problem, groups), sizes, tasks, told)
+    blocks = [hessian(problem.restricted_to(names)) for names in groups.values()]
+    found = []
+    for place, run in tasks:
+        found.append(run(blocks[place]))
+        told()
+    return found, sum(each.matvecs for each in found)
 
 
 def _seeded(seed: int) -> torch.Generator:

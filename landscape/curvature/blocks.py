@@ -46,6 +46,8 @@ def hessian_blocks(problem: Problem, by: Grouping = "layer", *, depth: int = 1) 
         ValueError: if `by` or `depth` is out of range, or a pattern matches no chosen parameter.
     """
     groups = grouped(problem, by, depth=depth)
+    if problem.shards is not None:
+        return {name: hessian(problem.restricted_to(names)) for name, names in groups.items()}
     with derivatives_on(), ONE_AT_A_TIME:
         own = dict(problem.model.named_parameters())
         shared = problem.constants() | {name: own[name].detach().clone() for name in problem.layout.names}
@@ -54,6 +56,7 @@ def hessian_blocks(problem: Problem, by: Grouping = "layer", *, depth: int = 1) 
         union = {name for names in groups.values() for name in names}
         together = _Together(problem.restricted_to([name for name in problem.layout.names if name in union]), shared)
         for block in blocks.values():
+            assert isinstance(block, OperatorOverData)  # as the model is not sharded
             block.choice.shared = together
     return dict(blocks)
 

@@ -13,6 +13,7 @@ from landscape.curvature.double_backward import double_backward
 from landscape.curvature.forward_over_reverse import forward_over_reverse
 from landscape.curvature.methods import Method
 from landscape.curvature.over_data import Matrix, OperatorOverData, OperatorSettings
+from landscape.curvature.sharded import ShardedHessian, sharded_hessian
 from landscape.curvature.verification import compare_gradients
 from landscape.problem import Problem
 from landscape.problem.batch import Batch
@@ -31,11 +32,12 @@ def hessian(
     tf32: bool = False,
     verify: bool = True,
     constants: Mapping[str, Tensor] | None = None,
-) -> OperatorOverData:
+) -> OperatorOverData | ShardedHessian:
     """Hessian of the mean loss as an operator (P, P).
 
     Args:
-        problem: the scalar function; its data is read at each product, not here.
+        problem: the scalar function; its data is read at each product, not here. On a sharded model (FSDP2, DTensor)
+            products are differences of whole gradients, see `sharded.py`, and the other settings are left out.
         w: where, (P,); default the model's own weights at the time of this call.
         mode: "double_backward" (keeps first-order graphs within `memory`) | "forward_over_reverse" |
             "central_differences" (gradients alone, with an error estimate) | "auto": the first of them that raises
@@ -55,6 +57,9 @@ def hessian(
     Raises:
         ValueError: if a setting is out of range.
     """
+    if problem.shards is not None:
+        others = {"memory": memory, "chunk": chunk, "micro_batch": micro_batch, "tf32": tf32, "constants": constants}
+        return sharded_hessian(problem, w, mode, weight_decay=weight_decay, verify=verify, **others)
     by_differences = partial(central_differences, differences=Differences(Batch.gradient))
     plain = "double backward as torch has it, without the layers' own second derivatives"
     methods = [

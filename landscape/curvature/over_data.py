@@ -28,6 +28,7 @@ from landscape.linalg.operator import CurvatureOperator
 from landscape.problem import Problem
 from landscape.problem.batch import Batch
 from landscape.problem.cost import charge
+from landscape.problem.shards import NO_GRAPH
 from landscape.processes import WeightedSum, sums_over
 from landscape.side_effects import derivatives_on, random_state, random_state_kept
 from landscape.vectors import Block
@@ -127,6 +128,7 @@ class OperatorOverData(CurvatureOperator):
         w: Tensor | None = None,
         settings: OperatorSettings = PLAIN,
     ) -> None:
+        require(problem.shards is None, f"{matrix.name} needs second derivatives or graphs: {NO_GRAPH}")
         micro_batch = settings.micro_batch
         require(
             micro_batch is None or problem.batch_norm != "batch",

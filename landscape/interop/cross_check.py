@@ -64,7 +64,7 @@ def cross_check(
     Raises:
         ValueError: if PyHessian is not installed, computes another function than this problem, or fails on it.
     """
-    integer_in("k", k, 1, problem.size)
+    integer_in("k", k, 1, problem.require_whole("cross_check").size)
     positive("tol", tol)
     package = _package()
     source = random_source(generator)

@@ -90,7 +90,7 @@ def write_directions(problem: Problem, directions: Sequence[Tensor], path: str |
     require(1 <= len(directions) <= 2, f"directions must be one or two, got {len(directions)}")
     content: dict[str, Any] = {}
     for name, direction in zip(DIRECTIONS, directions, strict=False):
-        vector_like(name, direction, problem.vector())
+        vector_like(name, direction, problem.require_whole("a file of directions").vector())
         pieces = problem.layout.unflatten(direction.cpu())
         content |= {f"{name}/{index}": piece.numpy() for index, piece in enumerate(pieces)}
     return _written(Path(path), content)
@@ -105,7 +105,7 @@ def read_directions(problem: Problem, path: str | Path) -> tuple[Vector, ...]:
         ImportError: without h5py.
     """
     arrays = _read(Path(path))
-    own, found = problem.vector(), []
+    own, found = problem.require_whole("a file of directions").vector(), []
     for name in DIRECTIONS:
         keys = takewhile(arrays.__contains__, (f"{name}/{index}" for index in count()))
         pieces = [_tensor(arrays[key]) for key in keys]

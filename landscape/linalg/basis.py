@@ -45,7 +45,7 @@ class Basis:
 
     Args:
         device, dtype: of the rows; None as the operator's.
-        width: entries of a row, default P.
+        width: entries of a row, default those of a vector here.
     """
 
     def __init__(
@@ -57,7 +57,8 @@ class Basis:
         width: int | None = None,
     ) -> None:
         self.like = torch.empty(0, dtype=operator.dtype, device=operator.device)
-        width = operator.shape[0] if width is None else width
+        self.space = operator.space
+        width = self.space.own if width is None else width
         self.rows = torch.empty(capacity, width, dtype=dtype or operator.dtype, device=device or operator.device)
         self.exact = torch.finfo(self.rows.dtype).eps <= torch.finfo(operator.dtype).eps
         self.errors = torch.zeros(capacity, dtype=operator.dtype, device=operator.device)  # |stored − given|
@@ -70,7 +71,7 @@ class Basis:
         """Inner products of `block` (p, P) with the rows in [first, last): (p, last − first)."""
         here = block.to(self.rows.device)
         parts = [here @ rows.T for rows in self._widened(first, last)]
-        return torch.cat(parts, dim=1).to(self.like)
+        return self.space.added(torch.cat(parts, dim=1).to(self.like))
 
     def take_out(self, block: Tensor, coefficients: Tensor, first: int) -> Tensor:
         """block (p, P) − coefficients (p, n) times the rows from `first` on; in place where it lies beside the rows."""
@@ -95,7 +96,7 @@ class Basis:
         last = first + len(block)
         self.rows[first:last] = block
         if not self.exact:
-            self.errors[first:last] = (self.rows[first:last].to(self.like) - block).norm(dim=1)
+            self.errors[first:last] = self.space.norms(self.rows[first:last].to(self.like) - block, 1)
 
     def rotate(self, coordinates: Tensor) -> Tensor:
         """Turn the first m rows into coordinates.T (keep, m) times them; returns what rounding took, (keep,)."""
@@ -108,7 +109,7 @@ class Basis:
             columns[:keep] = turned
             if not self.exact:
                 squared += (columns[:keep].to(self.like.dtype) - turned).square().sum(1)
-        return squared.sqrt().cpu().double()
+        return (squared if self.exact else self.space.added(squared)).sqrt().cpu().double()
 
     def move(self, source: int, target: int, count: int) -> None:
         """Copy `count` rows from `source` on to `target` on."""

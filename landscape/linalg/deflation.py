@@ -24,7 +24,7 @@ class Deflated(DerivedOperator):
     def outside(self, block: Block) -> Block:
         """What the block (P, K) has in the complement; twice, so that rounding leaves nothing."""
         for _ in range(2):
-            block = block - self.vectors @ (self.vectors.T @ block)
+            block = block - self.vectors @ self.space.inner(self.vectors, block)
         return block
 
     def _product(self, block: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ def outlying(
         Values (k,) in float64 on the CPU, vectors (P, k), and the products spent.
     """
     if count == 0:
-        none = torch.empty(operator.shape[0], 0, dtype=operator.dtype, device=operator.device)
+        none = torch.empty(operator.space.own, 0, dtype=operator.dtype, device=operator.device)
         return torch.empty(0, dtype=torch.float64, device="cpu"), none, 0
     pairs = top_eigenpairs(operator, count, max_matvecs=max_matvecs, generator=source, progress=False)
     return *converged(pairs), pairs.matvecs

@@ -69,7 +69,7 @@ def spectral_density(
     integer_in("probes", probes, 1)
     integer_in("steps", steps, 1)
     integer_in("check", check, 0)
-    default = _budget(outliers, steps, size)
+    default = _budget(outliers, steps, size, operator.space.own)
     limit = default if max_matvecs is None else max_matvecs
     integer_in("max_matvecs", limit, 1)
     source = random_source(generator)
@@ -85,14 +85,14 @@ def spectral_density(
     return found
 
 
-def _budget(outliers: int | str | EigenPairs, steps: int, size: int) -> int:
+def _budget(outliers: int | str | EigenPairs, steps: int, size: int, own: int) -> int:
     """Products that may be spent on the outliers where nothing else is said."""
     if isinstance(outliers, str):
         one_of("outliers", outliers, ("auto",))
         return max(64, steps)
     if isinstance(outliers, EigenPairs):
         found = len(outliers.vectors)
-        require(found == size, f"outliers must have vectors of length {size}, got {found}")
+        require(found == own, f"outliers must have vectors of length {own}, got {found}")
         return 1
     integer_in("outliers", outliers, 0, size - 1)
     return max(1000, 10 * outliers)

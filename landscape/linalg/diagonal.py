@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from landscape.checks import integer_in
-from landscape.linalg.operator import CurvatureOperator
+from landscape.linalg.operator import CurvatureOperator, whole_vectors
 from landscape.linalg.probes import rademacher
 from landscape.linalg.scaled import Scaled
 from landscape.linalg.sketch import Sketch, sketch
@@ -31,6 +31,7 @@ def diagonal(operator: CurvatureOperator, *, matvecs: int = 60, generator: torch
     Raises:
         ValueError: if matvecs is below 4, or the operator gives NaN or infinity.
     """
+    whole_vectors("diagonal", operator)
     size, scaled, source = operator.shape[0], Scaled(operator), random_source(generator)
     integer_in("matvecs", matvecs, min(4, size))
     if matvecs >= size:

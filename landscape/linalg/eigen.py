@@ -25,6 +25,7 @@ from landscape.linalg.probes import gaussian
 from landscape.linalg.products_shown import EigenProgress, eigenpairs_shown
 from landscape.linalg.scaled import Scaled, times_power
 from landscape.linalg.starts import checked_starts, together
+from landscape.processes.space import Space
 from landscape.side_effects import random_source
 from landscape.storage.array_checkpoint import ArrayCheckpoint, fingerprint
 from landscape.storage.results import EigenPairs
@@ -109,6 +110,10 @@ def _basis(
         basis.get("basis_group") is None or resume is None,
         f"resume must be None where a basis_group keeps the basis, got {resume}; leave one of them out",
     )
+    require(
+        not operator.space.dealt_out or (resume is None and basis.get("basis_group") is None),
+        "resume= and basis_group= must be left out where vectors are dealt out to processes: the basis is as they are",
+    )
     about = {"operator": type(operator).__name__, "P": size, "dtype": str(operator.dtype)}
     where = {"dtype": kept, "device": basis.get("basis_device"), "group": basis.get("basis_group")}
     return min(size, capacity), where, about | {"block_size": width, "basis_size": capacity, "basis_dtype": str(kept)}
@@ -142,7 +147,7 @@ class _Search:
         if stored is not None:
             self.load(stored)
         elif starts is not None:
-            self.krylov.begin(together(starts, self.width, min(self.tol, 0.01), source))
+            self.krylov.begin(together(starts, self.width, min(self.tol, 0.01), source, self.krylov.space))
         else:
             self.krylov.begin_random(self.width)
 
@@ -254,11 +259,11 @@ def _pairs(krylov: Krylov, ritz: Ritz, k: int, tol: float) -> EigenPairs:
     values, residuals = ritz.values[:found], ritz.residuals[:found]
     vectors = krylov.vectors(ritz, found)
     if not krylov.basis.exact:
-        vectors, residuals = _orthonormal(vectors, values, residuals)
+        vectors, residuals = _orthonormal(krylov.space, vectors, values, residuals)
     converged = residuals <= tol * _scale(ritz.values, krylov.operator)[:found]
     for _ in range(k - found):
-        rest, _ = orthogonalise(gaussian(krylov.operator, 1, krylov.source).T, vectors[None])
-        vectors = torch.cat([vectors, rest / rest.norm()])
+        rest, _ = orthogonalise(gaussian(krylov.operator, 1, krylov.source).T, vectors[None], krylov.space)
+        vectors = torch.cat([vectors, rest / krylov.space.norms(rest, 1)[:, None]])
     missing = torch.full((k - found,), inf, dtype=torch.float64, device="cpu")
     return EigenPairs(
         values=torch.cat([values, values[-1:].expand(k - found)]).to(like),
@@ -275,12 +280,12 @@ def _restored(scaled: Scaled, found: EigenPairs) -> EigenPairs:
     return replace(found, values=scaled.restored(found.values), residuals=residuals, verified=scaled.verified)
 
 
-def _orthonormal(vectors: Tensor, values: Tensor, residuals: Tensor) -> tuple[Tensor, Tensor]:
+def _orthonormal(space: Space, vectors: Tensor, values: Tensor, residuals: Tensor) -> tuple[Tensor, Tensor]:
     """Rows Y (k, P) of rounded Ritz vectors made orthonormal, and what that does to their residual bounds.
 
     With Yᵀ = Q R:  A Q − Q Θ = (A Yᵀ − Yᵀ Θ) R⁻¹ + Q (R Θ R⁻¹ − Θ).
     """
-    q, r = torch.linalg.qr(vectors.T)
+    q, r = space.qr(vectors.T)
     r = r.cpu().double()
     inverse = torch.linalg.inv(r)
     drift = (r * values) @ inverse - torch.diag(values)

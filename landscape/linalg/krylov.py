@@ -59,7 +59,7 @@ class Krylov:
         dtype: torch.dtype | None = None,
         group: ProcessGroup | None = None,
     ) -> None:
-        self.operator, self.source = operator, source
+        self.operator, self.source, self.space = operator, source, operator.space
         rows = capacity + queue
         self.basis = (
             Basis(operator, rows, device, dtype)
@@ -109,20 +109,22 @@ class Krylov:
         self.h[:end, m : m + p] = along_cpu
         self.h[end:, m : m + p] = 0
         joined = self._join(directions, triangle, end)
+        if self.operator.errors is not None:
+            self.lost[m : m + p] += self.operator.errors.cpu().double()
         self.count, self.pending, self.matvecs = m + p, self.pending - p + joined, self.matvecs + p
         self.resumed = False
 
     def begin(self, block: Tensor) -> None:
         """Let `block` (p, P), whatever its length, wait behind the others: its part outside of V."""
         end = self.count + self.pending
-        block = block / block.norm(dim=1, keepdim=True)
+        block = block / self.space.norms(block, 1)[:, None]
         rest = self._reject(block, end)[0] if end else block
         directions, triangle = self._factors(rest)
         left, singular, _ = torch.linalg.svd(triangle.cpu().double())
         rank = int((singular > breakdown_level(self.operator, torch.ones((), device="cpu"))).sum())
         fresh = (directions @ left[:, :rank].to(directions)).T
         if rank and end:
-            fresh = torch.linalg.qr(self._reject(fresh, end)[0].T).Q.T
+            fresh = self.space.qr(self._reject(fresh, end)[0].T)[0].T
         self.basis.store(end, fresh)
         self.h[end:] = 0
         self.pending += len(fresh)
@@ -225,9 +227,8 @@ class Krylov:
     def _factors(self, rest: Tensor) -> tuple[Tensor, Tensor]:
         """Q (P, p) with orthonormal columns and R (p, p) of Q R = rest.T."""
         if len(rest) > 1:
-            directions, triangle = torch.linalg.qr(rest.T)
-            return directions, triangle
-        norm = rest.norm()
+            return self.space.qr(rest.T)
+        norm = self.space.norms(rest, 1)[0] if self.space.dealt_out else rest.norm()
         return rest.div_(norm.clamp_min(torch.finfo(rest.dtype).tiny)).T, norm[None, None]
 
     def _join(self, directions: Tensor, triangle: Tensor, end: int) -> int:
@@ -241,7 +242,7 @@ class Krylov:
         if rank > 0:
             fresh = (directions.mul_(left.item()) if len(left) == 1 else directions @ left[:, :rank].to(directions)).T
             if singular[rank - 1] < 0.1 * singular[0]:  # cancellation brought components along V back
-                again, signs = torch.linalg.qr(self._reject(fresh, end)[0].T)
+                again, signs = self.space.qr(self._reject(fresh, end)[0].T)
                 fresh = (again * signs.diagonal().sign()).T
             self.basis.store(end, fresh)
         return rank

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from landscape.linalg.operator import CurvatureOperator
 from landscape.linalg.scaled import require_finite
+from landscape.processes.space import Space
 from landscape.vectors import Block
 
 
@@ -39,16 +40,17 @@ def lanczos(operator: CurvatureOperator, starts: Block, steps: int) -> Tridiagon
     """
     count = starts.shape[1]
     steps = min(steps, operator.shape[0])
-    basis = torch.zeros(count, steps, operator.shape[0], dtype=operator.dtype, device=operator.device)
+    space = operator.space
+    basis = torch.zeros(count, steps, space.own, dtype=operator.dtype, device=operator.device)
     diagonal, offdiagonal = torch.zeros(2, count, steps, dtype=torch.float64, device="cpu")
     lengths = torch.full((count,), steps, device="cpu")
-    norms = starts.norm(dim=0)
+    norms = space.norms(starts)
     alive = norms > 0
     basis[:, 0] = (starts / torch.where(alive, norms, 1.0)).T
     for j in range(steps):
         image = operator.matmat(basis[:, j].T).T  # (K, P)
-        image, along = orthogonalise(image, basis[:, : j + 1])
-        residual = image.norm(dim=1).cpu().double()
+        image, along = orthogonalise(image, basis[:, : j + 1], space)
+        residual = space.norms(image, 1).cpu().double()
         require_finite(float(residual.sum()))
         diagonal[:, j] = along[:, -1].cpu().double()
         scale = diagonal.abs().amax(1) + offdiagonal.abs().amax(1)
@@ -61,11 +63,12 @@ def lanczos(operator: CurvatureOperator, starts: Block, steps: int) -> Tridiagon
     return Tridiagonal(diagonal, offdiagonal, basis, lengths)
 
 
-def orthogonalise(block: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+def orthogonalise(block: Tensor, basis: Tensor, space: Space | None = None) -> tuple[Tensor, Tensor]:
     """Take the span of `basis` (K, m, P) out of `block` (K, P), twice; returns the rest and the coefficients (K, m)."""
     total = torch.zeros(basis.shape[:2], dtype=block.dtype, device=block.device)
     for _ in range(2):
         coefficients = torch.einsum("kmp,kp->km", basis, block)
+        coefficients = coefficients if space is None else space.added(coefficients)
         block = block - torch.einsum("kmp,km->kp", basis, coefficients)
         total = total + coefficients
     return block, total

@@ -8,14 +8,20 @@ import torch
 from torch import Tensor
 
 from landscape.checks import require
+from landscape.processes.space import Space
 from landscape.storage.results.shown import Shown
 
 
 class CurvatureOperator(Shown, ABC):
-    """A symmetric (P, P) matrix known by its products. Subclasses give `_product`; an operator never changes."""
+    """A symmetric (P, P) matrix known by its products. Subclasses give `_product`; an operator never changes.
 
-    def __init__(self, size: int, dtype: torch.dtype, device: torch.device) -> None:
+    Attributes:
+        space: the vectors that it takes, of which this process may hold its own entries only.
+    """
+
+    def __init__(self, size: int, dtype: torch.dtype, device: torch.device, space: Space | None = None) -> None:
         self.shape = (size, size)
+        self.space = Space(size) if space is None else space
         self.dtype = dtype
         self.device = device
 
@@ -33,6 +39,11 @@ class CurvatureOperator(Shown, ABC):
         """How many columns in one product cost the operator least a column; algorithms that can choose ask for them."""
         return 1
 
+    @property
+    def errors(self) -> Tensor | None:
+        """How far the columns of the last product may be off, (K,), beyond rounding; None where they are exact."""
+        return None
+
     @abstractmethod
     def _product(self, block: Tensor) -> Tensor:
         """The operator times a block of vectors: (P, K) to (P, K)."""
@@ -49,19 +60,23 @@ class CurvatureOperator(Shown, ABC):
         return self.matvec(other) if getattr(other, "ndim", 2) == 1 else self.matmat(other)
 
     def dense(self, *, chunk: int = 64) -> Tensor:
-        """The matrix itself, (P, P), from P products, `chunk` columns a pass. For small P: memory grows as P²."""
+        """The matrix itself, (P, P), from P products, `chunk` columns a pass. For small P: memory grows as P².
+
+        Where entries of vectors are dealt out to processes, rows and columns are in the order of the processes.
+        """
         size = self.shape[0]
         matrix = torch.empty(self.shape, dtype=self.dtype, device=self.device)
         for start in range(0, size, chunk):
             stop = min(start + chunk, size)
-            columns = torch.zeros(size, stop - start, dtype=self.dtype, device=self.device)
-            columns[start:stop].fill_diagonal_(1)
-            matrix[:, start:stop] = self._product(columns)
+            columns = self.space.axes(start, stop).to(self.device, self.dtype)
+            matrix[:, start:stop] = self.space.whole(self._product(columns))
         return matrix
 
     def to_scipy(self) -> Any:
         """The same as a scipy.sparse.linalg.LinearOperator: takes and gives NumPy arrays on the CPU, of any strides."""
         from scipy.sparse.linalg import LinearOperator
+
+        require(not self.space.dealt_out, "scipy takes whole vectors, got some dealt out to processes")
 
         kind = torch.empty(0, dtype=self.dtype, device="cpu").numpy().dtype
 
@@ -83,8 +98,8 @@ class CurvatureOperator(Shown, ABC):
         )
         shape = "(P,)" if axes == 1 else "(P, K)"
         require(
-            block.ndim == axes and block.shape[0] == self.shape[0] and block.numel() > 0,
-            f"expected {shape} with P = {self.shape[0]}, got {tuple(block.shape)}",
+            block.ndim == axes and block.shape[0] == self.space.own and (block.numel() > 0 or self.space.dealt_out),
+            f"expected {shape} with P = {self.space.own}, got {tuple(block.shape)}",
         )
         require(
             block.dtype == self.dtype and block.device == self.device,
@@ -93,11 +108,16 @@ class CurvatureOperator(Shown, ABC):
         return block
 
 
+def whole_vectors(what: str, operator: CurvatureOperator) -> None:
+    """Refuse an operator on vectors that are dealt out to processes."""
+    require(not operator.space.dealt_out, f"{what} needs whole vectors, got those of a sharded model; gather it first")
+
+
 class DerivedOperator(CurvatureOperator):
     """An operator made from another one of the same size."""
 
     def __init__(self, operator: CurvatureOperator) -> None:
-        super().__init__(operator.shape[0], operator.dtype, operator.device)
+        super().__init__(operator.shape[0], operator.dtype, operator.device, operator.space)
         self.operator = operator
 
     def _facts(self) -> dict[str, Any]:
@@ -110,6 +130,10 @@ class DerivedOperator(CurvatureOperator):
     @property
     def columns(self) -> int:
         return self.operator.columns
+
+    @property
+    def errors(self) -> Tensor | None:
+        return self.operator.errors
 
 
 class MatrixOperator(CurvatureOperator):

@@ -9,8 +9,7 @@ from landscape.vectors import Block
 
 def gaussian(operator: CurvatureOperator, count: int, source: torch.Generator) -> Block:
     """Standard normal vectors, (P, count), in the operator's dtype and on its device."""
-    rows = torch.randn(count, operator.shape[0], generator=source, dtype=torch.float64, device=source.device)
-    block: Tensor = rows.T.to(operator.device, operator.dtype)
+    block: Tensor = operator.space.normal(count, source).T.to(operator.device, operator.dtype)
     return block
 
 
@@ -22,4 +21,4 @@ def rademacher(operator: CurvatureOperator, count: int, source: torch.Generator)
 def sphere(operator: CurvatureOperator, count: int, source: torch.Generator) -> Block:
     """Vectors uniform on the sphere of radius sqrt(P), (P, count)."""
     block = gaussian(operator, count, source)
-    return block / block.norm(dim=0) * operator.shape[0] ** 0.5
+    return block / operator.space.norms(block) * operator.shape[0] ** 0.5

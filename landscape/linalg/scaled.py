@@ -85,18 +85,26 @@ class Scaled(DerivedOperator):
     def _product(self, block: Tensor) -> Tensor:
         stretch = max(-2 * self.window, min(2 * self.window, -self.exponent))
         image = self.operator.matmat(times_power(block, stretch))
-        largest = _largest(image)
+        largest = self._largest(image)
         if self.known is None:
             limits = torch.finfo(self.dtype)
             if not isfinite(largest) or 0 < largest < limits.tiny / limits.eps:
                 stretch = 2 * self.window * (1 if isfinite(largest) else -1)
                 image = self.operator.matmat(times_power(block, stretch))
-                largest = _largest(image)
-            self._tell(largest, _largest(block), stretch)
+                largest = self._largest(image)
+            self._tell(largest, self._largest(block), stretch)
         require_finite(largest)
         if self.told is not None:
             self.told(block.shape[1])
         return times_power(image, -self.exponent - stretch)
+
+    def _largest(self, block: Tensor) -> float:
+        return self.space.largest(_largest(block))
+
+    @property
+    def errors(self) -> Tensor | None:
+        found = self.operator.errors
+        return None if found is None else times_power(found, -self.exponent)
 
     def _tell(self, image: float, vector: float, stretch: int = 0) -> None:
         """The scale from a product's largest entry and that of the vector, 2^stretch times which was multiplied."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from landscape.linalg.lanczos import breakdown_level
 from landscape.linalg.operator import CurvatureOperator
+from landscape.processes.space import Space
 from landscape.vectors import Block
 
 
@@ -25,6 +26,12 @@ class Sketch:
     images: Tensor  # A Ω (P, m)
     basis: Tensor  # Q (P, r), orthonormal
     basis_images: Tensor  # A Q (P, r)
+    space: Space  # of the columns
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """What a sketch that is taken up later is made of, besides the space."""
+        return {name: getattr(self, name) for name in ("probes", "images", "basis", "basis_images")}
 
     @property
     def matvecs(self) -> int:
@@ -34,7 +41,7 @@ class Sketch:
     @cached_property
     def left_out(self) -> Tensor:
         """(r, m), column i is sᵢ ∝ (R Rᵀ)⁻¹ rᵢ; 0 where the leverage rᵢᵀ (R Rᵀ)⁻¹ rᵢ is below 1: others replace it."""
-        left, singular, right = torch.linalg.svd(self.basis.T @ self.images, full_matrices=False)
+        left, singular, right = torch.linalg.svd(self.space.inner(self.basis, self.images), full_matrices=False)
         leverage = right.square().sum(0)
         dual = right / torch.where(singular > 0, singular, 1)[:, None]
         norms = dual.norm(dim=0)
@@ -46,21 +53,23 @@ class Sketch:
 
 def sketch(operator: CurvatureOperator, probes: Block, earlier: Sketch | None = None) -> Sketch:
     """Sketch the operator's range with the columns of `probes` (P, m), or add them; at most 2 m products."""
-    images = operator.matmat(probes)
+    images, space = operator.matmat(probes), operator.space
     if earlier is None:
         basis = _directions(operator, images, images, least=1)
-        return Sketch(probes, images, basis, operator.matmat(basis))
+        return Sketch(probes, images, basis, operator.matmat(basis), space)
     known = earlier.basis
-    rest = images - known @ (known.T @ images)
-    fresh = _directions(operator, rest - known @ (known.T @ rest), images, least=0)
-    fresh = torch.linalg.qr(fresh - known @ (known.T @ fresh))[0]
+    rest = images - known @ space.inner(known, images)
+    fresh = _directions(operator, rest - known @ space.inner(known, rest), images, least=0)
+    fresh = space.qr(fresh - known @ space.inner(known, fresh))[0]
     fresh_images = operator.matmat(fresh) if fresh.shape[1] else fresh
     pairs = ((earlier.probes, probes), (earlier.images, images), (known, fresh), (earlier.basis_images, fresh_images))
-    return Sketch(*(torch.cat(pair, dim=1) for pair in pairs))
+    joined = [torch.cat(pair, dim=1) for pair in pairs]
+    return Sketch(joined[0], joined[1], joined[2], joined[3], space)
 
 
 def _directions(operator: CurvatureOperator, block: Tensor, images: Tensor, least: int) -> Tensor:
     """Orthonormal basis of the block's columns (P, r), without what is rounding beside the images."""
-    basis, singular, _ = torch.linalg.svd(block, full_matrices=False)
-    rank = int((singular > breakdown_level(operator, torch.linalg.matrix_norm(images, 2))).sum())
+    basis, singular, _ = operator.space.svd(block)
+    largest = torch.linalg.matrix_norm(operator.space.qr(images)[1] if operator.space.dealt_out else images, 2)
+    rank = int((singular > breakdown_level(operator, largest)).sum())
     return basis[:, : max(least, rank)]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from landscape.checks import integer_in, not_negative, positive, vector_like
 from landscape.linalg.lanczos import orthogonalise
-from landscape.linalg.operator import CurvatureOperator
+from landscape.linalg.operator import CurvatureOperator, whole_vectors
 from landscape.linalg.scaled import Scaled, times_power
 from landscape.linalg.shifted import Shifted
 
@@ -41,6 +41,7 @@ def solve(
     Raises:
         ValueError: if an argument is out of range, the operator gives NaN or infinity, or x overflows b's dtype.
     """
+    whole_vectors("solve", operator)
     vector_like("b", b, torch.empty(operator.shape[0], dtype=operator.dtype, device=operator.device))
     not_negative("damping", damping)
     positive("tol", tol)
@@ -61,7 +62,7 @@ def solve(
             break
         length = squared / curvature
         x = x + length * direction
-        rest, _ = orthogonalise((residual - length * image)[None], residuals[None, :step])
+        rest, _ = orthogonalise((residual - length * image)[None], residuals[None, :step], operator.space)
         residual, before = rest[0], squared
         squared = float(residual @ residual)
         direction = residual + squared / before * direction

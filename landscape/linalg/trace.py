@@ -100,7 +100,7 @@ def _in_rounds(
     _, grow, estimate = _METHODS[method]
     state = checkpoint.load()
     done = int(state.pop("rounds", torch.tensor(0, device="cpu")))
-    found = estimate(state) if done else None
+    found = estimate(operator, state) if done else None
     while done < len(totals) and not (found and rtol and _within(found, rtol)):
         if totals[done] == operator.shape[0]:
             before = found.matvecs if found and rtol else 0
@@ -108,7 +108,7 @@ def _in_rounds(
         state = grow(operator, state, totals[done], checkpoint.source)
         done += 1
         checkpoint.save({**state, "rounds": torch.tensor(done, device="cpu")})
-        found = estimate(state)
+        found = estimate(operator, state)
     assert found is not None  # there is at least one round
     return found
 
@@ -122,15 +122,15 @@ def _grow_hutchinson(operator: CurvatureOperator, state: State, total: int, sour
     missing = total - sum(len(part) for part in samples)
     for start in range(0, missing, CHUNK):
         probes = rademacher(operator, min(CHUNK, missing - start), source)
-        samples.append(_forms(probes, operator.matmat(probes)))
+        samples.append(_forms(operator, probes, operator.matmat(probes)))
     return {"samples": torch.cat(samples)}
 
 
 def _grow_sketch(
     operator: CurvatureOperator, state: State, probes: Tensor, others: tuple[str, ...] = ()
 ) -> dict[str, Tensor]:
-    earlier = Sketch(**{name: part for name, part in state.items() if name not in others}) if state else None
-    return dict(vars(sketch(operator, probes, earlier)))
+    known = {name: part for name, part in state.items() if name not in others}
+    return sketch(operator, probes, Sketch(**known, space=operator.space) if state else None).tensors
 
 
 def _grow_hutch_plus_plus(operator: CurvatureOperator, state: State, total: int, source: torch.Generator) -> State:
@@ -145,12 +145,12 @@ def _grow_hutch_plus_plus(operator: CurvatureOperator, state: State, total: int,
     return {**grown, "tests": tests, "test_images": images}
 
 
-def _hutch_plus_plus(state: State) -> Estimate:
+def _hutch_plus_plus(operator: CurvatureOperator, state: State) -> Estimate:
     basis, basis_images, tests = state["basis"], state["basis_images"], state["tests"]
-    inner = basis.T @ tests
-    on_rest = _forms(tests - basis @ inner, state["test_images"] - basis_images @ inner)
+    inner = operator.space.inner(basis, tests)
+    on_rest = _forms(operator, tests - basis @ inner, state["test_images"] - basis_images @ inner)
     spent = state["probes"].shape[1] + basis.shape[1] + tests.shape[1]
-    return _mean(_forms(basis, basis_images).sum() + on_rest, spent)
+    return _mean(_forms(operator, basis, basis_images).sum() + on_rest, spent)
 
 
 def _grow_xtrace(operator: CurvatureOperator, state: State, total: int, source: torch.Generator) -> State:
@@ -158,17 +158,17 @@ def _grow_xtrace(operator: CurvatureOperator, state: State, total: int, source: 
     return _grow_sketch(operator, state, sphere(operator, total // 2 - known, source))
 
 
-def _forms(block: Tensor, images: Tensor) -> Tensor:
+def _forms(operator: CurvatureOperator, block: Tensor, images: Tensor) -> Tensor:
     """vᵢᵀ (A v)ᵢ for each column, summed in float64."""
-    return (block.double() * images.double()).sum(0)
+    return operator.space.added((block.double() * images.double()).sum(0))
 
 
 def _mean(samples: Tensor, matvecs: int) -> Estimate:
     return Estimate(value=samples.mean().cpu(), stderr=calibrated_error(samples).cpu(), matvecs=matvecs)
 
 
-_METHODS: dict[str, tuple[int, Grow, Callable[[State], Estimate]]] = {  # least products, ...
-    "xtrace": (4, _grow_xtrace, lambda state: xtrace(Sketch(**state))),
+_METHODS: dict[str, tuple[int, Grow, Callable[[CurvatureOperator, State], Estimate]]] = {  # least products, ...
+    "xtrace": (4, _grow_xtrace, lambda operator, state: xtrace(Sketch(**state, space=operator.space))),
     "hutch++": (6, _grow_hutch_plus_plus, _hutch_plus_plus),
-    "hutchinson": (2, _grow_hutchinson, lambda state: _mean(state["samples"], len(state["samples"]))),
+    "hutchinson": (2, _grow_hutchinson, lambda _, state: _mean(state["samples"], len(state["samples"]))),
 }

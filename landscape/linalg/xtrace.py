@@ -48,13 +48,13 @@ class _LeaveOut:
         basis, probes = (found.basis_images, found.images) if squared else (found.basis, found.probes)
         self.S = found.left_out.double()  # (r, m)
         self.present = self.S.square().sum(0).round()  # (m,), 1, or 0 where the others replace it
-        self.size, self.rank = found.basis.shape
-        self.H = (basis.T @ found.basis_images).double()
-        self.w = (found.basis.T @ found.probes).double()
+        space, self.size, self.rank = found.space, found.space.size, found.basis.shape[1]
+        self.H = space.inner(basis, found.basis_images).double()
+        self.w = space.inner(found.basis, found.probes).double()
         self.p = self.w - self.S * _columns(self.S, self.w)  # coordinates of ωᵢ in its own sketch
-        self.crossed = (found.basis_images.T @ probes).double()  # Qᵀ A ω or Qᵀ A² ω
-        self.outside = found.probes.double().square().sum(0) - self.p.square().sum(0)  # |(I − QᵢQᵢᵀ) ωᵢ|²
-        forms = _columns(probes.double(), found.images.double())
+        self.crossed = space.inner(found.basis_images, probes).double()  # Qᵀ A ω or Qᵀ A² ω
+        self.outside = space.added(found.probes.double().square().sum(0)) - self.p.square().sum(0)  # |(I − QᵢQᵢᵀ) ωᵢ|²
+        forms = space.added(_columns(probes.double(), found.images.double()))
         self.rest = forms - 2 * _columns(self.crossed, self.p) + _columns(self.p, self.H @ self.p)
         self.within = self.H.trace() - _columns(self.S, self.H @ self.S)
 

@@ -63,7 +63,7 @@ def ascend(problem: Problem, region: Ball, e: Tensor, loss: Tensor, steps: int) 
         loss: at the weights.
         steps: 1 is the loss at e alone; more is the cap.
     """
-    w = problem.vector()
+    w, space = problem.vector(), problem.space
     if steps == 1:
         return Climb(float(problem.loss(w + region.displacement(e)) - loss), e, 1)
 
@@ -77,10 +77,10 @@ def ascend(problem: Problem, region: Ball, e: Tensor, loss: Tensor, steps: int) 
     taken, converged = 1, False
     while taken < steps and not converged and isfinite(float(best)):
         straight = region.pulled_back(e + stride * region.ascent(g))
-        further = bool(way.any())
+        further = space.any(bool(way.any()))
         candidate = region.pulled_back(straight + momentum * way) if further else straight
-        converged = torch.equal(candidate, e)  # so would be a shorter one
-        if converged or not bool(candidate.isfinite().all()):
+        converged = not space.any(not torch.equal(candidate, e))  # so would be a shorter one
+        if converged or space.any(not bool(candidate.isfinite().all())):
             break
         value, slope = climbed(candidate)
         taken += 1
@@ -93,7 +93,7 @@ def ascend(problem: Problem, region: Ball, e: Tensor, loss: Tensor, steps: int) 
         elif further:
             way, momentum = torch.zeros_like(e), MOMENTUM
         else:
-            promise = float(g @ (candidate - e)) / min(stride, 1.0)  # of a whole step by its slope
+            promise = float(space.inner(g, candidate - e)) / min(stride, 1.0)  # of a whole step by its slope
             converged = 0 <= promise < least
             stride /= 2
     gap = float(best - loss)

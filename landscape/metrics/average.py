@@ -13,7 +13,6 @@ from landscape.problem import Problem
 from landscape.side_effects import random_source
 from landscape.storage.results import Estimate
 from landscape.storage.results.student import calibrated_error
-from landscape.vectors import normal_like
 
 
 @measured
@@ -52,7 +51,7 @@ def average_gap(
     scale = torch.ones_like(w) if geometry == "euclidean" else w.abs() + eta
     loss, gaps = problem.loss(), []
     for _ in range(draws):
-        z = normal_like(w, source)
+        z = problem.space.normal(1, source)[0].to(w)
         gaps.append((problem.loss(w + rho * scale * z) - loss).double().cpu())
     samples = torch.stack(gaps)
     return Estimate(value=samples.mean(), stderr=calibrated_error(samples))

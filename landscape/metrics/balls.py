@@ -20,6 +20,7 @@ from landscape.linalg import trace
 from landscape.linalg.operator import CurvatureOperator
 from landscape.linalg.solve import solve
 from landscape.problem import Problem
+from landscape.processes.space import Space
 from landscape.vectors import Vector, filter_norms, normal_like, steepest
 
 GEOMETRIES = ("euclidean", "adaptive", "adaptive_filter", "fisher", "fisher_diagonal")
@@ -66,18 +67,24 @@ class ScaledBall(Ball):
     rho: float
     scale: Tensor  # diagonal of T, (P,), not negative
     p: float = 2
+    space: Space | None = None  # of (P,), where it is dealt out
 
     def first_order(self, g: Vector) -> Vector:
-        return self.rho * self.scale * steepest(self.scale * g, self.p)
+        u = self.scale * g
+        if self.space is None or self.p == inf:
+            return self.rho * self.scale * steepest(u, self.p)
+        return self.rho * self.scale * (u / self.space.norms(u).clamp(min=torch.finfo(u.dtype).tiny))
 
     def pulled_back(self, e: Vector) -> Vector:
         u = torch.where(self.scale > 0, e / self.scale, 0.0)
         if self.p == inf:
             return self.scale * u.clamp(-self.rho, self.rho)
-        return e * (self.rho / torch.linalg.vector_norm(u, self.p)).clamp(max=1)
+        length = torch.linalg.vector_norm(u, self.p) if self.space is None else self.space.norms(u)
+        return e * (self.rho / length).clamp(max=1)
 
     def boundary_point(self, source: torch.Generator) -> Vector:
-        return self.first_order(normal_like(self.scale, source))
+        z = normal_like(self.scale, source) if self.space is None else self.space.normal(1, source)[0].to(self.scale)
+        return self.first_order(z)
 
 
 @dataclass(eq=False)
@@ -143,6 +150,9 @@ def ball(
     not_negative("eta", eta)
     norm_order("p", p)
     require(p == 2 or not geometry.startswith("fisher"), f"p must be 2 for geometry {geometry!r}, got {p!r}")
+    if problem.shards is not None:
+        require(p in (2, inf), f"p must be 2 or inf for a sharded model, got {p!r}")
+        one_of("geometry of a sharded model", geometry, ("euclidean", "adaptive", "fisher_diagonal"))
     if geometry == "fisher":
         operator = fisher(problem)
         products = min(problem.size, DAMPING_PRODUCTS)
@@ -151,7 +161,7 @@ def ball(
         )
         damping = RELATIVE_DAMPING.get(operator.dtype, RELATIVE_DAMPING_SINGLE)
         return FisherBall(rho, operator, damping * mean, RELATIVE_CUTOFF * mean, max_matvecs)
-    return ScaledBall(rho, _scale(problem, gradient, geometry, eta), p)
+    return ScaledBall(rho, _scale(problem, gradient, geometry, eta), p, problem.shards)
 
 
 def _scale(problem: Problem, gradient: Tensor, geometry: str, eta: float) -> Tensor:

@@ -14,6 +14,7 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 import torch
 from torch import Tensor
 
+from landscape.checks import require
 from landscape.problem import Problem
 from landscape.problem.cost import Range, billed
 from landscape.side_effects import derivatives_on, random_source
@@ -22,6 +23,15 @@ from landscape.storage.results.measurements import Spent
 
 P = ParamSpec("P")
 T = TypeVar("T")
+# whose numbers are sums over all processes where the vectors of a sharded model are dealt out to them
+SHARDED = {
+    "gradient_norm",
+    "surrogate_gap",
+    "worst_case_gap",
+    "average_gap",
+    "lambda_max",
+    "lambda_max_over_lambda_5",
+} | {"trace", "frobenius_norm", "eigenvalues_above"}
 Function = Callable[Concatenate[Problem, P], Estimate]
 Settings = Mapping[str, object]  # keyword arguments
 Cost = float | Callable[..., float | Range]  # gradient-times, also as a function of settings
@@ -95,6 +105,11 @@ def measured(function: Function[P]) -> Function[P]:
 
     @wraps(function)
     def stamped(problem: Problem, /, *args: P.args, **settings: P.kwargs) -> Estimate:
+        name = getattr(function, "__name__", "")
+        require(
+            problem.shards is None or name in SHARDED,
+            f"{name} needs whole vectors, got a sharded model; there are {', '.join(sorted(SHARDED))}",
+        )
         generator = settings.get("generator")
         random_source(cast("torch.Generator | None", generator))  # refused also where it is not used
         found, spent = priced(problem, lambda: function(problem, *args, **settings))

@@ -23,7 +23,6 @@ from landscape.problem import Problem
 from landscape.problem.cost import FORWARD, GAUSS_NEWTON, GRADIENT, Range
 from landscape.side_effects import random_source
 from landscape.storage.results import Estimate
-from landscape.vectors import unit
 
 
 def climb_cost(steps: int, restarts: int, step: float = GRADIENT) -> Range:
@@ -69,8 +68,8 @@ def surrogate_gap(
     """
     positive("rho", rho)
     loss, g = origin or problem.loss_and_gradient()
-    h = float(problem.loss(problem.vector() + rho * unit(g)) - loss)
-    norm = float(g.norm())
+    norm = float(problem.space.norms(g))
+    h = float(problem.loss(problem.vector() + rho * (g / norm if norm > 0 else g)) - loss)
     return Estimate.exact(
         h,
         gradient_norm=norm,
@@ -128,7 +127,7 @@ def worst_case_gap(
     region = ball(problem, origin[1], rho=rho, geometry=geometry, p=p, eta=eta, max_matvecs=max_matvecs)
     climb = largest_rise(problem, region, steps, restarts, origin, random_source(generator))
     e, matvecs = climb.e, 0
-    details = {"length": float(e.norm()), **climb.details}
+    details = {"length": float(problem.space.norms(e)), **climb.details}
     if geometry.startswith("fisher"):
         with suppress(ValueError):  # a diagonal ball needs no outputs that a Fisher matrix could be made of
             F_e = (region.operator if isinstance(region, FisherBall) else fisher(problem)).matvec(e)
@@ -148,7 +147,7 @@ def largest_rise(
     """
     loss, g = origin or problem.loss_and_gradient()
     first = region.first_order(g)
-    starts = [first] if steps == 1 or bool(first.any()) else [region.boundary_point(source)]
+    starts = [first] if steps == 1 or problem.space.any(bool(first.any())) else [region.boundary_point(source)]
     starts += [region.boundary_point(source) for _ in range(restarts)]
     best = max((ascend(problem, region, start, loss, steps) for start in starts), key=lambda found: found.gap)
     if best.gap > 0 and steps > best.steps + 1:

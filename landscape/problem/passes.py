@@ -17,8 +17,11 @@ from landscape.problem.batch_norm import as_buffers, inference_flags, moments_re
 from landscape.problem.cost import FORWARD, Extent, charge
 from landscape.problem.data_reader import DataReader, Item, Weight
 from landscape.problem.placement import ONE_AT_A_TIME, Placement, modules_of, put_in_place
+from landscape.problem.sharded_passes import mean_in_step
+from landscape.problem.shards import Shards, in_step, reshard, sharded_in_place
 from landscape.problem.traits import Traits
-from landscape.processes import ProcessGroup, Sums, summed, sums_over
+from landscape.processes import ProcessGroup, Sums, answered, summed, sums_over
+from landscape.processes.space import Space
 from landscape.side_effects import random_state_apart
 from landscape.vectors import Layout, flatten
 
@@ -33,13 +36,19 @@ class Passes:
     layout: Layout
     reader: DataReader
     process_group: ProcessGroup | None
+    shards: Shards | None  # how the parameters of a sharded model are dealt out
     _traits: Traits
     _like: tuple[Any, ...]  # shape, dtype and device of w, once one has been checked
 
     @property
     def size(self) -> int:
-        """P, the length of w."""
-        return self.layout.size
+        """P, the length of w; of a sharded model that of all parts together."""
+        return self.space.size
+
+    @property
+    def space(self) -> Space:
+        """The vectors (P,): of a sharded model w, gradients and directions are this process's own entries of them."""
+        return Space(self.layout.size) if self.shards is None else self.shards
 
     @property
     def device(self) -> torch.device:
@@ -68,8 +77,10 @@ class Passes:
         return self.reader.extent(self.device)
 
     def vector(self) -> Tensor:
-        """A copy of the model's own weights, (P,)."""
+        """A copy of the model's own weights, (P,); of a sharded model the own entries of it."""
         with ONE_AT_A_TIME:  # in another thread's pass other weights are in place
+            if self.shards is not None:
+                return flatten(self.shards.own_of(self.shards.parameters))
             own = dict(self.model.named_parameters())
             w = flatten([own[name] for name in self.layout.names])
         return w if self.dtype is None else w.to(self.dtype)
@@ -98,11 +109,11 @@ class Passes:
         """
         w = self._own_or_checked(w)
         buffers = self.statistics(w) if buffers is None else buffers
-        with self._batches_at(w, second_order, buffers, kept) as batches:
+        with self.batches_at(w, second_order, buffers, kept) as batches:
             yield batches
 
     @contextmanager
-    def _batches_at(
+    def batches_at(
         self,
         w: Tensor,
         second_order: bool,
@@ -110,7 +121,7 @@ class Passes:
         kept: Iterable[Item] | None = None,
     ) -> Iterator[Iterator[Batch]]:
         seen = Extent()
-        with self._pass(buffers, second_order) as placement:
+        with answered(), self._pass(buffers, second_order) as placement:
             yield self._batches(w.detach(), placement, seen, kept)
         if seen.complete:
             self.reader.note(seen)
@@ -137,9 +148,11 @@ class Passes:
         """
         w = self._own_or_checked(w)
         buffers = self.statistics(w) if buffers is None else buffers
+        if self.shards is not None:
+            return mean_in_step(self, term, w, cost)
         with (
             sums_over(self.process_group, shape, w.device) as sums,
-            self._batches_at(w, second_order, buffers) as batches,
+            self.batches_at(w, second_order, buffers) as batches,
         ):
             for batch in batches:
                 sums.add(term(batch), batch.units)
@@ -205,11 +218,16 @@ class Passes:
         keep_freed_memory(self.size)
         with ExitStack() as stack:
             stack.enter_context(ONE_AT_A_TIME)
+            if self.shards is not None:
+                reshard(self.model)
             stack.enter_context(random_state_apart(*self.reader.generators))
             modules = list(modules_of(self.model).values())
             stack.enter_context(inference_flags(modules, batch_statistics=batch_statistics))
             stack.enter_context(differentiable(self.model, modules, twice=second_order))
-            yield stack.enter_context(put_in_place(self.model, self.layout, others, self.dtype, self._traits))
+            if self.shards is not None:
+                yield stack.enter_context(sharded_in_place(self.model, self.shards, self._traits))
+            else:
+                yield stack.enter_context(put_in_place(self.model, self.layout, others, self.dtype, self._traits))
 
     def _batches(
         self,
@@ -219,9 +237,11 @@ class Passes:
         kept: Iterable[Item] | None,
     ) -> Iterator[Batch]:
         network = Network(self.model, self.forward, self.criterion, self.reader.draws)
-        for index, inputs, targets, units in self.reader.read(w.device) if kept is None else kept:
+        items = self.reader.read(w.device) if kept is None else kept
+        for index, inputs, targets, units in items if self.shards is None else in_step(items, self.shards):
             yield Batch(network, placement, self.layout, index, inputs, targets, units, w, self.dtype)
-            seen.add(units)
+            if units > 0:
+                seen.add(units)
         seen.complete = True
 
     def _own_or_checked(self, w: Tensor | None) -> Tensor:
@@ -230,8 +250,13 @@ class Passes:
         if not isinstance(w, Tensor) or (w.shape, w.dtype, w.device) != self._like:
             with ONE_AT_A_TIME:
                 named = dict(self.model.named_parameters())
-                like = flatten([named[name].detach().reshape(-1)[:0] for name in self.layout.names])
-            own = like.new_empty((), dtype=self.dtype).expand(self.size)  # as `vector()` is, without its memory
+                own_weights = (
+                    [named[name].detach().reshape(-1) for name in self.layout.names]
+                    if self.shards is None
+                    else self.shards.own_of(self.shards.parameters)
+                )
+                like = flatten([part[:0] for part in own_weights])
+            own = like.new_empty((), dtype=self.dtype).expand(self.layout.size)  # as `vector()` is, without its memory
             vector_like("w", w, own)
             self._like = own.shape, own.dtype, own.device
         return w.detach()

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from landscape.checks import integer_in, one_of, require
+from landscape.problem import sharded_passes
 from landscape.problem.batch import Batch, Criterion, Forward, gradient_of
 from landscape.problem.batch_norm import POLICIES
 from landscape.problem.cost import GRADIENT
 from landscape.problem.data_reader import DataReader, Weight
 from landscape.problem.parameters import Selection, selected
 from landscape.problem.passes import Passes
+from landscape.problem.shards import AS_IT_IS, finite_loss, reshard, shards_of
 from landscape.problem.split import Split, batches_of, call_model, split_item
 from landscape.problem.traits import Traits
 from landscape.problem.units import default_units, require_mean
@@ -88,10 +90,19 @@ class Problem(Shown, Passes):
         self.reader = DataReader(
             batches_of(data, split), split or split_item, weight or default_units(criterion), dtype, draws or 0
         )
-        self.layout = layout_of(model, selected(model, parameters))
-        self.process_group = None
+        reshard(model)
+        self._choose(selected(model, parameters))
         self._traits = Traits()
         self._like = ()
+
+    def _choose(self, names: Sequence[str]) -> None:
+        """w holds these parameters."""
+        self.layout, self.shards = layout_of(self.model, names), shards_of(self.model, names)
+        self.process_group = None
+        if self.shards is not None:
+            require(self.batch_norm != "recompute" and self.reader.dtype is None, AS_IT_IS)
+            self.layout, self.process_group = self.shards.layout(self.layout), self.shards.group
+            self.reader = self._reader_anew()
 
     def _facts(self) -> dict[str, Any]:
         seen = self.reader.counted  # by an earlier pass: nothing is read for it
@@ -128,7 +139,12 @@ class Problem(Shown, Passes):
         Raises:
             ValueError: if the processes' weights differ.
         """
-        if process_group is not None:
+        if self.shards is not None:
+            require(
+                process_group is self.shards.group,
+                "the processes of a sharded model are those that its parameters lie with; leave with_processes out",
+            )
+        elif process_group is not None:
             w = self.vector()
             same = agree(torch.stack([w.sum(), w.norm()]), process_group)
             require(same, "the processes' weights must be equal, got different ones; load the same checkpoint on each")
@@ -138,11 +154,17 @@ class Problem(Shown, Passes):
     def with_batch_norm(self, policy: str) -> "Problem":
         """The same function under another batch-norm policy."""
         one_of("batch_norm", policy, POLICIES)
+        require(self.shards is None or policy != "recompute", AS_IT_IS)
         return self._with(batch_norm=policy)
 
     def restricted_to(self, names: Sequence[str]) -> "Problem":
         """The same function of fewer parameters; the others stay at the model's own weights."""
-        return self._with(layout=layout_of(self.model, selected(self.model, names)), _traits=Traits())
+        other = self._with(_traits=Traits(), _like=())
+        reshard(self.model)
+        other._choose(selected(self.model, names))
+        if self.shards is None:
+            other.process_group = self.process_group
+        return other
 
     def with_forward(self, forward: Forward) -> "Problem":
         """The same weights and data seen through another (model, inputs) to outputs."""
@@ -177,7 +199,9 @@ class Problem(Shown, Passes):
     def loss(self, w: Tensor | None = None) -> Tensor:
         """Mean loss at w, default the model's own weights; a 0-d tensor. Raises ValueError if it is NaN or infinite."""
         with derivatives_on(), torch.no_grad():
-            return self.mean(lambda batch: batch.loss(batch.w), w)
+            if self.shards is None:
+                return self.mean(lambda batch: batch.loss(batch.w), w)
+            return finite_loss(self.mean(lambda batch: batch.evaluate(batch.w)[0], w))
 
     def gradient(self, w: Tensor | None = None) -> Tensor:
         """Gradient of the mean loss at w, (P,). Raises ValueError if the loss is NaN or infinite."""
@@ -185,6 +209,10 @@ class Problem(Shown, Passes):
 
     def loss_and_gradient(self, w: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Loss () and gradient (P,) from one pass over the data. Raises ValueError if the loss is NaN or infinite."""
+        if self.shards is not None:
+            with derivatives_on():
+                loss, gradient = sharded_passes.loss_and_gradient(self, self.shards, self._own_or_checked(w))
+            return finite_loss(loss), gradient
 
         def both(batch: Batch) -> Tensor:
             leaf = batch.w.requires_grad_()
@@ -217,6 +245,11 @@ class Problem(Shown, Passes):
         self._require_alone("batches_with_units")
         with derivatives_on():
             return [item[1:] for item in self.reader.read(self.device)]
+
+    def require_whole(self, what: str) -> "Problem":
+        """This problem. Raises ValueError if its model is sharded, so that no process holds whole vectors."""
+        require(self.shards is None, f"{what} needs whole vectors, got a sharded model; gather it on one process")
+        return self
 
     def _require_alone(self, what: str) -> None:
         require(

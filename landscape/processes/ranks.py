@@ -14,7 +14,11 @@ import torch
 from torch import Tensor, distributed
 from torch.utils.data import Dataset, Subset
 
+from landscape.checks import first_line
+
 ProcessGroup = Any  # torch.distributed.ProcessGroup, which builds without torch.distributed lack
+
+GONE = ("Connection closed", "Connection reset", "Broken pipe", "imed out", "timeout", "NCCL")  # torch's words
 
 Sums = tuple[Tensor, float]  # Σ u t and Σ u
 
@@ -113,7 +117,8 @@ def summed(local: Callable[[], Sums], shape: Sequence[int], device: torch.device
         total, units, failure = torch.zeros((), dtype=torch.float64, device="cpu"), 0.0, error
     tail = torch.tensor([units, float(failure is not None)], dtype=torch.float64, device=device)
     message = torch.cat([total.to(device).expand(tuple(shape)).reshape(-1), tail])
-    distributed.all_reduce(message, group=group)
+    with answered():
+        distributed.all_reduce(message, group=group)
     if failure is not None:
         raise failure
     if message[-1] > 0:
@@ -121,10 +126,28 @@ def summed(local: Callable[[], Sums], shape: Sequence[int], device: torch.device
     return message[:-2].reshape(tuple(shape)), float(message[-2])
 
 
+@contextmanager
+def answered() -> Iterator[None]:
+    """What torch says of a process that has ended, or does not answer in the group's time, in one line.
+
+    Raises:
+        RuntimeError: in its place.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(words in str(error) for words in GONE):
+            raise
+        raise RuntimeError(
+            f"a process of the group has ended or does not answer: {first_line(error)}; start all of them anew"
+        ) from error
+
+
 def added(numbers: Tensor, group: ProcessGroup) -> Tensor:
     """The sum of all processes' tensors of one shape, the same bits on all ranks."""
     total = numbers.clone(memory_format=torch.contiguous_format)
-    distributed.all_reduce(total, group=group)
+    with answered():
+        distributed.all_reduce(total, group=group)
     return total
 
 

@@ -75,7 +75,7 @@ def check_slice(
         set(splits) == set(slice.loss), f"data must hold the splits {', '.join(slice.loss)}, got {', '.join(splits)}"
     )
     for name, direction in (("d1", d1), ("d2", d2)):
-        vector_like(name, direction, problem.vector())
+        vector_like(name, direction, problem.require_whole("check_slice").vector())
     first = next(iter(slice.loss))
     return SliceCheck(
         (

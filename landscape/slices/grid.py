@@ -60,12 +60,12 @@ def slice_1d(
     lines = list(direction.reshape(len(direction), -1).T if isinstance(direction, Tensor) else direction)
     require(len(lines) > 0, "direction must hold at least one vector, got none")
     names = ["direction"] if one else [f"direction {k}" for k in range(len(lines))]
-    plane = Plane(problem.vector(), dict(zip(names, lines, strict=True)))
+    plane = Plane(problem.vector(), dict(zip(names, lines, strict=True)), problem.shards)
     bundle = slice_evaluator(problem, plane, data, subset, generator, accuracy)
     xs = axis("x", x, partial(find_range, bundle, range(len(lines))))
     points = [[value if i == k else 0.0 for i in range(len(lines))] for k in range(len(lines)) for value in xs.tolist()]
     shape = (len(xs),) if one else (len(lines), len(xs))
-    how = Execution(resume, workers, group, progress)
+    how = _execution(problem, resume, workers, group, progress)
     fields = slice_fields(bundle, points, shape, lambda: {"x": xs.tolist(), **plane.settings()}, how, details)
     return (Slice1D if one else SliceBand)(xs, **fields)
 
@@ -120,13 +120,30 @@ def slice_2d(
             file of resume= was written with other settings, or something cannot be sent to a worker.
         RuntimeError: if a worker fails or is killed.
     """
-    plane = Plane(problem.vector(), {"d1": d1, "d2": d2})
+    plane = Plane(problem.vector(), {"d1": d1, "d2": d2}, problem.shards)
     surface = slice_evaluator(problem, plane, data, subset, generator, accuracy)
     xs, ys = axis("x", x, partial(find_range, surface, [0])), axis("y", y, partial(find_range, surface, [1]))
     points = [(across, up) for up in ys.tolist() for across in xs.tolist()]
-    how = Execution(resume, workers, group, progress)
+    how = _execution(problem, resume, workers, group, progress)
     settings = {"x": xs.tolist(), "y": ys.tolist()}
     fields = slice_fields(surface, points, (len(ys), len(xs)), lambda: {**settings, **plane.settings()}, how, details)
     one, two = d1.double().cpu(), d2.double().cpu()
-    norms = torch.stack([one.norm(), two.norm()])
-    return Slice2D(xs, ys, norms=norms, cosine=one @ two / norms.prod(), **fields)
+    norms = torch.stack([problem.space.norms(one), problem.space.norms(two)])
+    return Slice2D(xs, ys, norms=norms, cosine=problem.space.inner(one, two) / norms.prod(), **fields)
+
+
+def _execution(
+    problem: Problem,
+    resume: str | Path | None,
+    workers: int | Executor,
+    group: ProcessGroup | None,
+    progress: bool | None,
+) -> Execution:
+    """How the points are gone through; of a sharded model by all of its processes together, the first one tells."""
+    if problem.shards is None:
+        return Execution(resume, workers, group, progress)
+    require(
+        resume is None and workers == 1 and group is None,
+        "resume, workers and group must be left out for a sharded model, whose processes see each point together",
+    )
+    return Execution(progress=progress if problem.shards.rank == 0 else False)

@@ -156,7 +156,7 @@ def _map(
 ) -> tuple[Tensor, dict[str, Any]]:
     """numbers(problem, w + x d1 + y d2) at all points: (count, ny, nx), and the details of a map."""
     (d1, d2), (xs, ys), started = directions, axes, perf_counter()
-    plane = Plane(problem.vector(), {"d1": d1, "d2": d2})
+    plane = Plane(problem.require_whole("a map").vector(), {"d1": d1, "d2": d2})
     evaluator = _MapEvaluator(problem, plane, numbers, count)
     ranges = {"x": xs.tolist(), "y": ys.tolist(), "batch_norm": problem.batch_norm}
     points = [(x, y) for y in ys.tolist() for x in xs.tolist()]

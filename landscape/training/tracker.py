@@ -191,7 +191,7 @@ class Tracker:
     def _found(
         self, problem: Problem, loss: Tensor, g: Vector, pairs: EigenPairs, estimate: Estimate | None
     ) -> dict[str, Any]:
-        w, v = problem.vector(), pairs.vectors[:, 0]
+        w, v = problem.require_whole("the Tracker").vector(), pairs.vectors[:, 0]
         e = self.perturbation() if self.perturbation else None
         return {
             "step": self.steps,

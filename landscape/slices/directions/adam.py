@@ -45,7 +45,7 @@ def adam_directions(
         not lacking,
         f"optimizer must hold Adam's moments of every parameter, has none of {lacking[:3]}; take a step with it first",
     )
-    like = problem.vector()
+    like = problem.require_whole("the directions of Adam").vector()
     moments: list[Tensor] = [
         flatten([state["exp_avg"] for state in own.values()]).to(like),
         flatten([state["exp_avg_sq"].sqrt() for state in own.values()]).to(like),

@@ -36,7 +36,7 @@ def direction_to(problem: Problem, other: Weights) -> Vector:
 
 def vector_of(problem: Problem, other: Weights) -> Vector:
     """The weights of another network in the problem's layout, (P,), in its precision and on its device."""
-    own = problem.vector()
+    own = problem.require_whole("a direction between models").vector()
     if isinstance(other, Tensor):
         vector_like("other", other, own)
         return other.detach()

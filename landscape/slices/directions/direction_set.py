@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from landscape.checks import require
+from landscape.processes.space import Space
 from landscape.storage.results.shown import Shown
 from landscape.vectors import Vector
 
@@ -21,10 +22,11 @@ class Directions(Shown, tuple[Vector, ...]):
     """
 
     details: dict[str, Any]
+    space: Space | None  # of (P,), where it is dealt out to processes
 
-    def __new__(cls, vectors: Iterable[Tensor], **details: Any) -> "Directions":
+    def __new__(cls, vectors: Iterable[Tensor], space: Space | None = None, **details: Any) -> "Directions":
         made = super().__new__(cls, vectors)
-        made.details = details
+        made.details, made.space = details, space
         return made
 
     def _facts(self) -> dict[str, Any]:
@@ -44,10 +46,10 @@ class Directions(Shown, tuple[Vector, ...]):
 
     def _gram(self) -> Tensor:
         wide = torch.stack(list(self)).double().cpu()
-        return wide @ wide.T
+        return wide @ wide.T if self.space is None else self.space.added(wide @ wide.T)
 
 
-def orthogonalised(vectors: Iterable[Tensor]) -> list[Vector]:
+def orthogonalised(vectors: Iterable[Tensor], space: Space | None = None) -> list[Vector]:
     """Gram-Schmidt, in float64 and twice; each vector keeps its norm, the first one is as it was.
 
     Raises:
@@ -57,14 +59,14 @@ def orthogonalised(vectors: Iterable[Tensor]) -> list[Vector]:
     made: list[Vector] = []
     for index, vector in enumerate(vectors):
         wide = vector.double()
-        rest = wide
+        rest, own = wide, space or Space(len(vector))
         for known in basis * 2:
-            rest = rest - (known @ rest) * known
-        norm = wide.norm()
+            rest = rest - own.inner(known, rest) * known
+        norm, left = own.norms(wide), own.norms(rest)
         require(
-            bool(rest.norm() > PARALLEL * norm),
+            bool(left > PARALLEL * norm),
             f"direction {index + 1} must not lie in the span of those before it; choose another",
         )
-        basis.append(rest / rest.norm())
+        basis.append(rest / left)
         made.append((basis[-1] * norm).to(vector) if index else vector)
     return made

@@ -13,6 +13,7 @@ from landscape.checks import one_of, require
 from landscape.curvature import hessian
 from landscape.linalg import top_eigenpairs
 from landscape.problem import Problem
+from landscape.processes.space import Space
 from landscape.slices.directions.direction_set import Directions
 from landscape.storage.results import EigenPairs
 
@@ -46,7 +47,8 @@ def hessian_directions(
     one_of("scale", scale, SCALES)
     if pairs is None:
         pairs = top_eigenpairs(hessian(problem), count, which=which, generator=generator)
-    expected, got = (problem.size, count), tuple(pairs.vectors.shape)
+    space = problem.space
+    expected, got = (space.own, count), tuple(pairs.vectors.shape)
     require(got[0] == expected[0] and got[1] >= count, f"pairs must hold vectors of shape {expected}, got {got}")
     values = pairs.values[:count]
     require(
@@ -54,14 +56,19 @@ def hessian_directions(
         f"scale='curvature' needs eigenvalues that are not 0, got {values.tolist()}; pass scale='model'",
     )
     w = problem.vector()
-    lengths = {"curvature": (2 / values.abs()).sqrt(), "model": w.norm().expand(count)}.get(scale or "")
-    vectors = [_oriented(v) for v in pairs.vectors[:, :count].to(w).T]
+    lengths = {"curvature": (2 / values.abs()).sqrt(), "model": space.norms(w).expand(count)}.get(scale or "")
+    vectors = [_oriented(v, space) for v in pairs.vectors[:, :count].to(w).T]
     if lengths is not None:
         vectors = [float(length) * v for length, v in zip(lengths, vectors, strict=True)]
     residuals = pairs.residuals[:count].tolist()
-    return Directions(vectors, kind="hessian", scale=scale, eigenvalues=values.tolist(), residuals=residuals)
+    return Directions(
+        vectors, problem.shards, kind="hessian", scale=scale, eigenvalues=values.tolist(), residuals=residuals
+    )
 
 
-def _oriented(v: Tensor) -> Tensor:
+def _oriented(v: Tensor, space: Space) -> Tensor:
     """v or −v: an eigenvector's sign means nothing, and should not change a figure."""
-    return v * torch.where(v[v.abs().argmax()] < 0, -1.0, 1.0).to(v)
+    if not space.dealt_out:
+        return v * torch.where(v[v.abs().argmax()] < 0, -1.0, 1.0).to(v)
+    above, below = (space.largest(max(side.tolist(), default=0.0)) for side in (v, -v))
+    return -v if below > above else v

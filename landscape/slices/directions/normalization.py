@@ -11,6 +11,7 @@ from torch import Tensor
 
 from landscape.checks import one_of, require, vector_like
 from landscape.problem import Problem
+from landscape.processes.space import Space
 from landscape.vectors import Vector, flatten
 
 NORMALIZATIONS = ("filter", "layer", "model", None)
@@ -43,11 +44,15 @@ def normalize_direction(
         ignore is None or any(len(shape) > 1 for shape in problem.layout.shapes),
         "ignore='bias_norm' leaves no parameter with two or more axes; pass ignore=None",
     )
-    w = problem.vector()
+    w, space = problem.vector(), problem.space
+    require(
+        problem.shards is None or problem.shards.rows_are_whole or normalize != "filter",
+        "normalize='filter' needs whole rows on each process, got a matrix cut along another axis; take 'layer'",
+    )
     vector_like("direction", direction, w)
     pieces = []
     for d, own in zip(problem.layout.unflatten(direction), problem.layout.unflatten(w), strict=True):
-        if own.numel() == 0:
+        if own.numel() == 0 and (problem.shards is None or normalize != "layer"):
             pieces.append(own)
         elif own.ndim <= 1 and ignore == "bias_norm":
             pieces.append(torch.zeros_like(d))
@@ -56,19 +61,20 @@ def normalize_direction(
         elif normalize == "filter":
             pieces.append(torch.stack([_rescaled(*pair) for pair in zip(d, own, strict=True)]))
         else:
-            pieces.append(_rescaled(d, own) if normalize == "layer" else d)
+            pieces.append(_rescaled(d, own, space) if normalize == "layer" else d)
     moved = flatten(pieces)
-    found = _rescaled(moved, w) if normalize == "model" else moved
+    found = _rescaled(moved, w, space) if normalize == "model" else moved
     free = any(bool(d.any()) for d in problem.layout.unflatten(direction) if d.ndim > 1 or ignore is None)
     require(
-        bool(found.any()) or not free,
+        space.any(bool(found.any())) or not space.any(free),
         f"normalize={normalize!r} gives a direction the norms of the weights, which are all 0 where it may move (as "
         "LoRA's B at the start); pass normalize=None",
     )
     return found
 
 
-def _rescaled(d: Tensor, own: Tensor) -> Tensor:
-    """d with the norm of `own`."""
-    factor: Tensor = own.norm() / (d.norm() + _TINY)
+def _rescaled(d: Tensor, own: Tensor, space: Space | None = None) -> Tensor:
+    """d with the norm of `own`; `space` where their entries may be dealt out."""
+    norms = [part.norm() if space is None else space.norms(part.reshape(-1)) for part in (own, d)]
+    factor: Tensor = norms[0] / (norms[1] + _TINY)
     return d * factor

@@ -31,7 +31,7 @@ def random_directions(
         ignore: "bias_norm" holds biases, scales and shifts of normalisation layers still; None moves them too.
         orthogonal: make each orthogonal to those before it, of the same length; its filters then have the norms of
             their weights only about. Li et al. do not.
-        generator: default seed 0. A seed draws the same numbers whatever is ignored.
+        generator: default seed 0. A seed draws the same numbers whatever is ignored; of a sharded model in float64.
     Returns:
         `count` vectors (P,), with their `norms` and `cosines`.
     Raises:
@@ -40,10 +40,13 @@ def random_directions(
     """
     integer_in("count", count, 1)
     source, w = random_source(generator), problem.vector()
-    draws = [
-        torch.randn(problem.size, generator=source, dtype=w.dtype, device=source.device).to(w.device)
-        for _ in range(count)
-    ]
+    if problem.shards is None:
+        draws = [
+            torch.randn(problem.size, generator=source, dtype=w.dtype, device=source.device).to(w.device)
+            for _ in range(count)
+        ]
+    else:
+        draws = [problem.shards.normal(1, source)[0].to(w) for _ in range(count)]
     scaled = [normalize_direction(problem, d, normalize=normalize, ignore=ignore) for d in draws]
-    chosen = orthogonalised(scaled) if orthogonal else scaled
-    return Directions(chosen, kind="random", normalize=normalize, ignore=ignore, orthogonal=orthogonal)
+    chosen = orthogonalised(scaled, problem.shards) if orthogonal else scaled
+    return Directions(chosen, problem.shards, kind="random", normalize=normalize, ignore=ignore, orthogonal=orthogonal)

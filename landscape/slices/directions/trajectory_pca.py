@@ -36,7 +36,7 @@ def pca_directions(problem: Problem, snapshots: Recorder | str | Path, count: in
     """
     kept = Snapshots(snapshots, problem.layout)
     integer_in("count", count, 1, len(kept.steps))
-    w = problem.vector()
+    w = problem.require_whole("a trajectory").vector()
     gram = torch.zeros(len(kept.steps), len(kept.steps), dtype=torch.float64, device="cpu")
     for rows, _ in _pieces(kept, w):
         gram += rows @ rows.T

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from landscape.checks import require, vector_like
+from landscape.processes.space import Space
 from landscape.storage.array_checkpoint import fingerprint
 from landscape.vectors import Vector
 
@@ -33,17 +34,19 @@ class Plane:
     Args:
         w: (P,), the point with coordinates 0.
         directions: name to d_i, (P,).
+        space: of (P,), where it is dealt out to processes.
     Raises:
         ValueError: if a direction does not fit w, is zero or not finite.
     """
 
     w: Vector
     directions: Mapping[str, Tensor]
+    space: Space | None = None
 
     def __post_init__(self) -> None:
         for name, direction in self.directions.items():
             vector_like(name, direction, self.w)
-            norm = float(direction.norm())
+            norm = float((self.space or Space(len(direction))).norms(direction))
             require(0 < norm < torch.inf, f"{name} must be finite and not zero, got norm {norm}")
 
     @property

@@ -43,7 +43,7 @@ def straight_path(problem: Problem, end: Weights) -> BezierPath:
     Raises:
         ValueError: if `end` does not fit.
     """
-    first, last = problem.vector(), vector_of(problem, end)
+    first, last = problem.require_whole("a path").vector(), vector_of(problem, end)
     return BezierPath(first, (first + last) / 2, last)
 
 

@@ -120,7 +120,7 @@ def _between(name: str, first: Tensor, last: Tensor, x: float) -> Tensor:
 
 
 def _segment(problem: Problem, other: Weights) -> Segment:
-    w, model = problem.vector(), problem.model
+    w, model = problem.require_whole("an interpolation").vector(), problem.model
     if isinstance(other, Tensor):
         return Segment(w, vector_of(problem, other), {})
     if isinstance(other, nn.Module):

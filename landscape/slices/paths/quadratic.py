@@ -42,7 +42,7 @@ def quadratic_model(problem: Problem, direction: Tensor) -> QuadraticModel:
     Raises:
         ValueError: if the direction does not fit, or the loss is NaN or infinite.
     """
-    vector_like("direction", direction, problem.vector())
+    vector_like("direction", direction, problem.require_whole("a quadratic model").vector())
     loss, gradient = problem.loss_and_gradient()
     d = direction.double()
     product = (hessian(problem) @ direction).double()

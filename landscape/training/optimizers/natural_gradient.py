@@ -80,7 +80,7 @@ class NaturalGradient(torch.optim.Optimizer):
             "optimizer.step(ls.Problem(model, criterion, (inputs, targets)))",
         )
         problem, parameters, rates = self._optimised(closure)
-        first, w = self.param_groups[0], problem.vector()
+        first, w = self.param_groups[0], problem.require_whole("NaturalGradient").vector()
         loss, g = problem.loss_and_gradient(w)
         F = fisher(problem, w=w, verify=first["verify"])
         found = solve(F, g, damping=first["damping"], tol=first["tol"], max_matvecs=first["products"])
