@@ -84,7 +84,8 @@ def analyze(
     if errors and len(left_out) == len(names):
         raise errors[0]
     found = {name: work.estimate(name) for name in names if name not in left_out}
-    return Measurements(found, {what: cost for what, cost in shared.items() if what not in found}, left_out)
+    own = {what: cost for what, cost in shared.items() if what not in found}
+    return Measurements(found, own, left_out, {name: work.uses(name) for name in found})
 
 
 def _known(names: Sequence[str], settings: Mapping[str, Settings], own: Mapping[str, Metric]) -> dict[str, Metric]:

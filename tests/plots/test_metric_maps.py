@@ -62,7 +62,7 @@ def test_the_forest_marks_what_is_sure_after_correction():
     assert [text.get_text().endswith("*") for text in ax.texts] == [False, False, True]
     dots = [line for line in ax.lines if line.get_marker() == "o"]
     assert [dot.get_markerfacecolor() == "white" for dot in dots] == [True, True, False]
-    assert texts(ax) == ["95 % interval, p < 0.05 for all metrics *", "p above"]
+    assert texts(ax) == ["95 % interval, p < 0.05 for all metrics *", "p above", "chance"]
     assert ax.get_xlabel() == "Kendall's τ with the generalisation gap"
 
 
@@ -75,7 +75,7 @@ def test_the_forest_marks_rough_intervals():
     assert [text.get_text().endswith("rough") for text in ax.texts] == [False, True]
     solid, dashed = (bar.get_linestyle()[0][1] for bar in ax.collections)
     assert (solid is None, dashed is None) == (True, False)
-    assert texts(ax) == ["95 % interval", "rough: fewer than 8 settings"]
+    assert texts(ax) == ["95 % interval", "rough: fewer than 8 settings", "chance"]
 
 
 def test_nothing_to_show_is_named():
