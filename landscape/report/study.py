@@ -1,5 +1,6 @@
 """From a study that has run to its table, figures and page."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,17 @@ from landscape.storage.results import read_json, write_json
 from landscape.study.network_record import METRICS_FILE, Analysis
 from landscape.study.study_runner import StudyConfig, costs, seconds
 
+MANIFEST = "study.json"
+
 
 def report_study(
-    config: StudyConfig, out: Path, title: str, *, embed: bool = True, evidence: Evidence | None = None
+    config: StudyConfig,
+    out: Path,
+    title: str,
+    *,
+    embed: bool = True,
+    evidence: Evidence | None = None,
+    made_from: Mapping[str, str | None] | None = None,
 ) -> Path:
     """Write metrics.csv, correlations.csv, study.json, the figures and report.html of a finished study into `out`.
 
@@ -26,6 +35,7 @@ def report_study(
         title: of the page, the question.
         embed: whether the page holds its figures, and is one file; else they lie beside it.
         evidence: what `gather` gave, where it is known already.
+        made_from: the files behind the study, seen from `out`, which study.json shall name.
     Returns:
         The page.
     Raises:
@@ -38,7 +48,8 @@ def report_study(
     write_table(evidence.rows, out / "metrics.csv")
     write_table(_correlation_rows(evidence), out / "correlations.csv")
     versions = read_json(folders[evidence.rows[0]["name"]] / METRICS_FILE)["versions"]
-    write_json(out / "study.json", _manifest(config, evidence, versions))
+    named = {} if made_from is None else {"made_from": dict(made_from)}
+    write_json(out / MANIFEST, {**_manifest(config, evidence, versions), **named})
     page = Page(
         title=title,
         answer=answer(evidence),
