@@ -32,8 +32,8 @@ def _or_of_a_study(command: Callable[..., None]) -> Callable[..., None]:
             require(None not in (runs, out), f"{run} is of a study, which needs --runs and --out; give both")
             _write_study({"config": run, "runs": runs, "settings": settings}, Path(str(out)))
         elif run is not None and (run / MANIFEST).is_file():
-            made = read_json(run / MANIFEST).get("made_from")
-            require(made is not None, f"{run} does not say what it was made from; take the command that made it")
+            made = read_json(run / MANIFEST).get("made_from", {})
+            require(len(made) > 0, f"{run} does not say what it was made from; take the command that made it")
             _write_study({name: run / path if path else None for name, path in made.items()}, run)
         else:
             require(

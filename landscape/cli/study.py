@@ -55,7 +55,7 @@ def study_command(config: Path, runs: Path, out: Path, settings: Path | None, de
 
 def relative_to(out: Path, **paths: Path | None) -> dict[str, str | None]:
     """What a study's page is made from, seen from its folder."""
-    return {name: path and os.path.relpath(path, out) for name, path in paths.items()}
+    return {name: os.path.relpath(path, out) if path else None for name, path in paths.items()}
 
 
 def make_study(config: StudyConfig, out: Path, title: str, made_from: dict[str, str | None] | None = None) -> None:

@@ -23,7 +23,7 @@ MEANING = {
     "average_gap_adaptive": "the same with noise of {rho:g} of each weight",
     "weight_norm": "length of the weight vector, which distances are to be held against",
 }
-HOW = {"normalize": "filter", "ignore": "bias_norm"}  # of the directions
+HOW: dict[str, Any] = {"normalize": "filter", "ignore": "bias_norm"}  # of the directions
 
 
 @dataclass(frozen=True)
