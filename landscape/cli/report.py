@@ -17,6 +17,7 @@ from landscape.report.network_findings import QUICK, Effort
 from landscape.report.study import MANIFEST, writable
 from landscape.storage.manifest import read_json
 from landscape.study.config_file import read_study
+from landscape.study.network_record import METRICS_FILE
 
 CONFIGS = (".json", ".yaml", ".yml", ".csv")
 OUTPUT = click.Path(dir_okay=False, path_type=Path)
@@ -36,6 +37,10 @@ def _or_of_a_study(command: Callable[..., None]) -> Callable[..., None]:
             require(len(made) > 0, f"{run} does not say what it was made from; take the command that made it")
             _write_study({name: run / path if path else None for name, path in made.items()}, run)
         else:
+            require(
+                run is None or not any(run.glob(f"*/{METRICS_FILE}")),
+                f"{run} holds the networks of a study; take landscape report CONFIG --runs {run} --out FOLDER",
+            )
             require(
                 (runs, out, settings) == (None,) * 3, "--runs, --out and --settings belong to a study's CONFIG, got RUN"
             )

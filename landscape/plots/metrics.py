@@ -87,7 +87,7 @@ def plot_tau_forest(
         correlations: name to anything with tau, low and high, such as `correlate` gives; NaN goes to the bottom.
         ax: where to draw; default a new figure as high as needed.
         label: of the axis: what is correlated with what.
-        reference: the metric that the others are to be held against: its interval is a band, and its mirror image.
+        reference: the metric that the others are to be held against: its interval, of either sign, is a band.
     Raises:
         ValueError: if there is none, or the reference is not among them.
     """
@@ -114,9 +114,11 @@ def plot_tau_forest(
     marks = _marks(correlations)
     if reference is not None and isfinite(correlations[reference].low):
         own = correlations[reference]
-        band: dict[str, Any] = {"color": RED, "alpha": 0.13, "linewidth": 0, "zorder": 0}
-        ax.axvspan(-own.high, -own.low, **band)  # what falls with the gap as surely as the reference rises, or rises
-        marks.append(ax.axvspan(own.low, own.high, label=f"interval of {words(reference)}, and its mirror", **band))
+        ends = sorted((abs(own.low), abs(own.high)))  # as surely as the reference rises with the gap, or falls
+        sides = [(-ends[1], ends[1])] if own.low < 0 < own.high else [(-ends[1], -ends[0]), (ends[0], ends[1])]
+        bands = [ax.axvspan(*side, color=RED, alpha=0.13, linewidth=0, zorder=0) for side in sides]
+        bands[0].set_label(f"interval of {words(reference)}, either sign")
+        marks.append(bands[0])
     legend_above(ax, marks, columns=2)
     return ax
 

@@ -37,8 +37,8 @@ def forest(evidence: Evidence) -> Drawn:
     rough = " Dashed: rough, of fewer than 8 settings." if any(own.rough for own in correlations.values()) else ""
     caption = (
         f"Kendall's tau of each metric, and of the training loss, with the generalisation gap over "
-        f"{len(evidence.rows)} networks; bars are 95 % intervals over {over}; chance is 0, and the bands are the "
-        f"interval of the training loss and its mirror image: what is to be beaten.{rough} A full mark with a "
+        f"{len(evidence.rows)} networks; bars are 95 % intervals over {over}; chance is 0, and the band is the "
+        f"interval of the training loss, of either sign: what is to be beaten.{rough} A full mark with a "
         f"star: p below 0.05 by permutation, corrected for all {len(correlations)} metrics. An interval that holds 0 "
         "is compatible with no relation."
     )

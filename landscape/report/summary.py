@@ -64,7 +64,7 @@ def limits(evidence: Evidence) -> list[str]:
         "in twenty. By tau 'follows the gap' is said only where the p-value, corrected for all metrics, is below 0.05"
         + (". " if evidence.held else "; where the training loss is held fixed, of an interval that leaves out 0. ")
         + (
-            "Of the families above the variant was chosen by nested selection; every other order, layer and radius "
+            "Of each family the variant was chosen by nested selection; every other order, layer and radius "
             "was fixed in the configuration."
             if evidence.selections
             else "Every order, layer and radius was fixed in the configuration, none was chosen by its correlation."

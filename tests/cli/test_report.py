@@ -41,6 +41,7 @@ def test_a_problem_gets_its_page(here, capsys):
             "--runs, --out and --settings belong to a study's CONFIG",
         ),
         (("grid.json",), "grid.json is of a study, which needs --runs and --out"),
+        (("nets",), "nets holds the networks of a study; take landscape report CONFIG --runs nets --out FOLDER"),
         (("old",), "old does not say what it was made from"),
         (("--problem", "mine.py:make_problem", "--metrics", "none_such"), "metrics must be among"),
         (("--problem", "mine.py:make_problem", "--samples", "0"), "--samples must be"),
@@ -50,6 +51,8 @@ def test_a_problem_gets_its_page(here, capsys):
 def test_a_mistake_is_one_line(here, arguments, message, capsys):
     (here / "grid.json").write_text("{}")
     (here / "old").mkdir()
+    (here / "nets/one").mkdir(parents=True)
+    (here / "nets/one/metrics.json").write_text("{}")
     (here / "old/study.json").write_text("{}")
     assert run("report", *arguments) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
