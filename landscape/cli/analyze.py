@@ -42,7 +42,7 @@ def analyze_command(source: Source, metrics: str | None, samples: int | None, se
     problem, _ = source.open(samples)
     found = analyze(
         problem,
-        _split_names("--metrics", metrics),
+        split_names("--metrics", metrics),
         generator=torch.Generator().manual_seed(seed),
         budget=_seconds(settings["budget"]),
         resume=settings["resume"],
@@ -55,7 +55,7 @@ def analyze_command(source: Source, metrics: str | None, samples: int | None, se
         found.to_json(settings["json_file"], run=str(source), seed=seed)
 
 
-def _split_names(option: str, names: str | None) -> list[str] | None:
+def split_names(option: str, names: str | None) -> list[str] | None:
     """The names of a comma-separated option; None where it is not given."""
     found = None if names is None else [name.strip() for name in names.split(",") if name.strip()]
     require(found is None or len(found) > 0, f"{option} must name at least one, got {names!r}; leave it out for all")

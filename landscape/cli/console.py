@@ -9,9 +9,10 @@ from landscape.cli.analyze import analyze_command
 from landscape.cli.demo import demo_command
 from landscape.cli.evaluate import evaluate_command
 from landscape.cli.init import init_command
+from landscape.cli.report import report_command
 from landscape.cli.slice import slice_command
 from landscape.cli.spectrum import spectrum_command
-from landscape.cli.study import report_command, study_command
+from landscape.cli.study import study_command
 from landscape.cli.train import train_command
 from landscape.cli.view import view_command
 

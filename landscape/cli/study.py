@@ -1,5 +1,6 @@
-"""`landscape study` and `report`: many networks, their table, figures and page."""
+"""`landscape study`: many networks, their table, figures and page."""
 
+import os
 from pathlib import Path
 from time import perf_counter
 
@@ -48,29 +49,23 @@ def study_command(config: Path, runs: Path, out: Path, settings: Path | None, de
     The same command goes on where it was interrupted. A network that fails is named on the page; the others go on.
     """
     curvature_device(device)
-    make_study(read_study(config, runs, settings, device=device), out, f"Study {config.stem}: {QUESTION}")
+    study, title = read_study(config, runs, settings, device=device), f"Study {config.stem}: {QUESTION}"
+    make_study(study, out, title, made_from=relative_to(out, config=config, runs=runs, settings=settings))
 
 
-@click.command("report")
-@click.argument("config", type=FILE)
-@click.option("--runs", type=FOLDER, required=True)
-@click.option("--out", type=FOLDER, required=True)
-@_settings
-def report_command(config: Path, runs: Path, out: Path, settings: Path | None) -> None:
-    """Write table, figures and page of a study that has run, from its saved results."""
-    click.echo(
-        f"{report_study(read_study(config, runs, settings, files=False), out, f'Study {config.stem}: {QUESTION}')}"
-    )
+def relative_to(out: Path, **paths: Path | None) -> dict[str, str | None]:
+    """What a study's page is made from, seen from its folder."""
+    return {name: os.path.relpath(path, out) if path else None for name, path in paths.items()}
 
 
-def make_study(config: StudyConfig, out: Path, title: str) -> None:
+def make_study(config: StudyConfig, out: Path, title: str, made_from: dict[str, str | None] | None = None) -> None:
     """Run the study and write its page, and say what is done meanwhile."""
     writable(out)
     began = perf_counter()
     click.echo(f"{title} {len(config.members)} networks, {config.workers} at a time, are trained, measured and sliced.")
     run_study(config, progress=True)
     click.echo(f"tables, figures and page into {out}")
-    page = report_study(config, out, title)
+    page = report_study(config, out, title, made_from=made_from)
     failed = broken(config)
     left = f"; {len(failed)} failed and are named there" if failed else ""
     click.echo(f"{len(config.members)} networks in {perf_counter() - began:.0f} s; open {page}{left}")

@@ -6,7 +6,7 @@ Source: Chen, Hsieh and Gong 2022, "When vision transformers outperform ResNets 
 augmentations", arXiv:2106.01548, Table 3: lambda_max of the embedding, attention, MLP, single blocks and the whole.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 

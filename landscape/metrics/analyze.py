@@ -53,9 +53,8 @@ def analyze(
             line every 30 s.
         say: is told before it begins what it will cost, a range where there are ascents; default on the bar.
     Returns:
-        Name to Estimate, the metrics asked for, in their order, with the cost of each; `str`, `rows`, `to_csv` and
-        `to_json` make a table. `shared` holds the cost of shared work, `left_out` why a metric is not there: whatever
-        one raises, running out of memory too, the others go on.
+        Name to Estimate, the metrics asked for, in order, with their costs; `str`, `rows`, `to_csv`, `to_json` make a
+        table. `shared`: the cost of shared work; `left_out`: why a metric is not there, the others go on.
     Raises:
         ValueError: if no known metric is named, budget is not positive, resume= keeps other work, or the loss is NaN.
         Exception: of the first metric, where not one could be computed.
@@ -84,7 +83,8 @@ def analyze(
     if errors and len(left_out) == len(names):
         raise errors[0]
     found = {name: work.estimate(name) for name in names if name not in left_out}
-    return Measurements(found, {what: cost for what, cost in shared.items() if what not in found}, left_out)
+    own = {what: cost for what, cost in shared.items() if what not in found}
+    return Measurements(found, own, left_out, {name: work.uses(name) for name in found})
 
 
 def _known(names: Sequence[str], settings: Mapping[str, Settings], own: Mapping[str, Metric]) -> dict[str, Metric]:

@@ -4,7 +4,7 @@ Each draws from its own random numbers, seeded from the analysis' seed and its n
 else is asked for, in which order, or whether it was done before a kill or after.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from traceback import clear_frames
 from typing import TypeVar
@@ -60,6 +60,10 @@ class SharedComputation:
             return found
         return _once(self.work, key, lambda: self._share(key))
 
+    def uses(self, name: str) -> list[str]:
+        """The shared work that the metric stands on, as the table of costs names it."""
+        return stands_on(self._shared_with(name), self._shared_with)
+
     def expected(self, name: str) -> Range:
         """Gradient-times that the metric will take, about, with the shared work that is still to do."""
         return self._expected(name, set())
@@ -90,12 +94,7 @@ class SharedComputation:
 
     def _shared_with(self, name: str) -> list[str]:
         """What the metric needs at its settings that others need too; at other settings it is other work."""
-        own = self.settings.get(name, {})
-        return [
-            key
-            for key in self.metrics[name].needs
-            if (not {key, *SHARED[key].unless} & set(own) if key in SHARED else not own and not self.settings.get(key))
-        ]
+        return shared_with(self.metrics[name], self.settings.get(name, {}), self.settings)
 
     def _measure(self, name: str) -> Estimate:
         common = {key: self.shared(key) for key in self._shared_with(name)}
@@ -111,6 +110,24 @@ class SharedComputation:
 
     def _generator(self, name: str) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed + crc32(name.encode()))
+
+
+def shared_with(metric: Metric, own: Settings, settings: Mapping[str, Settings]) -> list[str]:
+    """What a metric needs at its own settings, beside those of others, that others need too."""
+    return [
+        key
+        for key in metric.needs
+        if (not {key, *SHARED[key].unless} & set(own) if key in SHARED else not own and not settings.get(key))
+    ]
+
+
+def stands_on(keys: Iterable[str], needs: Callable[[str], Iterable[str]]) -> list[str]:
+    """Shared work with all that it needs itself, by the names of the table of costs, each once."""
+    found: dict[str, None] = {}
+    for key in keys:
+        below = SHARED[key].needs if key in SHARED else needs(key)
+        found |= dict.fromkeys([*stands_on(below, needs), SHARED[key].what if key in SHARED else key])
+    return list(found)
 
 
 def _once(done: dict[str, T | Exception], name: str, compute: Callable[[], T]) -> T:

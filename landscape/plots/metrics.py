@@ -5,11 +5,12 @@ from math import isfinite, nan
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from landscape.checks import require
-from landscape.plots.style import BLUE, GREY, SMALL, axes_or_new, legend_above, look, spans_decades, words
+from landscape.checks import one_of, require
+from landscape.plots.style import BLUE, GREY, RED, SMALL, axes_or_new, legend_above, look, spans_decades, words
 
 SURE = 0.05  # of a corrected p
 
@@ -75,6 +76,7 @@ def plot_tau_forest(
     ax: Axes | None = None,
     *,
     label: str = "Kendall's τ with the generalisation gap",
+    reference: str | None = None,
 ) -> Axes:
     """Kendall's tau of each metric with its interval, the largest on top, and the line of no correlation.
 
@@ -85,10 +87,13 @@ def plot_tau_forest(
         correlations: name to anything with tau, low and high, such as `correlate` gives; NaN goes to the bottom.
         ax: where to draw; default a new figure as high as needed.
         label: of the axis: what is correlated with what.
+        reference: the metric that the others are to be held against: its interval, of either sign, is a band.
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is none, or the reference is not among them.
     """
     require(len(correlations) > 0, "correlations must hold at least one metric, got none")
+    if reference is not None:
+        one_of("reference", reference, tuple(correlations))
     order = sorted(correlations, key=lambda name: correlations[name].tau if isfinite(correlations[name].tau) else -2.0)
     ax = axes_or_new(ax, width=5.6, height=1.2 + 0.2 * len(order))
     for y, name in enumerate(order):
@@ -98,26 +103,38 @@ def plot_tau_forest(
         p = getattr(own, "p_corrected", None)
         sure = p is not None and p < SURE
         ax.plot([own.tau], [y], "o", color=BLUE, markersize=4, mfc=BLUE if p is None or sure else "white")
-        text = f"{own.tau:+.2f} [{own.low:+.2f}, {own.high:+.2f}]" if isfinite(own.tau) else "undefined"
-        text += (" rough" if rough else "") + (" *" if sure else "")
+        known = f"[{own.low:+.2f}, {own.high:+.2f}]" if isfinite(own.low) else "no interval"
+        text = f"{own.tau:+.2f} {known}" if isfinite(own.tau) else "undefined"
+        text += (" rough" if rough and isfinite(own.low) else "") + (" *" if sure else "")
         ax.annotate(text, (1.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=SMALL)
     ax.axvline(0.0, color=GREY, linewidth=0.8, linestyle=":")
     ax.set_yticks(range(len(order)), [words(name) for name in order])
     ax.set_xticks([-1.0, -0.5, 0.0, 0.5, 1.0])
     ax.set(xlim=(-1.03, 1.03), ylim=(-0.6, len(order) - 0.4), xlabel=label)
-    legend_above(ax, _marks(correlations), columns=2)
+    marks = _marks(correlations)
+    if reference is not None and isfinite(correlations[reference].low):
+        own = correlations[reference]
+        ends = sorted((abs(own.low), abs(own.high)))  # as surely as the reference rises with the gap, or falls
+        sides = [(-ends[1], ends[1])] if own.low < 0 < own.high else [(-ends[1], -ends[0]), (ends[0], ends[1])]
+        bands = [ax.axvspan(*side, color=RED, alpha=0.13, linewidth=0, zorder=0) for side in sides]
+        bands[0].set_label(f"interval of {words(reference)}, either sign")
+        marks.append(bands[0])
+    legend_above(ax, marks, columns=2)
     return ax
 
 
-def _marks(correlations: Mapping[str, Interval]) -> list[Line2D]:
+def _marks(correlations: Mapping[str, Interval]) -> list[Artist]:
     """What full, empty and dashed mean, as far as they are there."""
     sure = {p < SURE for own in correlations.values() if isfinite(p := getattr(own, "p_corrected", nan))}
     mark: dict[str, Any] = {"color": BLUE, "marker": "o", "markersize": 4}
-    marks = [Line2D([], [], label=f"95 % interval{', p < 0.05 for all metrics *' if sure else ''}", **mark)]
+    marks: list[Artist] = [
+        Line2D([], [], label=f"95 % interval{', p < 0.05 for all metrics *' if sure else ''}", **mark)
+    ]
     if False in sure:
         marks.append(Line2D([], [], label="p above", mfc="white", **mark))
     if any(getattr(own, "rough", False) for own in correlations.values()):
         marks.append(Line2D([], [], color=BLUE, linestyle="--", label="rough: fewer than 8 settings"))
+    marks.append(Line2D([], [], color=GREY, linewidth=0.8, linestyle=":", label="chance"))
     return marks
 
 

@@ -1,7 +1,7 @@
 """What the page says first: what follows the gap where the training loss is held."""
 
 from landscape.plots.style import words
-from landscape.report.evidence import Evidence
+from landscape.report.evidence import TRAIN_LOSS, Evidence
 from landscape.report.wording import both_ways, extreme, partial, tau
 
 UNREACHED = "the training loss must come down to"
@@ -17,17 +17,19 @@ def at_one_loss(evidence: Evidence) -> list[str]:
     correlations, rows = evidence.correlations, evidence.rows
     follows = {name: evidence.follows(correlations[name]) for name in evidence.order}
     count, text = sum(map(abs, follows.values())), tau if evidence.held else partial
-    among = f"{count} of {len(follows)} metrics (the training loss is one)"
     if evidence.held:
+        among = f"{count} of {len(follows)} metrics (the training loss is one)"
         said = (
             f"Among networks trained to one training loss ({evidence.held:g}; they reached "
             f"{extreme(rows, 'train_loss', min)} to {extreme(rows, 'train_loss', max)}), {among} follow the gap in "
             "loss: Kendall's tau, p below 0.05 after correction"
         )
     else:
+        others = len(follows) - (TRAIN_LOSS in follows)  # held, it tells nothing
         said = (
-            f"Where the training loss is held fixed by a partial rank correlation, {among} follow the gap in loss: "
-            f"the 95 % interval leaves out 0, which chance alone gives about {0.05 * len(follows):.0f} of them"
+            f"Where the training loss is held fixed by a partial rank correlation, {count} of {others} metrics follow "
+            f"the gap in loss: the 95 % interval leaves out 0, which chance alone gives about {0.05 * others:.0f} of "
+            "them"
         )
     rising, falling = ([name for name, way in follows.items() if way == sign] for sign in (1, -1))
     ways = both_ways(rising, falling, lambda name: text(correlations[name]))

@@ -9,7 +9,7 @@ import numpy as np
 
 from landscape.checks import require
 from landscape.study import Correlation, NestedSelection, correlate, level_with, nested_selection
-from landscape.study.study_runner import GAPS, StudyConfig, broken, costs, metrics_of, table
+from landscape.study.study_runner import GAPS, StudyConfig, broken, costs_alone, metrics_of, table
 
 TARGET, IN_ERROR, *NOISY = GAPS
 TRAIN_LOSS = "train_loss"  # a metric among the metrics: what it tells, any of them may tell
@@ -30,7 +30,7 @@ class Evidence:
     level: Sequence[str]  # metrics that the data cannot tell from the best
     selections: Mapping[str, NestedSelection]  # family -> its best variant, chosen on other networks
     broken: Mapping[str, str]  # network that failed -> why
-    costs: Mapping[str, float]  # metric, or "shared" -> gradient-times a network
+    costs: Mapping[str, float]  # metric -> gradient-times a network, alone, with what it shares with others
     test_samples: int | None = None  # of the smallest test set, which weighs the pairs of the sign error
     rare: Sequence[str] = ()  # metrics that too few networks have
     noisy: Mapping[str, Mapping[str, Correlation]] = field(default_factory=dict)  # gap to noisy test labels -> as above
@@ -56,11 +56,15 @@ class Evidence:
 
     @property
     def order(self) -> list[str]:
-        """The metrics by what they tell of the gap where the training loss is held, the most first."""
+        """The metrics by what they tell of the gap where the training loss is held, the most first.
+
+        Those without an interval come last.
+        """
 
         def told(name: str) -> float:
             own = self.correlations[name]
-            return float(np.nan_to_num(abs(own.tau if self.held else own.partial), nan=-1.0))
+            value, low = (own.tau, own.low) if self.held else (own.partial, own.partial_low)
+            return abs(value) if isfinite(value) and isfinite(low) else -1.0
 
         return sorted(self.correlations, key=told, reverse=True)
 
@@ -120,7 +124,7 @@ def gather(config: StudyConfig) -> Evidence:
             for family, variants in config.families.items()
         },
         broken=broken(config),
-        costs={TRAIN_LOSS: 0.0, **costs(config)},
+        costs={TRAIN_LOSS: 0.0, **costs_alone(config)},
         test_samples=smallest,
         rare=[name for name in finite if name not in metrics],
         noisy={gap: found[gap] for gap in NOISY if gap in found},

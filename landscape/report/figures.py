@@ -3,7 +3,7 @@
 What a study did not compute (slices, densities, the log of a training run) has no figure.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -22,6 +22,7 @@ from landscape.plots import (
 )
 from landscape.plots.planes import draw_slices_2d
 from landscape.plots.style import STYLE, look, words
+from landscape.report.alternatives import of_density, of_line, of_plane
 from landscape.report.evidence import Evidence
 from landscape.report.metric_figures import MANY, Drawn, forest, given, psi, ranks, scatter
 from landscape.report.panels import panels, share_limits, without_legends
@@ -41,6 +42,7 @@ class FigureFile:
     title: str
     caption: str
     path: Path  # the PNG; a PDF lies beside it
+    alt: str  # what it shows, for those who do not see it
 
 
 def study_figures(evidence: Evidence, folders: Mapping[str, Path], out: Path) -> list[FigureFile]:
@@ -59,25 +61,30 @@ def study_figures(evidence: Evidence, folders: Mapping[str, Path], out: Path) ->
         shown.setdefault(str(row.get(evidence.group, "")), folders[row["name"]])
     with matplotlib.rc_context(STYLE):
         drawn = list(_drawn(evidence, dict(list(shown.items())[:GROUPS])))
-        files = []
-        for stem, title, caption, figure in drawn:
-            saved = save_figure(figure, out / stem, dpi=FINE if len(evidence.correlations) <= MANY else COARSE)
-            png = next(path for path in saved if path.suffix == ".png")
-            files.append(FigureFile(title, caption, png))
+        return save_all(drawn, out, FINE if len(evidence.correlations) <= MANY else COARSE)
+
+
+def save_all(drawn: Iterable[Drawn], out: Path, dpi: int = FINE) -> list[FigureFile]:
+    """Each figure as PNG and PDF in `out`."""
+    files = []
+    for one in drawn:
+        saved = save_figure(one.figure, out / one.stem, dpi=dpi)
+        png = next(path for path in saved if path.suffix == ".png")
+        files.append(FigureFile(one.title, one.caption, png, one.alt))
     return files
 
 
 def _drawn(evidence: Evidence, shown: Mapping[str, Path]) -> Iterator[Drawn]:
-    """Every figure for which there are results."""
+    """Every figure for which there are results, the answer first."""
 
     def there(file: str) -> bool:
         return all((folder / file).exists() for folder in shown.values())
 
+    yield forest(evidence)
+    if any(isfinite(own.partial_low) for own in evidence.correlations.values()):
+        yield given(evidence)
     if there(PLANE) and there(DENSITY) and len(shown) > 1:
         yield _overview(evidence, shown)
-    left = [given] if any(isfinite(own.partial_low) for own in evidence.correlations.values()) else []
-    for draw in [forest, *left] if evidence.held else [*left, forest]:  # the answer first
-        yield draw(evidence)
     yield scatter(evidence)
     if evidence.axes:
         yield psi(evidence)
@@ -114,7 +121,8 @@ def _overview(evidence: Evidence, shown: Mapping[str, Path]) -> Drawn:
         f"{words(second)} on one colour scale. Below: their Hessian spectra with a band of two standard errors, and "
         f"{words(metric)} of every network against its generalisation gap."
     )
-    return "overview", "Overview", caption, figure
+    alt = f"{_of_planes(pair, planes)} {_of_spectra(pair)} {words(metric)} with the gap: tau {found.tau:+.2f}."
+    return Drawn("overview", "Overview", caption, alt, figure)
 
 
 def _spectra(shown: Mapping[str, Path]) -> Drawn:
@@ -133,7 +141,7 @@ def _spectra(shown: Mapping[str, Path]) -> Drawn:
     figure = panels(list(shown), draw)
     without_legends(figure)  # the caption says it
     share_limits(figure)
-    return "spectra", "Hessian spectra", caption, figure
+    return Drawn("spectra", "Hessian spectra", caption, _of_spectra(shown), figure)
 
 
 def _planes(shown: Mapping[str, Path], split: str) -> Drawn:
@@ -146,19 +154,22 @@ def _planes(shown: Mapping[str, Path], split: str) -> Drawn:
         f"norm. One colour scale; cosine between the directions {float(sample.cosine):.3f}."
     )
     figure = plot_slices_2d(planes, [words(rule) for rule in shown], split)
-    return f"planes_{split}", f"Loss surfaces, {split}", caption, figure
+    return Drawn(f"planes_{split}", f"Loss surfaces, {split}", caption, _of_planes(shown, planes, split), figure)
 
 
 def _lines(shown: Mapping[str, Path]) -> Drawn:
+    lines = {rule: Slice1D.load(folder / LINE) for rule, folder in shown.items()}
+
     def draw(rule: str, ax: Axes) -> None:
-        plot_slice_1d(Slice1D.load(shown[rule] / LINE), ax)
+        plot_slice_1d(lines[rule], ax)
         ax.set_yscale("log")
         ax.set_title(words(rule))
 
     caption = "Loss (left axis, blue) and accuracy (right, red) along the first direction; train solid, test dashed."
     figure = panels(list(shown), draw, legend=True)
     share_limits(figure)
-    return "lines", "Loss along one direction", caption, figure
+    alt = f"Training loss along a line. {' '.join(of_line(words(rule), line) for rule, line in lines.items())}"
+    return Drawn("lines", "Loss along one direction", caption, alt, figure)
 
 
 def _curves(shown: Mapping[str, Path]) -> Drawn:
@@ -169,7 +180,20 @@ def _curves(shown: Mapping[str, Path]) -> Drawn:
 
     caption = "Loss and accuracy over the epochs; training values are means over the epoch's batches as they were met."
     keys = ["train_loss", "test_loss", "train_accuracy", "test_accuracy"]
-    return "training", "Training", caption, panels(keys, draw, columns=2, legend=True)
+    last = {rule: log[-1] for rule, log in logs.items()}
+    told = (f"{words(rule)}: {end['train_loss']:.3g} and {end['test_loss']:.3g}" for rule, end in last.items())
+    alt = f"Curves over the epochs. Training and test loss at the end: {'; '.join(told)}."
+    return Drawn("training", "Training", caption, alt, panels(keys, draw, columns=2, legend=True))
+
+
+def _of_planes(shown: Iterable[str], planes: Iterable[Slice2D], split: str = "train") -> str:
+    told = " ".join(of_plane(words(rule), plane, split) for rule, plane in zip(shown, planes, strict=True))
+    return f"Contours of the {split} loss. {told}"
+
+
+def _of_spectra(shown: Mapping[str, Path]) -> str:
+    told = (of_density(words(rule), load_density(folder)) for rule, folder in shown.items())
+    return f"Densities of eigenvalues. {' '.join(told)}"
 
 
 def _densities(shown: Mapping[str, Path], ax: Axes) -> None:

@@ -1,9 +1,10 @@
 """The figures of metrics against the gap: tau, what is left of it, scatter, psi and ranks."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from math import isfinite
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,11 +12,21 @@ from matplotlib.ticker import NullFormatter
 
 from landscape.plots import plot_metric_against_gap, plot_psi, plot_ranks, plot_tau_forest
 from landscape.plots.style import SMALL, words
-from landscape.report.evidence import Evidence
+from landscape.report.evidence import TRAIN_LOSS, Evidence
 from landscape.report.panels import panels
+from landscape.report.wording import SHOWN, most, tau
 
 MANY = 12  # metrics: beyond, panels are small and files kept small
-Drawn = tuple[str, str, str, Figure]  # name of the file, title, caption
+
+
+class Drawn(NamedTuple):
+    """A figure with its words."""
+
+    stem: str  # name of the file
+    title: str
+    caption: str
+    alt: str  # what it shows, for those who do not see it
+    figure: Figure
 
 
 def forest(evidence: Evidence) -> Drawn:
@@ -26,11 +37,18 @@ def forest(evidence: Evidence) -> Drawn:
     rough = " Dashed: rough, of fewer than 8 settings." if any(own.rough for own in correlations.values()) else ""
     caption = (
         f"Kendall's tau of each metric, and of the training loss, with the generalisation gap over "
-        f"{len(evidence.rows)} networks; bars are 95 % intervals over {over}; chance is 0.{rough} A full mark with a "
+        f"{len(evidence.rows)} networks; bars are 95 % intervals over {over}; chance is 0, and the band is the "
+        f"interval of the training loss, of either sign: what is to be beaten.{rough} A full mark with a "
         f"star: p below 0.05 by permutation, corrected for all {len(correlations)} metrics. An interval that holds 0 "
         "is compatible with no relation."
     )
-    return "tau", "Kendall's tau of each metric", caption, _figure_of(plot_tau_forest(correlations))
+    reference = TRAIN_LOSS if TRAIN_LOSS in correlations else None
+    figure = _figure_of(plot_tau_forest(correlations, reference=reference))
+    values = {name: own.tau for name, own in correlations.items()}
+    alt = f"Kendall's tau of {len(values)} metrics, chance 0: {most(values, lambda name: tau(correlations[name]))}."
+    if reference:
+        alt += f" The training loss, the reference: {tau(correlations[reference])}."
+    return Drawn("tau", "Kendall's tau of each metric", caption, alt, figure)
 
 
 def given(evidence: Evidence) -> Drawn:
@@ -46,7 +64,10 @@ def given(evidence: Evidence) -> Drawn:
         "Each interval is about one metric: one in twenty leaves out 0 by chance."
     )
     label = "rank correlation with the generalisation gap given the training loss"
-    return "held", "What is left given the training loss", caption, _figure_of(plot_tau_forest(left, label=label))
+    values = {name: own.tau for name, own in left.items()}
+    alt = f"Rank correlation of {len(left)} metrics, chance about 0: {most(values, lambda name: tau(left[name]))}."
+    figure = _figure_of(plot_tau_forest(left, label=label))
+    return Drawn("held", "What is left given the training loss", caption, alt, figure)
 
 
 def scatter(evidence: Evidence) -> Drawn:
@@ -75,7 +96,11 @@ def scatter(evidence: Evidence) -> Drawn:
     )
     names = [name for name in correlations if any(isfinite(row[name]) for row in evidence.rows)]
     size: dict[str, Any] = {"columns": 5, "width": 2.1, "height": 1.75} if many else {}
-    return "metrics", "Metrics against the gap", caption, panels(names, draw, legend=True, **size)
+    alt = (
+        f"{len(names)} scatter plots of {len(evidence.rows)} networks; tau with the gap: "
+        f"{_most({name: correlations[name].tau for name in names})}."
+    )
+    return Drawn("metrics", "Metrics against the gap", caption, alt, panels(names, draw, legend=True, **size))
 
 
 def psi(evidence: Evidence) -> Drawn:
@@ -86,7 +111,9 @@ def psi(evidence: Evidence) -> Drawn:
         "mean over the settings but the seed. Hatched: no two networks differ in that setting alone, or by seed only, "
         "which is no evidence about a metric."
     )
-    return "psi", "Along one setting at a time", caption, _figure_of(plot_psi(evidence.correlations))
+    values = {name: own.psi_mean for name, own in evidence.correlations.items()}
+    alt = f"Heat map of {len(values)} metrics by {len(evidence.axes)} settings; mean psi: {_most(values)}."
+    return Drawn("psi", "Along one setting at a time", caption, alt, _figure_of(plot_psi(evidence.correlations)))
 
 
 def ranks(evidence: Evidence) -> Drawn:
@@ -100,7 +127,16 @@ def ranks(evidence: Evidence) -> Drawn:
         "rank correlation given the training loss, and by the robust sign error; sorted by the mean rank. "
         "Hatched: not known; the sign error asks for 12 effective pairs in a change of one setting."
     )
-    return "ranks", "Ranks by five criteria", caption, _figure_of(plot_ranks(judged))
+    ax = plot_ranks(judged)
+    order = [label.get_text() for label in ax.get_yticklabels()]
+    alt = f"Heat map of the ranks of {len(order)} metrics by five criteria; the best mean rank first: "
+    alt += f"{', '.join(order[:SHOWN])}; the last: {order[-1]}."
+    return Drawn("ranks", "Ranks by five criteria", caption, alt, _figure_of(ax))
+
+
+def _most(values: Mapping[str, float]) -> str:
+    """The largest of one number a metric."""
+    return most(values, lambda name: f"{values[name]:+.2f}")
 
 
 def _figure_of(ax: Axes) -> Figure:

@@ -1,20 +1,20 @@
-"""One HTML page of a study, with its figures in it or beside it: opens from a file, without a network."""
+"""One HTML page, with its figures in it or beside it: opens from a file, without a network."""
 
 import base64
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from landscape.metrics import METRICS
 from landscape.plots.style import words
-from landscape.report.evidence import TRAIN_LOSS, Evidence, Rows
+from landscape.report.evidence import TARGET, TRAIN_LOSS, Evidence, Rows
 from landscape.report.figures import FigureFile
 from landscape.storage.atomic import replacing
 from landscape.storage.manifest import write_rows
@@ -24,9 +24,11 @@ OUTCOMES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "gener
 
 @dataclass(frozen=True)
 class Page:
-    """What the page shows."""
+    """What the page of a study shows."""
 
-    title: str
+    title: str  # the question
+    answer: str  # in one sentence
+    about: str  # which networks it is of
     findings: Sequence[str]
     limits: Sequence[str]
     evidence: Evidence
@@ -36,13 +38,27 @@ class Page:
 
 
 def write_page(page: Page, path: Path, *, embed: bool = True) -> Path:
-    """Write the page in one rename; the figures in it, or beside it in its folder."""
-    source = files("landscape.report").joinpath("page.html").read_text()
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"words": words, "number": number, "signed": signed, "image": embedded if embed else _beside}
-    outcomes = [key for key in OUTCOMES if key in page.evidence.rows[0]]
+    """Write the page of a study in one rename; the figures in it, or beside it in its folder."""
+    rows = page.evidence.rows
+    outcomes = [key for key in OUTCOMES if key in rows[0]]
     columns = [key for key in page.evidence.correlations if key not in outcomes]
-    text = environment.from_string(source).render(page=page, outcomes=outcomes, columns=columns, methods=methods(page))
+    networks = sorted(rows, key=lambda row: -row[TARGET] if isfinite(row[TARGET]) else inf)
+    shown = {"outcomes": outcomes, "columns": columns, "networks": networks, "sorted_by": TARGET}
+    return write_html("study.html", path, embed=embed, page=page, methods=methods(page), **shown)
+
+
+def write_html(template: str, path: Path, *, embed: bool = True, **content: Any) -> Path:
+    """Fill in a template of this folder and write it in one rename."""
+    environment = Environment(
+        loader=FunctionLoader(lambda name: files("landscape.report").joinpath(name).read_text()),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    image = embedded if embed else _beside
+    environment.filters |= {"words": words, "number": number, "signed": signed, "size_of": size_of, "image": image}
+    text = environment.get_template(template).render(**content)
     with replacing(path) as written:
         written.write_text(text)
     return path
@@ -77,6 +93,11 @@ def number(value: Any) -> str:
 def signed(value: float) -> str:
     """A correlation with its sign; a dash where there is none."""
     return f"{value:+.2f}" if isfinite(value) else "–"
+
+
+def size_of(value: float) -> str:
+    """A correlation without its sign, by which a table is sorted; empty where there is none."""
+    return f"{abs(value):.6g}" if isfinite(value) else ""
 
 
 def embedded(path: Path) -> Markup:

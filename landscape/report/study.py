@@ -1,30 +1,41 @@
 """From a study that has run to its table, figures and page."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from landscape.plots.style import words
+from landscape.report.answer import answer
 from landscape.report.evidence import IN_ERROR, TARGET, Evidence, gather
 from landscape.report.figures import study_figures
 from landscape.report.page import Page, write_page, write_table
-from landscape.report.summary import findings, limits
+from landscape.report.summary import compared, findings, limits
 from landscape.storage.results import read_json, write_json
 from landscape.study.network_record import METRICS_FILE, Analysis
-from landscape.study.study_runner import StudyConfig, seconds
+from landscape.study.study_runner import StudyConfig, costs, seconds
+
+MANIFEST = "study.json"
 
 
 def report_study(
-    config: StudyConfig, out: Path, title: str, *, embed: bool = True, evidence: Evidence | None = None
+    config: StudyConfig,
+    out: Path,
+    title: str,
+    *,
+    embed: bool = True,
+    evidence: Evidence | None = None,
+    made_from: Mapping[str, str | None] | None = None,
 ) -> Path:
     """Write metrics.csv, correlations.csv, study.json, the figures and report.html of a finished study into `out`.
 
     Args:
         config: the study.
         out: folder for the files.
-        title: of the page.
+        title: of the page, the question.
         embed: whether the page holds its figures, and is one file; else they lie beside it.
         evidence: what `gather` gave, where it is known already.
+        made_from: the files behind the study, seen from `out`, which study.json shall name.
     Returns:
         The page.
     Raises:
@@ -37,10 +48,13 @@ def report_study(
     write_table(evidence.rows, out / "metrics.csv")
     write_table(_correlation_rows(evidence), out / "correlations.csv")
     versions = read_json(folders[evidence.rows[0]["name"]] / METRICS_FILE)["versions"]
-    write_json(out / "study.json", _manifest(config, evidence, versions))
+    named = {} if made_from is None else {"made_from": dict(made_from)}
+    write_json(out / MANIFEST, {**_manifest(config, evidence, versions), **named})
     page = Page(
         title=title,
-        findings=findings(evidence),
+        answer=answer(evidence),
+        about=compared(evidence),
+        findings=[sentence for sentence in findings(evidence) if sentence != compared(evidence)],
         limits=limits(evidence),
         evidence=evidence,
         figures=figures,
@@ -104,7 +118,7 @@ def _manifest(config: StudyConfig, evidence: Evidence, versions: dict[str, str])
 def _facts(config: StudyConfig, evidence: Evidence, versions: dict[str, str]) -> dict[str, str]:
     sizes = [read_json(Path(config.members[row["name"]].folder) / METRICS_FILE)["parameters"] for row in evidence.rows]
     common = _manifest(config, evidence, versions)["common"]
-    spent = seconds(config)
+    spent, cost = seconds(config), costs(config)
     values = {axis: list(dict.fromkeys(row[axis] for row in evidence.rows)) for axis in evidence.axes}
     analysis = config.analysis
     facts = {
@@ -121,8 +135,8 @@ def _facts(config: StudyConfig, evidence: Evidence, versions: dict[str, str]) ->
         "seed of the analysis": str(analysis.seed),
         "data of the metrics": f"the first {analysis.samples:,} training images" if analysis.samples else "all",
         "density": f"{analysis.probes} probes of {analysis.steps} steps" if analysis.probes else "",
-        "cost of the metrics": f"{sum(evidence.costs.values()):.0f} gradients of the loss a network, of which "
-        f"{evidence.costs['shared']:.0f} are work that several share",
+        "cost of the metrics": f"{sum(cost.values()):.0f} gradients of the loss a network, of which "
+        f"{cost['shared']:.0f} are work that several share",
         "time of the processes": ", ".join(
             f"{what} {value:.0f} s ({value / len(config.members):.1f} s a network)" for what, value in spent.items()
         ),

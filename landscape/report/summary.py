@@ -6,7 +6,7 @@ from typing import Any
 
 from landscape.plots.style import words
 from landscape.report.at_one_loss import at_one_loss, left_out
-from landscape.report.evidence import Evidence
+from landscape.report.evidence import TRAIN_LOSS, Evidence
 from landscape.report.wording import SHOWN, both_ways, extreme, listed, named, partial, tau
 from landscape.study.statistics.interval import FEWEST, ROUGH
 from landscape.study.statistics.sign_error import LEAST
@@ -17,20 +17,14 @@ BASELINE = "sgd"
 def findings(evidence: Evidence) -> list[str]:
     """Sentences on the networks, and on which metrics follow the gap."""
     rows, correlations = evidence.rows, evidence.correlations
-    sentences = [
-        *at_one_loss(evidence),
-        f"{len(rows)} networks were compared, which differ in {listed(evidence.axes) or 'nothing'}; the generalisation "
-        f"gap (test loss − training loss) runs from {extreme(rows, 'generalization_gap', min)} to "
-        f"{extreme(rows, 'generalization_gap', max)}, the test loss from {extreme(rows, 'test_loss', min)} to "
-        f"{extreme(rows, 'test_loss', max)}.",
-    ]
+    sentences = [*at_one_loss(evidence), compared(evidence)]
     if "lambda_max" in correlations and BASELINE in {row.get("rule") for row in rows}:
         sentences += _against_baseline(evidence)
     clear = evidence.clear
     if not (evidence.held and clear):  # else it was said first
         sentences.append(_following(evidence))
     if clear:
-        sentences.append(_given_training_loss(evidence))
+        sentences += [_given_training_loss(evidence)] if clear != [TRAIN_LOSS] else []
         sentences += _across_settings(evidence)
     for family, found in evidence.selections.items():
         chosen = ", ".join(f"{words(name)} {share:.0%}" for name, share in list(found.chosen.items())[:SHOWN])
@@ -40,6 +34,17 @@ def findings(evidence: Evidence) -> list[str]:
             f"judged on all networks {words(found.best)} would have {found.best_tau:+.2f}."
         )
     return sentences
+
+
+def compared(evidence: Evidence) -> str:
+    """Which networks there are."""
+    rows = evidence.rows
+    return (
+        f"{len(rows)} networks were compared, which differ in {listed(evidence.axes) or 'nothing'}; the generalisation "
+        f"gap (test loss − training loss) runs from {extreme(rows, 'generalization_gap', min)} to "
+        f"{extreme(rows, 'generalization_gap', max)}, the test loss from {extreme(rows, 'test_loss', min)} to "
+        f"{extreme(rows, 'test_loss', max)}."
+    )
 
 
 def limits(evidence: Evidence) -> list[str]:
@@ -56,9 +61,10 @@ def limits(evidence: Evidence) -> list[str]:
         f"{widths[len(widths) // 2] if widths else 0:.2f} wide, and too narrow where networks have settings in common.",
         _level(evidence),
         f"{len(correlations)} metrics were tried on one table: a single 95 % interval leaves out 0 by chance one time "
-        "in twenty. 'Follows the gap' is said only where the p-value, corrected for all metrics, is below 0.05. "
+        "in twenty. By tau 'follows the gap' is said only where the p-value, corrected for all metrics, is below 0.05"
+        + (". " if evidence.held else "; where the training loss is held fixed, of an interval that leaves out 0. ")
         + (
-            "Of the families above the variant was chosen by nested selection; every other order, layer and radius "
+            "Of each family the variant was chosen by nested selection; every other order, layer and radius "
             "was fixed in the configuration."
             if evidence.selections
             else "Every order, layer and radius was fixed in the configuration, none was chosen by its correlation."
@@ -96,13 +102,15 @@ def _following(evidence: Evidence) -> str:
     if not clear:
         found = correlations[evidence.best]
         return (
-            f"None of {len(correlations)} metrics follows the gap beyond doubt; the largest |tau| is that of "
-            f"{words(evidence.best)}: {tau(found)}, p = {found.p_corrected:.2g} after correction."
+            f"By plain tau none of {len(correlations)} metrics follows the gap beyond doubt; the largest |tau| is that "
+            f"of {words(evidence.best)}: {tau(found)}, p = {found.p_corrected:.2g} after correction."
         )
+    loss = TRAIN_LOSS in correlations
     rising = [name for name in clear if correlations[name].tau > 0]
     falling = [name for name in clear if correlations[name].tau < 0]
     return (
-        f"{len(clear)} of {len(correlations)} metrics follow the gap (p below 0.05 after correction for all of them). "
+        f"By plain tau, which does not ask for the training loss, {len(clear)} of {len(correlations)} metrics follow "
+        f"the gap (p below 0.05 after correction for all of them{', the training loss is one' * loss}). "
         f"{both_ways(rising, falling, lambda name: tau(correlations[name]))}."
     )
 
@@ -191,13 +199,14 @@ def _level(evidence: Evidence) -> str:
 
 def _given_training_loss(evidence: Evidence) -> str:
     """Which of the metrics that follow the gap do so beyond what the training loss tells."""
-    correlations, clear = evidence.correlations, evidence.clear
+    correlations, clear = evidence.correlations, [name for name in evidence.clear if name != TRAIN_LOSS]
     kept = [name for name in clear if correlations[name].partial_low > 0 or correlations[name].partial_high < 0]
     unknown = sum(isnan(correlations[name].partial_low) for name in clear)
+    loss = TRAIN_LOSS in evidence.clear
     left = f"; for {unknown} the networks leave it open, so closely gap and training loss are tied" if unknown else ""
     return (
-        f"Given the training loss, {len(kept)} of these {len(clear)} keep a rank correlation with the gap whose "
-        f"interval leaves out 0{named(kept, lambda name: partial(correlations[name]))}{left}."
+        f"Given the training loss, {len(kept)} of these {len(clear)}{' others' * loss} keep a rank correlation with "
+        f"the gap whose interval leaves out 0{named(kept, lambda name: partial(correlations[name]))}{left}."
     )
 
 

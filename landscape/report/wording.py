@@ -1,15 +1,17 @@
 """How the page names metrics and correlations."""
 
 from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
 from typing import Any
 
+from landscape.plots.metrics import Interval
 from landscape.plots.style import words
 from landscape.study import Correlation
 
 SHOWN = 6  # names in a sentence
 
 
-def tau(found: Correlation) -> str:
+def tau(found: Interval) -> str:
     """tau with its interval."""
     return f"{found.tau:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
 
@@ -33,6 +35,16 @@ def both_ways(rising: Sequence[str], falling: Sequence[str], text: Callable[[str
     return (
         f"Rising with it: {len(rising)}{named(rising, text)}. Falling as it rises: {len(falling)}{named(falling, text)}"
     )
+
+
+def most(values: Mapping[str, float], text: Callable[[str], str]) -> str:
+    """The largest and the least of many values, in words."""
+    order = sorted((name for name, value in values.items() if isfinite(value)), key=lambda name: -values[name])
+    if not order:
+        return "none is known"
+    first, last = order[:SHOWN], order[SHOWN:]
+    told = ", ".join(f"{words(name)} {text(name)}" for name in first)
+    return f"{told}{f', down to {words(last[-1])} {text(last[-1])}' if last else ''}"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -20,6 +20,8 @@ from landscape.data import Images, Lazy, load
 from landscape.linalg import spectral_density
 from landscape.metrics.analyze import analyze
 from landscape.metrics.metric import priced
+from landscape.metrics.registry import METRICS
+from landscape.metrics.shared_computation import shared_with, stands_on
 from landscape.problem import Problem
 from landscape.slices import random_directions, slice_1d, slice_2d
 from landscape.storage.manifest import read_checked, read_manifest, read_or_none, whole, write_checked
@@ -32,6 +34,7 @@ from landscape.training.trainer.network import split
 
 METRICS_FILE, DENSITY, LINE, PLANE = "metrics.json", "density.npz", "slice_1d.npz", "slice_2d.npz"
 ROBUSTNESS_FILE = "robustness.json"
+KEPT = "spectral density that is kept"  # shared work: Rényi sharpness is read off it
 SLICED = ("batch_size", "line_points", "plane_points", "reach", "robustness")  # of Analysis, no part of the metrics
 
 Splits = Mapping[str, Iterable[tuple[torch.Tensor, torch.Tensor]]]
@@ -145,7 +148,7 @@ def measure(network: NetworkRecord, analysis: Analysis) -> None:
         }
         density, spent = priced(problem, lambda: spectral_density(hessian(problem), check=0, **how))
         density.save(folder / DENSITY, seed=analysis.seed)
-        shared["spectral density that is kept"] = spent.gradient_times
+        shared[KEPT] = spent.gradient_times
         if analysis.metrics is None or "renyi" in analysis.metrics:
             settings["renyi"] = {"density": density, **settings.get("renyi", {})}
     estimates = analyze(problem, analysis.metrics, settings=settings, generator=generator, progress=False)
@@ -163,6 +166,19 @@ def measure(network: NetworkRecord, analysis: Analysis) -> None:
     facts = {"parameters": problem.size, "seconds": perf_counter() - began, "versions": versions()}
     content = {"asked": asked, "estimates": found, "shared": shared, "left_out": estimates.left_out}
     write_checked(done, {**content, **facts})
+
+
+def shared_cost(metric: str, kept: Mapping[str, Any]) -> float:
+    """Gradient-times of the shared work that a metric stands on, of what `measure` has kept of one network."""
+    settings, costs = kept["asked"]["settings"], {**kept["shared"]}
+    if metric == "renyi" and KEPT in costs and "density" not in settings.get(metric, {}):
+        return float(costs[KEPT])
+    costs |= {name: own["gradient_times"] for name, own in kept["estimates"].items()}
+
+    def needs(name: str) -> list[str]:
+        return shared_with(METRICS[name], settings.get(name, {}), settings)
+
+    return float(sum(costs.get(what, 0.0) for what in stands_on(needs(metric), needs)))
 
 
 def cut(network: NetworkRecord, analysis: Analysis) -> None:

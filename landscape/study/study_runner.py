@@ -22,7 +22,16 @@ from landscape.processes.progress import progress_bar
 from landscape.storage.atomic import locked_folder
 from landscape.storage.manifest import read_checked, read_json, read_or_none, write_json
 from landscape.storage.settings_record import ANY, Count, settings_record
-from landscape.study.network_record import METRICS_FILE, Analysis, NetworkRecord, cut, measure, prepare, row
+from landscape.study.network_record import (
+    METRICS_FILE,
+    Analysis,
+    NetworkRecord,
+    cut,
+    measure,
+    prepare,
+    row,
+    shared_cost,
+)
 from landscape.study.robustness import withstand
 from landscape.study.trained import Trained
 from landscape.training import TrainConfig
@@ -183,6 +192,15 @@ def seconds(config: StudyConfig) -> dict[str, float]:
 
 def costs(config: StudyConfig) -> dict[str, float]:
     """Metric to its mean cost in gradient-times, over the networks that have it, and under "shared" what they share."""
+    return _mean_costs(config, lambda _name, _kept: 0.0)
+
+
+def costs_alone(config: StudyConfig) -> dict[str, float]:
+    """The same of each metric by itself: with all of the shared work that it stands on."""
+    return _mean_costs(config, shared_cost)
+
+
+def _mean_costs(config: StudyConfig, beside: Callable[[str, Mapping[str, Any]], float]) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for network in config.members.values():
         path = Path(network.folder) / METRICS_FILE
@@ -191,7 +209,7 @@ def costs(config: StudyConfig) -> dict[str, float]:
         kept = read_checked(path)
         found.setdefault("shared", []).append(sum(kept["shared"].values()))
         for name, estimate in kept["estimates"].items():
-            found.setdefault(name, []).append(estimate["gradient_times"])
+            found.setdefault(name, []).append(estimate["gradient_times"] + beside(name, kept))
     return {name: sum(values) / len(values) for name, values in found.items()}
 
 

@@ -52,6 +52,9 @@ def test_a_metric_that_builds_on_another_is_given_it() -> None:
     assert list(alone) == ["pac_bayes_sam"]
     assert alone["pac_bayes_sam"].value == both["pac_bayes_sam"].value
     assert alone.shared["worst_case_gap"].gradient_times == both["worst_case_gap"].gradient_times
+    whole = [found.alone("pac_bayes_sam") for found in (both, alone)]
+    parts = [alone.shared[what].gradient_times for what in ("loss and gradient", "worst_case_gap")]
+    assert whole[0] == whole[1] == sum(parts)  # wherever they were done
     own = analyze(problem, ["pac_bayes_sam", "worst_case_gap"], settings={"pac_bayes_sam": {"rho": 0.3}})
     assert own["pac_bayes_sam"].value == pac_bayes_sam(problem, rho=0.3, steps=10).value
 

@@ -62,7 +62,7 @@ def test_the_forest_marks_what_is_sure_after_correction():
     assert [text.get_text().endswith("*") for text in ax.texts] == [False, False, True]
     dots = [line for line in ax.lines if line.get_marker() == "o"]
     assert [dot.get_markerfacecolor() == "white" for dot in dots] == [True, True, False]
-    assert texts(ax) == ["95 % interval, p < 0.05 for all metrics *", "p above"]
+    assert texts(ax) == ["95 % interval, p < 0.05 for all metrics *", "p above", "chance"]
     assert ax.get_xlabel() == "Kendall's τ with the generalisation gap"
 
 
@@ -75,7 +75,23 @@ def test_the_forest_marks_rough_intervals():
     assert [text.get_text().endswith("rough") for text in ax.texts] == [False, True]
     solid, dashed = (bar.get_linestyle()[0][1] for bar in ax.collections)
     assert (solid is None, dashed is None) == (True, False)
-    assert texts(ax) == ["95 % interval", "rough: fewer than 8 settings"]
+    assert texts(ax) == ["95 % interval", "rough: fewer than 8 settings", "chance"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "bands"), [(-0.9, -0.5, [(-0.9, -0.5), (0.5, 0.9)]), (-0.1, 0.5, [(-0.5, 0.5)]), (NAN, NAN, [])]
+)
+def test_the_reference_is_a_band_of_either_sign(low, high, bands):
+    found = {
+        "a": SimpleNamespace(tau=0.5, low=0.4, high=0.6),
+        "train_loss": SimpleNamespace(tau=0.2, low=low, high=high),
+    }
+    ax = plot_tau_forest(found, reference="train_loss")
+    assert [(band.get_x(), band.get_x() + band.get_width()) for band in ax.patches] == [pytest.approx(b) for b in bands]
+    assert ("interval of train loss, either sign" in texts(ax)) == bool(bands)
+    assert any("no interval" in text.get_text() for text in ax.texts) == (not bands)
+    with pytest.raises(ValueError, match="reference must be one of"):
+        plot_tau_forest(found, reference="none")
 
 
 def test_nothing_to_show_is_named():

@@ -32,7 +32,7 @@ def test_rows_hold_each_number_and_each_cost_once(found):
 
 def test_the_table_is_aligned_and_names_what_is_missing(found):
     lines = str(found).splitlines()
-    assert lines[2].split() == ["layers[0]", "2", "±", "0.25", "2.0", "25.0%", "4.0", "9", "units"]
+    assert lines[2].split() == ["layers[0]", "2", "±", "0.25", "2.0", "2.0", "25.0%", "4.0", "9", "units"]
     ends = [
         line.index(number) + len(number)
         for line, number in zip(lines[1:5], ("12.5%", "25.0%", " 0.0%", "62.5%"), strict=True)
@@ -74,3 +74,14 @@ def test_an_estimate_saved_before_there_were_costs_loads(tmp_path):
     path.with_suffix(".json").write_text(json.dumps(manifest))
     old = Estimate.load(path)
     assert (old.value, old.gradient_times, old.seconds, old.data) == (1.0, None, None, "")
+
+
+def test_a_metric_alone_costs_the_shared_work_too():
+    shared = {"leading eigenpairs": Spent(5.0, 7.0), "spectral density": Spent(8.0, 1.0)}
+    uses = {"two": ["leading eigenpairs", "spectral density"], "three": ["one", "unknown"]}
+    named = {"one": estimate(0.5, 0.0, 1.0), "two": estimate([2.0, 3.0], 0.0, 0.0), "three": estimate(4.0, 0.0, 2.0)}
+    table = Measurements(named, shared, {}, uses)
+    assert [row["alone"] for row in table.rows()] == [1.0, 13.0, 0.0, 3.0, None, None]
+    assert table.gradient_times == 16.0  # what was done is counted once
+    assert str(table).splitlines()[2].split()[:4] == ["two[0]", "2", "13.0", "0.0"]
+    assert "alone: gradient-times of a metric by itself, shared work in it" in str(table)

@@ -4,6 +4,7 @@ import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from html import escape
 from multiprocessing import active_children
 from pathlib import Path
 from time import sleep
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from landscape.curvature import hessian
 from landscape.report import report_study
+from landscape.report.answer import answer
 from landscape.report.evidence import gather
 from landscape.report.page import OUTCOMES
 from landscape.report.summary import limits
@@ -21,7 +23,7 @@ from landscape.storage.results import Slice2D
 from landscape.study import correlate, study_runner
 from landscape.study.network_record import Analysis, cut, load_density, load_run, measure
 from landscape.study.own_checkpoint import OwnCheckpoint
-from landscape.study.study_runner import StudyConfig, broken, costs, grid, run_study, table
+from landscape.study.study_runner import StudyConfig, broken, costs, costs_alone, grid, run_study, table
 
 BASE = {"label_noise": 0.2, "model": "mlp", "model_settings": {"hidden": (8,)}, "epochs": 2, "batch_size": 400}
 ANALYSIS = Analysis(
@@ -105,6 +107,7 @@ def test_the_page_stands_alone_and_says_what_the_table_says(study: StudyConfig, 
     links = set(re.findall(r'(?:src|href)="([^"]{5})', page))
     assert links == {"data:", "#foun", "#limi", "#figu", "#netw", "#meth", "#fact"}
     assert 'href="#tau"' in page
+    assert f'<p class="answer" id="answer">{escape(answer(gather(study)))}</p>'.replace("&#x27;", "&#39;") in page
     rows = table(study)
     lower = sum(rows[2 + seed]["lambda_max"] < rows[seed]["lambda_max"] for seed in (0, 1))
     assert f"(lower in {lower} of 2 pairs)" in page
@@ -123,6 +126,12 @@ def test_the_page_stands_alone_and_says_what_the_table_says(study: StudyConfig, 
     assert min(f["shared"]["leading eigenpairs"] for f in files) > 0
     assert {f["shared"]["spectral density that is kept"] for f in files} == {1 + 2 * 2 * 8}  # a graph, two probes
     assert f"{sum(whole) / 4:.0f} gradients of the loss a network" in page
+    alone, shared = costs_alone(study), [sum(f["shared"][key] for f in files) / 4 for key in files[0]["shared"]]
+    pairs = dict(zip(files[0]["shared"], shared, strict=True))["leading eigenpairs"]
+    assert costs(study)["lambda_max"] == 0
+    assert alone["lambda_max"] == pairs > 0
+    assert alone["renyi"] == 1 + 2 * 2 * 8
+    assert f'<td data-value="{alone["lambda_max"]}">' in page
     written = (tmp_path / "metrics.csv").read_text().splitlines()
     assert written[0].split(",") == list(rows[0])
     assert len(written) == 5

@@ -1,6 +1,6 @@
 """Metrics of one network as a dict of name to Estimate, with the cost of what they shared, as a table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
@@ -12,7 +12,7 @@ from landscape.storage.results.shown import Lines, Table, aligned
 from landscape.storage.results.spectra import Estimate
 
 SHARED = "shared: "  # begins the name of a row that is no metric
-HEADS = ("metric", "value", "stderr", "gradient_times", "share", "seconds", "data", "converged")
+HEADS = ("metric", "value", "stderr", "gradient_times", "share", "seconds", "data", "converged", "alone")
 OPEN = "*"  # marks a value that has not converged
 
 
@@ -31,13 +31,18 @@ class Measurements(Table, dict[str, Estimate]):
     Attributes:
         shared: what several metrics share, by what it is, to its cost; no metric's cost holds it.
         left_out: metrics that were not computed, to the reason.
+        uses: metric to what it shares, or to metrics that it is made of.
     """
 
     def __init__(
-        self, estimates: Mapping[str, Estimate], shared: Mapping[str, Spent], left_out: Mapping[str, str]
+        self,
+        estimates: Mapping[str, Estimate],
+        shared: Mapping[str, Spent],
+        left_out: Mapping[str, str],
+        uses: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         super().__init__(estimates)
-        self.shared, self.left_out = dict(shared), dict(left_out)
+        self.shared, self.left_out, self.uses = dict(shared), dict(left_out), dict(uses or {})
 
     def __missing__(self, name: str) -> Estimate:
         raise KeyError(f"{name} was left out: {self.left_out[name]}" if name in self.left_out else name)
@@ -52,11 +57,17 @@ class Measurements(Table, dict[str, Estimate]):
         """Time of everything."""
         return sum(cost.seconds or 0.0 for cost in self._costs)
 
+    def alone(self, name: str) -> float:
+        """Cost of one metric by itself, in gradient-times: with all of the shared work that it stands on."""
+        below = (self.shared.get(what, self.get(what)) for what in self.uses.get(name, ()))
+        return sum(part.gradient_times or 0.0 for part in (self[name], *below) if part is not None)
+
     def rows(self) -> list[dict[str, Any]]:
         """One row a number, then one for each piece of shared work: metric, value, stderr, gradient_times, share, ...
 
         A metric of several numbers has one row each, name[0], name[1], ...; its cost is in the first. `converged` is
-        True or False for an iteration that ends when it has, an ascent or a Lanczos run; else None.
+        True or False for an iteration that ends when it has, an ascent or a Lanczos run; else None. `alone` is the
+        cost of a metric by itself, shared work in it.
         """
         rows = [row for name, estimate in self.items() for row in self._of(name, estimate)]
         return rows + [self._row(f"{SHARED}{what}", None, None, spent, "") for what, spent in self.shared.items()]
@@ -89,12 +100,13 @@ class Measurements(Table, dict[str, Estimate]):
         return {head: [row[head] for row in rows] for head in HEADS}
 
     def _preview(self) -> Lines:
-        head = ("metric", "value", "gradient-times", "share", "s", "data")
-        foot = ("in all", "", f"{self.gradient_times:.1f}", "", f"{self.seconds:.1f}", "")
+        head = ("metric", "value", "alone", "gradient-times", "share", "s", "data")
+        foot = ("in all", "", "", f"{self.gradient_times:.1f}", "", f"{self.seconds:.1f}", "")
         return [head, *(_shown(row) for row in self.rows()), foot]
 
     def _notes(self) -> list[str]:
         notes = [f"{OPEN} has not converged: give it more steps"] if self.not_converged else []
+        notes += ["alone: gradient-times of a metric by itself, shared work in it"] if any(self.uses.values()) else []
         notes += [f"left out {name}: {reason}" for name, reason in self.left_out.items()]
         if self.verified is not None:
             said = "decided by none" if isnan(self.verified) else f"off by {self.verified:.1g} at most"
@@ -123,6 +135,7 @@ class Measurements(Table, dict[str, Estimate]):
         free = Spent(0.0, 0.0)
         return [
             self._row(each, value, error, estimate if index == 0 else free, estimate.data, estimate.converged)
+            | {"alone": self.alone(name) if index == 0 else 0.0}
             for index, (each, value, error) in enumerate(zip(names, values, errors, strict=True))
         ]
 
@@ -136,7 +149,17 @@ class Measurements(Table, dict[str, Estimate]):
         converged: bool | None = None,
     ) -> dict[str, Any]:
         spent, total = cost.gradient_times or 0.0, self.gradient_times
-        content = (name, value, stderr, spent, spent / total if total else 0.0, cost.seconds or 0.0, data, converged)
+        content = (
+            name,
+            value,
+            stderr,
+            spent,
+            spent / total if total else 0.0,
+            cost.seconds or 0.0,
+            data,
+            converged,
+            None,
+        )
         return dict(zip(HEADS, content, strict=True))
 
 
@@ -144,5 +167,6 @@ def _shown(row: Mapping[str, Any]) -> tuple[str, ...]:
     value = "" if row["value"] is None else f"{row['value']:.6g}"
     error = f" ± {row['stderr']:.2g}" if row["stderr"] else ""
     error += f" {OPEN}" if row["converged"] is False else ""
-    cost = (f"{row['gradient_times']:.1f}", f"{row['share']:.1%}", f"{row['seconds']:.1f}")
+    alone = "" if row["alone"] is None else f"{row['alone']:.1f}"
+    cost = (alone, f"{row['gradient_times']:.1f}", f"{row['share']:.1%}", f"{row['seconds']:.1f}")
     return row["metric"], value + error, *cost, row["data"]
