@@ -1,4 +1,5 @@
 from dataclasses import replace
+from math import nan
 from typing import Any
 
 from planted import AXES, METRICS, evidence, rows
@@ -29,6 +30,16 @@ def test_at_one_training_loss_the_others_that_follow_are_counted() -> None:
     text = answer(with_loss(rows(1.0), held=0.1))
     assert text.startswith("At one training loss trace follows the gap most closely: Kendall's τ ")
     assert text.endswith("and 1 of the other 3 measures follows it too.")
+    said = with_loss(rows(1.0), held=0.1)
+    alone = {**said.correlations, "renyi": replace(said.correlations["renyi"], p_corrected=0.2)}
+    assert answer(replace(said, correlations=alone)).endswith("and none of the other 3 measures follow it too.")
+
+
+def test_what_has_no_interval_stands_last() -> None:
+    said = with_loss(rows(1.0))
+    unknown = replace(said.correlations["trace"], partial_low=nan, partial_high=nan)
+    assert said.order[0] == "trace"
+    assert replace(said, correlations={**said.correlations, "trace": unknown}).order.index("trace") >= 3
 
 
 def test_the_training_loss_is_never_the_answer() -> None:
