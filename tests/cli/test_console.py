@@ -75,8 +75,9 @@ def test_analyze_prints_a_table_and_writes_it(trained, tmp_path, capsys):
     lines = shown.out.splitlines()
     assert [line.split()[0] for line in lines[:3]] == ["metric", "lambda_max", "gradient_norm"]
     assert lines[1].endswith("100 units in 1 batch")
-    assert lines[-2].startswith("in all")
-    assert re.match(r"products held against differences of gradients or outputs: off by \S+ at most", lines[-1])
+    assert lines[-3].startswith("in all")
+    assert re.match(r"products held against differences of gradients or outputs: off by \S+ at most", lines[-2])
+    assert lines[-1].startswith("alone: ")
     with (tmp_path / "a.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["metric"] for row in rows[:2]] == ["lambda_max", "gradient_norm"]
