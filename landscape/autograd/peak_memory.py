@@ -12,7 +12,7 @@ from weakref import finalize
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -78,5 +78,11 @@ def without_numbers() -> Iterator[PeakMemory]:
     """Tensors made inside have no memory; of real ones that are used the shapes alone count. May be nested, so that a
     network made inside, of any size, can be asked about."""
     around = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)
-    with nullcontext() if around else FakeTensorMode(allow_non_fake_inputs=True), PeakMemory(fake=True) as peak:
+    with nullcontext(around) if around else FakeTensorMode(allow_non_fake_inputs=True), PeakMemory(fake=True) as peak:
         yield peak
+
+
+def shape_alone(tensor: Tensor) -> Tensor:
+    """A real tensor as it is inside `without_numbers`: used there so, it does not count as made there."""
+    mode = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)
+    return tensor if isinstance(tensor, FakeTensor) else mode.from_tensor(tensor)

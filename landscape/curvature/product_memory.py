@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from landscape.autograd.allocator import keep_freed_memory
-from landscape.autograd.peak_memory import without_numbers
+from landscape.autograd.peak_memory import shape_alone, without_numbers
 from landscape.checks import integer_in
 from landscape.curvature.over_data import OperatorOverData, Report
 from landscape.problem.batches import count
@@ -43,6 +43,8 @@ def _peak(operator: OperatorOverData, columns: int) -> int:
     twin._kept, twin._graphs, twin._buffers, twin.report = None, None, None, Report()
     try:
         with without_numbers() as peak:
+            twin.w = shape_alone(operator.w)
+            twin._constants = {name: shape_alone(own) for name, own in operator._constants.items()}
             block = torch.empty(operator.shape[1], columns, dtype=operator.dtype, device=operator.device)
             given = peak.now
             for _ in range(2):  # the second finds the graphs of the first

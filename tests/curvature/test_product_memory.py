@@ -57,7 +57,15 @@ def attention():
         return ls.Problem(Attention(), F.cross_entropy, data)
 
 
+def wide():
+    """Nearly all of it is weights."""
+    return ls.Problem(
+        nn.Sequential(nn.Linear(300, 300), nn.Linear(300, 2)), F.mse_loss, (torch.ones(2, 300), torch.ones(2, 2))
+    )
+
+
 NETWORKS = {
+    "wide": wide,
     "conv_bn": lambda: make("conv_bn").problem(),
     "attention": attention,
     "recomputed": lambda: make("conv_bn").problem(batch_norm="recompute"),

@@ -35,7 +35,7 @@ def test_what_lies_on_disk_is_refused(chosen, tmp_path):
     model, data = network()
     places = {"0": "cpu", "1": "cpu", "2": "disk"}
     mapped = accelerate.dispatch_model(model, places, main_device="cpu", offload_dir=str(tmp_path), force_hooks=True)
-    with pytest.raises(ValueError, match="in memory, got .*2.weight.* device_map"):
+    with pytest.raises(ValueError, match=r"in memory, got .*2\.weight.* device_map"):
         ls.Problem(mapped, F.cross_entropy, data, parameters=chosen)
 
 
