@@ -119,7 +119,9 @@ def sentence(config: Config) -> str:
 def main(config: Config) -> dict[str, Any]:
     """Train, and compare λ_c with λmax."""
     curves = kept(Path(config.folder) / "critical_sharpness", config, lambda: collect(config))
-    runs = {lr: of_runs(*(curves[f"{lr:g}/{key}"] for key in CURVES), 2 / lr) for lr in config.rates}
+    runs = {
+        lr: of_runs(curves[f"{lr:g}/critical_sharpness"], curves[f"{lr:g}/lambda_max"], 2 / lr) for lr in config.rates
+    }
     found = {"runs": runs, "sentence": sentence(config)}
     return publish(config, "critical_sharpness", found, partial(draw, curves, config), claims=claims(runs))
 

@@ -27,7 +27,7 @@ class PeakMemory(TorchDispatchMode):
     """
 
     def __init__(self, fake: bool = False) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.fake, self.now, self.peak = fake, 0, 0
         self._seen: set[int] = set()
 
