@@ -9,7 +9,7 @@ pairs = ls.top_eigenpairs(ls.hessian(problem), k=10)
 from typing import TYPE_CHECKING, Any
 
 from landscape import metrics
-from landscape.curvature import fisher, ggn, hessian, hessian_blocks
+from landscape.curvature import fisher, ggn, hessian, hessian_blocks, product_memory
 from landscape.curvature.block_spectra import block_spectra
 from landscape.later import later
 from landscape.linalg import (
@@ -105,6 +105,7 @@ __all__ = [
     "ggn",
     "hessian",
     "hessian_blocks",
+    "product_memory",
     # what can be asked of an operator
     "absolute_trace",
     "diagonal",

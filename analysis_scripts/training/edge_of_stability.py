@@ -28,6 +28,7 @@ from landscape.data import digits
 from landscape.plots import plot_seeds
 from landscape.plots.style import BLUE, RED, legend_above
 from landscape.side_effects import random_state_kept
+from landscape.training.tracker import Measurement
 
 OPTIMIZERS: dict[str, tuple[str, str, str, type[Any]]] = {  # name, paper, threshold, what it is
     "gd": ("gradient descent", "Cohen et al. 2021, abstract", "λmax(H) hovers at 2/η", torch.optim.SGD),
@@ -69,14 +70,22 @@ def network(hidden: Sequence[int], seed: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), *layers[:-1])
 
 
-def train(name: str, lr: float, seed: int, config: Config) -> Arrays:
-    """One run: CURVES every so many steps, but the loss before every step."""
+def tracked(
+    kind: type[Any], lr: float, seed: int, config: Any, **settings: Any
+) -> tuple[list[Measurement], list[float]]:
+    """Full-batch training by an optimiser: a Tracker's rows every so many steps, and the loss before every step.
+
+    Args:
+        kind: of optimiser.
+        config: its images, hidden, steps and every.
+        settings: others of the `Tracker`; optimizer=True gives it the optimiser.
+    """
     data = digits()
     inputs, targets = data.train_inputs[: config.images], data.train_targets[: config.images]
     model = network(config.hidden, seed)
-    optimizer = OPTIMIZERS[name][-1](model.parameters(), lr=lr)
-    problem = ls.Problem(model, squared_error, (inputs, targets))
-    tracker = ls.Tracker(problem, every=config.every, optimizer=optimizer)
+    optimizer = kind(model.parameters(), lr=lr)
+    settings["optimizer"] = optimizer if settings.get("optimizer") else None
+    tracker = ls.Tracker(ls.Problem(model, squared_error, (inputs, targets)), every=config.every, **settings)
     losses = []
     for _ in range(config.steps):
         optimizer.zero_grad()
@@ -85,7 +94,12 @@ def train(name: str, lr: float, seed: int, config: Config) -> Arrays:
         optimizer.step()
         losses.append(loss.item())
         tracker.step()
-    rows = tracker.rows
+    return tracker.rows, losses
+
+
+def train(name: str, lr: float, seed: int, config: Config) -> Arrays:
+    """One run: CURVES every so many steps, but the loss before every step."""
+    rows, losses = tracked(OPTIMIZERS[name][-1], lr, seed, config, optimizer=True)
     return {
         "step": np.array([row.step for row in rows]),
         "sharpness": np.array([row.preconditioned for row in rows], dtype=float),

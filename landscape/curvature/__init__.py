@@ -4,5 +4,6 @@ from landscape.curvature.blocks import hessian_blocks
 from landscape.curvature.fisher import fisher
 from landscape.curvature.ggn import ggn
 from landscape.curvature.hessian import hessian
+from landscape.curvature.product_memory import product_memory
 
-__all__ = ["fisher", "ggn", "hessian", "hessian_blocks"]
+__all__ = ["fisher", "ggn", "hessian", "hessian_blocks", "product_memory"]

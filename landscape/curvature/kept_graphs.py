@@ -114,7 +114,7 @@ def saved_bytes(batch: Batch) -> int:
 
     def note(tensor: Tensor) -> Tensor:
         if tensor.layout == torch.strided:
-            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            storages[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
         else:
             storages[id(tensor)] = storage_bytes(tensor)
         return tensor.detach()

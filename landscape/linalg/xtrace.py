@@ -14,6 +14,8 @@ from landscape.linalg.sketch import Sketch
 from landscape.storage.results import Estimate, standard_error
 from landscape.storage.results.student import widening
 
+ROWS = 2**20  # widened to float64 at once
+
 
 def xtrace(found: Sketch, *, squared: bool = False) -> Estimate:
     """tr(A), or tr(A²), and its standard error from a sketch whose test vectors are on the sphere of radius sqrt(P)."""
@@ -53,8 +55,9 @@ class _LeaveOut:
         self.w = space.inner(found.basis, found.probes).double()
         self.p = self.w - self.S * _columns(self.S, self.w)  # coordinates of ωᵢ in its own sketch
         self.crossed = space.inner(found.basis_images, probes).double()  # Qᵀ A ω or Qᵀ A² ω
-        self.outside = space.added(found.probes.double().square().sum(0)) - self.p.square().sum(0)  # |(I − QᵢQᵢᵀ) ωᵢ|²
-        forms = space.added(_columns(probes.double(), found.images.double()))
+        lengths = space.added(_wide_columns(found.probes, found.probes))
+        self.outside = lengths - self.p.square().sum(0)  # |(I − QᵢQᵢᵀ) ωᵢ|²
+        forms = space.added(_wide_columns(probes, found.images))
         self.rest = forms - 2 * _columns(self.crossed, self.p) + _columns(self.p, self.H @ self.p)
         self.within = self.H.trace() - _columns(self.S, self.H @ self.S)
 
@@ -80,6 +83,12 @@ class _LeaveOut:
         without = self.within - v_H_v + (self.size - rank) / (self.outside + v_p.square()) * rest
         alone = (self.present[:, None] == 0) | torch.eye(len(g), dtype=torch.bool, device=g.device)
         return torch.where(alone, self.one(), without)
+
+
+def _wide_columns(a: Tensor, b: Tensor) -> Tensor:
+    """The same in float64, of some rows at a time: whole blocks in float64 would be twice the sketch itself."""
+    parts = [_columns(x.double(), y.double()) for x, y in zip(a.split(ROWS), b.split(ROWS), strict=True)]
+    return torch.stack(parts).sum(0)
 
 
 def _columns(a: Tensor, b: Tensor) -> Tensor:

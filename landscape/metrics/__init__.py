@@ -12,6 +12,7 @@ from landscape.metrics.alignment import eigenvector_alignment, gradient_cosine
 from landscape.metrics.attention import attention_weights
 from landscape.metrics.average import average_gap
 from landscape.metrics.corruption import adversarial_corruption, random_corruption
+from landscape.metrics.critical_sharpness import critical_sharpness
 from landscape.metrics.flatness import fisher_rao, relative_flatness
 from landscape.metrics.geodesic import geodesic
 from landscape.metrics.m_sharpness import m_sharpness, m_sharpness_curve
@@ -49,6 +50,7 @@ __all__ = [
     "adversarial_corruption",
     "attention_weights",
     "average_gap",
+    "critical_sharpness",
     "distance_from_initialisation",
     "eigenvalues_above",
     "eigenvector_alignment",

@@ -11,6 +11,7 @@ from landscape.metrics.adam import PRODUCT, adam_sharpness
 from landscape.metrics.alignment import eigenvector_alignment, gradient_cosine
 from landscape.metrics.ascent import STEPS
 from landscape.metrics.average import average_gap
+from landscape.metrics.critical_sharpness import critical_cost, critical_sharpness
 from landscape.metrics.flatness import fisher_rao, relative_flatness
 from landscape.metrics.geodesic import geodesic
 from landscape.metrics.m_sharpness import m_sharpness, m_sharpness_cost
@@ -41,6 +42,7 @@ METRICS: dict[str, Metric] = {
     "gradient_norm": Metric(spectral.gradient_norm, needs=ORIGIN),
     "surrogate_gap": Metric(surrogate_gap, cost=FORWARD, needs=ORIGIN),
     "gradient_cosine": Metric(gradient_cosine, cost=GRADIENT, needs=ORIGIN),
+    "critical_sharpness": Metric(critical_sharpness, cost=critical_cost, needs=ORIGIN),
     "worst_case_gap": worst,
     "worst_case_gap_linf": worst.at(p=inf, rho=0.001),
     "worst_case_gap_adaptive": worst.at(geometry="adaptive", rho=0.5),

@@ -25,14 +25,14 @@ from landscape.side_effects import random_source
 from landscape.storage.results import EigenPairs, Estimate, SpectralDensity
 
 PROBES, STEPS = 3, 14  # of `whole_density`: as many as leave all of METRICS below 500 gradient-times
+LARGE, SMALL_BASIS = 2**26, 20  # weights from which the basis has 20 vectors, not 40: 10 of 20 GB for GPT-2, our choice
 TOL = 1e-3  # of a residual: the eigenvalue itself is off by residual² / gap (Parlett 1998, section 11.7)
 
 
 def leading_pairs(problem: Problem, generator: torch.Generator | None = None) -> EigenPairs:
     """The five largest eigenvalues of the Hessian, which every metric of the top of the spectrum shares."""
-    return top_eigenpairs(
-        hessian(problem), min(5, problem.size), which="LA", tol=TOL, generator=generator, progress=False
-    )
+    H, k, basis = hessian(problem), min(5, problem.size), None if problem.size < LARGE else SMALL_BASIS
+    return top_eigenpairs(H, k, which="LA", tol=TOL, basis_size=basis, generator=generator, progress=False)
 
 
 def whole_density(

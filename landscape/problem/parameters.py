@@ -17,11 +17,18 @@ def selected(model: nn.Module, parameters: Selection | None) -> list[str]:
         model: any module.
         parameters: None for all that require grad, a list of names, or a predicate on (name, parameter).
     Raises:
-        ValueError: if a name is unknown, a chosen parameter is complex, or none is chosen.
+        ValueError: if a name is unknown, a chosen parameter is complex, none is chosen, or a device map has put them on
+            several devices or out of memory.
     """
     own = dict(model.named_parameters())
     lazy = [name for name, p in own.items() if isinstance(p, UninitializedParameter)]
     require(not lazy, f"parameters must have a shape, got lazy {lazy}; run the model on one batch first")
+    away = [name for name, p in own.items() if p.is_meta]
+    require(
+        not away,
+        f"parameters must be in memory, got {away[:3]} on the meta device, as a device_map that offloads leaves them; "
+        "load the model whole, onto one device",
+    )
     if parameters is None:
         names = [name for name, p in own.items() if p.requires_grad]
     elif callable(parameters):
@@ -37,6 +44,12 @@ def selected(model: nn.Module, parameters: Selection | None) -> list[str]:
         names = [name for name, p in own.items() if id(p) in wanted]
     complex_valued = [name for name in names if own[name].is_complex()]
     require(not complex_valued, f"parameters must be real, got complex {complex_valued}; use torch.view_as_real")
+    devices = sorted({str(own[name].device) for name in names})
+    require(
+        len(devices) <= 1,
+        f"the chosen parameters must lie on one device, got {', '.join(devices)}, as a device_map leaves them; "
+        "load the model onto one, or choose by parameters=",
+    )
     require(
         bool(names),
         "the model must have at least one trainable parameter, got none; set requires_grad_() or pass parameters=",

@@ -3,13 +3,13 @@
 Neighbouring checkpoints have similar leading eigenvectors, so a few Lanczos steps from the last one suffice; some noise
 is mixed in, so that a direction that overtakes the old one is found too. The residual says how good the value is: an
 eigenvalue lies within it. Cost of a measurement: one gradient, `matvecs` + `trace_matvecs` Hessian products, `matvecs`
-more for λmax(P⁻¹H) where P, the optimiser's preconditioner, is not I, and one more gradient for the surrogate gap
-h = L(w + rho ĝ) − L(w). At a stationary point 2h/rho² estimates λ_max; elsewhere
-h has the part rho |g| as well, and 2(h − rho |g|)/rho² → ĝᵀHĝ.
+more for λmax(P⁻¹H) where P, the optimiser's preconditioner, is not I, one more gradient for the surrogate gap
+h = L(w + rho ĝ) − L(w), and some seven forward passes for the critical sharpness. At a stationary point 2h/rho²
+estimates λ_max; elsewhere h has the part rho |g| as well, and 2(h − rho |g|)/rho² → ĝᵀHĝ.
 Source: Cohen et al. 2021, "Gradient descent on neural networks typically occurs at the edge of stability",
 arXiv:2103.00065; 2022, "Adaptive gradient methods at the edge of stability", arXiv:2207.14484 (P); Gur-Ari et al. 2018,
 "Gradient descent happens in a tiny subspace", arXiv:1812.04754 (|ĝ · v₁|); Zhuang et al. 2022, arXiv:2203.08065 (h,
-cos(g, g')); Luo et al. 2024, arXiv:2501.12666 (|ê · v₁|).
+cos(g, g')); Luo et al. 2024, arXiv:2501.12666 (|ê · v₁|); Kalra et al. 2026, arXiv:2601.16979 (λ_c).
 """
 
 import json
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from landscape.checks import integer_in, not_negative, one_of, require
 from landscape.curvature import hessian
+from landscape.curvature.critical_step import critical_step, first_step, next_update
 from landscape.curvature.preconditioned import Preconditioned, preconditioned_hessian, stability_threshold
 from landscape.linalg import top_eigenpairs, trace
 from landscape.linalg.operator import CurvatureOperator
@@ -60,6 +61,7 @@ class Measurement:
     preconditioned: float | None = None  # λmax(P⁻¹H)
     preconditioned_residual: float | None = None  # an eigenvalue lies within it
     threshold: float | None = None  # of λmax(P⁻¹H), above which full-batch steps are unstable
+    critical_sharpness: float | None = None  # λ_c; NaN where the loss does not fall, or never rises
 
 
 class Tracker:
@@ -81,6 +83,8 @@ class Tracker:
         rho: radius of the surrogate gap; 0 leaves it and cos(g, g') out.
         perturbation: gives the e (P,) of which |ê · v₁| is, or None.
         optimizer: that of the loop, for λmax(P⁻¹H) and its threshold, see `metrics.preconditioned_sharpness`.
+        critical: whether to add the critical sharpness λ_c along the gradient, or the optimiser's next step where there
+            is one; some seven forward passes, see `metrics.critical_sharpness`.
         which: "LA" largest eigenvalue | "LM" largest magnitude | "SA" smallest.
         log: a file for the rows as JSON lines; it is begun anew.
         writer: is told every row as it is made: anything with add_scalar(tag, value, step), such as TensorBoard's
@@ -101,6 +105,7 @@ class Tracker:
         rho: float = 0.0,
         perturbation: Callable[[], Vector | None] | None = None,
         optimizer: torch.optim.Optimizer | None = None,
+        critical: bool = False,
         which: str = "LA",
         log: str | Path | None = None,
         writer: Writer | None = None,
@@ -117,7 +122,7 @@ class Tracker:
         self.matvecs, self.first_matvecs, self.trace_matvecs = matvecs, first_matvecs, trace_matvecs
         self.log, self.writer = None if log is None else Path(log), writer
         self.rho, self.perturbation, self.optimizer = rho, perturbation, optimizer
-        self.generator = random_source(generator)
+        self.critical, self.generator = critical, random_source(generator)
         self.steps = 0
         self.rows: list[Measurement] = []
         self._vector: Tensor | None = None
@@ -206,7 +211,18 @@ class Tracker:
             "trace": None if estimate is None else float(estimate.value),
             "trace_stderr": None if estimate is None else float(estimate.stderr),
             "matvecs": pairs.matvecs + (0 if estimate is None else estimate.matvecs),
+            "critical_sharpness": self._critical(problem, loss, g) if self.critical else None,
         }
+
+    def _critical(self, problem: Problem, loss: Tensor, g: Vector) -> float:
+        """λ_c, sought from the last one on."""
+        last = next((own for row in reversed(self.rows) if (own := row.critical_sharpness) and own > 0), None)
+        try:
+            update = g if self.optimizer is None else next_update(problem, self.optimizer, g)
+            start = first_step(update, float(loss), g)
+            return 2 / critical_step(problem, update, 2 / last if last else start).step
+        except ValueError:  # there is none: the training goes on
+            return float("nan")
 
     def _as_optimised(
         self, problem: Problem, optimizer: torch.optim.Optimizer, pairs: EigenPairs, matvecs: int

@@ -64,6 +64,34 @@ def test_a_run_at_the_edge_measures_the_two_thresholds(tmp_path):
     assert (tmp_path / "edge_of_stability.png").exists()
 
 
+def test_the_critical_sharpness_is_compared_with_the_largest_eigenvalue():
+    """By hand, in thresholds of 10: λmax comes to .9 at the fourth of six; before that both rise, late they agree."""
+    from analysis_scripts.training.critical_sharpness import claims, of_runs
+
+    top = np.array([[2.0, 4.0, 6.0, 9.0, 10.0, 10.0]] * 2)
+    critical = np.array([[1.0, 2.0, 4.0, 9.5, 11.0, 9.0]] * 2)
+    found = of_runs(critical, top, 10.0)
+    assert found["rank"] == pytest.approx([1.0, 1.0])
+    assert found["rise"] == pytest.approx([0.3, 0.3])
+    assert (found["late"], found["late_top"]) == (pytest.approx([1.0, 1.0]), pytest.approx([1.0, 1.0]))
+    assert found["above"] == pytest.approx([100 / 3] * 2)
+    assert [own.verdict for own in claims({0.2: found})] == ["agrees"] * 3
+
+
+def test_a_run_measures_the_critical_sharpness(tmp_path):
+    from analysis_scripts.training import critical_sharpness
+
+    config = critical_sharpness.Config(
+        images=20, hidden=(3,), rates=(0.1,), steps=8, every=2, seeds=2, folder=str(tmp_path), runs=str(tmp_path / "r")
+    )
+    found = critical_sharpness.main(config)
+    with np.load(tmp_path / "critical_sharpness.npz") as stored:
+        assert (stored["0.1/critical_sharpness"] > 0).all()
+        assert stored["0.1/lambda_max"].shape == (2, 4)
+    assert len(found["claims"]) == 3
+    assert (tmp_path / "critical_sharpness.png").exists()
+
+
 def test_the_spectrum_is_the_dense_one_where_the_network_is_small():
     from analysis_scripts.training.spectrum_along_training import Config, measured
 

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 from cases import normal, seeded, symmetric
@@ -60,3 +62,13 @@ def test_a_space_that_the_others_span_has_no_error(squared):
     exact = (B.T @ B).square().sum() if squared else B.square().sum()
     torch.testing.assert_close(found.value, exact, rtol=1e-11, atol=0)
     assert found.stderr <= 1e-11 * exact
+
+
+def test_a_long_sketch_is_summed_in_parts(monkeypatch):
+    """The same as of the whole: 34 rows are four parts of 7 and one of 6."""
+    found = sketch(A, sphere(A, 6, seeded(1)))
+    whole = xtrace(found)
+    monkeypatch.setattr(sys.modules["landscape.linalg.xtrace"], "ROWS", 7)
+    parts = xtrace(found)
+    torch.testing.assert_close(parts.value, whole.value)
+    torch.testing.assert_close(parts.stderr, whole.stderr)

@@ -72,6 +72,29 @@ def test_the_surrogate_gap_and_the_directions_have_closed_forms_on_a_quadratic()
     assert row.weight_norm == pytest.approx(float(w.norm()), rel=1e-12)
 
 
+def test_the_critical_sharpness_is_that_of_the_gradient_or_of_the_next_step():
+    A, b, w = symmetric(torch.linspace(0.1, 5, 12)), normal(12), normal(12, seed=1)
+    problem = quadratic(A, b, w)
+    tracker = Tracker(problem, every=1, critical=True)
+    first, second = tracker.measure(), tracker.measure()
+    g = A @ w + b
+    exact = float(g @ A @ g / (g @ g))
+    assert first.critical_sharpness == pytest.approx(exact, rel=0.05)
+    assert second.critical_sharpness == pytest.approx(exact, rel=0.05)
+    optimizer = torch.optim.SGD([{"params": problem.model.parameters()}], lr=0.1, weight_decay=0.3)
+    update = g + 0.3 * w
+    row = Tracker(problem, every=1, critical=True, optimizer=optimizer).measure()
+    assert row.critical_sharpness == pytest.approx(float(update @ A @ update / (update @ g)), rel=0.05)
+    assert Tracker(problem, every=1).measure().critical_sharpness is None
+
+
+def test_where_there_is_no_critical_sharpness_the_row_says_nan():
+    flat = torch.zeros(12, 12).double()
+    row = Tracker(quadratic(flat, normal(12), normal(12, seed=1)), every=1, critical=True).measure()
+    assert row.critical_sharpness != row.critical_sharpness
+    assert row.lambda_max == 0
+
+
 def test_at_a_minimum_along_the_sharpest_direction_the_gap_gives_the_top_eigenvalue():
     A = symmetric(torch.linspace(0, 5, 12))
     v = torch.linalg.eigh(A)[1][:, -1]
@@ -304,6 +327,7 @@ def test_a_writer_is_told_every_row_without_what_was_not_asked_for():
         "preconditioned",
         "preconditioned_residual",
         "threshold",
+        "critical_sharpness",
     }
     assert [step for _, step in logged] == [2, 4]
     assert [values for values, _ in logged] == [
