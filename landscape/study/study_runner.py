@@ -206,8 +206,8 @@ def costs(config: StudyConfig) -> dict[str, float]:
 
 
 def _devices(networks: Iterable[NetworkRecord]) -> list[str]:
-    """The GPUs to deal out: none where a network has one by its number."""
-    numbered = any(":" in str(getattr(network, "device", "")) for network in networks)
+    """The GPUs to deal out: none where checkpoints are measured on one by its number, "cuda:1"."""
+    numbered = any(":" in getattr(network, "device", "") for network in networks)
     return [] if numbered else visible_devices()
 
 

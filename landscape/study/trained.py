@@ -33,11 +33,6 @@ class Trained:
         """Of the run; all that is found of the network lies beside its checkpoint."""
         return Path(self.run.folder)
 
-    @property
-    def device(self) -> str:
-        """Where it is trained."""
-        return self.run.device
-
     def prepare(self) -> None:
         """Train it, or go on, and test it on labels as noisy as those trained on.
 
