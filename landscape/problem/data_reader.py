@@ -39,10 +39,6 @@ class DataReader:
         """The data, by workers that stay where it has some."""
         return with_kept_workers(self.data)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Without workers, which belong to this process."""
-        return {name: value for name, value in vars(self).items() if name != "source"}
-
     def anew(self, *, by_entries: bool, **changes: Any) -> "DataReader":
         """Another reader, which has counted nothing yet; among several processes units are counted `by_entries`."""
         weight = renewed(self.weight, by_entries=by_entries)

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset
@@ -17,36 +18,59 @@ from landscape.side_effects import random_state
 
 
 def with_kept_workers(data: Iterable[Any]) -> Iterable[Any]:
-    """The data itself, or where it is a DataLoader with workers one that keeps them."""
+    """The data itself, or where it is a DataLoader with workers one that keeps them, the same for all who ask."""
     if not (isinstance(data, DataLoader) and type(data).__iter__ is DataLoader.__iter__ and data.num_workers > 0):
         return data
-    return data if isinstance(data.dataset, IterableDataset) and not data.persistent_workers else KeptWorkers(data)
+    if isinstance(data.dataset, IterableDataset) and not data.persistent_workers:
+        return data
+    found = _shared.get(id(data)) or KeptWorkers(data)
+    _shared[id(data)] = found
+    return found
 
 
 class KeptWorkers:
     """The batches of a loader, an iterable that can be read again; the workers live as long as it does.
 
-    One pass at a time has them; one that begins before another has ended starts its own.
+    One pass at a time has them; one that begins before another has ended starts its own. Where workers would have other
+    seeds they are started anew.
     """
 
     def __init__(self, loader: DataLoader[Any]) -> None:
-        self._loader, self._twin, self._busy = loader, _twin(loader), False
+        self._loader, self._twin, self._busy, self._seed = loader, _twin(loader), False, -1
 
     def __iter__(self) -> Iterator[Any]:
         if self._busy:
             yield from self._loader
             return
+        seed = self._next_seed()
+        if seed != self._seed:
+            self._twin, self._seed = _twin(self._loader), seed
         self._busy = True
         try:
             yield from self._twin
         except Exception:  # a worker may be gone
-            self._twin = _twin(self._loader)
+            self._seed = -1
             raise
         finally:
             self._busy = False
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def _next_seed(self) -> int:
+        """What the loader would draw for its workers."""
+        source = self._loader.generator or torch.default_generator
+        state = source.get_state()
+        seed = _drawn(source)
+        source.set_state(state)
+        return seed
+
+    def __reduce__(self) -> tuple[Any, ...]:  # workers belong to this process
         return KeptWorkers, (self._loader,)
+
+
+_shared: WeakValueDictionary[int, KeptWorkers] = WeakValueDictionary()  # by the loader's id, which each holds
+
+
+def _drawn(source: torch.Generator | None) -> int:
+    return int(torch.empty((), dtype=torch.int64, device="cpu").random_(generator=source))
 
 
 def _twin(loader: DataLoader[Any]) -> DataLoader[Any]:
@@ -72,7 +96,7 @@ class _Indices:
         self.begun += 1
         indices = iter(self.sampler)
         if self.begun > STARTS:
-            torch.empty((), dtype=torch.int64, device="cpu").random_(generator=self.loader.generator)
+            _drawn(self.loader.generator)
             indices = iter(self.sampler)
         number = max(self.begun, STARTS)
         return (_Index(number, index) for index in indices)

@@ -78,7 +78,7 @@ def unsendable(error: Exception) -> ValueError:
 def _outcome(future: Future[Answer]) -> Answer:
     """What `answer` gave; else the executor's own failure: a worker without the package, lost once too often."""
     if future.cancelled():
-        return None, "the executor has cancelled it"
+        return None, "the executor has cancelled it, or lost its scheduler"
     error = future.exception()
     if error is None:
         return future.result()

@@ -3,6 +3,7 @@
 import os
 import pickle
 import random
+import signal
 from itertools import islice
 from multiprocessing import active_children
 from pathlib import Path
@@ -106,23 +107,37 @@ def test_a_pass_that_was_left_or_lies_inside_another_changes_nothing() -> None:
     assert passes(kept, loader, 1) == [expected]
 
 
-def test_a_failure_in_a_worker_leaves_a_loader_that_can_be_read() -> None:
-    class Once(Augmented):
-        def __getitem__(self, place: int):
-            if place == 7 and not mark.exists():
-                mark.touch()
-                raise KeyError("no such file")
-            return super().__getitem__(place)
+def test_problems_on_one_loader_share_its_workers_and_other_draws_have_other_seeds() -> None:
+    loader = LOADERS["augmented"]()
+    one, two = (Problem(nn.Linear(2, 2), F.cross_entropy, loader, draws=draws) for draws in (0, 1))
+    again = Problem(nn.Linear(2, 2), F.cross_entropy, loader)
+    usual, others = (list(read_apart(loader, draws)) for draws in (0, 1))
+    for problem, expected in ((one, usual), (again, usual), (two, others), (one, usual)):
+        found = problem.batches_with_units()
+        assert all(torch.equal(x, y) for (x, *_), (y, _) in zip(found, expected, strict=True))
+        assert len(active_children()) == 2
+    assert not torch.equal(usual[0][0], others[0][0])
 
-    mark = Path(os.environ.get("TMPDIR", "/tmp")) / f"once-{os.getpid()}"
-    loader = DataLoader(Once(), batch_size=3, num_workers=2, **CONTEXT)
+
+class Dying(Augmented):
+    """Kills the worker that reads place 7, once."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __getitem__(self, place: int) -> tuple[torch.Tensor, int]:
+        if place == 7 and get_worker_info() and not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(place)
+
+
+def test_workers_of_which_one_was_killed_are_started_anew(tmp_path: Path) -> None:
+    loader = DataLoader(Dying(tmp_path / "mark"), batch_size=3, num_workers=2, **CONTEXT)
     kept = with_kept_workers(loader)
-    try:
-        with pytest.raises(KeyError, match="no such file"):
-            list(read_apart(kept, 0))
-        assert passes(kept, loader, 2) == passes(loader, loader, 2)
-    finally:
-        mark.unlink(missing_ok=True)
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
+        list(read_apart(kept, 0))
+    assert passes(kept, loader, 2) == passes(loader, loader, 2)
 
 
 def test_loaders_without_workers_streams_that_do_not_say_so_and_loaders_of_ones_own_are_left_alone() -> None:

@@ -64,7 +64,7 @@ def test_threads_of_this_process_stay_as_they_are_and_nothing_is_pickled_for_the
     [
         (RuntimeError("4 workers died\nwhile they ran it"), "RuntimeError: 4 workers died"),
         (ModuleNotFoundError("No module named 'landscape'"), "ModuleNotFoundError: No module named 'landscape'"),
-        (None, "the executor has cancelled it"),
+        (None, "the executor has cancelled it, or lost its scheduler"),
     ],
 )
 def test_what_the_executor_itself_fails_at_is_one_line(outcome: Exception | None, said: str) -> None:

@@ -3,12 +3,13 @@
 import os
 import signal
 from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Thread
 from time import sleep
+from typing import Any
 
 import pytest
 import yaml
@@ -71,12 +72,17 @@ def test_a_worker_that_does_not_see_the_folder_is_one_line_and_nothing_is_made_t
 def test_the_command_hands_its_networks_to_the_cluster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = []
+    asked: list[object] = []
+
+    class Threads(ThreadPoolExecutor):
+        def submit(self, *arguments: Any, **settings: Any) -> Future:
+            asked.append(arguments[-1])
+            return super().submit(*arguments, **settings)
 
     @contextmanager
     def threads(address: str, workers: int) -> Iterator[Executor]:
         asked.append((address, workers))
-        with ThreadPoolExecutor(1) as executor:
+        with Threads(1) as executor:
             yield executor
 
     monkeypatch.chdir(tmp_path)
@@ -89,7 +95,7 @@ def test_the_command_hands_its_networks_to_the_cluster(
     monkeypatch.setattr("landscape.cli.study.cluster", threads)
     monkeypatch.setattr("landscape.cli.study.report_study", lambda *_: Path("page.html"))
     assert run(*command) == 0
-    assert asked == [("tcp://127.0.0.1:9", 2)]
+    assert asked == [("tcp://127.0.0.1:9", 2), *((stage, "seed0") for stage in ("train", "measure", "slice"))]
     assert "1 networks, on the cluster at tcp://127.0.0.1:9, are trained" in capsys.readouterr().out
     assert Path("runs/seed0/metrics.json").exists()
 
