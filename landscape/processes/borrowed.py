@@ -90,7 +90,7 @@ def _call(function: Shipped, _number: int, piece: Any) -> Answer:
 
 def _kept_by_dask(executor: Executor, shipped: Shipped) -> Any:
     """In place of the function a future of it, so that it does not travel with every piece; others get it as it is."""
-    client = getattr(executor, "_client", None)
+    client: Any = getattr(executor, "_client", None)
     if not hasattr(client, "scheduler_info"):
         return shipped
     import dask

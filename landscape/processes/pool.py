@@ -73,9 +73,9 @@ def _processes(
         payload = pickle.dumps(function)
     except UNSENDABLE as error:
         raise unsendable(error) from error
-    places = context.SimpleQueue() if len(devices) > 1 else None
-    for rank in range(workers if places else 0):
-        places.put(dealt(devices, rank))
+    places = context.SimpleQueue()
+    for rank in range(workers):
+        places.put(dealt(devices, rank) if len(devices) > 1 else None)
     executor = ProcessPoolExecutor(workers, context, _begin, (payload, threads, places))
 
     def submit(piece: Any) -> Future[Answer]:
@@ -125,8 +125,9 @@ _received: list[Any] = []  # in a worker: the function, as bytes until it is fir
 
 
 def _begin(payload: bytes, threads: int, places: Any) -> None:
-    if places is not None:
-        os.environ[VISIBLE] = places.get()
+    place = places.get()
+    if place is not None:
+        os.environ[VISIBLE] = place
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
     _received[:] = [payload]
