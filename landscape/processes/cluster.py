@@ -35,13 +35,15 @@ def cluster(
         ValueError: if no scheduler answers there, or no worker comes.
     """
     try:
+        import dask
         from distributed import Client
         from distributed.comm import get_address_host_port
     except ImportError as error:
         raise ImportError("a cluster needs Dask: pip install 'landscape-toolkit[cluster]'") from error
     if address == LOCAL:
         found = visible_devices() if devices is None else list(devices)
-        with _local(workers, found) as own, Client(own) as client:
+        may_start_others = dask.config.set({"distributed.worker.daemon": False})  # that read data
+        with may_start_others, _local(workers, found) as own, Client(own) as client:
             yield _executor(client)
         return
     try:  # before a client does, which would be left half made

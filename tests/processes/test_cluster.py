@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from functools import partial
+from multiprocessing import current_process
 from pathlib import Path
-from time import sleep
 
 import pytest
 import torch
@@ -28,9 +28,12 @@ def executor() -> Iterator[Executor]:
         yield found
 
 
-def place(_piece: int) -> tuple[str | None, int]:
-    sleep(0.2)
-    return os.environ.get(VISIBLE), torch.get_num_threads()
+def place() -> tuple[str | None, bool]:
+    return os.environ.get(VISIBLE), current_process().daemon
+
+
+def threads(_piece: int) -> int:
+    return torch.get_num_threads()
 
 
 def dies_once(mark: Path, piece: int) -> int:
@@ -40,9 +43,10 @@ def dies_once(mark: Path, piece: int) -> int:
     return piece**2
 
 
-def test_a_worker_has_its_own_gpu_first_and_the_threads_asked_for(executor: Executor) -> None:
-    with pool(place, executor, threads=1) as results:
-        assert {found for _, found in results(range(8))} == {("4,6", 1), ("6,4", 1)}
+def test_a_worker_has_its_own_gpu_first_the_threads_asked_for_and_may_start_processes(executor: Executor) -> None:
+    assert {*executor._client.run(place).values()} == {("4,6", False), ("6,4", False)}
+    with pool(threads, executor, threads=3) as results:
+        assert {found for _, found in results(range(4))} == {3}
 
 
 def test_the_same_piece_is_done_each_time_it_is_asked_for_and_a_lambda_goes_along(executor: Executor) -> None:
