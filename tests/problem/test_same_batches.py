@@ -1,12 +1,14 @@
 """Data that are others at each pass are refused; what was only drawn anew is the same again."""
 
+import random
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from landscape import Problem
+from landscape import Problem, hessian
 from landscape.problem.same_batches import checksum
 
 X, Y = torch.randn(24, 4, generator=torch.Generator().manual_seed(0)), torch.arange(24) % 3
@@ -59,6 +61,38 @@ def test_a_stream_that_shuffles_by_a_fixed_seed_or_by_the_global_generators_is_r
         problem = of(Stream(order))
         assert torch.equal(problem.loss(), problem.loss())
         assert problem.reader.data.passes == 2
+
+
+class Rows(IterableDataset):
+    """Rows by name, shuffled in a buffer by a seed and the epoch, as streams of Hugging Face's are."""
+
+    def __init__(self, seed=0, buffer=5):
+        self.seed, self.buffer, self.epoch, self.given = seed, buffer, 0, 0
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __iter__(self):
+        source, held = random.Random(self.seed + self.epoch), []
+        for x, y in zip(X, Y, strict=True):
+            self.given += 1
+            held.append({"input": x, "labels": y})
+            if len(held) == self.buffer:
+                yield held.pop(source.randrange(self.buffer))
+        yield from held
+
+
+def test_a_stream_shuffled_in_a_buffer_is_read_once_a_pass_and_refused_in_another_epoch():
+    rows = Rows()
+    problem = of(DataLoader(rows, batch_size=4))
+    H, v = hessian(problem, memory=100), problem.vector()
+    found = [H @ v, H @ v, problem.loss(), problem.loss()]
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[2], found[3])
+    assert rows.given == 4 * len(X)
+    rows.set_epoch(1)
+    with pytest.raises(ValueError, match=f"{LINE}another batch 0;"):
+        problem.loss()
 
 
 @pytest.mark.parametrize(("lengths", "said"), [((6, 5), "5 of 6;"), ((5, 6), "another batch 5;")])

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
@@ -67,6 +68,23 @@ def test_a_worker_that_does_not_see_the_folder_is_one_line_and_nothing_is_made_t
     assert "\n" not in str(error.value)
     assert not list((tmp_path / "there").iterdir())
     assert not list((tmp_path / "here" / "runs").iterdir())
+
+
+class Killed(Executor):
+    """A pool of which a process is gone."""
+
+    def submit(self, *_: Any, **__: Any) -> Future:
+        future: Future = Future()
+        future.set_exception(BrokenProcessPool("A child process terminated abruptly"))
+        return future
+
+
+def test_a_pool_that_is_broken_says_what_to_do(tmp_path: Path) -> None:
+    line = (
+        r"^a worker of the executor was killed; what is finished is kept, the same command goes on, with fewer w"
+    )
+    with pytest.raises(ValueError, match=line):
+        run_study(config(tmp_path, 1), Killed(), progress=False)
 
 
 def test_the_command_hands_its_networks_to_the_cluster(
