@@ -39,7 +39,9 @@ def cluster(
         from distributed import Client
         from distributed.comm import get_address_host_port
     except ImportError as error:
-        raise ImportError("a cluster needs Dask: pip install 'landscape-toolkit[cluster]'") from error
+        raise ImportError(
+            f"a cluster needs {error.name}: {first_line(error)}; pip install 'landscape-toolkit[cluster]'"
+        ) from error
     if address == LOCAL:
         found = visible_devices() if devices is None else list(devices)
         may_start_others = dask.config.set({"distributed.worker.daemon": False})  # that read data

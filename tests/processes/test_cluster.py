@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from functools import partial
@@ -94,10 +93,4 @@ def test_a_scheduler_without_workers_is_one_line() -> None:
         pytest.raises(ValueError, match=line),
         cluster(empty.scheduler_address, wait=5.0),
     ):
-        pass
-
-
-def test_without_dask_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ImportError, match=r"landscape-toolkit\[cluster\]"), cluster("local"):
         pass
