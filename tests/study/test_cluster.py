@@ -80,9 +80,7 @@ class Killed(Executor):
 
 
 def test_a_pool_that_is_broken_says_what_to_do(tmp_path: Path) -> None:
-    line = (
-        r"^a worker of the executor was killed; what is finished is kept, the same command goes on, with fewer w"
-    )
+    line = r"^a worker of the executor was killed; what is finished is kept, the same command goes on, with fewer w"
     with pytest.raises(ValueError, match=line):
         run_study(config(tmp_path, 1), Killed(), progress=False)
 
