@@ -25,6 +25,7 @@ from landscape.data import load
 from landscape.interop.goldstein import read_surface
 from landscape.models import build
 from landscape.plots import interactive_surface
+from landscape.processes.cluster import cluster
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -90,7 +91,9 @@ def test_a_name_that_is_not_there_is_an_attribute_error_and_a_missing_package_is
 
 
 EXTRAS: dict[str, tuple[str, Callable[[], object]]] = {  # module, the extra that has it, and what asks for it
+    "dask": ("cluster", lambda: cluster("local").__enter__()),
     "datasets": ("datasets", lambda: load("huggingface", str(ROOT))),
+    "distributed": ("cluster", lambda: cluster("local").__enter__()),
     "gudhi": ("topology", lambda: ls.persistence(torch.eye(3), dimension=1)),
     "h5py": ("hdf5", lambda: read_surface(ROOT / "none.h5")),
     "lightning": ("lightning", lambda: import_module("landscape.interop.lightning")),

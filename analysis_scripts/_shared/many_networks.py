@@ -5,6 +5,7 @@ A network that diverges is no error here: it is kept as {"failed": message}.
 
 import re
 from collections.abc import Callable, Hashable, Mapping
+from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,7 +37,7 @@ def training(config: Any, name: str, rule: str, seed: int, **changes: Any) -> ls
 
 
 def measured(
-    networks: Mapping[K, ls.TrainConfig], measure: Measure, workers: int = 2, *, progress: bool | None = None
+    networks: Mapping[K, ls.TrainConfig], measure: Measure, workers: int | Executor = 2, *, progress: bool | None = None
 ) -> dict[K, dict[str, Any]]:
     """Train every network and measure it.
 
@@ -44,7 +45,7 @@ def measured(
         networks: name to training run.
         measure: run folder to numbers that JSON can hold; a function of a module, or a `partial` of one with keywords.
             What it gave is not computed again, unless the keywords are others.
-        workers: processes, of one thread each; 1 is this process.
+        workers: processes, of one thread each; 1 is this process. Or an executor of `concurrent.futures`.
         progress: show a bar; None shows it on a terminal only.
     Returns:
         Name to what `measure` gave, in the order of the networks.

@@ -1,12 +1,14 @@
 """`landscape study`: many networks, their table, figures and page."""
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from time import perf_counter
 
 import click
 
 from landscape.cli.source import FOLDER
+from landscape.processes.cluster import LOCAL, cluster
 from landscape.report import report_study
 from landscape.report.study import writable
 from landscape.study.config_file import read_study
@@ -28,13 +30,23 @@ _settings = click.option(
 )
 
 
+_cluster = click.option(
+    "--cluster",
+    "address",
+    metavar="ADDRESS",
+    default=None,
+    help="A Dask scheduler's, tcp://HOST:8786, whose workers see --runs under the same path; or local.",
+)
+
+
 @click.command("study")
 @click.argument("config", type=FILE)
 @click.option("--runs", type=FOLDER, required=True, help="Where checkpoints and results are kept.")
 @click.option("--out", type=FOLDER, required=True, help="Where table, figures and page go.")
 @_settings
 @DEVICE
-def study_command(config: Path, runs: Path, out: Path, settings: Path | None, device: str) -> None:
+@_cluster
+def study_command(config: Path, runs: Path, out: Path, settings: Path | None, device: str, address: str | None) -> None:
     """Train and analyse a grid of networks, or analyse your own checkpoints, and write the page.
 
     CONFIG is a grid in JSON or YAML: {"base": {...}, "axes": {"optimizer": [...], "lr": [...],
@@ -46,11 +58,14 @@ def study_command(config: Path, runs: Path, out: Path, settings: Path | None, de
     factory is FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION and turns the path into a landscape.Problem, the training
     loss of that network.
 
-    The same command goes on where it was interrupted. A network that fails is named on the page; the others go on.
+    The same command goes on where it was interrupted. A network that fails is named on the page; the others go on. On
+    a cluster a network whose worker is lost is given to another one.
     """
-    curvature_device(device)
-    study, title = read_study(config, runs, settings, device=device), f"Study {config.stem}: {QUESTION}"
-    make_study(study, out, title, made_from=relative_to(out, config=config, runs=runs, settings=settings))
+    if address is None:  # workers have devices of their own
+        curvature_device(device)
+    study = read_study(config, runs if address is None else runs.resolve(), settings, device=device)
+    source = relative_to(out, config=config, runs=runs, settings=settings)
+    make_study(study, out, f"Study {config.stem}: {QUESTION}", address, made_from=source)
 
 
 def relative_to(out: Path, **paths: Path | None) -> dict[str, str | None]:
@@ -58,12 +73,21 @@ def relative_to(out: Path, **paths: Path | None) -> dict[str, str | None]:
     return {name: os.path.relpath(path, out) if path else None for name, path in paths.items()}
 
 
-def make_study(config: StudyConfig, out: Path, title: str, made_from: dict[str, str | None] | None = None) -> None:
-    """Run the study and write its page, and say what is done meanwhile."""
+def make_study(
+    config: StudyConfig,
+    out: Path,
+    title: str,
+    address: str | None = None,
+    *,
+    made_from: dict[str, str | None] | None = None,
+) -> None:
+    """Run the study, on a Dask cluster if one is named, and write its page, and say what is done meanwhile."""
     writable(out)
     began = perf_counter()
-    click.echo(f"{title} {len(config.members)} networks, {config.workers} at a time, are trained, measured and sliced.")
-    run_study(config, progress=True)
+    with cluster(address, config.workers) if address else nullcontext() as executor:
+        where = f"{config.workers} at a time" if address in (None, LOCAL) else f"on the cluster at {address}"
+        click.echo(f"{title} {len(config.members)} networks, {where}, are trained, measured and sliced.")
+        run_study(config, executor, progress=True)
     click.echo(f"tables, figures and page into {out}")
     page = report_study(config, out, title, made_from=made_from)
     failed = broken(config)

@@ -12,14 +12,12 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from landscape.checks import require
 from landscape.curvature.methods import Product
 from landscape.problem.batch import Batch
-from landscape.problem.batches import nbytes, storage_bytes, tensors_of
+from landscape.problem.batches import nbytes, storage_bytes
 from landscape.problem.placement import graph_nodes
 
 DOUBLE_BACKWARD = 3  # a graph of first and second order in units of what the forward pass saves, measured 2.5-3
-SEEN = 64  # numbers of a tensor that tell it from another one; our choice
 
 Item = tuple[int, Any, Any, float]  # index, inputs, targets and units of a batch
 
@@ -47,7 +45,6 @@ class Kept:
     held: dict[int, Held] = field(default_factory=dict)
     complete: bool = False
     too_large: bool = False
-    _first: str = ""  # some numbers of the first batch
     _room: int = 0
     _sizes: dict[int, int] = field(default_factory=dict)  # a batch's bytes to those of its graph
 
@@ -63,8 +60,6 @@ class Kept:
         """The batch as it is held, if it fits."""
         if batch.index in self.held:
             return self.held[batch.index]
-        if batch.index == 0:
-            self._require_same(batch)
         own = nbytes((batch.inputs, batch.targets))
         spent = sum(nbytes(held.item[1:3]) for held in self.held.values())
         self.too_large = self.too_large or spent + own > self.batch_bytes
@@ -75,17 +70,6 @@ class Kept:
         held = Held(item, keep=self._graph_fits(batch, own))
         self.held[batch.index] = held
         return held
-
-    def _require_same(self, batch: Batch) -> None:
-        with suppress(RuntimeError):  # of tensors that are not strided
-            tensors = tensors_of((batch.inputs, batch.targets))
-            found = str([t.reshape(-1)[:: 1 + t.numel() // SEEN].tolist() for t in tensors])
-            self._first = self._first or found
-            require(
-                self._first == found,
-                "data must give the same batches at every pass, got another first one; keep them by "
-                "problem.with_batches_kept(), or draw from the global generators, which are put back for each pass",
-            )
 
     def end(self) -> None:
         """A pass has ended."""

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing import current_process
 from typing import Any
 
 import numpy as np
@@ -163,6 +164,11 @@ def loaded(
     dataset: Dataset[Any], workers: int, pinned: bool, seed: int, keys: Sequence[Key] | None = None
 ) -> Generator[Batch]:
     """The batches, read ahead by the workers. Raises ValueError in one line for what went wrong there."""
+    require(
+        workers == 0 or not current_process().daemon,
+        f"workers={workers} need a process that may start others, which Dask's are with "
+        "DASK_DISTRIBUTED__WORKER__DAEMON=False in the environment; set it there, or take workers=0",
+    )
     loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_size=None,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor
 from landscape.checks import not_negative
 from landscape.problem.batches import to_device, to_precision
 from landscape.problem.cost import Extent
+from landscape.problem.kept_workers import with_kept_workers
 from landscape.problem.random_draws import read_apart
+from landscape.problem.same_batches import SameBatches
 from landscape.problem.split import Split, split_at
 from landscape.problem.units import DefaultUnits, renewed
 
@@ -29,28 +32,45 @@ class DataReader:
     draws: int
     items: list[Item] | None = None
     counted: Extent = field(default_factory=Extent)  # by the last whole reading
+    same: SameBatches = field(default_factory=SameBatches)  # as those of the first reading
+
+    @cached_property
+    def source(self) -> Iterable[Any]:
+        """The data, by workers that stay where it has some."""
+        return with_kept_workers(self.data)
 
     def anew(self, *, by_entries: bool, **changes: Any) -> "DataReader":
         """Another reader, which has counted nothing yet; among several processes units are counted `by_entries`."""
         weight = renewed(self.weight, by_entries=by_entries)
-        return replace(self, **{"weight": weight, "items": None, "counted": Extent(), **changes})
+        return replace(self, **{"weight": weight, "items": None, "counted": Extent(), "same": SameBatches(), **changes})
 
     def in_memory(self, device: torch.device) -> "DataReader":
-        """The same batches, read once, here, and kept on the device."""
-        return replace(self, items=list(self.read(device)))
+        """The same batches, read once, here, and kept on the device: others may come at other readings."""
+        return replace(self, items=list(replace(self, same=self.same.anew()).read(device)))
 
     def read(self, device: torch.device) -> Iterator[Item]:
-        """Index, inputs, targets and units of each batch of positive weight."""
+        """Index, inputs, targets and units of each batch of positive weight.
+
+        Raises:
+            ValueError: if a batch cannot be taken apart, or is not that of the first reading.
+        """
         if self.items is not None:
             yield from self.items
             return
-        for index, item in enumerate(read_apart(self.data, self.draws)):
-            inputs, targets = split_at(index, item, self.split)
-            units = float(self.weight(inputs, targets))
-            not_negative(f"batch {index}: weight", units)
-            if units > 0:
-                inputs, targets = (to_precision(to_device(part, device), self.dtype) for part in (inputs, targets))
-                yield index, inputs, targets, units
+        fixed, count = isinstance(self.data, list | tuple), 0
+        with self.same.reading(self.generators):
+            for index, item in enumerate(read_apart(self.source, self.draws)):
+                inputs, targets = split_at(index, item, self.split)
+                if not fixed:
+                    self.same.check(index, (inputs, targets))
+                units = float(self.weight(inputs, targets))
+                not_negative(f"batch {index}: weight", units)
+                if units > 0:
+                    inputs, targets = (to_precision(to_device(part, device), self.dtype) for part in (inputs, targets))
+                    yield index, inputs, targets, units
+                count = index + 1
+        if not fixed:
+            self.same.end(count)
 
     def extent(self, device: torch.device) -> Extent:
         """Units and batches: as counted by the first whole reading, or by reading the data once."""

@@ -1,6 +1,8 @@
 """Several processes: ranks that hold a shard of the data each, and a pool that shares out pieces of work."""
 
-from landscape.processes.pool import Pool, WorkerError, pool
+from landscape.processes.devices import visible_devices
+from landscape.processes.pieces import Pool, WorkerError
+from landscape.processes.pool import pool
 from landscape.processes.ranks import (
     ProcessGroup,
     Sums,
@@ -30,4 +32,5 @@ __all__ = [
     "span_of",
     "summed",
     "sums_over",
+    "visible_devices",
 ]

@@ -104,7 +104,7 @@ def slice_2d(
         generator: that draws them; default seed 0.
         resume: a text file that keeps each point as soon as it is done; the same call goes on from it.
         workers: processes of this machine that share the points and this one's threads; model, criterion and data are
-            sent to each once. Or an executor of `concurrent.futures`, which is sent them with each point.
+            sent to each once. Or an executor of `concurrent.futures`, which is sent them with each point, Dask's once.
         group: of processes started by torchrun, say, that share the points; all make this call with all the data, get
             the same result, and the first one writes the file.
         accuracy: (outputs, targets) of a batch to (hits, targets that count), or to the share of hits, which counts as

@@ -1,12 +1,14 @@
 """A study of networks: train every network, analyse each, and set all in one table.
 
-Members run side by side in processes of one thread each. What is finished is kept, so that a killed study goes on. A
-network that fails (its loss diverged, say) is written down with the reason, and the others go on.
+Members run side by side in processes of one thread each, or on a cluster; each GPU takes its own networks. What is
+finished is kept, so that a killed study goes on. A network that fails (its loss diverged, say) is written down with the
+reason, and the others go on.
 """
 
 import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
+from contextlib import ExitStack
 from dataclasses import asdict, field, fields
 from functools import partial
 from itertools import product
@@ -17,7 +19,7 @@ from pydantic import Field
 
 from landscape.checks import require
 from landscape.metrics import METRICS
-from landscape.processes import WorkerError, pool
+from landscape.processes import WorkerError, pool, visible_devices
 from landscape.processes.progress import progress_bar
 from landscape.storage.atomic import locked_folder
 from landscape.storage.manifest import read_checked, read_json, read_or_none, write_json
@@ -33,6 +35,7 @@ from landscape.study.network_record import (
     shared_cost,
 )
 from landscape.study.robustness import withstand
+from landscape.study.shared_folder import marked, require_seen
 from landscape.study.trained import Trained
 from landscape.training import TrainConfig
 
@@ -138,20 +141,27 @@ def run_study(
 
     Args:
         config: networks and analysis; `workers` processes of one thread each do them.
-        executor: of `concurrent.futures`, in place of these processes; it must see the run folders.
+        executor: of `concurrent.futures`, in place of these processes: Dask's, MPI's; its workers must see the run
+            folders under the same path. What a lost worker had in hand is done elsewhere where the executor does so.
         progress: show bars; default on a terminal and in a notebook, else a line every 30 s.
     Raises:
-        ValueError: if no network came through, or a process was killed.
+        ValueError: if no network came through, a process was killed, or a worker does not see the folders.
     """
-    workers = config.workers if executor is None else executor
+    members, workers = config.members, config.workers if executor is None else executor
+    devices = _devices(members.values()) if executor is None else []
     try:
-        with pool(partial(_guarded, config.members, config.analysis), workers, threads=1, unit="network") as results:
+        with ExitStack() as stack:
+            folders = [] if executor is None else [network.folder for network in members.values()]
+            one = partial(_guarded, members, config.analysis, stack.enter_context(marked(folders)))
+            results = stack.enter_context(pool(one, workers, threads=1, unit="network", devices=devices))
             for stage in STAGES:
-                with progress_bar(len(config.members), desc=f"{stage:8}", unit="network", progress=progress) as bar:
-                    for _ in results((stage, name) for name in config.members):
+                with progress_bar(len(members), desc=f"{stage:8}", unit="network", progress=progress) as bar:
+                    for _ in results((stage, name) for name in members):
                         bar.update()
     except WorkerError as error:
-        raise ValueError(f"{error}; the same command goes on, with fewer workers where memory is short") from error
+        raise ValueError(
+            f"{error}; what is finished is kept, the same command goes on, with fewer workers where memory is short"
+        ) from error
     return table(config)
 
 
@@ -213,7 +223,15 @@ def _mean_costs(config: StudyConfig, beside: Callable[[str, Mapping[str, Any]], 
     return {name: sum(values) / len(values) for name, values in found.items()}
 
 
-def _guarded(networks: Mapping[str, NetworkRecord], analysis: Analysis, piece: tuple[str, str]) -> None:
+def _devices(networks: Iterable[NetworkRecord]) -> list[str]:
+    """The GPUs to deal out: none where checkpoints are measured on one by its number, "cuda:1"."""
+    numbered = any(":" in getattr(network, "device", "") for network in networks)
+    return [] if numbered else visible_devices()
+
+
+def _guarded(
+    networks: Mapping[str, NetworkRecord], analysis: Analysis, marks: Mapping[str, Path], piece: tuple[str, str]
+) -> None:
     """One stage of one network, in its folder alone: another study waits, and finds it done.
 
     What it raises is kept beside it, and tried again where the cause could pass. A disk that cannot be written stops
@@ -222,6 +240,7 @@ def _guarded(networks: Mapping[str, NetworkRecord], analysis: Analysis, piece: t
     stage, name = piece
     network = networks[name]
     folder = Path(network.folder)
+    require_seen(marks.get(str(folder)))
     with locked_folder(folder, wait=True):
         failure = _failure(network, analysis)
         if failure and not failure.get("could_pass"):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -56,6 +57,8 @@ def test_a_network_that_diverged_is_kept_as_such_and_a_finished_one_is_not_measu
     assert "the loss is" in first[1e30]["failed"]
     assert measured(networks, lambda folder: {}, 1, progress=False) == first
     assert measured(networks, partial(lambda folder, n: {"n": n}, n=3), 1, progress=False)[0.1] == {"n": 3}
+    with ThreadPoolExecutor(1) as executor:
+        assert measured(networks, partial(lambda folder, n: {"n": n}, n=4), executor, progress=False)[0.1] == {"n": 4}
     networks[0.1] = ls.TrainConfig(tmp_path / "0.1", **TINY, lr=0.2, momentum=0.0)
     with pytest.raises(ValueError, match="holds a run with other lr"):  # its number is not that of this network
         measured(networks, lambda folder: {}, 1, progress=False)

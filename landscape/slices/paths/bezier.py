@@ -170,4 +170,4 @@ def _epoch(
     with derivatives_on(), random_state_kept(*problem.reader.generators):
         for shuffler in (torch.default_generator, *problem.reader.generators):
             shuffler.manual_seed(order)
-        return float(problem.mean(step))
+        return float(problem.with_draws(problem.reader.draws).mean(step))  # each epoch's order may be another one
