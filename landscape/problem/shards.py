@@ -68,7 +68,8 @@ class Shards(DealtOut):
 
     def __init__(self, parameters: Sequence[Tensor], group: ProcessGroup) -> None:
         self.parameters, self.group = list(parameters), group
-        self.met: list[torch.dtype] = []  # the coarsest precision on the way from w to the loss
+        # the coarsest on the way from w to the loss, and that weights are used in, once there was a gradient
+        self.precisions: tuple[torch.dtype, torch.dtype] | None = None
         self.units = 0.0  # of all processes' present batches
         self.mine = [_is_owner(p, group) for p in parameters]
         local = [local_part(p) for p in parameters]
