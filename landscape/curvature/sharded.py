@@ -30,9 +30,9 @@ from landscape.vectors import Block, Vector
 
 ORDER = 5  # truncation h⁴ and rounding eps/h balance at h = eps^(1/5)
 HALVINGS = 12  # at most, from eps^(1/5) (1 + |w|)
-# The estimate is of h², what is left is of h⁴. Of a small Llama 4 gave eigenvalues to 2e-6 and the trace to 6e-5, and no
-# halving at all 6e-5 and 3e-6.
-LONG, SHORT = 32.0, 1 / 2  # truncation over rounding, where half a step is taken at once, and twice one next time
+# The estimate is of h², what is left is of h⁴. Of a small Llama 4 gave eigenvalues to 2e-6 and the trace to 6e-5, and
+# no halving at all 6e-5 and 3e-6.
+LONG, SHORT = 32.0, 1 / 2  # truncation over rounding: above, half a step at once; below, twice one the next time
 FEWEST_ULP = 8  # units in the last place that a step moves the weights by
 UNDECIDED, COARSE = 0.3, 1e-4  # relative error of a product that says nothing; eps above those of half precisions
 DECIDES = 0.1  # relative error of a difference of losses that decides
