@@ -3,17 +3,19 @@
 With u = v/|v| and D(h) = (∇L(w + hu) − ∇L(w − hu)) / 2h, one step of Richardson's extrapolation,
 H u = (4 D(h/2) − D(h)) / 3 + O(h⁴): four gradients of all the data. Shards have no second derivatives, as FSDP2 gathers
 weights outside of autograd. The error of a column is estimated by 2 |D(h/2) − D(h)|, above the truncation error as the
-part that the extrapolation removes, and by what rounding may do: ε |∇L| / h to the gradients, and to the move
-ε |w| / h, along which the curvature is at most about the largest seen so far. Two steps that agree by chance leave the
-second part: the estimate is never 0. It goes into the residuals of eigenpairs.
+part that the extrapolation removes, and by what rounding may do: ε |∇L| / h to the gradients, ε of the coarsest
+precision inside, and ε |w| / h to the move, ε of the weights as they are used, along which the curvature is at most
+about the largest seen so far. Two steps that agree by chance leave the second part: the estimate is never 0. It goes
+into the residuals of eigenpairs.
 
-The step is chosen at the first product: halved while the estimate falls as a share of |H u|, for far out both
-differences are small. There, too, the gradient itself is held against differences of the loss along it: symmetry would
-not tell a gradient that is averaged wrongly.
+The step of the first product is halved while the estimate falls as a share of |H u|, for far out both differences are
+small. Later ones are halved, at two gradients more, where truncation outweighs rounding, as along eigenvectors of
+large eigenvalues, and doubled where it is far below. At the first product, too, the gradient itself is held against
+differences of the loss along it: symmetry would not tell a gradient that is averaged wrongly.
 Source: Richardson 1911, "The approximate arithmetical solution by finite differences"; Ridders 1982.
 """
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from math import inf
 
 import torch
@@ -24,18 +26,31 @@ from landscape.checks import not_negative, one_of, require, vector_like
 from landscape.linalg.operator import CurvatureOperator
 from landscape.problem import Problem
 from landscape.problem.cost import note_verification
-from landscape.problem.sharded_passes import inner_precision
 from landscape.vectors import Block, Vector
 
 ORDER = 5  # truncation h⁴ and rounding eps/h balance at h = eps^(1/5)
 HALVINGS = 12  # at most, from eps^(1/5) (1 + |w|)
+# The estimate is of h², what is left is of h⁴. Of a small Llama 4 gave eigenvalues to 2e-6 and the trace to 6e-5, and
+# no halving at all 6e-5 and 3e-6.
+LONG, SHORT = 32.0, 1 / 2  # truncation over rounding: above, half a step at once; below, twice one the next time
 FEWEST_ULP = 8  # units in the last place that a step moves the weights by
 UNDECIDED, COARSE = 0.3, 1e-4  # relative error of a product that says nothing; eps above those of half precisions
 DECIDES = 0.1  # relative error of a difference of losses that decides
 TOLERATED = {torch.float64: 1e-4, torch.float32: 2e-2}  # disagreement with it; half precisions .3
 
 
-Column = tuple[Vector, float, float]  # H u, its estimated error, |H u|
+@dataclass(frozen=True, eq=False)
+class Column:
+    """H u, by what it may be off, and |H u|."""
+
+    image: Vector
+    truncation: float
+    rounding: float
+    size: float
+
+    @property
+    def error(self) -> float:
+        return self.truncation + self.rounding
 
 
 class ShardedHessian(CurvatureOperator):
@@ -47,7 +62,7 @@ class ShardedHessian(CurvatureOperator):
         weight_decay: λ.
         verify: hold the gradient against differences of the loss at the first product: two to four forward passes.
     Attributes:
-        step: h, once a product has been made.
+        step: h, with which the next column begins; 0 before the first.
         error_estimate: of the last product, relative, largest of its columns.
     """
 
@@ -64,7 +79,7 @@ class ShardedHessian(CurvatureOperator):
         self.problem, self.weight_decay, self.verify = problem, weight_decay, verify
         self.w = own if w is None else w.detach().clone()
         self.length = float(self.space.norms(self.w))
-        self.eps = self.step = self.error_estimate = self.largest = 0.0
+        self.eps = self.eps_of_weights = self.step = self.error_estimate = self.largest = 0.0
         self.mode, self.reason = "central_differences", "no second derivative: the model is sharded"
         self._errors: Tensor | None = None
         self._verified: float | None = None
@@ -81,10 +96,10 @@ class ShardedHessian(CurvatureOperator):
         lengths = self.space.norms(block).double()
         columns, errors = [], []
         for v, length in zip(block.T, lengths.tolist(), strict=True):
-            image, error, size = self._column(v / length) if length > 0 else (v, 0.0, 0.0)
-            columns.append(length * image)
-            errors.append(length * error)
-            self.largest = max(self.largest, size)
+            column = self._column(v / length) if length > 0 else Column(v, 0.0, 0.0, 0.0)
+            columns.append(length * column.image)
+            errors.append(length * column.error)
+            self.largest = max(self.largest, column.size)
         image = torch.stack(columns, dim=1)
         self._errors = torch.tensor(errors, dtype=torch.float64, device=block.device)
         sizes = self.space.norms(image).double().clamp(min=torch.finfo(image.dtype).tiny)
@@ -92,52 +107,69 @@ class ShardedHessian(CurvatureOperator):
         return image.add_(block, alpha=self.weight_decay) if self.weight_decay else image
 
     def _column(self, u: Vector) -> Column:
-        """H u for a unit vector, its estimated error and its length."""
+        """H u for a unit vector."""
         if self.step == 0:
-            g = self.problem.gradient(self.w)
-            self.eps = torch.finfo(inner_precision(self.shards)).eps
-            if self.verify:
-                self._verified = self._agreement(g)
-                note_verification(self._verified)
+            self._begin()
             return self._first(u)
-        wide, _ = self._difference(u, self.step)
-        return self._extrapolated(self.step, wide, self._difference(u, self.step / 2))
+        wide, step = self._difference(u, self.step)[0], self.step
+        for _ in range(HALVINGS):
+            narrow = self._difference(u, step / 2)
+            found = self._extrapolated(step, wide, narrow)
+            if not found.truncation > LONG * found.rounding or step / 2 < self._shortest:
+                break
+            step, wide = step / 2, narrow[0]
+        self.step = min(2 * step, self._longest) if found.truncation < SHORT * found.rounding else step
+        return found
+
+    def _begin(self) -> None:
+        """A gradient, which tells the precision, and the gradient held against differences."""
+        g = self.problem.gradient(self.w)
+        assert self.shards.precisions is not None
+        self.eps, self.eps_of_weights = (torch.finfo(each).eps for each in self.shards.precisions)
+        if self.verify:
+            self._verified = self._agreement(g)
+            note_verification(self._verified)
+
+    @property
+    def _longest(self) -> float:
+        return self.eps ** (1 / ORDER) * (1 + self.length)
+
+    @property
+    def _shortest(self) -> float:
+        """Steps below move weights by few of their last places."""
+        return FEWEST_ULP * self.eps_of_weights * self.length
 
     def _first(self, u: Vector) -> Column:
-        """The column at the step of the smallest estimate, which is kept."""
-        found, least, chosen, worse = (torch.zeros_like(u), 0.0, 0.0), inf, 0.0, 0
-        for step, wide, narrow in self._halved(u):
-            new = self._extrapolated(step, wide, narrow)
-            share = new[1] / max(new[2], torch.finfo(self.dtype).tiny)
+        """The column at the step of the smallest estimate, with which the next one begins."""
+        step, least, chosen, worse = self._longest, inf, None, 0
+        wide = self._difference(u, step)[0]
+        for _ in range(HALVINGS):
+            narrow = self._difference(u, step / 2)
+            found = self._extrapolated(step, wide, narrow)
+            share = found.error / max(found.size, torch.finfo(self.dtype).tiny)
             if share < least:
-                found, least, chosen, worse = new, share, step, 0
-            elif (worse := worse + 1) == 2:  # a kink between two points may make one worse
+                chosen, least, self.step, worse = found, share, step, 0
+            else:
+                worse += 1
+            step, wide = step / 2, narrow[0]
+            if worse == 2 or step < self._shortest:  # a kink between two points may make one worse
                 break
-        require(chosen > 0, "the gradient is NaN or infinite beside w; check the weights and the loss there")
+        coarse = chosen is not None and least > UNDECIDED and self.eps > COARSE
+        self.step = 0.0 if coarse else self.step  # so that another product does not go on with it
         require(
-            least <= UNDECIDED or self.eps < COARSE,
+            not coarse,
             f"products are off by {least:.0%} of their length or more: differences of gradients of eps {self.eps:.1g} "
             "decide nothing here; compute in float32 (MixedPrecisionPolicy, autocast)",
         )
-        self.step = chosen
-        return found
-
-    def _halved(self, u: Vector) -> Iterator[tuple[float, Vector, tuple[Vector, float]]]:
-        """Steps h, with D(h), and D(h/2) with the size of the gradients there."""
-        step = self.eps ** (1 / ORDER) * (1 + self.length)
-        wide, _ = self._difference(u, step)
-        for _ in range(HALVINGS):
-            narrow = self._difference(u, step / 2)
-            yield step, wide, narrow
-            step, wide = step / 2, narrow[0]
-            if step < FEWEST_ULP * self.eps * self.length:
-                return
+        if chosen is None:
+            raise ValueError("the gradient is NaN or infinite beside w; check the weights and the loss there")
+        return chosen
 
     def _extrapolated(self, step: float, wide: Vector, narrow: tuple[Vector, float]) -> Column:
         half, size = narrow
         apart, image = self.space.norms(torch.stack([half - wide, half], dim=1)).tolist()
-        rounding = self.eps / step * (size + self.length * max(self.largest, image))
-        return (4 * half - wide) / 3, 2 * apart + rounding, image
+        rounding = (self.eps * size + self.eps_of_weights * self.length * max(self.largest, image)) / step
+        return Column((4 * half - wide) / 3, 2 * apart, rounding, image)
 
     def _difference(self, u: Vector, h: float) -> tuple[Vector, float]:
         """D(h), and the size of the gradients."""

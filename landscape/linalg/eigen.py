@@ -256,7 +256,7 @@ def _scale(values: Tensor, operator: CurvatureOperator) -> Tensor:
 
 def _pairs(krylov: Krylov, ritz: Ritz, k: int, tol: float) -> EigenPairs:
     found, like = min(k, krylov.count), krylov.basis.like
-    values, residuals = ritz.values[:found], ritz.residuals[:found]
+    values, residuals = ritz.values[:found], (ritz.residuals + krylov.errors(ritz.coordinates))[:found]
     vectors = krylov.vectors(ritz, found)
     if not krylov.basis.exact:
         vectors, residuals = _orthonormal(krylov.space, vectors, values, residuals)

@@ -70,6 +70,7 @@ class Krylov:
         self.lost = torch.zeros(
             capacity, dtype=torch.float64, device="cpu"
         )  # norms of what the columns of A V − V H leave out
+        self.stated = torch.zeros_like(self.lost)  # how far the products may be off, by their own account
         self.count = self.pending = self.matvecs = 0
         self.resumed = False
         self._work: Tensor | None = None
@@ -110,7 +111,7 @@ class Krylov:
         self.h[end:, m : m + p] = 0
         joined = self._join(directions, triangle, end)
         if self.operator.errors is not None:
-            self.lost[m : m + p] += self.operator.errors.cpu().double()
+            self.stated[m : m + p] = self.operator.errors.cpu().double()
         self.count, self.pending, self.matvecs = m + p, self.pending - p + joined, self.matvecs + p
         self.resumed = False
 
@@ -174,15 +175,25 @@ class Krylov:
         m, end = self.count, self.count + self.pending
         kept = ritz.coordinates[:, :keep]
         inner, coupling = kept.T @ self.h[:m] @ kept, self.h[m:end] @ kept
-        left_out = self._left_out(kept)
+        left_out, stated = self._left_out(kept), self.errors(kept)
         rounded = self.basis.rotate(kept)
         self.basis.errors[:keep] = 0
         self.basis.move(m, keep, self.pending)
         self.lost.zero_()
+        self.stated.zero_()
+        self.stated[:keep] = stated
         self.lost[:keep] = left_out + 2 * float(ritz.values.abs().max()) * rounded
         self.h.zero_()
         self.h[:keep, :keep], self.h[keep : keep + self.pending, :keep] = inner, coupling
         self.count = keep
+
+    def errors(self, coordinates: Tensor) -> Tensor:
+        """How far A V s may be off by what the products state, which no further ones take away, (n,).
+
+        As if errors of different products were independent; each is stated above what it is.
+        """
+        found: Tensor = (self.stated[: len(coordinates)].square() @ coordinates.square()).sqrt()
+        return found
 
     def vectors(self, ritz: Ritz, count: int) -> Tensor:
         """The leading Ritz vectors, (count, P)."""

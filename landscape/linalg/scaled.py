@@ -28,6 +28,7 @@ class Scaled(DerivedOperator):
     def __init__(self, operator: CurvatureOperator) -> None:
         super().__init__(operator)
         self.known: int | None = None  # e; None until a product has told it
+        self._stretch = 0  # of the last product's vectors, a power of two
         self.window = frexp(torch.finfo(operator.dtype).max)[1] // 8
         self.told: Callable[[int], object] | None = None  # how many products came back
 
@@ -94,6 +95,7 @@ class Scaled(DerivedOperator):
                 largest = self._largest(image)
             self._tell(largest, self._largest(block), stretch)
         require_finite(largest)
+        self._stretch = stretch
         if self.told is not None:
             self.told(block.shape[1])
         return times_power(image, -self.exponent - stretch)
@@ -104,7 +106,7 @@ class Scaled(DerivedOperator):
     @property
     def errors(self) -> Tensor | None:
         found = self.operator.errors
-        return None if found is None else times_power(found, -self.exponent)
+        return None if found is None else times_power(found, -self.exponent - self._stretch)
 
     def _tell(self, image: float, vector: float, stretch: int = 0) -> None:
         """The scale from a product's largest entry and that of the vector, 2^stretch times which was multiplied."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from landscape.checks import require
 from landscape.problem.batch import Batch
 from landscape.problem.cost import GRADIENT, charge
-from landscape.problem.placement import coarsest
+from landscape.problem.placement import coarsest, graph_nodes
 from landscape.problem.shards import NO_GRAPH, Shards, gradients_apart, mean_gradients
 from landscape.processes import WeightedSum, summed
 from landscape.vectors import whole
@@ -42,8 +42,8 @@ def loss_and_gradient(problem: "Passes", shards: Shards, w: Tensor) -> tuple[Ten
             for batch in batches:
                 scale = scale or shards.units
                 loss = batch.evaluate(batch.w)[0]
-                if not shards.met:
-                    shards.met.append(batch.inner_precision(loss))
+                if shards.precisions is None:
+                    shards.precisions = batch.inner_precision(loss), _of_weights(batch, loss)
                 (loss * (batch.units * shards.count / scale)).backward()
                 if batch.units > 0:
                     sums.add(whole(loss.detach()), batch.units)
@@ -53,9 +53,14 @@ def loss_and_gradient(problem: "Passes", shards: Shards, w: Tensor) -> tuple[Ten
     return loss, g * (scale / sums.units)
 
 
-def inner_precision(shards: Shards) -> torch.dtype:
-    """The coarsest one on the way from w to the loss, by policy, autocast or casts, once there was a gradient."""
-    return coarsest([*shards.met, *(p.dtype for p in shards.parameters)])
+def _of_weights(batch: Batch, loss: Tensor) -> torch.dtype:
+    """The coarsest precision that weights are used in, by FSDP2's policy or a cast such as autocast's."""
+    found = [batch.precision]
+    for node in graph_nodes(loss.grad_fn):
+        for leaf in (following.variable for following, _ in node.next_functions if hasattr(following, "variable")):
+            cast = node._input_metadata if node.name().startswith("ToCopy") else ()
+            found += [leaf.dtype, *(meta.dtype for meta in cast)]
+    return coarsest(found)
 
 
 def _mean(sums: WeightedSum, problem: "Passes", w: Tensor) -> Tensor:

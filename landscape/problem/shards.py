@@ -44,7 +44,7 @@ def shards_of(model: nn.Module, names: Sequence[str]) -> "Shards | None":
     """How the parameters of these names are dealt out; None where all lie here.
 
     Raises:
-        ValueError: if they are by FSDP1, or over several groups of which none holds all processes.
+        ValueError: if they are by FSDP1, or over several groups, as where tensor parallel layers lie within FSDP2.
     """
     wrapped = any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules())
     require(not wrapped, "FSDP must be torch.distributed.fsdp.fully_shard (FSDP2), got FullyShardedDataParallel")
@@ -59,6 +59,12 @@ def shards_of(model: nn.Module, names: Sequence[str]) -> "Shards | None":
         f"the mesh of sharded parameters must have one axis or hold all {distributed.get_world_size()} processes, got "
         f"{tuple(largest.shape)}",
     )
+    smaller = [tuple(mesh.shape) for mesh in meshes if mesh.size() < largest.size()]
+    require(
+        not smaller,
+        f"all sharded parameters must lie on {largest.size()} processes, got some on a mesh of {smaller[:1]}, of which "
+        "the others have copies; parallelise every layer, or use FSDP2 alone",
+    )
     group = distributed.group.WORLD if everyone else largest.get_group()
     return Shards([named[name] for name in names], group)
 
@@ -68,7 +74,8 @@ class Shards(DealtOut):
 
     def __init__(self, parameters: Sequence[Tensor], group: ProcessGroup) -> None:
         self.parameters, self.group = list(parameters), group
-        self.met: list[torch.dtype] = []  # the coarsest precision on the way from w to the loss
+        # the coarsest on the way from w to the loss, and that weights are used in, once there was a gradient
+        self.precisions: tuple[torch.dtype, torch.dtype] | None = None
         self.units = 0.0  # of all processes' present batches
         self.mine = [_is_owner(p, group) for p in parameters]
         local = [local_part(p) for p in parameters]
