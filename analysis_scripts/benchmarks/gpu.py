@@ -174,7 +174,7 @@ def replays(name: str, setting: Setting, small: bool) -> Iterator[Job]:
         return
     v = torch.randn(setting.size, generator=torch.Generator().manual_seed(0)).to(setting.batches[0][0].device)
     with patch.dict(os.environ, {FLAG: "1"}):
-        H = ls.hessian(setting.problem)
+        H: Any = ls.hessian(setting.problem)
 
     def again() -> None:
         H.matvec(v)
