@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis_scripts._shared.frame import command
-from analysis_scripts.sharpness.gap_study import families, measured_by, members, report
-from landscape.metrics import METRICS
+from analysis_scripts.sharpness.gap_study import STUDIED, families, measured_by, members, report
 from landscape.study.study_runner import StudyConfig
 
 TITLE = "Which sharpness measure follows the generalisation gap of small transformers at one training loss?"
@@ -30,7 +29,7 @@ class Config:
     batch_size: int = 50
     epochs: int = 60
     samples: int = 200
-    metrics: tuple[str, ...] = tuple(METRICS)
+    metrics: tuple[str, ...] = STUDIED
     workers: int = 2
     runs: str = "runs/equal_loss_transformers"
     folder: str = "figures/equal_loss_transformers"
