@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from analysis_scripts._shared.claims import Claim, points
-from analysis_scripts._shared.frame import Arrays, command, kept, publish
+from analysis_scripts._shared.frame import Arrays, command, kept, legend_over, publish
 from analysis_scripts._shared.over_seeds import difference, interval, verdict
 from analysis_scripts.training.edge_of_stability import NEAR, at_threshold, span, tracked
 from landscape.plots import plot_seeds
-from landscape.plots.style import BLUE, legend_above
+from landscape.plots.style import BLUE
 
 PAPER = "Kalra et al. 2026, abstract"
 CURVES = {"critical_sharpness": "critical sharpness", "lambda_max": "λmax(H)"}
@@ -129,14 +129,15 @@ def main(config: Config) -> dict[str, Any]:
 def draw(curves: Arrays, config: Config) -> Figure:
     """A panel a learning rate: λ_c and λmax, with 2/η."""
     figure = Figure(figsize=(6.8, 2.8), layout="constrained")
-    axes = figure.subplots(1, len(config.rates), squeeze=False)[0]
+    axes = figure.subplots(1, len(config.rates), sharey=True, squeeze=False)[0]
     for ax, lr in zip(axes, config.rates, strict=True):
-        for (key, label), color in zip(CURVES.items(), (BLUE, "#000000"), strict=True):
+        for (key, label), (color, style) in zip(CURVES.items(), ((BLUE, "-"), ("#000000", "--")), strict=True):
             own = curves[f"{lr:g}/{key}"]
-            plot_seeds(curves[f"{lr:g}/step"][0], own, ax, label=label, color=color)
-        ax.axhline(2 / lr, color="0.5", linewidth=0.7)
-        ax.set(xlabel=f"step of gradient descent, η = {lr:g}", ylabel="sharpness", yscale="log")
-        legend_above(ax, columns=2)
+            plot_seeds(curves[f"{lr:g}/step"][0], own, ax, label=label, color=color, linestyle=style)
+        ax.axhline(2 / lr, color="0.5", linewidth=0.7, linestyle=":", label="2/η")
+        ax.set(title=f"η = {lr:g}", xlabel="step", yscale="log")
+    axes[0].set_ylabel("sharpness")
+    legend_over(figure, axes[0], 3)
     return figure
 
 
