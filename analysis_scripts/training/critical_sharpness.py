@@ -95,7 +95,12 @@ def claims(rates: Mapping[float, Mapping[str, Sequence[float]]]) -> list[Claim]:
             f"it rises by {points(rise, ' of 2/η', 2)} {before} ({here})",
             verdict(rise),
         ),
-        Claim(PAPER, "λ_c follows λmax there", f"rank correlation {span(np.clip(rank, -1, 1).tolist())} {before}", verdict(rank)),
+        Claim(
+            PAPER,
+            "λ_c follows λmax there",
+            f"rank correlation {span(np.clip(rank, -1, 1).tolist())} {before}",
+            verdict(rank),
+        ),
         Claim(
             PAPER,
             "the edge of stability is seen by λ_c: it hovers at 2/η",
