@@ -57,7 +57,7 @@ class Networks:
     )
     seeds: Sequence[int] = (0, 1, 2, 3, 4)
     setting: dict[str, Any] = field(
-        default_factory=lambda: {"epochs": 40, "batch_size": 32, "schedule": "cosine", "label_noise": 0.0}
+        default_factory=lambda: {"epochs": 20, "batch_size": 32, "schedule": "cosine", "label_noise": 0.0}
     )
     search: Search = field(default_factory=lambda: Search(points=5, rounds=2, finalists=2, seeds=(100, 101)))
     size: float = 16 / 255  # of adversarial images, of the way from black to white; a digit has 17 greys
