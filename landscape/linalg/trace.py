@@ -20,7 +20,7 @@ from landscape.linalg.probes import rademacher, sphere
 from landscape.linalg.products_shown import products_shown
 from landscape.linalg.scaled import Scaled
 from landscape.linalg.sketch import Sketch, sketch
-from landscape.linalg.xtrace import xtrace
+from landscape.linalg.xtrace import wide_columns, xtrace
 from landscape.side_effects import random_source
 from landscape.storage.results import Estimate
 from landscape.storage.results.student import calibrated_error
@@ -30,6 +30,7 @@ Grow = Callable[[CurvatureOperator, State, int, torch.Generator], State]  # to s
 
 FIRST, GROWTH = 32, 1.5  # products of the first round; by how much all grow in the next: half too many at worst
 CHUNK = 64  # test vectors at once where they need not be kept: 256 products take .36 s by 1, .20 by 8, .19 by 64 or 256
+ENTRIES = 2**28  # of such a block at most: 1 GB in float32, a single vector of a larger network
 
 
 def trace(
@@ -120,8 +121,9 @@ def _within(found: Estimate, rtol: float) -> bool:
 def _grow_hutchinson(operator: CurvatureOperator, state: State, total: int, source: torch.Generator) -> State:
     samples = [state["samples"]] if state else []
     missing = total - sum(len(part) for part in samples)
-    for start in range(0, missing, CHUNK):
-        probes = rademacher(operator, min(CHUNK, missing - start), source)
+    wide = max(1, min(CHUNK, ENTRIES // operator.shape[0]))
+    for start in range(0, missing, wide):
+        probes = rademacher(operator, min(wide, missing - start), source)
         samples.append(_forms(operator, probes, operator.matmat(probes)))
     return {"samples": torch.cat(samples)}
 
@@ -160,7 +162,7 @@ def _grow_xtrace(operator: CurvatureOperator, state: State, total: int, source: 
 
 def _forms(operator: CurvatureOperator, block: Tensor, images: Tensor) -> Tensor:
     """vᵢᵀ (A v)ᵢ for each column, summed in float64."""
-    return operator.space.added((block.double() * images.double()).sum(0))
+    return operator.space.added(wide_columns(block, images))
 
 
 def _mean(samples: Tensor, matvecs: int) -> Estimate:

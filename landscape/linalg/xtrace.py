@@ -55,9 +55,9 @@ class _LeaveOut:
         self.w = space.inner(found.basis, found.probes).double()
         self.p = self.w - self.S * _columns(self.S, self.w)  # coordinates of ωᵢ in its own sketch
         self.crossed = space.inner(found.basis_images, probes).double()  # Qᵀ A ω or Qᵀ A² ω
-        lengths = space.added(_wide_columns(found.probes, found.probes))
+        lengths = space.added(wide_columns(found.probes, found.probes))
         self.outside = lengths - self.p.square().sum(0)  # |(I − QᵢQᵢᵀ) ωᵢ|²
-        forms = space.added(_wide_columns(probes, found.images))
+        forms = space.added(wide_columns(probes, found.images))
         self.rest = forms - 2 * _columns(self.crossed, self.p) + _columns(self.p, self.H @ self.p)
         self.within = self.H.trace() - _columns(self.S, self.H @ self.S)
 
@@ -85,7 +85,7 @@ class _LeaveOut:
         return torch.where(alone, self.one(), without)
 
 
-def _wide_columns(a: Tensor, b: Tensor) -> Tensor:
+def wide_columns(a: Tensor, b: Tensor) -> Tensor:
     """The same in float64, of some rows at a time: whole blocks in float64 would be twice the sketch itself."""
     parts = [_columns(x.double(), y.double()) for x, y in zip(a.split(ROWS), b.split(ROWS), strict=True)]
     return torch.stack(parts).sum(0)

@@ -80,6 +80,14 @@ def test_sketches_are_far_more_accurate_than_hutchinson_where_the_spectrum_decay
     assert errors["hutch++"] < errors["hutchinson"] / 20
 
 
+def test_hutchinson_of_a_long_vector_takes_few_at_a_time(monkeypatch):
+    A = Counting(symmetric(SPECTRA["indefinite"]), columns=64)
+    monkeypatch.setattr(sys.modules["landscape.linalg.trace"], "ENTRIES", 3 * A.shape[0])
+    found = trace(A, matvecs=20, method="hutchinson", generator=seeded(0))
+    assert max(A.widths) == 3
+    assert abs(found.value - SPECTRA["indefinite"].double().sum()) < 4 * found.stderr
+
+
 def test_hutchinson_over_all_signs_is_the_trace(monkeypatch):
     matrix = symmetric(torch.tensor([1.0, -2.0, 5.0, 0.5, 3.0, 2.0, 1.0, 4.0]))
     signs = 2.0 * ((torch.arange(256)[:, None] >> torch.arange(8)) & 1) - 1

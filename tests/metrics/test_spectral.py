@@ -5,7 +5,8 @@ from quadratics import quadratic
 
 from landscape import metrics
 from landscape.curvature import ggn, hessian
-from landscape.linalg import spectral_density
+from landscape.linalg import spectral_density, top_eigenpairs, trace
+from landscape.metrics import spectral
 
 
 def test_the_top_of_the_spectrum_equals_the_dense_one() -> None:
@@ -39,6 +40,19 @@ def test_trace_and_gradient_norm() -> None:
     assert abs(found.value - exact) < 4 * found.stderr
     assert metrics.trace(problem, matvecs=problem.size).value.item() == pytest.approx(exact.item(), rel=1e-9)
     assert metrics.gradient_norm(problem).value.item() == pytest.approx(problem.gradient().norm().item(), rel=1e-12)
+
+
+def test_large_networks_keep_fewer_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = make("mlp").problem()
+    H = hessian(problem)
+    monkeypatch.setattr(spectral, "LARGE", problem.size)
+    found = metrics.trace(problem, matvecs=40, generator=seeded(1))
+    same = trace(H, method="hutchinson", matvecs=40, generator=seeded(1), progress=False)
+    assert found.value == same.value
+    assert abs(found.value - H.dense().trace()) < 4 * found.stderr
+    pairs = spectral.leading_pairs(problem)
+    bounded = top_eigenpairs(H, 5, which="LA", tol=spectral.TOL, basis_size=spectral.SMALL_BASIS, progress=False)
+    assert torch.equal(pairs.values, bounded.values)
 
 
 def test_adam_sharpness_is_exact_with_enough_products() -> None:
