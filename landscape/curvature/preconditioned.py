@@ -46,7 +46,8 @@ def preconditioned_hessian(problem: Problem, optimizer: torch.optim.Optimizer) -
     Raises:
         ValueError: if it is of another kind, lacks one of the problem's parameters, or has no state yet.
     """
-    base, named = _base(optimizer), dict(problem.model.named_parameters())
+    base = _base(optimizer)
+    named = dict(problem.require_whole("the preconditioned Hessian").model.named_parameters())
     groups = {p: group for group in base.param_groups for p in group["params"]}
     lacking = [name for name in problem.layout.names if named[name] not in groups]
     require(

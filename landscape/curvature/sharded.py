@@ -1,12 +1,13 @@
 """Hessian of a sharded model by differences of whole gradients, (P, P), each process with its own entries of a vector.
 
 With u = v/|v| and D(h) = (∇L(w + hu) − ∇L(w − hu)) / 2h, one step of Richardson's extrapolation,
-H u = (4 D(h/2) − D(h)) / 3 + O(h⁴): four gradients of all the data. Shards have no second derivatives, as FSDP2 gathers
-weights outside of autograd. The error of a column is estimated by 2 |D(h/2) − D(h)|, above the truncation error as the
-part that the extrapolation removes, and by what rounding may do: ε |∇L| / h to the gradients, ε of the coarsest
-precision inside, and ε |w| / h to the move, ε of the weights as they are used, along which the curvature is at most
-about the largest seen so far. Two steps that agree by chance leave the second part: the estimate is never 0. It goes
-into the residuals of eigenpairs.
+H u = (4 D(h/2) − D(h)) / 3 + O(h⁴): four gradients of all the data. Shards have no second derivatives: FSDP2 gathers
+weights outside of autograd, and those of DTensors came out wrong (docs/scale.md).
+
+The error of a column is estimated by 2 |D(h/2) − D(h)|, above the truncation error as the part that the extrapolation
+removes, and by what rounding may do: ε |∇L| / h to the gradients, ε of the coarsest precision inside, and ε |w| / h to
+the move, ε of the weights as they are used, along which the curvature is at most about the largest seen so far. Two
+steps that agree by chance leave the second part: the estimate is never 0. It goes into the residuals of eigenpairs.
 
 The step of the first product is halved while the estimate falls as a share of |H u|, for far out both differences are
 small. Later ones are halved, at two gradients more, where truncation outweighs rounding, as along eigenvectors of

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from landscape.checks import require
 from landscape.linalg.scaled import Scaled
 from landscape.storage.array_checkpoint import ArrayCheckpoint, fingerprint
 
@@ -25,6 +26,7 @@ class ProbeCheckpoint(ArrayCheckpoint):
     def __init__(
         self, path: str | Path | None, operator: Scaled, source: torch.Generator, settings: Mapping[str, Any]
     ) -> None:
+        require(path is None or not operator.space.dealt_out, f"resume must be None for a sharded model, got {path}")
         whose = {"size": operator.shape[0], "dtype": str(operator.dtype), "generator": fingerprint(source.get_state())}
         super().__init__(path, {**settings, **whose})
         self.source, self.operator = source, operator

@@ -61,8 +61,7 @@ def analyze(
     """
     names, settings = list(METRICS if metrics is None else metrics), settings or {}
     known = _known(names, settings, metrics if isinstance(metrics, Mapping) else {})
-    if budget is not None:
-        positive("budget", budget)
+    _check(problem, budget, resume)
     ends = None if budget is None else monotonic() + budget
     source = random_source(generator)
     seed = int(torch.randint(2**62, (), generator=source, device=source.device))
@@ -85,6 +84,16 @@ def analyze(
     found = {name: work.estimate(name) for name in names if name not in left_out}
     own = {what: cost for what, cost in shared.items() if what not in found}
     return Measurements(found, own, left_out, {name: work.uses(name) for name in found})
+
+
+def _check(problem: Problem, budget: float | None, resume: str | Path | None) -> None:
+    if budget is not None:
+        positive("budget", budget)
+    require(
+        budget is None or problem.process_group is None,
+        f"budget must be None on several processes, whose clocks would end it apart, got {budget}; name fewer metrics",
+    )
+    require(resume is None or problem.shards is None, "resume must be None for a sharded model, whose parts differ")
 
 
 def _known(names: Sequence[str], settings: Mapping[str, Settings], own: Mapping[str, Metric]) -> dict[str, Metric]:
@@ -110,7 +119,7 @@ def _pace(work: SharedComputation, shared: Mapping[str, Spent]) -> float:
     except Exception:  # there is no gradient, which the metrics that need one will say
         return priced(work.problem, work.problem.loss)[1].seconds / FORWARD
     first = shared[SHARED["origin"].what]
-    if first.seconds > LONG:
+    if first.seconds > LONG or work.problem.process_group is not None:  # clocks differ, and passes must not
         return first.seconds
     _, again = priced(work.problem, work.problem.loss_and_gradient)
     work.note("timing a gradient", again)

@@ -184,7 +184,7 @@ def gradient_norm(
 ) -> Estimate:
     """|∇L(w)|: how far the checkpoint is from a stationary point."""
     _, g = origin or problem.loss_and_gradient()
-    return Estimate.exact(float(g.norm()))
+    return Estimate.exact(float(problem.space.norms(g)))
 
 
 def largest(pairs: EigenPairs, **details: float) -> Estimate:

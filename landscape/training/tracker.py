@@ -144,7 +144,7 @@ class Tracker:
         begin = perf_counter()
         problem = self.problem if isinstance(self.problem, Problem) else self.problem()
         before = perf_counter()
-        loss, g = problem.loss_and_gradient()
+        loss, g = problem.require_whole("the Tracker").loss_and_gradient()
         float(loss)  # waits for the device
         one_gradient = perf_counter() - before
         H = hessian(problem)
@@ -196,7 +196,7 @@ class Tracker:
     def _found(
         self, problem: Problem, loss: Tensor, g: Vector, pairs: EigenPairs, estimate: Estimate | None
     ) -> dict[str, Any]:
-        w, v = problem.require_whole("the Tracker").vector(), pairs.vectors[:, 0]
+        w, v = problem.vector(), pairs.vectors[:, 0]
         e = self.perturbation() if self.perturbation else None
         return {
             "step": self.steps,

@@ -16,7 +16,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn import functional as F
 
-from landscape import METRICS, Problem, random_directions
+from landscape import METRICS, Problem, analyze, random_directions
 from landscape.curvature import ggn, hessian
 from landscape.curvature.block_spectra import block_spectra
 from landscape.interop import distributed_checkpoint
@@ -121,7 +121,10 @@ def numbers(problem, normalize):
         "worst case, max norm": worst_case_gap(problem, rho=0.01, p=float("inf"), steps=4).value,
         "surrogate": surrogate_gap(problem).value,
         "average": average_gap(problem, draws=3, generator=seeded(9)).value,
-        "lambda max": METRICS["lambda_max"](problem).value,
+        **{
+            f"analysed {name}": found.value
+            for name, found in analyze(problem, ["lambda_max", "trace", "gradient_norm"]).items()
+        },
     }
 
 
@@ -210,6 +213,8 @@ def refusals(rank, mesh):
         "diagonal": lambda: diagonal(H),
         "resume": lambda: slice_1d(problem, v, (-1, 1, 3), resume="line.jsonl"),
         "basis": lambda: top_eigenpairs(H, 1, resume="pairs.npz"),
+        "probes": lambda: trace(H, resume="trace.npz"),
+        "clock": lambda: analyze(problem, ["trace"], budget=1.0),
         "map": lambda: gradient_norm_map(problem, v, v, (-1, 1, 2), (-1, 1, 2)),
         "geometry": lambda: worst_case_gap(problem, geometry="fisher"),
         "norm": lambda: worst_case_gap(problem, p=1),
@@ -465,6 +470,8 @@ REFUSED = {
     "diagonal": "diagonal needs whole vectors, got those of a sharded model; gather it first",
     "resume": "resume, workers and group must be left out for a sharded model.*",
     "basis": "resume= and basis_group= must be left out where vectors are dealt out to processes.*",
+    "probes": "resume must be None for a sharded model, got trace.npz",
+    "clock": "budget must be None on several processes, whose clocks would end it apart, got 1.0; name fewer metrics",
     "map": "a map needs whole vectors, got a sharded model; gather it on one process",
     "geometry": "geometry of a sharded model must be .*",
     "norm": "p must be 2 or inf for a sharded model, got 1",
