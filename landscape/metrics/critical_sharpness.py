@@ -71,8 +71,8 @@ def critical_sharpness(
     found = critical_step(problem, update, start, tol)
     low, high = 2 / found.risen, 2 / found.fallen
     return Estimate(
-        value=torch.tensor(2 / found.step, dtype=torch.float64),
-        stderr=torch.tensor((high - low) / 2, dtype=torch.float64),
+        value=torch.tensor(2 / found.step, dtype=torch.float64, device="cpu"),
+        stderr=torch.tensor((high - low) / 2, dtype=torch.float64, device="cpu"),
         details={"low": low, "high": high, "eta": found.step, "passes": float(found.passes)},
     )
 

@@ -17,7 +17,7 @@ OURS = [
 
 def test_rows_lie_below_their_paper_in_order_and_are_counted(tmp_path):
     (tmp_path / "script").mkdir()
-    (tmp_path / "script" / "a.json").write_text(json.dumps({"claims": OURS, "seconds": 90}))
+    (tmp_path / "script" / "a.json").write_text(json.dumps({"claims": OURS, "cpu_seconds": 90}))
     text = page(tmp_path)
     first = text.index("## Able 2020\n")
     assert first < text.index("| figure 1 | c | 2 | differs | script | 1.5 |") < text.index("| table 2 | a\\|b |")

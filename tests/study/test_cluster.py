@@ -109,7 +109,7 @@ def test_the_command_hands_its_networks_to_the_cluster(
     assert capsys.readouterr().err.startswith("landscape: no Dask scheduler answers at tcp://127.0.0.1:9: ")
     assert not Path("runs").exists()
     monkeypatch.setattr("landscape.cli.study.cluster", threads)
-    monkeypatch.setattr("landscape.cli.study.report_study", lambda *_: Path("page.html"))
+    monkeypatch.setattr("landscape.cli.study.report_study", lambda *_, **__: Path("page.html"))
     assert run(*command) == 0
     assert asked == [("tcp://127.0.0.1:9", 2), *((stage, "seed0") for stage in ("train", "measure", "slice"))]
     assert "1 networks, on the cluster at tcp://127.0.0.1:9, are trained" in capsys.readouterr().out
