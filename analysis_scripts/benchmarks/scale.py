@@ -104,7 +104,7 @@ def predicted(config: Config, machine: dict[str, float], size: int, ranks: int, 
     work = 6 * size * config.samples / cores / machine["operations"]
     gradient = work + 4 * ENTRY * size * ranks / cores / machine["memory"]
     whole = ENTRY * size / machine["messages"] if ranks > 1 else 0.0
-    basis = 4 * config.basis * ENTRY * size / machine["memory"]
+    basis = 4 * (config.basis + 1) / 2 * ENTRY * size / machine["memory"]  # it grows from 1 vector on
     if way == "sharded":
         return {"gradient": gradient + 3 * whole, "product": 4 * (gradient + 3 * whole), "rest": basis / cores}
     return {"gradient": gradient + whole, "product": 2 * gradient + whole, "rest": basis * ranks / cores}
