@@ -12,6 +12,7 @@ from landscape.processes.cluster import LOCAL, cluster
 from landscape.report import report_study
 from landscape.report.study import writable
 from landscape.study.config_file import read_study
+from landscape.study.own_checkpoint import OwnCheckpoint
 from landscape.study.study_runner import StudyConfig, broken, run_study
 from landscape.training.trainer.device import curvature_device
 
@@ -86,7 +87,9 @@ def make_study(
     began = perf_counter()
     with cluster(address, config.workers) if address else nullcontext() as executor:
         where = f"{config.workers} at a time" if address in (None, LOCAL) else f"on the cluster at {address}"
-        click.echo(f"{title} {len(config.members)} networks, {where}, are trained, measured and sliced.")
+        own = all(isinstance(network, OwnCheckpoint) for network in config.members.values())
+        done = "measured" if own else "trained, measured and sliced"
+        click.echo(f"{title} {len(config.members)} networks, {where}, are {done}.")
         run_study(config, executor, progress=True)
     click.echo(f"tables, figures and page into {out}")
     page = report_study(config, out, title, made_from=made_from)

@@ -82,12 +82,14 @@ def _training_loss(trainer: Any, module: Any, samples: int) -> Problem:
 
 def _silent_loss(module: Any, batch: Any) -> Tensor:
     """What `training_step` returns, with nothing logged."""
-    place = {"batch_idx": 0} if "batch_idx" in inspect.signature(module.training_step).parameters else {}
+    places = [own.kind for own in inspect.signature(module.training_step).parameters.values()]
+    by_place = len(places) > 1 or inspect.Parameter.VAR_POSITIONAL in places  # whatever its name, as in Lightning
+    index = (0,) if by_place else ()
     logs = dict.fromkeys(("log", "log_dict"), lambda *_args, **_settings: None)
     hidden = {name: vars(module)[name] for name in logs if name in vars(module)}
     vars(module).update(logs)
     try:
-        found = module.training_step(batch, **place)
+        found = module.training_step(batch, *index)
     finally:
         for name in logs:
             del vars(module)[name]

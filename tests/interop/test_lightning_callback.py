@@ -168,6 +168,32 @@ class Manual(Module):
         optimizer.step(closure)
 
 
+class Unnamed(Module):
+    def training_step(self, batch, _):
+        return F.cross_entropy(self.model(batch[0]), batch[1])
+
+
+class Alone(Module):
+    def training_step(self, batch):
+        return F.cross_entropy(self.model(batch[0]), batch[1])
+
+
+class Packed(Module):
+    def training_step(self, *places):
+        batch, _ = places
+        return F.cross_entropy(self.model(batch[0]), batch[1])
+
+
+def test_the_index_of_the_batch_may_have_any_name():
+    rows = []
+    for kind in (Unnamed, Alone, Packed):
+        torch.manual_seed(0)
+        callback = CurvatureCallback(every=8)
+        fitted(kind(network()), callback)
+        rows.append([numbers(row) for row in callback.rows])
+    assert rows[0] == rows[1] == rows[2] != []
+
+
 def test_under_manual_optimisation_the_problem_must_be_given():
     with pytest.raises(ValueError, match=r"manual optimisation it makes the step itself; pass problem="):
         fitted(Manual(network()), CurvatureCallback())
