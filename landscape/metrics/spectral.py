@@ -114,7 +114,7 @@ def trace(problem: Problem, *, matvecs: int = 60, generator: torch.Generator | N
     """Trace of the Hessian of a problem by XTrace with `matvecs` products; of any operator: `landscape.trace`.
 
     Not from the shared density, whose few probes have the larger error. From 2**26 weights on by Hutchinson's
-    estimator, as XTrace keeps `matvecs` vectors: 30 GB for GPT-2. Its error is the larger one, and stated.
+    estimator, as XTrace keeps 2 `matvecs` vectors: 60 GB for GPT-2. Its error is the larger one, and stated.
     """
     return _trace(hessian(problem), matvecs, generator)
 
