@@ -5,6 +5,7 @@ workers say that they have resources GPU, a piece takes one.
 """
 
 import logging
+import os
 import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
@@ -45,7 +46,7 @@ def cluster(
     if address == LOCAL:
         found = visible_devices() if devices is None else list(devices)
         may_start_others = dask.config.set({"distributed.worker.daemon": False})  # that read data
-        with may_start_others, _local(workers, found) as own, Client(own) as client:
+        with _environment_kept(dask.config), may_start_others, _local(workers, found) as own, Client(own) as client:
             yield _executor(client)
         return
     try:  # before a client does, which would be left half made
@@ -64,6 +65,21 @@ def cluster(
                 f"{address} --nthreads 1`"
             ) from error
         yield _executor(client)
+
+
+@contextmanager
+def _environment_kept(config: Any) -> Iterator[None]:
+    """Put back what Dask sets in this process's environment for its workers: threads, and how memory is given back."""
+    names = config.get("distributed.nanny.pre-spawn-environ")
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _executor(client: Any) -> Executor:

@@ -94,3 +94,12 @@ def test_a_scheduler_without_workers_is_one_line() -> None:
         cluster(empty.scheduler_address, wait=5.0),
     ):
         pass
+
+
+def test_the_environment_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    before = dict(os.environ)
+    with cluster("local", 1) as executor:
+        assert executor.submit(abs, -1).result() == 1
+    assert dict(os.environ) == before
