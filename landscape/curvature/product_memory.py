@@ -8,7 +8,7 @@ import torch
 
 from landscape.autograd.allocator import keep_freed_memory
 from landscape.autograd.peak_memory import shape_alone, without_numbers
-from landscape.checks import integer_in
+from landscape.checks import first_line, integer_in
 from landscape.curvature.over_data import OperatorOverData, Report
 from landscape.problem.batches import count
 
@@ -49,7 +49,7 @@ def _peak(operator: OperatorOverData, columns: int) -> int:
             given = peak.now
             for _ in range(2):  # the second finds the graphs of the first
                 twin.matmat(block)
-    except (RuntimeError, NotImplementedError) as error:
-        said = str(error).splitlines()[0]
+    except RuntimeError as error:  # NotImplementedError among them
+        said = first_line(error)
         raise ValueError(f"the memory of a product cannot be told from shapes alone: {said}; measure it") from error
     return peak.peak - given

@@ -14,9 +14,7 @@ from itertools import count
 from typing import Any
 from uuid import uuid4
 
-import torch
-
-from landscape.processes.pieces import Answer, Pool, answer, results
+from landscape.processes.pieces import Answer, Pool, answer, results, with_threads
 
 
 @contextmanager
@@ -57,12 +55,8 @@ class Shipped:
     def __call__(self, piece: Any) -> Any:
         if not (self.arrived and self.threads):
             return self.function(piece)
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
+        with with_threads(self.threads):
             return self.function(piece)
-        finally:
-            torch.set_num_threads(before)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._sent is None:  # what a notebook defines goes along where Dask has loaded cloudpickle

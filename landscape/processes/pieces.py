@@ -3,8 +3,11 @@
 import pickle
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Future
+from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any
+
+import torch
 
 from landscape.checks import first_line
 
@@ -65,6 +68,17 @@ def answer(function: Callable[[Any], Any], piece: Any) -> Answer:
         return function(piece), None
     except Exception as error:
         return None, f"{type(error).__name__}: {error}"
+
+
+@contextmanager
+def with_threads(count: int) -> Iterator[None]:
+    """So many of torch's threads, for 0 as many as there are; those of before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def unsendable(error: Exception) -> ValueError:

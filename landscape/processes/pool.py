@@ -21,7 +21,7 @@ import torch
 
 from landscape.processes.borrowed import borrowed
 from landscape.processes.devices import VISIBLE, dealt
-from landscape.processes.pieces import UNSENDABLE, Answer, Pool, answer, results, unsendable
+from landscape.processes.pieces import UNSENDABLE, Answer, Pool, answer, results, unsendable, with_threads
 
 
 @contextmanager
@@ -56,12 +56,8 @@ def pool(
         with _processes(function, workers, threads, unit, devices) as found:
             yield found
     else:
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads or before)
-        try:
+        with with_threads(threads):
             yield lambda pieces: ((piece, function(piece)) for piece in pieces)
-        finally:
-            torch.set_num_threads(before)
 
 
 @contextmanager
