@@ -88,4 +88,8 @@ def network_of(model: nn.Module, config: TrainConfig, ranks: Ranks, count: int |
         f"m_sharpness over {ranks.size} processes must be one part each, batch_size={config.batch_size} over their "
         f"number, got {config.m_sharpness}",
     )
-    return DistributedDataParallel(network, broadcast_buffers=False)
+    joined = DistributedDataParallel(network, broadcast_buffers=False)
+    # Its reducer, freed with the interpreter locked, must not be the last to let go of the group: that waits for
+    # threads of gloo that may themselves wait for the lock. Attributes are freed in the order in which they were set.
+    vars(joined)["group_freed_last"] = joined.process_group
+    return joined
