@@ -29,8 +29,7 @@ RULES: dict[str, dict[str, Any]] = {
 }
 DATA: dict[str, Any] = {"data_settings": {"test_size": 1197}}  # 600 images to train on: errors are known to 1 %
 ABOUT_ATTENTION = ("geodesic",)
-NOT_YET = ("critical_sharpness",)  # came after the studies had measured their networks
-STUDIED = tuple(name for name in METRICS if name not in NOT_YET)
+STUDIED = tuple(METRICS)
 METRICS_OF_ALL = tuple(name for name in STUDIED if name not in ABOUT_ATTENTION)
 COLORS = 32  # of figures that hold marks and text alone
 FAMILIES = {"Rényi order": "renyi", "ball of the worst case": "worst_case_gap", "noise of the average": "average_gap"}
