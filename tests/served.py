@@ -28,11 +28,15 @@ def served():
     return context
 
 
-def of_two_ranks(process, folder):
-    """What two processes have saved, each under its rank, in `folder`, which `process(rank, folder)` is told."""
+def of_ranks(process, folder, count):
+    """What so many processes have saved, each under its rank, in `folder`, which `process(rank, folder)` is told."""
     served()
-    torch.multiprocessing.start_processes(process, (str(folder),), nprocs=2, start_method="forkserver")
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    torch.multiprocessing.start_processes(process, (str(folder),), nprocs=count, start_method="forkserver")
+    return [torch.load(folder / f"{rank}.pt") for rank in range(count)]
+
+
+def of_two_ranks(process, folder):
+    return of_ranks(process, folder, 2)
 
 
 def killed(target: Callable[..., Any], *args: Any, moment: Callable[[], bool], after: float = 0.0) -> int:

@@ -14,11 +14,14 @@ from itertools import count
 from math import inf, isfinite, isnan, sqrt
 
 import torch
+from torch import nn
 
-from landscape.checks import require
+from landscape.checks import first_line, require
+from landscape.curvature.preconditioned import held_by, innermost
 from landscape.problem import Problem
+from landscape.processes.space import Space
 from landscape.side_effects import derivatives_on
-from landscape.vectors import Vector, flatten
+from landscape.vectors import Vector
 
 TOL = 0.05  # of a bracket: four bisections after a doubling, our choice
 DOUBLINGS = 40  # to find one, our choice
@@ -98,13 +101,15 @@ def bracket(change: Callable[[float], float], start: float, tol: float, rounding
     return Bracket(fallen, risen, passes)
 
 
-def first_step(update: Vector, loss: float, gradient: Vector) -> float:
+def first_step(update: Vector, loss: float, gradient: Vector, space: Space) -> float:
     """η at which the loss would be 0 if it went on falling as it begins to: a quarter of η_c where L = λw²/2.
+
+    `space`: of the vectors, `problem.space`.
 
     Raises:
         ValueError: if it does not fall along the update.
     """
-    slope = float(gradient.double() @ update.double())
+    slope = float(space.inner(gradient.double(), update.double()))
     require(
         slope > 0,
         f"the update must lead downhill, along it the loss rises at once (its slope is {-slope:.3g}): the critical "
@@ -117,35 +122,40 @@ def next_update(problem: Problem, optimizer: torch.optim.Optimizer, gradient: Ve
     """Δ (P,) of the step that the optimiser would make with this gradient: from w to w − ηΔ, η its learning rate.
 
     A copy of it steps, in float64, with the state and the weight decay that it has; η is the largest of its groups.
+    On a sharded model the copy's parameters are sharded alike, so that it steps as it would.
 
     Raises:
-        ValueError: if it lacks a parameter of the problem, its learning rate is 0, or it needs a closure.
+        ValueError: if it lacks a parameter of the problem, its learning rate is 0, it needs a closure, or does not
+            serve sharded parameters.
     """
-    while isinstance(inner := getattr(optimizer, "base", None), torch.optim.Optimizer):
-        optimizer = inner
-    own = [p for group in optimizer.param_groups for p in group["params"]]
-    places = {id(p): place for place, p in enumerate(own)}
-    named = dict(problem.model.named_parameters())
-    lacking = [name for name in problem.layout.names if id(named[name]) not in places]
-    require(not lacking, f"optimizer must hold the problem's parameters, it does not hold {', '.join(lacking[:3])}")
-    eta = max(float(group["lr"]) for group in optimizer.param_groups)
-    require(eta > 0, f"optimizer must have a learning rate above 0, got {eta:g}; measure after the first step")
-    twin = deepcopy(optimizer)
-    copies = [p for group in twin.param_groups for p in group["params"]]
-    for p in copies:
-        p.data = p.data.double()  # else a small step is lost in the rounding of the weights
+    optimizer, layout, shards = innermost(optimizer), problem.layout, problem.shards
+    with problem.space.agreed():
+        held = held_by(problem, optimizer)
+        eta = max(float(group["lr"]) for group in optimizer.param_groups)
+        require(eta > 0, f"optimizer must have a learning rate above 0, got {eta:g}; measure after the first step")
+    # in float32 a small step is lost in the rounding of the weights
+    wide = {p: nn.Parameter(p.detach().double()) for group in optimizer.param_groups for p in group["params"]}
+    twin = deepcopy(optimizer, {id(p): own for p, own in wide.items()})  # which takes these for copies of its own
+    for p in wide.values():
         twin.state[p] = {key: _wide(value) for key, value in twin.state.get(p, {}).items()}
-    moved = [copies[places[id(named[name])]] for name in problem.layout.names]
-    for p, part in zip(moved, problem.layout.unflatten(gradient), strict=True):
-        p.grad = part.double()
-    before = flatten([p.detach() for p in moved])
+    pieces = layout.unflatten(gradient.double())
+    for p, part in zip(held, pieces if shards is None else shards.placed(pieces), strict=True):
+        wide[p].grad = part
+    before = problem.flat([wide[p] for p in held])
     try:
         twin.step()
     except TypeError as error:
         raise ValueError(
             f"optimizer must step without a closure, {type(optimizer).__name__} does not; give update="
         ) from error
-    return ((before - flatten([p.detach() for p in moved])) / eta).to(gradient)
+    except RuntimeError as error:
+        if shards is None:
+            raise
+        raise ValueError(
+            f"optimizer must step on sharded parameters, {type(optimizer).__name__} does not ({first_line(error)}); "
+            "give update="
+        ) from error
+    return ((before - problem.flat([wide[p] for p in held])) / eta).to(gradient)
 
 
 def _wide(value: object) -> object:

@@ -17,7 +17,7 @@ from landscape.checks import require
 from landscape.curvature.hessian import hessian
 from landscape.linalg.operator import CurvatureOperator, DerivedOperator
 from landscape.problem import Problem
-from landscape.vectors import Vector, flatten
+from landscape.vectors import Vector
 
 State = Mapping[str, Any]
 Group = Mapping[str, Any]
@@ -30,6 +30,12 @@ class Preconditioned(DerivedOperator):
     def __init__(self, operator: CurvatureOperator, scale: Vector) -> None:
         super().__init__(operator)
         self.scale = scale.to(dtype=operator.dtype, device=operator.device)[:, None]
+        self.largest = self.space.largest(float(scale.max()) if len(scale) else 0.0)
+
+    @property
+    def errors(self) -> Tensor | None:
+        inner = self.operator.errors
+        return None if inner is None else self.largest * inner
 
     def _product(self, block: Tensor) -> Tensor:
         return self.scale * self.operator.matmat(self.scale * block)
@@ -47,21 +53,15 @@ def preconditioned_hessian(problem: Problem, optimizer: torch.optim.Optimizer) -
         ValueError: if it is of another kind, lacks one of the problem's parameters, or has no state yet.
     """
     base = _base(optimizer)
-    named = dict(problem.require_whole("the preconditioned Hessian").model.named_parameters())
-    groups = {p: group for group in base.param_groups for p in group["params"]}
-    lacking = [name for name in problem.layout.names if named[name] not in groups]
-    require(
-        not lacking,
-        f"optimizer must hold the problem's parameters, {', '.join(lacking)} it does not; give that of this very "
-        "model, or parameters= to the problem",
-    )
-    fastest, scales = _fastest(base), []
-    for name in problem.layout.names:
-        p = named[name]
-        speed = groups[p]["lr"] / fastest if fastest > 0 else 1.0
-        scales.append((speed / _diagonal(base, groups[p], base.state.get(p, {}), name, p)).sqrt())
-    scale = flatten(scales)
-    return hessian(problem) if bool((scale == 1).all()) else Preconditioned(hessian(problem), scale)
+    with problem.space.agreed():
+        fastest, scales = _fastest(base), []
+        groups = {p: group for group in base.param_groups for p in group["params"]}
+        for name, p in zip(problem.layout.names, held_by(problem, base), strict=True):
+            speed = groups[p]["lr"] / fastest if fastest > 0 else 1.0
+            scales.append((speed / _diagonal(base, groups[p], base.state.get(p, {}), name, p)).sqrt())
+        scale = problem.flat(scales)
+    scaled = problem.space.any(bool((scale != 1).any()))
+    return Preconditioned(hessian(problem), scale) if scaled else hessian(problem)
 
 
 def stability_threshold(optimizer: torch.optim.Optimizer) -> float:
@@ -80,10 +80,28 @@ def stability_threshold(optimizer: torch.optim.Optimizer) -> float:
     return factor / eta if eta > 0 else float("inf")
 
 
-def _base(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """The torch optimiser inside."""
+def innermost(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The optimiser inside, of one around another such as SharpnessAware."""
     while isinstance(inner := getattr(optimizer, "base", None), torch.optim.Optimizer):
         optimizer = inner
+    return optimizer
+
+
+def held_by(problem: Problem, optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """The problem's parameters in its order. Raises ValueError if the optimiser lacks one."""
+    own = {p for group in optimizer.param_groups for p in group["params"]}
+    found = problem.parameters
+    lacking = [name for name, p in zip(problem.layout.names, found, strict=True) if p not in own]
+    require(
+        not lacking,
+        f"optimizer must hold the problem's parameters, {', '.join(lacking[:3])} it does not; give that of this very "
+        "model, or parameters= to the problem",
+    )
+    return found
+
+
+def _base(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    optimizer = innermost(optimizer)
     known = isinstance(optimizer, (*SQUARES, torch.optim.SGD))
     require(known, f"optimizer must be SGD, Adam, AdamW, RMSprop or Adagrad, got {type(optimizer).__name__}")
     return optimizer

@@ -36,7 +36,7 @@ def critical_sharpness(
         problem: the scalar function, loss 2 of the relative λ_c^{1→2}.
         along: loss 1: another problem on the same parameters, whose gradient takes the place of the problem's own.
         optimizer: Δ is the step that it would make with that gradient, over its learning rate, as `next_update` has it.
-        update: Δ itself, (P,). With `start` no gradient is taken.
+        update: Δ itself, (P,), of a sharded model the own entries. With `start` no gradient is taken.
         start: the first η, for instance the learning rate; default the loss over g·Δ.
         tol: the search ends where the ends of η's bracket have a ratio of 1 + tol.
         origin: loss and gradient of the problem at w, if known already.
@@ -48,27 +48,34 @@ def critical_sharpness(
         ValueError: if an argument is out of range, Δ is 0, the loss is NaN or infinite, never rises along Δ (λ_c is
             below what can be said: the message has the bound), or does not fall first.
     """
-    positive("tol", tol)
-    if start is not None:
-        positive("start", start)
-    require(
-        update is None or (along is None and optimizer is None),
-        "update must be given alone, or along= and optimizer= in its place",
-    )
+    source, space = problem if along is None else along, problem.space
+    with space.agreed():
+        positive("tol", tol)
+        if start is not None:
+            positive("start", start)
+        require(
+            update is None or (along is None and optimizer is None),
+            "update must be given alone, or along= and optimizer= in its place",
+        )
+        same = source.layout == problem.layout and (source.shards is None) == (problem.shards is None)
+        require(
+            same,
+            f"along must be a problem on the same parameters, sharded alike, got P = {source.size} for {problem.size}",
+        )
+        if update is not None:
+            vector_like("update", update, problem.vector())
     if update is None:
-        source = problem if along is None else along
-        same = source.layout == problem.layout
-        require(same, f"along must be a problem on the same parameters, got P = {source.size} for {problem.size}")
         known = origin if along is None else None
         known = known or source.loss_and_gradient()
         origin = known if along is None else origin
         update = known[1] if optimizer is None else next_update(problem, optimizer, known[1])
-    vector_like("update", update, problem.vector())
-    require(bool(update.any()), "the update is 0, as at a stationary point: no step along it changes the loss")
+    require(
+        space.any(bool(update.any())), "the update is 0, as at a stationary point: no step along it changes the loss"
+    )
     if start is None:
         loss, g = origin or problem.loss_and_gradient()
-        start = first_step(update, float(loss), g)
-    found = critical_step(problem, update, start, tol)
+        start = first_step(update, float(loss), g, space)
+    found = critical_step(problem, update, space.largest(start), tol)  # one that all have, whatever each was given
     low, high = 2 / found.risen, 2 / found.fallen
     return Estimate(
         value=torch.tensor(2 / found.step, dtype=torch.float64, device="cpu"),

@@ -31,7 +31,7 @@ SHARDED = {
     "average_gap",
     "lambda_max",
     "lambda_max_over_lambda_5",
-} | {"trace", "frobenius_norm", "eigenvalues_above"}
+} | {"trace", "frobenius_norm", "eigenvalues_above", "critical_sharpness", "preconditioned_sharpness"}
 Function = Callable[Concatenate[Problem, P], Estimate]
 Settings = Mapping[str, object]  # keyword arguments
 Cost = float | Callable[..., float | Range]  # gradient-times, also as a function of settings

@@ -76,13 +76,22 @@ class Passes:
         """Units and batches that this process's data holds: counted by the first pass, or by reading the data once."""
         return self.reader.extent(self.device)
 
+    @property
+    def parameters(self) -> list[Tensor]:
+        """The model's own, those that w holds, in its order."""
+        if self.shards is not None:
+            return self.shards.parameters  # also while FSDP2 has whole ones in their place
+        own = dict(self.model.named_parameters())
+        return [own[name] for name in self.layout.names]
+
+    def flat(self, tensors: Sequence[Tensor]) -> Tensor:
+        """One tensor a parameter, each as the parameter is, as a vector (P,); of a sharded model the own entries."""
+        return flatten(tensors if self.shards is None else self.shards.own_of(tensors))
+
     def vector(self) -> Tensor:
         """A copy of the model's own weights, (P,); of a sharded model the own entries of it."""
         with ONE_AT_A_TIME:  # in another thread's pass other weights are in place
-            if self.shards is not None:
-                return flatten(self.shards.own_of(self.shards.parameters))
-            own = dict(self.model.named_parameters())
-            w = flatten([own[name] for name in self.layout.names])
+            w = self.flat(self.parameters)
         return w if self.dtype is None else w.to(self.dtype)
 
     @contextmanager

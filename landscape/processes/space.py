@@ -6,10 +6,12 @@ Source: Demmel et al. 2012, "Communication-optimal parallel and sequential QR an
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, distributed
 
+from landscape.checks import require
 from landscape.processes.ranks import ProcessGroup, added, answered
 
 DRAWN = 2**22  # random numbers at once; of a multiple of 16, torch draws the same ones in parts as in one piece
@@ -55,6 +57,15 @@ class Space:
     def any(self, fact: bool) -> bool:
         """Whether it holds for one process at least: what decides how a computation goes on is the same for all."""
         return self.largest(float(fact)) > 0
+
+    @contextmanager
+    def agreed(self) -> Iterator[None]:
+        """What one process refuses within the block all refuse, so that none goes on and waits for it.
+
+        Raises:
+            Exception: this process's own; ValueError where another one has failed.
+        """
+        yield
 
     def qr(self, block: Tensor) -> tuple[Tensor, Tensor]:
         """Q (own, p) with orthonormal columns and R (p, l) of Q R = block (own, l)."""
@@ -105,6 +116,18 @@ class DealtOut(Space):
         with answered():
             distributed.all_reduce(pair, op=distributed.ReduceOp.MAX, group=self.group)
         return float("nan") if pair[1] > 0 else float(pair[0])
+
+    @contextmanager
+    def agreed(self) -> Iterator[None]:
+        failure = None
+        try:
+            yield
+        except Exception as error:  # whatever it is, the others must hear of it
+            failure = error
+        failed = self.any(failure is not None)
+        if failure is not None:
+            raise failure
+        require(not failed, "another process has refused this call; see its message")
 
     def qr(self, block: Tensor) -> tuple[Tensor, Tensor]:
         q, r = torch.linalg.qr(block)

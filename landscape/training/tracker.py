@@ -20,19 +20,20 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
-from landscape.checks import integer_in, not_negative, one_of, require
+from landscape.checks import integer_in, not_negative, one_of, require, vector_like
 from landscape.curvature import hessian
 from landscape.curvature.critical_step import critical_step, first_step, next_update
 from landscape.curvature.preconditioned import Preconditioned, preconditioned_hessian, stability_threshold
 from landscape.linalg import top_eigenpairs, trace
 from landscape.linalg.operator import CurvatureOperator
 from landscape.problem import Problem
+from landscape.processes.space import Space
 from landscape.side_effects import random_source
 from landscape.storage.results import EigenPairs, Estimate
 from landscape.training.writers import Writer, require_writer, tell
-from landscape.vectors import Vector, unit
+from landscape.vectors import Vector
 
 NOISE = 0.1  # length of the random part of a warm start, against the last eigenvector's 1
 
@@ -71,7 +72,8 @@ class Tracker:
     for inputs, targets in loader: ...; optimizer.step(); tracker.step()
 
     The problem's data decides the cost; a fixed subset of a thousand samples is usual. Weights, buffers, .grad, flags
-    and random state stay as they are, to the bit.
+    and random state stay as they are, to the bit. In several processes, also on a sharded model, all make the same
+    calls and have the same rows but for times; the first one writes and tells.
 
     Args:
         problem: the scalar function, read at the model's present weights; or a function that gives it, for instance
@@ -81,7 +83,7 @@ class Tracker:
         first_matvecs: at most so many the first time, from a random start, to a residual of 1e-3 λ.
         trace_matvecs: products for tr H; 0 leaves it out, else at least 4.
         rho: radius of the surrogate gap; 0 leaves it and cos(g, g') out.
-        perturbation: gives the e (P,) of which |ê · v₁| is, or None.
+        perturbation: gives the e (P,) of which |ê · v₁| is, of a sharded model its own entries, or None.
         optimizer: that of the loop, for λmax(P⁻¹H) and its threshold, see `metrics.preconditioned_sharpness`.
         critical: whether to add the critical sharpness λ_c along the gradient, or the optimiser's next step where there
             is one; some seven forward passes, see `metrics.critical_sharpness`.
@@ -144,7 +146,7 @@ class Tracker:
         begin = perf_counter()
         problem = self.problem if isinstance(self.problem, Problem) else self.problem()
         before = perf_counter()
-        loss, g = problem.require_whole("the Tracker").loss_and_gradient()
+        loss, g = problem.loss_and_gradient()
         float(loss)  # waits for the device
         one_gradient = perf_counter() - before
         H = hessian(problem)
@@ -158,8 +160,9 @@ class Tracker:
         row = Measurement(**found, gradient_times=seconds / one_gradient, seconds=seconds)
         self._vector = pairs.vectors[:, 0].clone()
         self.rows.append(row)
-        self._write("a", [row])
-        tell(self.writer, asdict(row))
+        if problem.process_group is None or distributed.get_rank(problem.process_group) == 0:
+            self._write("a", [row])
+            tell(self.writer, asdict(row))
         return row
 
     def state_dict(self) -> dict[str, Any]:
@@ -183,12 +186,12 @@ class Tracker:
         self._write("w", self.rows)
 
     def _leading(self, H: CurvatureOperator, last: Vector | None) -> EigenPairs:
-        size = H.shape[0]
-        if last is None or len(last) != size:
+        space = H.space
+        if last is None or space.any(len(last) != space.own):
             limit, start = self.first_matvecs, None
         else:
-            drawn = torch.randn(size, generator=self.generator, dtype=torch.float64, device=self.generator.device)
-            limit, start = self.matvecs, last.to(H.device, H.dtype) + NOISE * unit(drawn).to(H.device, H.dtype)
+            drawn = space.normal(1, self.generator)[0].to(H.device, H.dtype)
+            limit, start = self.matvecs, last.to(drawn) + NOISE * drawn / space.norms(drawn)
         return top_eigenpairs(
             H, 1, which=self.which, tol=1e-3, max_matvecs=limit, start=start, generator=self.generator, progress=False
         )
@@ -196,18 +199,21 @@ class Tracker:
     def _found(
         self, problem: Problem, loss: Tensor, g: Vector, pairs: EigenPairs, estimate: Estimate | None
     ) -> dict[str, Any]:
-        w, v = problem.vector(), pairs.vectors[:, 0]
+        w, v, space = problem.vector(), pairs.vectors[:, 0], problem.space
         e = self.perturbation() if self.perturbation else None
+        if e is not None:
+            with space.agreed():
+                vector_like("perturbation", e, w)
         return {
             "step": self.steps,
             "loss": float(loss),
-            "gradient_norm": float(g.norm()),
+            "gradient_norm": float(space.norms(g)),
             "lambda_max": float(pairs.values[0]),
             "residual": float(pairs.residuals[0]),
-            "alignment": abs(float(unit(g) @ v)),
-            "weight_norm": float(w.norm()),
+            "alignment": abs(_cosine(space, g, v)),
+            "weight_norm": float(space.norms(w)),
             **self._gap(problem, w, loss, g),
-            "e_alignment": None if e is None else abs(float(unit(e) @ v)),
+            "e_alignment": None if e is None else abs(_cosine(space, e, v)),
             "trace": None if estimate is None else float(estimate.value),
             "trace_stderr": None if estimate is None else float(estimate.stderr),
             "matvecs": pairs.matvecs + (0 if estimate is None else estimate.matvecs),
@@ -219,7 +225,7 @@ class Tracker:
         last = next((own for row in reversed(self.rows) if (own := row.critical_sharpness) and own > 0), None)
         try:
             update = g if self.optimizer is None else next_update(problem, self.optimizer, g)
-            start = first_step(update, float(loss), g)
+            start = first_step(update, float(loss), g, problem.space)
             return 2 / critical_step(problem, update, 2 / last if last else start).step
         except ValueError:  # there is none: the training goes on
             return float("nan")
@@ -245,10 +251,11 @@ class Tracker:
         rho = self.rho
         if rho == 0:
             return dict.fromkeys(("gap", "gap_lambda", "gap_curvature", "cosine"))
-        loss_adv, g_adv = problem.loss_and_gradient(w + rho * unit(g))
+        norm = float(problem.space.norms(g))
+        loss_adv, g_adv = problem.loss_and_gradient(w + rho * (g / norm if norm > 0 else g))
         h = float(loss_adv - loss)
-        curvature = 2 * (h - rho * float(g.norm())) / rho**2
-        cosine = float(unit(g) @ unit(g_adv))
+        curvature = 2 * (h - rho * norm) / rho**2
+        cosine = _cosine(problem.space, g, g_adv)
         return {"gap": h, "gap_lambda": 2 * h / rho**2, "gap_curvature": curvature, "cosine": cosine}
 
     def _write(self, mode: str, rows: list[Measurement] | None = None) -> None:
@@ -257,3 +264,9 @@ class Tracker:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open(mode) as file:
             file.writelines(json.dumps(asdict(row)) + "\n" for row in rows or [])
+
+
+def _cosine(space: Space, x: Vector, y: Vector) -> float:
+    """Of the angle between them; 0 where one is 0."""
+    lengths = space.norms(x) * space.norms(y)
+    return float(space.inner(x, y) / lengths) if lengths > 0 else 0.0

@@ -161,7 +161,7 @@ def test_what_cannot_be_said_is_refused_in_one_line(call, words):
 def test_an_optimiser_that_cannot_serve_is_refused():
     problem = quadratic(A, B, W)
     for optimizer, words in (
-        (torch.optim.SGD([nn.Parameter(B)], lr=0.1), "does not hold weight"),
+        (torch.optim.SGD([nn.Parameter(B)], lr=0.1), "weight it does not"),
         (torch.optim.SGD(problem.model.parameters(), lr=0.0), "learning rate above 0"),
         (torch.optim.LBFGS(problem.model.parameters()), "without a closure"),
     ):

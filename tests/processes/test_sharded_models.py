@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from served import of_two_ranks, served
+from sharded_networks import data, network, seeded, sharded, whole
 from torch import distributed, nn
 from torch.distributed import checkpoint
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn import functional as F
 
 from landscape import METRICS, Problem, analyze, random_directions
@@ -34,42 +34,6 @@ from landscape.training.sharpness_aware.step import SharpnessAware
 BATCHES = {"two and one": ([0, 1], [2]), "all on both": ([1], [1])}
 NORMALIZE = {"fsdp": "filter", "tensor parallel": "model"}  # of which the second cuts rows
 RUNS = [("fsdp", "two and one"), ("tensor parallel", "all on both")]
-
-
-def network(kind):
-    """FSDP2 shares three rows and five out unevenly, tensor parallel layers only what is even."""
-    torch.manual_seed(0)
-    first, width = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3), nn.Tanh()), 5 if kind == "fsdp" else 4
-    model = nn.Sequential(first, nn.Linear(3, width), nn.Tanh(), nn.Linear(width, 3)).double()
-    model[3].weight.data.mul_(2)
-    return model
-
-
-def data():
-    source = torch.Generator().manual_seed(1)
-    sizes = [6, 3, 5]
-    return [(torch.randn(n, 4, generator=source).double(), torch.randint(3, (n,), generator=source)) for n in sizes]
-
-
-def sharded(kind, mesh):
-    model = network(kind)
-    if kind == "fsdp":
-        fully_shard(model[0], mesh=mesh)
-        return fully_shard(model, mesh=mesh)
-    return parallelize_module(model, mesh, {"1": ColwiseParallel(), "3": RowwiseParallel()})
-
-
-def whole(problem, vectors):
-    """Columns (own, k) as (P, k) in the order of one process, on all."""
-    if problem.shards is None:
-        return vectors
-    parts = distributed_checkpoint.parameters_of(problem, vectors).values()
-    full = [getattr(part, "full_tensor", lambda part=part: part)() for part in parts]
-    return torch.cat([part.reshape(-1, vectors.shape[1]) for part in full])
-
-
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
 
 
 def numbers(problem, normalize):
