@@ -53,25 +53,14 @@ def critical_sharpness(
         positive("tol", tol)
         if start is not None:
             positive("start", start)
-        require(
-            update is None or (along is None and optimizer is None),
-            "update must be given alone, or along= and optimizer= in its place",
-        )
-        same = source.layout == problem.layout and (source.shards is None) == (problem.shards is None)
-        require(
-            same,
-            f"along must be a problem on the same parameters, sharded alike, got P = {source.size} for {problem.size}",
-        )
-        if update is not None:
-            vector_like("update", update, problem.vector())
+        _require_one_update(problem, along, optimizer, update)
     if update is None:
         known = origin if along is None else None
         known = known or source.loss_and_gradient()
         origin = known if along is None else origin
         update = known[1] if optimizer is None else next_update(problem, optimizer, known[1])
-    require(
-        space.any(bool(update.any())), "the update is 0, as at a stationary point: no step along it changes the loss"
-    )
+    moved = space.any(bool(update.any()))
+    require(moved, "the update is 0, as at a stationary point: no step along it changes the loss")
     if start is None:
         loss, g = origin or problem.loss_and_gradient()
         start = first_step(update, float(loss), g, space)
@@ -82,6 +71,23 @@ def critical_sharpness(
         stderr=torch.tensor((high - low) / 2, dtype=torch.float64, device="cpu"),
         details={"low": low, "high": high, "eta": found.step, "passes": float(found.passes)},
     )
+
+
+def _require_one_update(
+    problem: Problem, along: Problem | None, optimizer: torch.optim.Optimizer | None, update: Vector | None
+) -> None:
+    require(
+        update is None or (along is None and optimizer is None),
+        "update must be given alone, or along= and optimizer= in its place",
+    )
+    if update is not None:
+        vector_like("update", update, problem.vector())
+    if along is not None:
+        same = along.layout == problem.layout and (along.shards is None) == (problem.shards is None)
+        require(
+            same,
+            f"along must be a problem on the same parameters, sharded alike, got P = {along.size} for {problem.size}",
+        )
 
 
 def critical_cost(along: Problem | None, update: Vector | None, **_: object) -> float:
