@@ -10,10 +10,11 @@ from landscape.autograd.allocator import keep_freed_memory
 from landscape.autograd.peak_memory import shape_alone, without_numbers
 from landscape.checks import first_line, integer_in
 from landscape.curvature.over_data import OperatorOverData, Report
+from landscape.linalg.operator import CurvatureOperator
 from landscape.problem.batches import count
 
 
-def product_memory(operator: OperatorOverData, columns: int = 1) -> int:
+def product_memory(operator: CurvatureOperator, columns: int = 1) -> int:
     """Bytes that a product with `columns` vectors will hold at most beyond what is there, with graphs kept as it will.
 
     Network, data and vectors that exist already are not counted, nor is the check of the first product (verify=True),
@@ -22,13 +23,18 @@ def product_memory(operator: OperatorOverData, columns: int = 1) -> int:
     to 64 MB that the allocator keeps.
 
     Args:
-        operator: of `hessian`, `ggn` or `fisher`; it stays as it is.
+        operator: of `hessian`, `ggn` or `fisher`, not of a sharded model; it stays as it is.
         columns: vectors at once, as a block of Lanczos or an estimate of the trace asks for.
     Raises:
-        ValueError: if columns is below 1, or the network asks for the values of its tensors in a way that shapes alone
-            cannot answer.
+        ValueError: if columns is below 1, the operator is another one, or the network asks for the values of its
+            tensors in a way that shapes alone cannot answer.
     """
     integer_in("columns", columns, 1)
+    if not isinstance(operator, OperatorOverData):
+        raise ValueError(
+            f"operator must be of hessian, ggn or fisher on a model that lies here, got {type(operator).__name__}; a "
+            "product of a sharded model holds what training does, see docs/scale.md"
+        )
     keep_freed_memory(operator.problem.size)  # once for the process, and then with real memory
     return Context().run(_peak, operator, columns)  # no bill is open there
 

@@ -71,7 +71,8 @@ def quadrature(
         state |= {"starts": gaussian(operator, probes, checkpoint.source), "diagonal": none, "offdiagonal": none}
         checkpoint.save(state)
     steps = state["diagonal"].shape[1]
-    fitting = max(1, BASIS_BYTES // (steps * max(1, operator.space.own) * torch.finfo(operator.dtype).bits // 8))
+    widest = int(operator.space.largest(max(1, operator.space.own)))  # or processes would go in other groups, and wait
+    fitting = max(1, BASIS_BYTES // (steps * widest * torch.finfo(operator.dtype).bits // 8))
     group = fitting if checkpoint.path is None else min(fitting, max(KEPT, operator.columns))
     for first in range(len(state["lengths"]), probes, group):
         state |= _run(operator, state, first, group)

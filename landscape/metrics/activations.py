@@ -40,8 +40,10 @@ def activations(problem: Problem) -> Activations:
     """Norm and share of active neurons for each module, on all the data at w; one forward pass.
 
     Raises:
-        ValueError: if the network calls no rectifier (relu, relu6, gelu, silu, mish, elu, leaky_relu).
+        ValueError: if the network calls no rectifier (relu, relu6, gelu, silu, mish, elu, leaky_relu), or the data lie
+            with several processes.
     """
+    problem.require_alone("activations")
     sums: dict[str, Tensor] = {}  # samples, norms, positive entries, entries
 
     with running(problem.model) as stack:

@@ -51,6 +51,7 @@ def margin(
 
 def margins(problem: Problem, w: Tensor | None = None) -> Tensor:
     """Of the targets that count, at w, (n,), float64."""
+    problem.require_alone("margins")
     known, batches = ClassTargets(problem.criterion), list[tuple[Any, Any]]()
 
     def collect(batch: Batch) -> Tensor:

@@ -225,7 +225,7 @@ class Problem(Shown, Passes):
 
     def outputs(self, w: Tensor | None = None) -> Tensor:
         """The network's outputs on all the data at w, joined along axis 0. Raises ValueError if they are no tensors."""
-        self._require_alone("outputs")
+        self.require_alone("outputs")
         pieces: list[Tensor] = []
 
         def collect(batch: Batch) -> Tensor:
@@ -242,7 +242,7 @@ class Problem(Shown, Passes):
 
     def batches_with_units(self) -> list[tuple[Any, Any, float]]:
         """All batches as (inputs, targets, units) on the parameters' device, in the order of the data."""
-        self._require_alone("batches_with_units")
+        self.require_alone("batches_with_units")
         with derivatives_on():
             return [item[1:] for item in self.reader.read(self.device)]
 
@@ -251,7 +251,8 @@ class Problem(Shown, Passes):
         require(self.shards is None, f"{what} needs whole vectors, got a sharded model; gather it on one process")
         return self
 
-    def _require_alone(self, what: str) -> None:
+    def require_alone(self, what: str) -> None:
+        """Raises ValueError if the data lie with several processes."""
         require(
             self.process_group is None,
             f"{what} are those of one process, got a problem of several; use problem.with_processes(None)",

@@ -179,6 +179,14 @@ def test_a_scaled_operator_says_what_the_inner_one_was_verified_to():
     assert torch.equal(scaled.dense(), torch.eye(3).double())
 
 
+def test_what_the_inner_operator_may_be_off_by_is_scaled_with_it():
+    class Rough(MatrixOperator):
+        errors = torch.tensor([0.1, 0.2])
+
+    scaled = Preconditioned(Rough(torch.eye(3).double()), torch.tensor([1.0, 3.0, 2.0]).double())
+    assert torch.equal(scaled.errors, 3 * Rough.errors)  # |S e| <= max S |e|
+
+
 def test_what_is_missing_is_said_in_one_line():
     case, adam = trained(torch.optim.Adam, steps=0, **FREE)
     problem, parameters = case.problem(), list(case.model.parameters())

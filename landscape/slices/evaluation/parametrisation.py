@@ -44,9 +44,12 @@ class Plane:
     space: Space | None = None
 
     def __post_init__(self) -> None:
+        space = self.space or Space(len(self.w))
+        with space.agreed():
+            for name, direction in self.directions.items():
+                vector_like(name, direction, self.w)
         for name, direction in self.directions.items():
-            vector_like(name, direction, self.w)
-            norm = float((self.space or Space(len(direction))).norms(direction))
+            norm = float(space.norms(direction))
             require(0 < norm < torch.inf, f"{name} must be finite and not zero, got norm {norm}")
 
     @property

@@ -132,6 +132,7 @@ def path_losses(
         ValueError: if there are fewer than 2 points, or no split.
     """
     integer_in("points", points, 2)
+    problem.require_whole("a path")
     if batch_norm_layers(problem.model) and problem.batch_norm == "eval":
         problem = problem.with_batch_norm("recompute")
     splits = splits_of(problem, data)

@@ -42,8 +42,12 @@ def quadratic_model(problem: Problem, direction: Tensor) -> QuadraticModel:
     Raises:
         ValueError: if the direction does not fit, or the loss is NaN or infinite.
     """
-    vector_like("direction", direction, problem.require_whole("a quadratic model").vector())
+    space = problem.space
+    with space.agreed():
+        vector_like("direction", direction, problem.vector())
     loss, gradient = problem.loss_and_gradient()
     d = direction.double()
     product = (hessian(problem) @ direction).double()
-    return QuadraticModel(*(value.cpu() for value in (loss.double(), gradient.double() @ d, product @ d)))
+    return QuadraticModel(
+        *(value.cpu() for value in (loss.double(), space.inner(gradient.double(), d), space.inner(product, d)))
+    )
