@@ -253,7 +253,5 @@ class Problem(Shown, Passes):
 
     def require_alone(self, what: str) -> None:
         """Raises ValueError if the data lie with several processes."""
-        require(
-            self.process_group is None,
-            f"{what} are those of one process, got a problem of several; use problem.with_processes(None)",
-        )
+        how = "use problem.with_processes(None)" if self.shards is None else "gather the sharded model on one of them"
+        require(self.process_group is None, f"{what} are those of one process, got a problem of several; {how}")

@@ -34,9 +34,9 @@ def pca_directions(problem: Problem, snapshots: Recorder | str | Path, count: in
     Raises:
         ValueError: if the snapshots do not fit the problem, or do not span `count` directions.
     """
+    w = problem.require_whole("a trajectory").vector()
     kept = Snapshots(snapshots, problem.layout)
     integer_in("count", count, 1, len(kept.steps))
-    w = problem.require_whole("a trajectory").vector()
     gram = torch.zeros(len(kept.steps), len(kept.steps), dtype=torch.float64, device="cpu")
     for rows, _ in _pieces(kept, w):
         gram += rows @ rows.T

@@ -81,6 +81,7 @@ def train_path(
     integer_in("epochs", epochs, 1)
     positive("lr", lr)
     require(0 <= momentum < 1, f"momentum must be in [0, 1), got {momentum!r}")
+    problem.require_whole("a path")
     require(problem.process_group is None, "a path is trained by one process; use problem.with_processes(None)")
     source = random_source(generator)
     with derivatives_on():  # tensors made under inference_mode could not be changed in place

@@ -47,8 +47,8 @@ def project_trajectory(
     Raises:
         ValueError: if the snapshots or directions do not fit, or the directions are parallel.
     """
-    kept = Snapshots(snapshots, problem.layout)
     w = problem.require_whole("a trajectory").vector()
+    kept = Snapshots(snapshots, problem.layout)
     for name, direction in (("d1", d1), ("d2", d2)):
         vector_like(name, direction, w)
     plane = torch.stack([d1, d2]).double()
