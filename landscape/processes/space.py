@@ -112,7 +112,8 @@ class DealtOut(Space):
 
     def largest(self, number: float) -> float:
         # NaN comes through no maximum for certain
-        pair = torch.tensor([number if number == number else 0.0, float(number != number)], device=self.device).double()
+        told = [number if number == number else 0.0, float(number != number)]
+        pair = torch.tensor(told, dtype=torch.float64, device=self.device)
         with answered():
             distributed.all_reduce(pair, op=distributed.ReduceOp.MAX, group=self.group)
         return float("nan") if pair[1] > 0 else float(pair[0])
