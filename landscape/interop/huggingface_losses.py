@@ -102,7 +102,7 @@ def _next_tokens(model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
 
 
 def _before_logits(model: Any, inputs: Mapping[str, Any]) -> HiddenStates:
-    """The states that the logits are made of; nothing may be done to these afterwards, as numbers in their place show."""
+    """The states that logits are made of; nothing may be done to logits afterwards, as numbers in their place show."""
     head, found = model.get_output_embeddings(), list[Tensor]()
     classes = len(head.weight)
 

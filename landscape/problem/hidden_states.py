@@ -16,6 +16,7 @@ from torch.func import functional_call
 from landscape.checks import require
 
 HALF = (torch.bfloat16, torch.float16)
+NO_FORWARD = "logits in pieces (tokens_at_once=) have no forward derivative"
 Counts = Callable[[Tensor], Tensor]  # targets to whether each of them counts
 
 
@@ -64,9 +65,9 @@ class HiddenStates:
         return torch.cat([tensor.reshape(-1) for tensor in self.tensors])
 
     def unflatten(self, vector: Tensor) -> list[Tensor]:
-        """The vector in their shapes, the states as (B T, D)."""
+        """The vector in their shapes and precisions, the states as (B T, D)."""
         parts = vector.split([tensor.numel() for tensor in self.tensors])
-        states, *weights = (part.view(own.shape) for part, own in zip(parts, self.tensors, strict=True))
+        states, *weights = (part.view(own.shape).to(own) for part, own in zip(parts, self.tensors, strict=True))
         return [states.flatten(0, 1), *weights]
 
     def at(self, vector: Tensor) -> "HiddenStates":
@@ -76,6 +77,11 @@ class HiddenStates:
         weights = {name: tensor.to(vector.dtype) for name, tensor in self.weights.items()}
         weights |= {name: tensor.view_as(self.weights[name]) for name, tensor in named}
         return replace(self, states=states.view_as(self.states), weights=weights)
+
+
+def as_tensor(outputs: Tensor | HiddenStates) -> Tensor:
+    """What is differentiated by w: outputs, or what logits in pieces are made of."""
+    return outputs.flat() if isinstance(outputs, HiddenStates) else outputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +100,8 @@ class InPieces:
 
     def __call__(self, outputs: Any, targets: Tensor) -> Tensor:
         require(isinstance(outputs, HiddenStates), "logits must be left to tokens_at_once=, got others; leave it out")
+        if torch._C._functorch.peek_interpreter_stack() is not None:
+            raise NotImplementedError(NO_FORWARD)
         names = tuple(outputs.weights)
         pieces = _Pieces(self.criterion, outputs.head, names, list(self.parts(outputs, targets)))
         loss: Tensor = _Loss.apply(pieces, outputs.states.flatten(0, 1), *outputs.weights.values())  # type: ignore[no-untyped-call]
@@ -110,6 +118,12 @@ class InPieces:
         total = sum(counted) or float("nan")  # as the mean over no target is
         for i, (own, units) in enumerate(zip(targets.split(self.tokens), counted, strict=True)):
             yield Part(slice(i * self.tokens, i * self.tokens + len(own)), own, units / total)
+
+    def logits(self, outputs: HiddenStates, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Logits (n, V) and targets (n,) of one piece after another."""
+        states = outputs.states.flatten(0, 1)
+        for part in self.parts(outputs, targets):
+            yield outputs.logits(states[part.places], outputs.weights), part.targets
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,14 +145,16 @@ class _Pieces:
         self, wanted: Sequence[bool], g: Tensor, tensors: Sequence[Tensor], v: Sequence[Tensor | None] | None = None
     ) -> list[Tensor | None]:
         """By (g, h, *W), None where not wanted: of f, or with v of <v, ∂f/∂(h, *W)>."""
-        g, *weights = (tensor.detach().requires_grad_() for tensor in (g, *tensors[1:]))
+        with torch.enable_grad():  # aliases: torch.vmap makes no leaves
+            g, *weights = (tensor.view_as(tensor) for tensor in (g, *tensors[1:]))
         total: list[Tensor | None] = [None] * len(wanted)
         rows: list[Tensor] = []
         for part in self.parts:
-            states = tensors[0][part.places].detach().requires_grad_()
             if part.share == 0:
-                rows.append(torch.zeros_like(states))
+                rows.append(torch.zeros_like(tensors[0][part.places]))
                 continue
+            with torch.enable_grad():
+                states = tensors[0][part.places]
             along = v and [v[0] if v[0] is None else v[0][part.places], *v[1:]]
             for i, own in self._derivatives_of(part, wanted, [g, states, *weights], along):
                 if i == 1:
@@ -165,7 +181,9 @@ class _Pieces:
     def _of(self, part: Part, g: Tensor, states: Tensor, weights: Sequence[Tensor]) -> Tensor:
         """The part's share of f, ()."""
         named = dict(zip(self.names, weights, strict=True))
-        return g * part.share * self.criterion(HiddenStates(states, self.head, named).logits(states, named), part.targets)
+        return (
+            g * part.share * self.criterion(HiddenStates(states, self.head, named).logits(states, named), part.targets)
+        )
 
 
 def _added(total: Tensor | None, part: Tensor) -> Tensor:
@@ -186,6 +204,10 @@ class _Loss(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         wanted = ctx.needs_input_grad[1:]
         return None, *_Slopes.apply(ctx.pieces, wanted, *cotangents, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
+
+    @staticmethod
+    def jvp(_ctx: Any, *_tangents: Any) -> Any:
+        raise NotImplementedError(NO_FORWARD)
 
 
 class _Slopes(torch.autograd.Function):
