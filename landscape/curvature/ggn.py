@@ -27,7 +27,7 @@ from landscape.problem import Problem
 from landscape.problem.batch import Batch, gradient_of
 from landscape.problem.batches import to_precision
 from landscape.problem.cost import GAUSS_NEWTON, GRADIENT
-from landscape.problem.hidden_states import HiddenStates, as_tensor
+from landscape.problem.hidden_states import HiddenStates, as_tensor, of_parameters
 from landscape.problem.traits import BatchError
 from landscape.vectors import Block, Vector
 
@@ -167,12 +167,11 @@ def _pulled_back(z: Tensor, leaves: Sequence[Tensor], u: Tensor, *, create: bool
 
 def network_outputs(batch: Batch, pieces: Sequence[Tensor]) -> Tensor | HiddenStates:
     """The outputs at these weights, one tensor. Raises ValueError if they are none, or a loss already."""
-    loss, z = batch.evaluate_of(pieces)
-    if isinstance(z, HiddenStates):
-        z = z.of_parameters(batch.network.model, batch.layout.names)
-    elif not isinstance(z, Tensor):
+    loss, outputs = batch.evaluate_of(pieces)
+    z: Tensor | HiddenStates = of_parameters(outputs, batch.network.model, batch.layout.names)
+    if not isinstance(z, Tensor | HiddenStates):
         raise BatchError(f"outputs must be one tensor, got {type(z).__name__}; pass forward= that picks it")
-    elif z.ndim == 0:
+    if isinstance(z, Tensor) and z.ndim == 0:
         raise BatchError(
             "outputs must be the network's, before the criterion, got a scalar (0-d) as of a model that returns its "
             "loss; give the outputs by forward= and the loss by criterion"

@@ -26,7 +26,7 @@ from landscape.autograd.central_difference import central_difference
 from landscape.curvature.causes import repeatable
 from landscape.curvature.compared_part import LARGEST, in_full, places, room, some_parameters
 from landscape.problem.batch import Batch
-from landscape.problem.hidden_states import HiddenStates, as_tensor
+from landscape.problem.hidden_states import HiddenStates, as_tensor, of_parameters
 from landscape.vectors import Layout, Vector
 
 LONGER, MUCH_LONGER = 10, 1000  # a second step, before an alarm and where rounding may be what is seen
@@ -214,11 +214,11 @@ def compare_outputs(
     length = v.double().norm()
     u, own = v.to(wide.w) / length.to(wide.w), float((v.double() @ image.double()) / length**2)
     outputs = _outputs(wide, wide.w)
-    z0, C = as_tensor(outputs), None
+    z0 = as_tensor(outputs)
     if isinstance(outputs, HiddenStates):
-        C = curvature(wide, outputs)
-    elif not exact:
-        C = curvature(at, outputs.to(at.w))
+        C: Any = curvature(wide, outputs)
+    else:
+        C = None if exact else curvature(at, outputs.to(at.w))
 
     def forms(along: Tensor, precision: torch.dtype) -> tuple[float, float, float]:
         """How far vᵀGv is off along Jv, the form itself, and what rounding may do to it."""
@@ -295,7 +295,5 @@ def _moved_by_rounding(batch: Batch, moved_to: Callable[[Tensor], Tensor], units
 
 def _outputs(batch: Batch, w: Vector) -> Tensor | HiddenStates:
     with torch.no_grad():
-        outputs: Tensor | HiddenStates = batch.evaluate(w)[1]
-    if isinstance(outputs, HiddenStates):
-        return outputs.of_parameters(batch.network.model, batch.layout.names)
-    return outputs
+        found: Tensor | HiddenStates = of_parameters(batch.evaluate(w)[1], batch.network.model, batch.layout.names)
+    return found

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
 from landscape.checks import require
@@ -48,12 +49,7 @@ class HiddenStates:
 
     def logits(self, states: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
         """Of states (n, D), (n, V)."""
-        return in_full(functional_call(self.head, dict(weights), (states,)))
-
-    def of_parameters(self, model: nn.Module, names: Sequence[str]) -> "HiddenStates":
-        """With those weights chosen that are parameters of the model by these names; the model has them in place."""
-        known = {id(tensor) for name, tensor in model.named_parameters() if name in set(names)}
-        return replace(self, chosen=[name for name, tensor in self.weights.items() if id(tensor) in known])
+        return _logits(self.head, states, weights)
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -77,6 +73,18 @@ class HiddenStates:
         weights = {name: tensor.to(vector.dtype) for name, tensor in self.weights.items()}
         weights |= {name: tensor.view_as(self.weights[name]) for name, tensor in named}
         return replace(self, states=states.view_as(self.states), weights=weights)
+
+
+def of_parameters(outputs: Any, model: nn.Module, names: Sequence[str]) -> Any:
+    """With those weights chosen that the model has in the place of its parameters by these names."""
+    if not isinstance(outputs, HiddenStates):
+        return outputs
+    known = {id(tensor) for name, tensor in model.named_parameters() if name in set(names)}
+    return replace(outputs, chosen=[name for name, tensor in outputs.weights.items() if id(tensor) in known])
+
+
+def _logits(head: nn.Module, states: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    return in_full(functional_call(head, dict(weights), (states,)))
 
 
 def as_tensor(outputs: Tensor | HiddenStates) -> Tensor:
@@ -180,10 +188,8 @@ class _Pieces:
 
     def _of(self, part: Part, g: Tensor, states: Tensor, weights: Sequence[Tensor]) -> Tensor:
         """The part's share of f, ()."""
-        named = dict(zip(self.names, weights, strict=True))
-        return (
-            g * part.share * self.criterion(HiddenStates(states, self.head, named).logits(states, named), part.targets)
-        )
+        z = _logits(self.head, states, dict(zip(self.names, weights, strict=True)))
+        return g * part.share * self.criterion(z, part.targets)
 
 
 def _added(total: Tensor | None, part: Tensor) -> Tensor:
@@ -221,6 +227,7 @@ class _Slopes(torch.autograd.Function):
         return tuple(pieces.derivatives([False, *wanted], g, tensors)[1:])
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         g, *tensors = ctx.saved_tensors
         return None, None, *ctx.pieces.derivatives(ctx.needs_input_grad[2:], g, tensors, cotangents)
