@@ -168,7 +168,7 @@ def _pulled_back(z: Tensor, leaves: Sequence[Tensor], u: Tensor, *, create: bool
 def network_outputs(batch: Batch, pieces: Sequence[Tensor]) -> Tensor | HiddenStates:
     """The outputs at these weights, one tensor. Raises ValueError if they are none, or a loss already."""
     loss, outputs = batch.evaluate_of(pieces)
-    z: Tensor | HiddenStates = of_parameters(outputs, batch.network.model, batch.layout.names)
+    z = of_parameters(outputs, batch.network.model, batch.layout.names)
     if not isinstance(z, Tensor | HiddenStates):
         raise BatchError(f"outputs must be one tensor, got {type(z).__name__}; pass forward= that picks it")
     if isinstance(z, Tensor) and z.ndim == 0:

@@ -121,7 +121,7 @@ def _before_logits(model: Any, inputs: Mapping[str, Any]) -> HiddenStates:
 
 
 @contextmanager
-def _called_instead(module: nn.Module, forward: Callable[[Tensor], Tensor]) -> Iterator[None]:
+def _called_instead(module: Any, forward: Callable[[Tensor], Tensor]) -> Iterator[None]:
     own = vars(module).get("forward")  # of this one alone, as offloading has it
     module.forward = forward
     try:

@@ -82,8 +82,8 @@ class ClassTargets:
         """
         if isinstance(outputs, HiddenStates) and isinstance(self._criterion, InPieces):
             parts = self._criterion.logits(outputs, targets)
-            hits, counted = zip(*(self.count_hits(z, own, finite) for z, own in parts), strict=True)
-            return sum(hits), sum(counted)
+            found = [self.count_hits(z, own, finite) for z, own in parts]
+            return sum(hits for hits, _ in found), sum(number for _, number in found)
         if self.axis is None or not self.fits(outputs, targets):
             return float("nan"), 1.0
         if finite and self.names_classes_alone and all(value < 0 for value in self.ignored):
