@@ -16,7 +16,8 @@ def of_disagreement(batch: Batch, asked: str) -> str:
     """Of a product that differences contradict."""
     if not repeatable(batch):
         return "the loss is another one at each evaluation: draw its random numbers from torch's global generator"
-    own = sorted({node.name() for node in _nodes(batch) if hasattr(node, "_forward_cls")})
+    functions = {node.name(): node._forward_cls for node in _nodes(batch) if hasattr(node, "_forward_cls")}
+    own = sorted(name for name, function in functions.items() if not function.__module__.startswith("landscape."))
     likely = (
         f"the likely cause is the backward of {own[0]}, which torch cannot differentiate"
         if own

@@ -18,12 +18,15 @@ from torch.nn import functional as F
 
 from landscape.checks import integer_in, one_of, require
 from landscape.curvature.ggn import OutputProduct, criterion_curvature, gauss_newton
+from landscape.curvature.output_pieces import in_pieces, rank_one_in_pieces
 from landscape.curvature.over_data import OperatorOverData
 from landscape.problem import Problem
 from landscape.problem.batch import Batch, Criterion, criterion_loss, gradient_of
+from landscape.problem.hidden_states import HiddenStates, InPieces
 from landscape.problem.traits import BatchError
 from landscape.side_effects import random_source
 
+APART = 2**40  # seeds of one batch's samples, from one to the next
 Residual = Callable[[Tensor, Any, dict[str, Any], torch.Generator], OutputProduct]
 
 
@@ -69,19 +72,40 @@ def fisher(
 
 
 def _sampled(
-    batch: Batch, outputs: Tensor, *, residual: Residual, settings: dict[str, Any], seed: int, samples: int
+    batch: Batch,
+    outputs: Tensor | HiddenStates,
+    *,
+    residual: Residual,
+    settings: dict[str, Any],
+    seed: int,
+    samples: int,
 ) -> OutputProduct:
-    # one seed per batch: the same targets at every product
-    drawn = torch.Generator(device="cpu").manual_seed(seed + batch.index)
-    parts = [residual(outputs.detach(), batch.targets, settings, drawn) for _ in range(samples)]
-    return lambda u: sum((part(u) for part in parts[1:]), parts[0](u)) / samples
+    def drawn() -> Callable[[Batch, Tensor], OutputProduct]:
+        """One seed per batch: the same targets at every product, for pieces one after another those of the whole."""
+        sources = [torch.Generator(device="cpu").manual_seed(seed + batch.index + i * APART) for i in range(samples)]
+
+        def curvature(piece: Batch, z: Tensor) -> OutputProduct:
+            parts = [residual(z.detach(), piece.targets, settings, source) for source in sources]
+            return lambda u: sum((part(u) for part in parts[1:]), parts[0](u)) / samples
+
+        return curvature
+
+    if isinstance(outputs, HiddenStates):
+
+        def product(u: Tensor) -> Tensor:
+            return in_pieces(batch, outputs, drawn())(u)
+
+        return product
+    return drawn()(batch, outputs)
 
 
-def _empirical(problem: Problem, batch: Batch, outputs: Tensor) -> OutputProduct:
+def _empirical(problem: Problem, batch: Batch, outputs: Tensor | HiddenStates) -> OutputProduct:
     targets = batch.targets
     if not isinstance(targets, Tensor):
         raise BatchError(f"the empirical Fisher needs targets in one tensor, got {type(targets).__name__}")
     units = _units(problem, batch)
+    if isinstance(outputs, HiddenStates):
+        return rank_one_in_pieces(batch, outputs, units)
     valid = units > 0  # the criterion's mean over no unit would be NaN
     z, t = outputs.detach()[valid], targets[valid]
     weights = (units / units.sum()).to(outputs)
@@ -130,6 +154,7 @@ def _rank_one_sum(slopes: Tensor, weights: Tensor, u: Tensor) -> Tensor:
 
 def _likelihood(criterion: Criterion, declared: str | None) -> tuple[Residual, dict[str, Any]]:
     """How to draw an output gradient for this criterion, and the criterion's settings."""
+    criterion = criterion.criterion if isinstance(criterion, InPieces) else criterion
     by_name = {"categorical": _categorical, "gaussian": _gaussian, "bernoulli": _bernoulli}
     if declared is not None:
         one_of("likelihood", declared, tuple(by_name))
@@ -161,12 +186,15 @@ def _categorical(z: Tensor, targets: Any, settings: dict[str, Any], source: torc
     axis = z.ndim - 1 if last else min(1, z.ndim - 1)
     rows = z.movedim(axis, -1)  # (B, ..., C)
     p = rows.reshape(-1, rows.shape[-1]).softmax(1)  # (units, C)
-    drawn = torch.multinomial(p.double().cpu(), 1, generator=source)[:, 0].to(z.device)
+    levels = p.double().cumsum(1)
+    number = torch.rand(len(p), 1, generator=source, dtype=torch.float64, device="cpu").to(z.device)
+    drawn = torch.searchsorted(levels, number * levels[:, -1:], right=True)[:, 0].clamp(max=p.shape[1] - 1)
     valid = torch.ones(len(p), dtype=z.dtype, device=z.device)
     if isinstance(targets, Tensor) and not targets.is_floating_point() and targets.numel() == len(p):
         ignored = settings.get("ignore_index", -100)
         valid = (targets.reshape(-1) != (-100 if ignored is None else ignored)).to(z)
-    slopes, weights = p - F.one_hot(drawn, p.shape[1]).to(z), valid / valid.sum()
+    slopes = p.scatter_add(1, drawn[:, None], -p.new_ones(len(p), 1))
+    weights = valid / valid.sum()
 
     def product(u: Tensor) -> Tensor:
         moved = u.movedim(axis, -1)

@@ -20,17 +20,19 @@ from landscape.autograd.fast_layers import BilinearLayers
 from landscape.curvature.central_differences import Differences, in_full
 from landscape.curvature.double_backward import joined, open_edges, require_derivative
 from landscape.curvature.methods import Manner, Method, Product, in_columns
+from landscape.curvature.output_pieces import in_pieces
 from landscape.curvature.over_data import Matrix, OperatorOverData, OperatorSettings
 from landscape.curvature.verification import compare_outputs
 from landscape.problem import Problem
 from landscape.problem.batch import Batch, gradient_of
 from landscape.problem.batches import to_precision
 from landscape.problem.cost import GAUSS_NEWTON, GRADIENT
+from landscape.problem.hidden_states import HiddenStates, as_tensor, of_parameters
 from landscape.problem.traits import BatchError
 from landscape.vectors import Block, Vector
 
 OutputProduct = Callable[[Tensor], Tensor]
-OutputCurvature = Callable[[Batch, Tensor], OutputProduct]  # C of one batch at its outputs
+OutputCurvature = Callable[[Batch, Any], OutputProduct]  # C of one batch at its outputs
 
 
 def ggn(problem: Problem, w: Tensor | None = None, **settings: Any) -> OperatorOverData:
@@ -68,14 +70,20 @@ def gauss_newton(
     ]
     return OperatorOverData(
         problem,
-        Matrix(name, methods, partial(compare_outputs, curvature=curvature, exact=exact)),
+        Matrix(
+            name,
+            methods,
+            partial(compare_outputs, curvature=curvature_by_differences if exact else curvature, exact=exact),
+        ),
         w,
         OperatorSettings(**settings),
     )
 
 
-def criterion_curvature(batch: Batch, outputs: Tensor) -> OutputProduct:
+def criterion_curvature(batch: Batch, outputs: Tensor | HiddenStates) -> OutputProduct:
     """∂²L/∂z² of the batch's criterion as a function on tensors shaped like `outputs`."""
+    if isinstance(outputs, HiddenStates):
+        return in_pieces(batch, outputs, criterion_curvature)
     z = outputs.detach().requires_grad_()
     slope = gradient_of(batch.criterion_of(z), z, create=True)
     if not slope.requires_grad and bool((slope == slope.flatten()[0]).all()):
@@ -90,8 +98,10 @@ def criterion_curvature(batch: Batch, outputs: Tensor) -> OutputProduct:
     return lambda u: gradient_of(slope, z, u, keep=True)
 
 
-def curvature_by_differences(batch: Batch, outputs: Tensor) -> OutputProduct:
+def curvature_by_differences(batch: Batch, outputs: Tensor | HiddenStates) -> OutputProduct:
     """∂²L/∂z² from the criterion's gradient alone, in float64: (r(z + tu) − r(z − tu)) / 2t."""
+    if isinstance(outputs, HiddenStates):
+        return in_pieces(batch, outputs.at(outputs.flat().double()), curvature_by_differences, exactly=False)
     z = outputs.detach().double()
     wide = replace(batch, targets=to_precision(batch.targets, torch.float64))
 
@@ -107,11 +117,11 @@ def _by_graph(batch: Batch, manner: Manner, *, curvature: OutputCurvature, fast:
     leaves = batch.leaves()
     layers = BilinearLayers(leaves, by_cotangent=True) if fast and batch.layers_may_be_fast else None
     with layers or nullcontext():
-        z = network_outputs(batch, leaves)
+        outputs = network_outputs(batch, leaves)
     if layers is not None and layers.differentiated_inside:
         batch.note_derivative_inside()
         return _by_graph(batch, manner, curvature=curvature, fast=False)
-    C = curvature(batch, z)
+    z, C = as_tensor(outputs), curvature(batch, outputs)
     u = torch.zeros_like(z).requires_grad_()
     used, edges = open_edges(partial(_pulled_back, z, leaves, u, create=True), leaves)  # Jᵀu, by parameter
     require_derivative([edge.node for edge in edges], batch.index)
@@ -134,8 +144,8 @@ def _by_differences(batch: Batch, manner: Manner, *, curvature: OutputCurvature,
     def product(block: Block) -> Block:
         along = [differences(wide, v.to(wide.w)) for v in block.T]  # first, for they move the weights
         leaves = batch.leaves()
-        z = network_outputs(batch, leaves)
-        C, columns, errors = curvature(batch, z), [], []
+        outputs = network_outputs(batch, leaves)
+        z, C, columns, errors = as_tensor(outputs), curvature(batch, outputs), [], []
         for jv, error in along:
             columns.append(joined(partial(_pulled_back, z, leaves, C(jv.to(z))), leaves, batch.layout, leaves[0]))
             errors.append(columns[-1].norm() * (error / jv.norm().clamp(min=torch.finfo(jv.dtype).tiny)).to(block))
@@ -155,12 +165,13 @@ def _pulled_back(z: Tensor, leaves: Sequence[Tensor], u: Tensor, *, create: bool
     return found
 
 
-def network_outputs(batch: Batch, pieces: Sequence[Tensor]) -> Tensor:
+def network_outputs(batch: Batch, pieces: Sequence[Tensor]) -> Tensor | HiddenStates:
     """The outputs at these weights, one tensor. Raises ValueError if they are none, or a loss already."""
-    loss, z = batch.evaluate_of(pieces)
-    if not isinstance(z, Tensor):
+    loss, outputs = batch.evaluate_of(pieces)
+    z = of_parameters(outputs, batch.network.model, batch.layout.names)
+    if not isinstance(z, Tensor | HiddenStates):
         raise BatchError(f"outputs must be one tensor, got {type(z).__name__}; pass forward= that picks it")
-    if z.ndim == 0:
+    if isinstance(z, Tensor) and z.ndim == 0:
         raise BatchError(
             "outputs must be the network's, before the criterion, got a scalar (0-d) as of a model that returns its "
             "loss; give the outputs by forward= and the loss by criterion"
@@ -172,4 +183,4 @@ def network_outputs(batch: Batch, pieces: Sequence[Tensor]) -> Tensor:
 
 def _outputs_at(batch: Batch, w: Vector) -> Tensor:
     with torch.no_grad():
-        return network_outputs(batch, batch.layout.unflatten(w))
+        return as_tensor(network_outputs(batch, batch.layout.unflatten(w)))

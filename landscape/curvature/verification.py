@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import isfinite
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ from landscape.autograd.central_difference import central_difference
 from landscape.curvature.causes import repeatable
 from landscape.curvature.compared_part import LARGEST, in_full, places, room, some_parameters
 from landscape.problem.batch import Batch
+from landscape.problem.hidden_states import HiddenStates, as_tensor, of_parameters
 from landscape.vectors import Layout, Vector
 
 LONGER, MUCH_LONGER = 10, 1000  # a second step, before an alarm and where rounding may be what is seen
@@ -67,7 +69,7 @@ Products = Callable[[Batch, Tensor], Tensor]  # of a batch, by the method that i
 Compare = Callable[[Batch, Batch, Tensor, Tensor], Comparison]  # where the product is; where differences are taken
 Note = Callable[[Layout, Tensor, Tensor], None]
 Careful = Callable[[float], tuple[Comparison, Tensor]]  # a step to the comparison and the difference
-OutputCurvature = Callable[[Batch, Tensor], Callable[[Tensor], Tensor]]
+OutputCurvature = Callable[[Batch, Any], Callable[[Tensor], Tensor]]
 
 
 def verified(
@@ -207,12 +209,16 @@ def compare_outputs(
     Args:
         at, wide, v, image: as `Compare` has them.
         curvature: C of a batch at its outputs.
-        exact: C is the criterion's own second derivative, for which a difference of first ones stands.
+        exact: C is the criterion's own second derivative, and `curvature` is that by differences of first ones.
     """
     length = v.double().norm()
     u, own = v.to(wide.w) / length.to(wide.w), float((v.double() @ image.double()) / length**2)
-    z0 = _outputs(wide, wide.w)
-    C = None if exact else curvature(at, z0.to(at.w))
+    outputs = _outputs(wide, wide.w)
+    z0 = as_tensor(outputs)
+    if isinstance(outputs, HiddenStates):
+        C: Any = curvature(wide, outputs)
+    else:
+        C = None if exact else curvature(at, outputs.to(at.w))
 
     def forms(along: Tensor, precision: torch.dtype) -> tuple[float, float, float]:
         """How far vᵀGv is off along Jv, the form itself, and what rounding may do to it."""
@@ -225,7 +231,7 @@ def compare_outputs(
         return abs(own - form), abs(form), eps * size / (t * len(at))
 
     def moved(h: float) -> Tensor:
-        return _outputs(wide, torch.add(wide.w, u, alpha=h)) - z0
+        return as_tensor(_outputs(wide, torch.add(wide.w, u, alpha=h))) - z0
 
     step = WIDER * _step(wide, wide.precision, 0.0, 1.0)
     ahead = moved(step) / step
@@ -287,7 +293,7 @@ def _moved_by_rounding(batch: Batch, moved_to: Callable[[Tensor], Tensor], units
     return float(moved_to(w).norm()) / units
 
 
-def _outputs(batch: Batch, w: Vector) -> Tensor:
+def _outputs(batch: Batch, w: Vector) -> Tensor | HiddenStates:
     with torch.no_grad():
-        outputs: Tensor = batch.evaluate(w)[1]
-    return outputs
+        found: Tensor | HiddenStates = of_parameters(batch.evaluate(w)[1], batch.network.model, batch.layout.names)
+    return found

@@ -4,24 +4,28 @@ The model's own `loss` is no criterion: Gauss-Newton and Fisher matrices need it
 labels, and its logits are held against them as the model does. A mean over batches counts what each mean is over.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from landscape.checks import one_of, require
+from landscape.checks import integer_in, one_of, require
 from landscape.problem import Problem
 from landscape.problem.batch import Criterion
 from landscape.problem.batches import Keywords
+from landscape.problem.hidden_states import HiddenStates, InPieces, in_full
 from landscape.problem.split import Split, split_item
+from landscape.problem.traits import BatchError
 
 IGNORED = -100  # labels that do not count
-HALF = (torch.bfloat16, torch.float16)  # logits are taken to float32, as the models do
 
 
-def causal_lm_problem(model: nn.Module, loader: Iterable[Any], **settings: Any) -> Problem:
+def causal_lm_problem(
+    model: nn.Module, loader: Iterable[Any], *, tokens_at_once: int | None = None, **settings: Any
+) -> Problem:
     """Mean cross entropy of the next token, -Σ log p(t_{i+1} | t_1 ... t_i) over the tokens that count.
 
         problem = causal_lm_problem(AutoModelForCausalLM.from_pretrained(name), loader)
@@ -32,11 +36,14 @@ def causal_lm_problem(model: nn.Module, loader: Iterable[Any], **settings: Any) 
         model: of the kind AutoModelForCausalLM, or any that gives `logits` (B, T, V).
         loader: mappings with "input_ids" and what else the model takes; labels (B, T), -100 where a token does not
             count, are shifted here. Without "labels" they are the tokens where "attention_mask" is 1.
+        tokens_at_once: of at most so many tokens logits are held at a time, whichever derivative is taken; default all.
+            The numbers are the same. Forward over reverse, and what looks at outputs itself, is refused.
         settings: of `Problem`: parameters, dtype, draws.
     Returns:
         A Problem whose units are tokens that count; outputs (B, V, T - 1), targets (B, T - 1).
     Raises:
-        ValueError: if the model has an encoder and a decoder, or adds a loss of its routers.
+        ValueError: if the model has an encoder and a decoder, or adds a loss of its routers; with tokens_at_once if its
+            logits are not its output embedding of hidden states alone (soft caps, scales), or it is sharded.
     """
     config = getattr(model, "config", None)
     require(
@@ -47,7 +54,19 @@ def causal_lm_problem(model: nn.Module, loader: Iterable[Any], **settings: Any) 
         not getattr(config, "output_router_logits", False),
         "model must have the tokens' loss alone, got output_router_logits=True; set it to False",
     )
-    return Problem(model, F.cross_entropy, loader, forward=_next_tokens, split=_shifted, weight=_counted, **settings)
+    if tokens_at_once is None:
+        return Problem(
+            model, F.cross_entropy, loader, forward=_next_tokens, split=_shifted, weight=_counted, **settings
+        )
+    integer_in("tokens_at_once", tokens_at_once, 1)
+    require(
+        hasattr(model, "get_output_embeddings"),
+        "tokens_at_once needs a model with get_output_embeddings(), which makes the logits; leave it out",
+    )
+    criterion = InPieces(F.cross_entropy, tokens_at_once, _counts)
+    problem = Problem(model, criterion, loader, forward=_before_logits, split=_shifted, weight=_counted, **settings)
+    require(problem.shards is None, "tokens_at_once is for a model on one process, got a sharded one; leave it out")
+    return problem
 
 
 def sequence_classification_problem(model: nn.Module, loader: Iterable[Any], **settings: Any) -> Problem:
@@ -75,12 +94,43 @@ def sequence_classification_problem(model: nn.Module, loader: Iterable[Any], **s
 
 def _logits(model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
     outputs = model(**inputs)
-    logits: Tensor = outputs.logits if hasattr(outputs, "logits") else outputs[0]
-    return logits.float() if logits.dtype in HALF else logits
+    return in_full(outputs.logits if hasattr(outputs, "logits") else outputs[0])
 
 
 def _next_tokens(model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
     return _logits(model, inputs)[:, :-1].transpose(1, 2)  # (B, V, T - 1)
+
+
+def _before_logits(model: Any, inputs: Mapping[str, Any]) -> HiddenStates:
+    """The states that logits are made of; nothing may be done to logits afterwards, as numbers in their place show."""
+    head, found = model.get_output_embeddings(), list[Tensor]()
+    classes = len(head.weight)
+
+    def numbers(states: Tensor) -> Tensor:
+        found.append(states)
+        return torch.linspace(-50, 50, classes, dtype=states.dtype, device=states.device).view(1, 1, -1)
+
+    with _called_instead(head, numbers):
+        seen = _logits(model, inputs)
+    if len(found) != 1 or found[0].ndim != 3 or not torch.equal(seen, in_full(numbers(found[0]))):
+        raise BatchError(
+            "tokens_at_once needs logits that are get_output_embeddings() of hidden states (B, T, D) and nothing else, "
+            f"got a {type(model).__name__} that does more (soft caps, scales); leave it out"
+        )
+    return HiddenStates(found[0][:, :-1], head, dict(head.named_parameters()))
+
+
+@contextmanager
+def _called_instead(module: Any, forward: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    own = vars(module).get("forward")  # of this one alone, as offloading has it
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if own is None:
+            del module.forward
+        else:
+            module.forward = own
 
 
 def _scalar(model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
@@ -98,7 +148,11 @@ def _shifted(item: Any) -> tuple[Keywords, Tensor]:
 
 
 def _counted(_inputs: Any, targets: Tensor) -> Tensor:
-    return (targets != IGNORED).sum()
+    return _counts(targets).sum()
+
+
+def _counts(targets: Tensor) -> Tensor:
+    return targets != IGNORED
 
 
 def _classes(item: Any) -> tuple[Any, Any]:

@@ -104,7 +104,7 @@ def shapes(part: Any) -> str:
         return f"{tuple(part.shape)} {str(part.dtype).removeprefix('torch.')}"
     if isinstance(part, list | tuple):
         return "(" + ", ".join(shapes(value) for value in part[:3]) + ")"
-    return type(part).__name__
+    return str(getattr(part, "words", type(part).__name__))
 
 
 def tensors_of(part: Any) -> list[Tensor]:

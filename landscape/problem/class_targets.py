@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from landscape.problem.batch import Criterion
 from landscape.problem.batches import shapes
+from landscape.problem.hidden_states import HiddenStates, InPieces
 from landscape.side_effects import derivatives_on
 
 AXES = (1, -1)
@@ -79,6 +80,10 @@ class ClassTargets:
 
         `finite`: the loss is known to be, so that the outputs that count hold no NaN.
         """
+        if isinstance(outputs, HiddenStates) and isinstance(self._criterion, InPieces):
+            parts = self._criterion.logits(outputs, targets)
+            found = [self.count_hits(z, own, finite) for z, own in parts]
+            return sum(hits for hits, _ in found), sum(number for _, number in found)
         if self.axis is None or not self.fits(outputs, targets):
             return float("nan"), 1.0
         if finite and self.names_classes_alone and all(value < 0 for value in self.ignored):
@@ -125,6 +130,7 @@ class ClassTargets:
 def _ignored_by_torch(criterion: Any) -> int | None:
     """`ignore_index` where the criterion is torch's cross entropy or NLL itself."""
     settings: dict[str, Any] = {}
+    criterion = criterion.criterion if isinstance(criterion, InPieces) else criterion
     while isinstance(criterion, partial) and not criterion.args:
         criterion, settings = criterion.func, {**criterion.keywords, **settings}
     if criterion is F.cross_entropy or criterion is F.nll_loss:

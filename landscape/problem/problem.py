@@ -15,6 +15,7 @@ from landscape.checks import integer_in, one_of, require
 from landscape.problem import sharded_passes
 from landscape.problem.batch import Batch, Criterion, Forward, gradient_of
 from landscape.problem.batch_norm import POLICIES
+from landscape.problem.batches import shapes
 from landscape.problem.cost import GRADIENT
 from landscape.problem.data_reader import DataReader, Weight
 from landscape.problem.parameters import Selection, selected
@@ -230,9 +231,7 @@ class Problem(Shown, Passes):
 
         def collect(batch: Batch) -> Tensor:
             outputs = batch.evaluate(batch.w)[1]
-            require(
-                isinstance(outputs, Tensor), f"outputs must be one tensor, got {type(outputs).__name__}; pass forward="
-            )
+            require(isinstance(outputs, Tensor), f"outputs must be one tensor, got {shapes(outputs)}; pass forward=")
             pieces.append(outputs.detach())
             return outputs.new_zeros((), dtype=torch.float32)
 
