@@ -139,8 +139,8 @@ def next_update(problem: Problem, optimizer: torch.optim.Optimizer, gradient: Ve
     for p in wide.values():
         twin.state[p] = {key: _wide(value) for key, value in twin.state.get(p, {}).items()}
     pieces = layout.unflatten(gradient.double())
-    for p, part in zip(held, pieces if shards is None else shards.placed(pieces), strict=True):
-        wide[p].grad = part
+    for own, part in zip(held, pieces if shards is None else shards.placed(pieces), strict=True):
+        wide[own].grad = part
     before = problem.flat([wide[p] for p in held])
     try:
         twin.step()
