@@ -134,7 +134,11 @@ def next_update(problem: Problem, optimizer: torch.optim.Optimizer, gradient: Ve
         eta = max(float(group["lr"]) for group in optimizer.param_groups)
         require(eta > 0, f"optimizer must have a learning rate above 0, got {eta:g}; measure after the first step")
     # in float32 a small step is lost in the rounding of the weights
-    wide = {p: nn.Parameter(p.detach().double()) for group in optimizer.param_groups for p in group["params"]}
+    wide = {
+        p: nn.Parameter(p.detach().to(torch.float64, copy=True))
+        for group in optimizer.param_groups
+        for p in group["params"]
+    }
     twin = deepcopy(optimizer, {id(p): own for p, own in wide.items()})  # which takes these for copies of its own
     for p in wide.values():
         twin.state[p] = {key: _wide(value) for key, value in twin.state.get(p, {}).items()}

@@ -94,7 +94,9 @@ OWN = {
     "with_batches_kept": lambda at: at.problem.with_batches_kept().gradient(),
     "with_processes": lambda at: at.problem.with_processes(None),
     "Recorder": lambda at: [at.recorded(), at.problem.vector()][1],
-    "analyze, all": lambda at: dict(ls.analyze(at.problem, progress=False)),
+    "analyze, all": lambda at: {
+        name: found for name, found in ls.analyze(at.problem, progress=False).items() if name not in METRICS_WITHOUT
+    },
     "preconditioned": preconditioned,
     "pac_bayes_gaussian": lambda at: ls.metrics.pac_bayes_gaussian(at.problem),
     "straight_path": lambda at: ls.straight_path(at.problem, at.other),
