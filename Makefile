@@ -41,11 +41,13 @@ figures: $(VENV)/installed
 $(FIGURES):
 	OMP_NUM_THREADS=1 $(BIN)/python -m $@
 
-# one after the other: they share searches for learning rates, which the first to ask makes
+# one after the other: those of a row share searches for learning rates, which the first to ask makes
 analysis_scripts.training.label_noise: analysis_scripts.training.rule_table
 analysis_scripts.training.ascent_steps: analysis_scripts.training.label_noise
 analysis_scripts.sharpness.corruption: analysis_scripts.training.ascent_steps
 analysis_scripts.training.sensitivity: analysis_scripts.sharpness.corruption
+analysis_scripts.training.vit_augmentation: analysis_scripts.training.vit_adversarial
+analysis_scripts.training.vit_sharpness: analysis_scripts.training.vit_augmentation
 
 # where torch with CUDA is there it is used as it is; what else is missing goes into a folder beside it, if it can be had
 GPU := .gpu

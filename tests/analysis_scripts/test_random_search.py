@@ -1,9 +1,15 @@
 """The search that tunes every row of a comparison: planted errors, edges, the validation split, what is kept."""
 
+import re
+from collections import defaultdict
+from importlib import import_module
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+import analysis_scripts
 import landscape as ls
 from analysis_scripts._shared.random_search import Row, Search, at_edge, split, tune
 from landscape.data import digits
@@ -77,3 +83,18 @@ def test_tuning_never_sees_the_test_images_and_trains_nothing_twice(tmp_path):
     assert tune(row, tmp_path, SEARCH, batch_size=400, workers=1) == first
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == times
     assert ls.load_checkpoint(tmp_path / "own" / "0-9")[1]["config"]["momentum"] == pytest.approx(1 / 3)  # 896/400
+
+
+def test_scripts_that_share_a_search_are_made_one_after_the_other():
+    root = Path(analysis_scripts.__file__).parent.parent
+    after = dict(
+        re.findall(r"^(analysis_scripts\.\S+): (analysis_scripts\.\S+)$", (root / "Makefile").read_text(), re.M)
+    )
+    sharing = defaultdict(list)
+    for path in (root / "analysis_scripts").rglob("*.py"):
+        if found := re.search(r"^    command\(main, (\w+)\)", path.read_text(), re.MULTILINE):
+            name = ".".join(path.relative_to(root).with_suffix("").parts)
+            sharing[getattr(getattr(import_module(name), found[1])(), "tuning", name)].append(name)
+    assert sorted(map(len, sharing.values()))[-2:] == [3, 5]
+    for scripts in sharing.values():
+        assert sum(after.get(name) in scripts for name in scripts) == len(scripts) - 1
