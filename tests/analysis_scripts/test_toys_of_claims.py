@@ -216,3 +216,6 @@ def test_adahessian_settings(tmp_path):
     assert set(found["errors"]["scale"]) == {"AdamW, 1", "AdamW, 10", "AdaHessian, 1", "AdaHessian, 10"}
     assert found["errors"]["block"]["block, 1"] == found["errors"]["period"]["period, 1"]  # the same training
     assert json.loads((tmp_path / "figures/settings.json").read_text())["claims"] == found["claims"]
+    for file in (tmp_path / "runs").rglob("config.json"):  # on what the figure says, judged by the images held out
+        trained = json.loads(file.read_text())
+        assert (trained["dataset"], trained["model"], trained["schedule"]) == ("npz", "mlp", "cosine")
