@@ -15,7 +15,8 @@ def described(config: Any) -> str:
     if "hidden" in own:
         parts[0] += f" with layers of {' and '.join(map(str, own['hidden']))}"
     parts.append({"batch": "batch norm with stored statistics", "none": "no batch norm"}.get(own.get("norm"), ""))
-    parts.append({"npz": ""}.get(data := setting.get("dataset", "digits"), data))  # of a file the script itself says
+    data = setting.get("dataset", "digits")
+    parts.append("" if data == "npz" else data)  # of a file the script itself says
     if noise := setting.get("label_noise", 0.0):
         parts[-1] += f" with {100 * noise:g} % wrong training labels"
     if loss := setting.get("stop_at_loss"):
