@@ -33,6 +33,7 @@ SETTING: dict[str, Any] = {  # of the comparisons of rules
 def training(config: Any, name: str, rule: str, seed: int, **changes: Any) -> ls.TrainConfig:
     """A rule's run NAME below `config.runs` with what the script's config names of it, and what `changes` has."""
     own: dict[str, Any] = {key: getattr(config, key) for key in OF_TRAINING if hasattr(config, key)}
+    own |= getattr(config, "setting", {})
     return ls.TrainConfig(f"{config.runs}/{name}", optimizer=rule, seed=seed, progress=False, **own | changes)
 
 

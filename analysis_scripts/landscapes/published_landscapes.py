@@ -84,7 +84,7 @@ def kinds(config: Config) -> dict[str, dict[str, Any]]:
 def run_of(config: Config, kind: str, seed: int) -> ls.TrainConfig:
     """One run."""
     rule = "sam" if kind == "SAM" else "sgd"
-    return training(config, f"{kind.replace(' ', '-')}-{seed}", rule, seed, **config.setting, **kinds(config)[kind])
+    return training(config, f"{kind.replace(' ', '-')}-{seed}", rule, seed, **kinds(config)[kind])
 
 
 def numbers(folder: Path, *, distance: float, rays: int) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def errors(config: Config, settings: Mapping[tuple[str, float], dict[str, Any]])
         base = OPTIMIZERS.get(name, OPTIMIZERS["AdaHessian"])
         for seed in config.seeds:
             networks[name, value, seed] = training(
-                config, f"{slug(name)}-{value:g}-{seed}", seed=seed, **config.setting, **own, **_rule(base)
+                config, f"{slug(name)}-{value:g}-{seed}", seed=seed, **own, **_rule(base)
             )
     found = measured(networks, error, config.workers)
     return {key: [found[*key, seed].get("error", DIVERGED) for seed in config.seeds] for key in settings}
@@ -114,9 +114,7 @@ def tuned(config: Config) -> tuple[dict[str, float], dict[str, dict[str, float]]
     """The smallest learning rate whose mean error on the tuning seeds is within `tie` of the best, and the means."""
     grids = {"AdamW": config.lr_adamw, "AdaHessian": config.lr_adahessian}
     networks = {
-        (name, lr, seed): training(
-            config, f"tuning/{name}-{lr:g}-{seed}", seed=seed, lr=lr, **config.setting, **_rule(OPTIMIZERS[name])
-        )
+        (name, lr, seed): training(config, f"tuning/{name}-{lr:g}-{seed}", seed=seed, lr=lr, **_rule(OPTIMIZERS[name]))
         for name, grid in grids.items()
         for lr, seed in product(grid, config.tuning_seeds)
     }

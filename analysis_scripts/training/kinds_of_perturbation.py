@@ -88,10 +88,14 @@ def runs(config: Config) -> dict[tuple[str, float, int], ls.TrainConfig]:
         rows[name, length] = (rule, {"rho": length / of_signs if name == "p = ∞" else length, **more})
     for rule, share in product(MASKS, config.sparsities):
         rows[MASKS[rule], share] = (rule, {"rho": config.tuned, "sparsity": share, "period": 50})
-    own = {**config.setting, "weight_decay": config.weight_decay}
     return {
         (name, place, seed): training(
-            config, f"{slug(name)}-{place:g}-{seed}", rule, seed, rule_settings=settings, **own
+            config,
+            f"{slug(name)}-{place:g}-{seed}",
+            rule,
+            seed,
+            rule_settings=settings,
+            weight_decay=config.weight_decay,
         )
         for ((name, place), (rule, settings)), seed in product(rows.items(), config.seeds)
     }
