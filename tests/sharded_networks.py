@@ -43,3 +43,12 @@ def whole(problem, vectors):
     parts = distributed_checkpoint.parameters_of(problem, vectors).values()
     full = [getattr(part, "full_tensor", lambda part=part: part)() for part in parts]
     return torch.cat([part.reshape(-1, vectors.shape[1]) for part in full])
+
+
+def message_of(call, *others):
+    """What it says where it raises a ValueError, a RuntimeError or one of the others; else nothing."""
+    try:
+        call()
+    except (ValueError, RuntimeError, *others) as error:
+        return str(error)
+    return ""

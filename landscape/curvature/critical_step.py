@@ -128,7 +128,7 @@ def next_update(problem: Problem, optimizer: torch.optim.Optimizer, gradient: Ve
         ValueError: if it lacks a parameter of the problem, its learning rate is 0, it needs a closure, or does not
             serve sharded parameters.
     """
-    optimizer, layout, shards = innermost(optimizer), problem.layout, problem.shards
+    optimizer = innermost(optimizer)
     with problem.space.agreed():
         held = held_by(problem, optimizer)
         eta = max(float(group["lr"]) for group in optimizer.param_groups)
@@ -142,8 +142,7 @@ def next_update(problem: Problem, optimizer: torch.optim.Optimizer, gradient: Ve
     twin = deepcopy(optimizer, {id(p): own for p, own in wide.items()})  # which takes these for copies of its own
     for p in wide.values():
         twin.state[p] = {key: _wide(value) for key, value in twin.state.get(p, {}).items()}
-    pieces = layout.unflatten(gradient.double())
-    for own, part in zip(held, pieces if shards is None else shards.placed(pieces), strict=True):
+    for own, part in zip(held, problem.placed(problem.layout.unflatten(gradient.double())), strict=True):
         wide[own].grad = part
     before = problem.flat([wide[p] for p in held])
     try:
@@ -153,7 +152,7 @@ def next_update(problem: Problem, optimizer: torch.optim.Optimizer, gradient: Ve
             f"optimizer must step without a closure, {type(optimizer).__name__} does not; give update="
         ) from error
     except RuntimeError as error:
-        if shards is None:
+        if problem.shards is None:
             raise
         raise ValueError(
             f"optimizer must step on sharded parameters, {type(optimizer).__name__} does not ({first_line(error)}); "

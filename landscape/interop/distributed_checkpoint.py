@@ -69,9 +69,7 @@ def parameters_of(problem: Problem, vectors: Block) -> dict[str, Tensor]:
         part.view(*shape, k)
         for part, shape in zip(vectors.split(problem.layout.sizes), problem.layout.shapes, strict=True)
     ]
-    if problem.shards is not None:
-        pieces = problem.shards.placed(pieces)
-    return dict(zip(names, pieces, strict=True))
+    return dict(zip(names, problem.placed(pieces), strict=True))
 
 
 def vectors_of(problem: Problem, k: int, tensors: dict[str, Tensor]) -> Block:

@@ -88,6 +88,10 @@ class Passes:
         """One tensor a parameter, each as the parameter is, as a vector (P,); of a sharded model the own entries."""
         return flatten(tensors if self.shards is None else self.shards.own_of(tensors))
 
+    def placed(self, pieces: Sequence[Tensor]) -> list[Tensor]:
+        """Pieces of a vector, by parameter, as the parameters are: of a sharded model DTensors of the own entries."""
+        return list(pieces) if self.shards is None else self.shards.placed(pieces)
+
     def vector(self) -> Tensor:
         """A copy of the model's own weights, (P,); of a sharded model the own entries of it."""
         with ONE_AT_A_TIME:  # in another thread's pass other weights are in place

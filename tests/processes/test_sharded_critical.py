@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from served import of_two_ranks
-from sharded_networks import data, network, sharded, whole
+from sharded_networks import data, message_of, network, sharded, whole
 from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.nn import functional as F
@@ -67,24 +67,11 @@ def numbers(make, batches, folder):
             first, second = tracker.step(), tracker.step()
             found |= {f"row: {name}": torch.tensor(getattr(first, name)) for name in COLUMNS}
             found |= {f"next row: {name}": torch.tensor(getattr(second, name)) for name in WARM}
-        for p, part in zip(problem.parameters, next_gradients(problem, g), strict=True):
+        for p, part in zip(problem.parameters, problem.placed(problem.layout.unflatten(g)), strict=True):
             p.grad = part
         optimizer.step()
         found[f"{kind} has gone"] = whole(problem, ((w - problem.vector()) / LR[kind])[:, None])
     return found
-
-
-def next_gradients(problem, g):
-    pieces = problem.layout.unflatten(g)
-    return pieces if problem.shards is None else problem.shards.placed(pieces)
-
-
-def message_of(call):
-    try:
-        call()
-    except (ValueError, RuntimeError) as error:
-        return str(error)
-    return ""
 
 
 def refusals(rank, mesh):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from served import of_two_ranks, served
-from sharded_networks import data, network, seeded, sharded, whole
+from sharded_networks import data, message_of, network, seeded, sharded, whole
 from torch import distributed, nn
 from torch.distributed import checkpoint
 from torch.distributed.device_mesh import init_device_mesh
@@ -148,14 +148,6 @@ def lanczos_steps(problem):
     return steps
 
 
-def message_of(call):
-    try:
-        call()
-    except (ValueError, RuntimeError, OSError) as error:
-        return str(error)
-    return ""
-
-
 def refusals(rank, mesh):
     """What a sharded model cannot do, each in one line on all processes, and what it leaves as it was."""
     model = sharded("fsdp", mesh)
@@ -191,7 +183,7 @@ def refusals(rank, mesh):
         "nan gradient": nan.gradient,
         "factor": lambda: hessian(wrong) @ v,
     }
-    return {name: message_of(call) for name, call in asked.items()} | {"afterwards": problem.loss()}
+    return {name: message_of(call, OSError) for name, call in asked.items()} | {"afterwards": problem.loss()}
 
 
 class Broken:
@@ -235,7 +227,7 @@ def precisions(mesh):
     H = hessian(Problem(single, F.cross_entropy, batches))
     coarse = hessian(Problem(half, lambda z, t: F.cross_entropy(z.float(), t), batches))
     pairs = top_eigenpairs(H, 1, max_matvecs=12)
-    said = message_of(lambda: coarse @ coarse.space.normal(1, seeded(0))[0].float())
+    said = message_of(lambda: coarse @ coarse.space.normal(1, seeded(0))[0].float(), OSError)
     return float(pairs.values), float(pairs.residuals), H.error_estimate, said
 
 
@@ -335,7 +327,7 @@ def killed_in_a_product(rank, folder):
     top_eigenpairs(H, 1, max_matvecs=3)
     if rank:
         os.kill(os.getpid(), signal.SIGKILL)
-    Path(folder, "said").write_text(message_of(lambda: top_eigenpairs(H, 1, max_matvecs=1000, tol=1e-15)))
+    Path(folder, "said").write_text(message_of(lambda: top_eigenpairs(H, 1, max_matvecs=1000, tol=1e-15), OSError))
     os._exit(0)  # a group that has lost a process is not taken down in order
 
 
