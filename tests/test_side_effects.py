@@ -1,3 +1,4 @@
+import pickle
 import random
 
 import numpy as np
@@ -61,6 +62,8 @@ def second_call_fails(function, kind):
 
 
 def loaded(name, policy, place=None, kind=None):
+    np.random.seed(3)
+    np.random.randn()  # the second one of the pair waits in NumPy's state
     case, source = make(name), seeded(3)
     first = next(case.model.parameters())
     first.grad = torch.ones_like(first)
@@ -141,6 +144,59 @@ def test_random_state_is_put_back_and_can_be_replayed():
         assert draw() == first
         rewind()
     assert draw() == first
+
+
+def draws_nothing():
+    pass
+
+
+def draws_the_waiting_normal():
+    np.random.randn()
+
+
+def draws_normals():
+    np.random.randn(5)
+
+
+def comes_round():  # 624 numbers of 32 bits are one state
+    np.random.bytes(4 * 624)
+
+
+def seeds():
+    np.random.seed(1)
+
+
+def takes_another_generator():
+    np.random.set_bit_generator(np.random.PCG64(1))
+
+
+@pytest.mark.parametrize("kind", [np.random.MT19937, np.random.PCG64])
+@pytest.mark.parametrize("normals", [0, 1, 2])
+@pytest.mark.parametrize(
+    "act", [draws_nothing, draws_the_waiting_normal, draws_normals, comes_round, seeds, takes_another_generator]
+)
+def test_numpys_global_numbers_go_on_as_if_nothing_had_been(kind, normals, act):
+    usual = np.random.get_bit_generator()
+    if act is seeds and kind is not np.random.MT19937:
+        pytest.skip("NumPy seeds its usual generator alone")
+    numbers = []
+    try:
+        for disturbed in (False, True):
+            np.random.set_bit_generator(kind(0))
+            np.random.randn(normals)
+            rewind = pickle.loads(pickle.dumps(side_effects.random_state()))
+            if disturbed:
+                with side_effects.random_state_kept():
+                    act()
+            numbers.append(np.random.randn(4))
+            if disturbed:
+                act()
+                rewind()
+                numbers.append(np.random.randn(4))
+    finally:
+        np.random.set_bit_generator(usual)
+    assert np.array_equal(numbers[0], numbers[1])
+    assert np.array_equal(numbers[0], numbers[2])
 
 
 def test_flags_and_buffers_come_back_after_an_error():

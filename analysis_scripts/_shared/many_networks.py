@@ -4,11 +4,12 @@ A network that diverges is no error here: it is kept as {"failed": message}.
 """
 
 import re
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import landscape as ls
 from landscape.checks import require
@@ -53,15 +54,26 @@ def measured(
     Raises:
         ValueError: if a run folder holds another run; RuntimeError where a worker says so, or is killed.
     """
-    left = {name: network for name, network in networks.items() if not _done(network, measure)}
-    if left:  # workers take seconds to begin
-        with (
-            progress_bar(len(networks), initial=len(networks) - len(left), unit="network", progress=progress) as bar,
-            pool(partial(_one, left, measure), workers, threads=1, unit="network") as results,
-        ):
-            for _ in results(left):
-                bar.update()
-    return {name: read_json(Path(network.folder) / KEPT)["found"] for name, network in networks.items()}
+    with measuring(measure, workers, progress=progress) as found:
+        return found(networks)
+
+
+@contextmanager
+def measuring(
+    measure: Measure, workers: int | Executor = 2, *, progress: bool | None = None
+) -> Iterator[Callable[[Mapping[K, ls.TrainConfig]], dict[K, dict[str, Any]]]]:
+    """`measured` as often as one likes, by the same workers: to begin takes one as long as ten small trainings."""
+    with pool(partial(_one, measure), workers, threads=1, unit="network") as results:
+
+        def found(networks: Mapping[K, ls.TrainConfig]) -> dict[K, dict[str, Any]]:
+            left = [_Network(name, network) for name, network in networks.items() if not _done(network, measure)]
+            done = len(networks) - len(left)
+            with progress_bar(len(networks), initial=done, unit="network", progress=progress if left else False) as bar:
+                for _ in results(left):
+                    bar.update()
+            return {name: read_json(Path(network.folder) / KEPT)["found"] for name, network in networks.items()}
+
+        yield found
 
 
 def none_failed(found: Mapping[K, dict[str, Any]]) -> Mapping[K, dict[str, Any]]:
@@ -97,12 +109,22 @@ def _asked(measure: Measure) -> dict[str, Any]:
     return getattr(measure, "keywords", {})
 
 
-def _one(networks: Mapping[K, ls.TrainConfig], measure: Measure, name: K) -> None:
-    network = networks[name]
+class _Network(NamedTuple):
+    """A piece of work, which is called by its name where it fails."""
+
+    name: Any
+    training: ls.TrainConfig
+
+    def __str__(self) -> str:
+        return str(self.name)
+
+
+def _one(measure: Measure, network: _Network) -> None:
+    training = network.training
     try:
-        found = measure(ls.train(network))
+        found = measure(ls.train(training))
     except ValueError as error:
         if "the loss is" not in str(error):
             raise
         found = {"failed": str(error)}
-    write_json(Path(network.folder) / KEPT, {"asked": _asked(measure), "found": found})
+    write_json(Path(training.folder) / KEPT, {"asked": _asked(measure), "found": found})

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 import landscape as ls
-from analysis_scripts._shared.many_networks import measured, slug
+from analysis_scripts._shared.many_networks import measuring, slug
 from landscape.data import digits
 from landscape.storage.results import read_json
 
@@ -73,16 +73,17 @@ def tune(
     steps = -(-(1200 - search.held_out) // batch_size)
     searches = {row: _Searched(own, folder / slug(str(row)), search, steps) for row, own in rows.items()}
     tuned: dict[K, Tuned] = {}
-    for number in range(1, search.most_rounds + 1):
-        left = {row: own for row, own in searches.items() if row not in tuned}
-        for own in left.values():
-            own.draw()
-        _try(left, {row: own.newest() for row, own in left.items()}, search.seeds[:1], workers)
-        if number < search.rounds:
-            continue
-        _try(left, {row: own.finalists() for row, own in left.items()}, search.seeds, workers)
-        found = {row: own.tuned() for row, own in left.items()}
-        tuned |= {row: own for row, own in found.items() if not own.edges or number == search.most_rounds}
+    with measuring(error, workers) as trained:
+        for number in range(1, search.most_rounds + 1):
+            left = {row: own for row, own in searches.items() if row not in tuned}
+            for own in left.values():
+                own.draw()
+            _try(left, {row: own.newest() for row, own in left.items()}, search.seeds[:1], trained)
+            if number < search.rounds:
+                continue
+            _try(left, {row: own.finalists() for row, own in left.items()}, search.seeds, trained)
+            found = {row: own.tuned() for row, own in left.items()}
+            tuned |= {row: own for row, own in found.items() if not own.edges or number == search.most_rounds}
     return {row: tuned[row] for row in rows}
 
 
@@ -136,7 +137,12 @@ def at_edge(name: str, value: float, tried: Iterable[float], fewest: int = 2) ->
     return above < fewest or (below < fewest and not (name in NONE_BELOW and value == 0))
 
 
-def _try(searches: Mapping[K, _Searched], asked: Mapping[K, Iterable[int]], seeds: Iterable[int], workers: int) -> None:
+def _try(
+    searches: Mapping[K, _Searched],
+    asked: Mapping[K, Iterable[int]],
+    seeds: Iterable[int],
+    trained: Callable[[dict[Any, ls.TrainConfig]], dict[Any, dict[str, Any]]],
+) -> None:
     """Train the points that are asked for, and note the errors; a network that diverged is all wrong."""
     networks = {}
     for row, own in searches.items():
@@ -144,7 +150,7 @@ def _try(searches: Mapping[K, _Searched], asked: Mapping[K, Iterable[int]], seed
         for i, seed in product(asked[row], seeds):
             settings = own.row.settings(own.points[i], own.steps) | {"dataset": "npz", "data_path": str(file)}
             networks[row, i, seed] = ls.TrainConfig(own.folder / f"{i}-{seed}", seed=seed, progress=False, **settings)
-    for (row, i, seed), found in measured(networks, error, workers).items():
+    for (row, i, seed), found in trained(networks).items():
         searches[row].errors[i][seed] = found.get("error", 1.0)
 
 

@@ -22,7 +22,7 @@ from landscape.problem.shards import Shards, in_step, reshard, sharded_in_place
 from landscape.problem.traits import Traits
 from landscape.processes import ProcessGroup, Sums, answered, summed, sums_over
 from landscape.processes.space import Space
-from landscape.side_effects import random_state_apart
+from landscape.side_effects import random_state_kept
 from landscape.vectors import Layout, flatten
 
 
@@ -233,7 +233,7 @@ class Passes:
             stack.enter_context(ONE_AT_A_TIME)
             if self.shards is not None:
                 reshard(self.model)
-            stack.enter_context(random_state_apart(*self.reader.generators))
+            stack.enter_context(random_state_kept(*self.reader.generators))
             modules = list(modules_of(self.model).values())
             stack.enter_context(inference_flags(modules, batch_statistics=batch_statistics))
             stack.enter_context(differentiable(self.model, modules, twice=second_order))

@@ -49,6 +49,7 @@ def dies_while_saving(interrupted, killed_in, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, name, dies)
+        patch.setattr(loop, "EPOCH_SECONDS", -1.0)  # every epoch is saved
         with pytest.raises(KeyboardInterrupt):
             train(interrupted)
 
@@ -115,3 +116,18 @@ def test_batch_norm_statistics_are_resumed(tmp_path, monkeypatch):
 def test_averages_of_weights_are_resumed(tmp_path, monkeypatch):
     settings = BATCH_NORM | {"optimizer": "sam", "batch_size": 600, "swa_from": 1, "lookahead_steps": 2}
     goes_on_to_the_same_weights(settings, 5, tmp_path, monkeypatch)
+
+
+def test_epochs_of_less_than_a_second_are_saved_together_and_the_last_one_always(tmp_path, monkeypatch):
+    saved, original = [], loop.save_progress
+    monkeypatch.setattr(
+        loop, "save_progress", lambda folder, at, *rest: saved.append(at.epoch) or original(folder, at, *rest)
+    )
+    monkeypatch.setattr(loop, "EPOCH_SECONDS", 1e9)
+    quick = train(config(tmp_path / "quick"))
+    assert saved == [3]
+    monkeypatch.setattr(loop, "EPOCH_SECONDS", -1.0)
+    slow = train(config(tmp_path / "slow"))
+    assert saved == [3, 1, 2, 3]
+    assert torch.equal(weights(quick), weights(slow))
+    assert rows(quick) == rows(slow)

@@ -3,7 +3,7 @@
 The same config gives the same weights, bit for bit on one CPU with one number of threads, whether or not the run was
 interrupted: initialisation, label noise, the order of the images, augmentation and dropout all follow from the seed and
 the epoch. A batch is augmented once a step: both passes of a rule see the same images and targets. The state is saved
-after every epoch, and within one every minute, random state included: no more than a minute's work is done twice.
+every minute, and after an epoch once a second has passed, random state included: a minute's work at most is done twice.
 """
 
 from collections.abc import Generator, Sequence
@@ -51,6 +51,7 @@ from landscape.training.trainer.schedule import learning_rate
 from landscape.vectors import is_synchronous
 
 SAVE_SECONDS = 60.0  # between saves within an epoch
+EPOCH_SECONDS = 1.0  # between saves after an epoch
 SHOW_SECONDS = 0.5  # between looks at the numbers of a GPU
 
 
@@ -205,7 +206,9 @@ class Run:
         if self.progress.epoch in config.checkpoint_epochs:
             early = self.folder / f"epoch-{self.progress.epoch}"
             save_checkpoint(early, self.model, self._metadata(self.model, f"../{TEACHER}"))
-        self._save()
+        over = self.progress.epoch == config.epochs or self.progress.stopped
+        if over or monotonic() - self.saved > min(SAVE_SECONDS, EPOCH_SECONDS):
+            self._save()
 
     def _reason_to_stop(self, epoch: int, line: dict[str, Any]) -> str:
         """ "loss", "patience" or "", from what stands in the log's line from now on."""
@@ -258,8 +261,6 @@ class Run:
 
     def _metadata(self, network: nn.Module, teacher: str) -> dict[str, Any]:
         config = self.config
-        train_loss, train_accuracy = self._evaluated("train", network)
-        test_loss, test_accuracy = self._evaluated("test", network)
         return {
             "model": {"name": config.model, "settings": config.settings()["model_settings"]},
             "config": config.settings(),
@@ -268,10 +269,8 @@ class Run:
             "fresh": self.beginning["fresh"],  # what start_from did not give
             "teacher": teacher if config.bootstrap_rounds else None,  # seen from the checkpoint's folder
             "parameters": sum(p.numel() for p in network.parameters()),
-            "train_loss": train_loss,
-            "train_accuracy": train_accuracy,
-            "test_loss": test_loss,
-            "test_accuracy": test_accuracy,
+            **dict(zip(("train_loss", "train_accuracy"), self._evaluated("train", network), strict=True)),
+            **dict(zip(("test_loss", "test_accuracy"), self._evaluated("test", network), strict=True)),
             "seconds": sum(line["seconds"] for line in read_log(self.folder)),
             "versions": versions(),
         }

@@ -60,10 +60,9 @@ def make_optimizer(
         return pairs.vectors[:, 0]
 
     def fisher() -> Tensor:
-        singles = zip(*(part.split(1) for part in subset()), strict=True)
-        return sum(
-            (Problem(model, criterion, single).gradient() ** 2 for single in singles), torch.zeros((), device="cpu")
-        )
+        singles = list(zip(*(part.split(1) for part in subset()), strict=True))
+        with Problem(model, criterion, singles).batches() as batches:
+            return sum((batch.gradient(batch.w) ** 2 for batch in batches), torch.zeros((), device="cpu"))
 
     twice = config.objective == NEEDS_PASS_2
 

@@ -77,16 +77,16 @@ def finished(folder: Path) -> bool:
 
 
 def append_log(folder: Path, line: dict[str, Any]) -> None:
-    """Add an epoch's line to the log; it counts once a state of that epoch is saved."""
+    """Add an epoch's line to the log; it counts once a state of that epoch is saved, with which it reaches the disk."""
     with (folder / LOG).open("a") as log:
         log.write(json.dumps(line) + "\n")
-        log.flush()
-        os.fsync(log.fileno())
 
 
 def save_progress(folder: Path, progress: Progress, parts: Mapping[str, Any], beginning: Mapping[str, Any]) -> None:
     """Replace the state to resume from: how far the run is, the state of each of its parts, and how it began."""
-    state = {"progress": vars(progress), "log": (folder / LOG).read_text(), "beginning": dict(beginning)}
+    with (folder / LOG).open("r+") as log:  # not all systems sync what is open for reading alone
+        os.fsync(log.fileno())
+        state = {"progress": vars(progress), "log": log.read(), "beginning": dict(beginning)}
     state |= {name: part.state_dict() for name, part in parts.items()}
     with replacing(folder / RESUME) as partial:
         torch.save(state, partial)
