@@ -52,7 +52,7 @@ def differentiable(model: nn.Module, modules: Sequence[nn.Module] | None = None,
         if "torch._dynamo" in sys.modules:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         if written_out:
-            stack.enter_context(_WrittenOut(written_out))
+            stack.enter_context(WrittenOut(written_out))
         yield
 
 
@@ -66,7 +66,7 @@ def _without_cudnn() -> Iterator[None]:
         cudnn.enabled = found
 
 
-class _WrittenOut(TorchFunctionMode):
+class WrittenOut(TorchFunctionMode):
     """Calls of some functions answered by others, also where a backward pass runs forward once more.
 
     torch switches a mode off within each function that the mode is told of, torch.autograd.grad among them.

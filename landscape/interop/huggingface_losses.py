@@ -38,7 +38,7 @@ def causal_lm_problem(
             count, are shifted here. Without "labels" they are the tokens where "attention_mask" is 1.
         tokens_at_once: of at most so many tokens logits are held at a time, whichever derivative is taken; default all.
             The numbers are the same. Forward over reverse, and what looks at outputs itself, is refused.
-        settings: of `Problem`: parameters, dtype, draws.
+        settings: of `Problem`: parameters, dtype, draws, recompute.
     Returns:
         A Problem whose units are tokens that count; outputs (B, V, T - 1), targets (B, T - 1).
     Raises:
@@ -77,7 +77,7 @@ def sequence_classification_problem(model: nn.Module, loader: Iterable[Any], **s
     Args:
         model: of a kind AutoModelFor...Classification: `logits` (B, num_labels).
         loader: mappings with "labels" (B,), or (B, num_labels) for several at once, and what else the model takes.
-        settings: of `Problem`: parameters, dtype, draws, batch_norm.
+        settings: of `Problem`: parameters, dtype, draws, batch_norm, recompute.
     Returns:
         A Problem whose units are samples, without those whose label is -100.
     Raises:

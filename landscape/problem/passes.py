@@ -17,6 +17,7 @@ from landscape.problem.batch_norm import as_buffers, inference_flags, moments_re
 from landscape.problem.cost import FORWARD, Extent, charge
 from landscape.problem.data_reader import DataReader, Item, Weight
 from landscape.problem.placement import ONE_AT_A_TIME, Placement, modules_of, put_in_place
+from landscape.problem.recomputed import recomputed
 from landscape.problem.sharded_passes import mean_in_step
 from landscape.problem.shards import Shards, in_step, reshard, sharded_in_place
 from landscape.problem.traits import Traits
@@ -33,6 +34,7 @@ class Passes:
     criterion: Criterion
     forward: Forward
     batch_norm: str
+    recompute: Sequence[str]  # names of modules
     layout: Layout
     reader: DataReader
     process_group: ProcessGroup | None
@@ -237,6 +239,7 @@ class Passes:
             modules = list(modules_of(self.model).values())
             stack.enter_context(inference_flags(modules, batch_statistics=batch_statistics))
             stack.enter_context(differentiable(self.model, modules, twice=second_order))
+            stack.enter_context(recomputed(self.model, self.recompute))
             if self.shards is not None:
                 yield stack.enter_context(sharded_in_place(self.model, self.shards, self._traits))
             else:

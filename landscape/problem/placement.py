@@ -142,9 +142,9 @@ class Placement:
 
         return OwnWeightsWatched(self._names, before_write)
 
-    def following(self) -> "_FollowedWrites":
+    def following(self) -> "FollowedWrites":
         """A mode in which what the forward pass writes into weights becomes part of the function."""
-        return _FollowedWrites(dict(zip(map(id, self._in_place), self._weights, strict=True)), self._in_place)
+        return FollowedWrites(dict(zip(map(id, self._in_place), self._weights, strict=True)), self._in_place)
 
     def put_others_back(self) -> None:
         """What the first evaluation has written into parameters that are not chosen; later ones write into copies."""
@@ -198,7 +198,7 @@ class _Buffer:
             self.place(self.dtype)
 
 
-class _FollowedWrites(TorchFunctionMode):
+class FollowedWrites(TorchFunctionMode):
     """Writes into weights, which models make under no_grad or through .data, made on copies that depend on them."""
 
     def __init__(self, slots: dict[int, tuple[Tensor, list[Slot]]], weights: Sequence[Tensor]) -> None:
