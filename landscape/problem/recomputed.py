@@ -183,8 +183,8 @@ class _Function:
         given = iter(g)
         y, cotangents = _used(self(x), [next(given) if own else None for own in of])
         slopes = _derivatives(y, x, cotangents, [own is not None for own in v], create_graph=True)
-        slopes, v = _used(slopes, v)
-        return _derivatives(slopes, [*g, *x], v, wanted, create_graph=again)
+        roots, along = _used(slopes, v)
+        return _derivatives(roots, [*g, *x], along, wanted, create_graph=again)
 
 
 def _buffers_read(module: nn.Module) -> list[Tensor]:
