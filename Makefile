@@ -33,7 +33,7 @@ bench: $(VENV)/installed
 FIGURES = $(subst /,.,$(basename $(sort $(shell grep -rl '^    command.main,' analysis_scripts --include='*.py'))))
 JOBS := 2
 figures: $(VENV)/installed
-	$(MAKE) --jobs=$(JOBS) --output-sync=target $(FIGURES)
+	$(MAKE) --jobs=$(JOBS) --output-sync=target $(CHAINS) $(filter-out $(CHAINED), $(FIGURES))
 	$(BIN)/python -m analysis_scripts.reproductions
 	$(BIN)/python -m analysis_scripts.studies
 
@@ -48,6 +48,12 @@ analysis_scripts.sharpness.corruption: analysis_scripts.training.ascent_steps
 analysis_scripts.training.sensitivity: analysis_scripts.sharpness.corruption
 analysis_scripts.training.vit_augmentation: analysis_scripts.training.vit_adversarial
 analysis_scripts.training.vit_sharpness: analysis_scripts.training.vit_augmentation
+
+# a make of its own for each row: it goes on as soon as it can, where one make would first begin all other scripts
+CHAINED = $(shell sed -n 's/^\(analysis_scripts[^:]*\):/\1/p' Makefile)
+CHAINS := chain.analysis_scripts.training.sensitivity chain.analysis_scripts.training.vit_sharpness
+chain.%:
+	$(MAKE) $*
 
 # where torch with CUDA is there it is used as it is; what else is missing goes into a folder beside it, if it can be had
 GPU := .gpu

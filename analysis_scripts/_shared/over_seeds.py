@@ -4,17 +4,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
-from scipy.stats import beta, t
 
 K = TypeVar("K")
 
 
 def interval(values: Sequence[float], outside: float = 0.05) -> tuple[float, float, float]:
     """Mean, lower and upper end: mean ± t(1 − outside/2, n − 1) s/√n. NaN ends for one value."""
+    from scipy.special import stdtrit  # here, as the workers of a script need none of it
+
     mean, n = float(np.mean(values)), len(values)
     if n < 2:
         return mean, float("nan"), float("nan")
-    half = float(t.ppf(1 - outside / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
+    half = float(stdtrit(n - 1, 1 - outside / 2) * np.std(values, ddof=1) / np.sqrt(n))
     return mean, mean - half, mean + half
 
 
@@ -41,8 +42,10 @@ def lies_in(found: Iterable[float], low: float, high: float) -> str:
 
 def share(count: int, trials: int, outside: float = 0.05) -> tuple[float, float, float]:
     """The share of trials with its interval of Clopper and Pearson."""
-    low = float(beta.ppf(outside / 2, count, trials - count + 1)) if count else 0.0
-    high = float(beta.ppf(1 - outside / 2, count + 1, trials - count)) if count < trials else 1.0
+    from scipy.special import betaincinv
+
+    low = float(betaincinv(count, trials - count + 1, outside / 2)) if count else 0.0
+    high = float(betaincinv(count + 1, trials - count, 1 - outside / 2)) if count < trials else 1.0
     return count / trials, low, high
 
 
