@@ -25,8 +25,8 @@ from figure import draw
 from measure import peak_megabytes, seconds, timed
 from products import PRODUCTS, costs, doubling, lanczos_share
 from setting import Config, Setting, trained
-from tqdm import tqdm
 
+from landscape.processes.progress import progress_bar
 from landscape.storage.results import read_json, versions, write_json
 
 QUICK: dict[str, Any] = {
@@ -87,13 +87,14 @@ def _staged(config: Config, stages: dict[str, Callable[[dict[str, Any]], Any]]) 
     found = read_json(kept) if kept.exists() else {}
     if found.get("config") != plain:
         found = {"config": plain, "load": {}}
-    with tqdm(stages.items(), unit="stage") as bar:
-        for name, stage in bar:
+    with progress_bar(len(stages), unit="stage") as bar:
+        for name, stage in stages.items():
             bar.set_description(name)
             if name not in found:
                 found[name] = stage(found)
                 found["load"][name] = os.getloadavg()
                 write_json(kept, found)
+            bar.update()
     return found
 
 

@@ -25,7 +25,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
-from tqdm import tqdm
 
 import landscape as ls
 from analysis_scripts._shared.claims import Claim, points
@@ -34,6 +33,7 @@ from analysis_scripts._shared.over_seeds import difference, interval, verdict
 from analysis_scripts.sharpness.diagonal_networks import Piece, Setting, measure
 from landscape.plots.style import GREY, RED, SMALL, legend_above, look
 from landscape.processes import pool
+from landscape.processes.progress import progress_bar
 
 PUBLISHED = {"adaptive": -0.68, "inv": -0.83, "mix": -0.86}  # a figure and a table of the paper exchange the last two
 PAPER = "da Silva et al. 2025, section 5.1, diagonal networks"
@@ -62,9 +62,14 @@ def main(config: Config) -> dict[str, Any]:
         (name, seed): Piece(config.setting, tuple(ends), seed)
         for (name, ends), seed in product(config.starts.items(), config.datasets)
     }
-    with pool(partial(measure, runs=config.runs), config.workers, threads=1, unit="data set") as results:
-        bar = tqdm(results(pieces.values()), total=len(pieces), unit="data set", disable=None)
-        by_piece = {(own.starts, own.seed): answer for own, answer in bar}
+    by_piece = {}
+    with (
+        pool(partial(measure, runs=config.runs), config.workers, threads=1, unit="data set") as results,
+        progress_bar(len(pieces), unit="data set") as bar,
+    ):
+        for own, answer in results(pieces.values()):
+            by_piece[own.starts, own.seed] = answer
+            bar.update()
     found = {key: by_piece[own.starts, own.seed] for key, own in pieces.items()}
     taus = correlations(config, found)
     open_ = {key: int((own["converged"] == 0).sum()) for key, own in found.items()}

@@ -3,6 +3,9 @@
 Fake tensors have shapes, types and devices, and no memory; every question about a value is answered by 1 or True, so
 that what is finite or equal seems so, and masks choose everything. Tensors that were there before, such as the
 network's weights, are not counted, nor is what a kernel uses inside or the allocator keeps in reserve.
+Backward adds the gradients of several uses of a tensor in place, into the first one if nobody else holds it, and only
+without create_graph. While tensors are watched it never does (`can_accumulate_inplace` in torch's input_buffer.cpp), so
+that such a sum is taken to be in place here: the embedding of a language model that is its head as well, for one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,28 +19,30 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+ALONE = 2  # owners of a storage that one tensor and the question hold
 ANSWERS = {"_local_scalar_dense": 1, "equal": True, "is_nonzero": True}
 
 
 class PeakMemory(TorchDispatchMode):
     """Counts the bytes of storages that are made while it is on: `now`, and `peak`, the most at a time.
 
-    Args:
-        fake: tensors have no values, and what asks for some gets an answer all the same.
+    For tensors without values alone: what asks for some gets an answer all the same.
     """
 
-    def __init__(self, fake: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.fake, self.now, self.peak = fake, 0, 0
+        self.now = self.peak = 0
         self._seen: set[int] = set()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        if self.fake and func._opname in ANSWERS:
+        if func._opname in ANSWERS:
             return ANSWERS[func._opname]
-        if self.fake and func._opname.startswith("index"):
+        if func._opname.startswith("index"):
             args = (args[0], _all_chosen(args[1]), *args[2:]) if isinstance(args[1], Sequence) else args
+        if _accumulated(func, args, kwargs):
+            return args[0]
         given = {_key(part) for part in tree_leaves((args, kwargs)) if isinstance(part, Tensor)}
         found = func(*args, **(kwargs or {}))
         for part in tree_leaves(found):
@@ -60,6 +65,21 @@ class PeakMemory(TorchDispatchMode):
         self.now -= size
 
 
+def _accumulated(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> bool:
+    """Whether a backward pass adds one gradient to another that nobody else holds."""
+    if func is not torch.ops.aten.add.Tensor or kwargs or torch.is_grad_enabled():
+        return False
+    if torch._C._current_graph_task_id() == -1 or not all(isinstance(part, Tensor) for part in args):
+        return False
+    first, second = args
+    if first.layout != torch.strided or second.layout != torch.strided:
+        return False
+    alike = (first.shape, first.dtype, first.device) == (second.shape, second.dtype, second.device)
+    storage = first.untyped_storage()
+    whole = first.numel() * first.element_size() == storage.nbytes()
+    return alike and whole and torch._C._storage_Use_Count(storage._cdata) <= ALONE
+
+
 def _all_chosen(indices: Sequence[Any]) -> list[Any]:
     """Masks as the places that they hold at most."""
     found: list[Any] = []
@@ -78,7 +98,7 @@ def without_numbers() -> Iterator[PeakMemory]:
     """Tensors made inside have no memory; of real ones that are used the shapes alone count. May be nested, so that a
     network made inside, of any size, can be asked about."""
     around = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)
-    with nullcontext(around) if around else FakeTensorMode(allow_non_fake_inputs=True), PeakMemory(fake=True) as peak:
+    with nullcontext(around) if around else FakeTensorMode(allow_non_fake_inputs=True), PeakMemory() as peak:
         yield peak
 
 

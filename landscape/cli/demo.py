@@ -9,11 +9,12 @@ from pathlib import Path
 import click
 
 from landscape.cli.source import FOLDER
-from landscape.cli.study import DEVICE, make_study
+from landscape.cli.study import DEVICE, make_study, relative_to
 from landscape.study.network_record import Analysis
 from landscape.study.study_runner import StudyConfig, grid
 from landscape.training.trainer.device import curvature_device
 
+TITLE = "Does sharpness follow the generalisation gap?"
 RULES = {
     "sgd": {},
     "sam": {"rule_settings": {"rho": 0.2}},
@@ -66,4 +67,5 @@ def demo_study(runs: Path, *, workers: int = 2, device: str = "auto") -> StudyCo
 def demo_command(runs: Path, out: Path, workers: int, device: str) -> None:
     """Six training rules on noisy digits: train, analyse, and a page that sets sharpness against the gap."""
     curvature_device(device)
-    make_study(demo_study(runs, workers=workers, device=device), out, "Does sharpness follow the generalisation gap?")
+    source = relative_to(out, config=None, runs=runs, settings=None)
+    make_study(demo_study(runs, workers=workers, device=device), out, TITLE, made_from=source)

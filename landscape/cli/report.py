@@ -10,8 +10,10 @@ import click
 
 from landscape.checks import integer_in, require
 from landscape.cli.analyze import split_names
+from landscape.cli.demo import TITLE, demo_study
 from landscape.cli.source import FOLDER, LARGEST_SEED, Source, source_options
 from landscape.cli.study import FILE, QUESTION, relative_to
+from landscape.cli.weights_as_run import source_of
 from landscape.report import report_network, report_study
 from landscape.report.network_findings import QUICK, Effort
 from landscape.report.study import MANIFEST, writable
@@ -19,6 +21,7 @@ from landscape.storage.manifest import read_json
 from landscape.study.config_file import read_study
 from landscape.study.network_record import METRICS_FILE
 
+AGAIN = "run again what made it, landscape demo or landscape study, with the same --runs and --out"
 CONFIGS = (".json", ".yaml", ".yml", ".csv")
 OUTPUT = click.Path(dir_okay=False, path_type=Path)
 
@@ -29,12 +32,12 @@ def _or_of_a_study(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def either(*, runs: Path | None, out: Path | None, settings: Path | None, **others: Any) -> None:
         run = others["run"]
-        if run is not None and run.suffix in CONFIGS and run.is_file():
+        if run is not None and run.suffix in CONFIGS and run.is_file() and source_of(run) is None:
             require(None not in (runs, out), f"{run} is of a study, which needs --runs and --out; give both")
             _write_study({"config": run, "runs": runs, "settings": settings}, Path(str(out)))
         elif run is not None and (run / MANIFEST).is_file():
             made = read_json(run / MANIFEST).get("made_from", {})
-            require(len(made) > 0, f"{run} does not say what it was made from; take the command that made it")
+            require(len(made) > 0, f"{run} does not say what it was made from; {AGAIN}")
             _write_study({name: run / path if path else None for name, path in made.items()}, run)
         else:
             require(
@@ -86,6 +89,11 @@ def report_command(
 
 
 def _write_study(made: Mapping[str, Path | None], out: Path) -> None:
-    config, runs = (Path(str(made[name])) for name in ("config", "runs"))
-    study, title = read_study(config, runs, made["settings"], files=False), f"Study {config.stem}: {QUESTION}"
+    """The page of a study from its config, or that of the demonstration, which has none."""
+    config, runs = made["config"], Path(str(made["runs"]))
+    require(runs.is_dir(), f"{runs}, where the results of the study were kept, is not there; {AGAIN}")
+    if config is None:
+        study, title = demo_study(runs), TITLE
+    else:
+        study, title = read_study(config, runs, made["settings"], files=False), f"Study {config.stem}: {QUESTION}"
     click.echo(f"{report_study(study, out, title, made_from=relative_to(out, **made))}")

@@ -12,21 +12,22 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from landscape.checks import integer_in
+from landscape.cli.eigenvectors import holds, keep_vectors, vectors_beside
 from landscape.cli.source import FOLDER, LARGEST_SEED, Source, source_options
 from landscape.curvature import fisher, ggn, hessian
 from landscape.linalg import spectral_density, top_eigenpairs, trace
 from landscape.linalg.operator import CurvatureOperator
 from landscape.plots import add_caption, plot_density, save_with_data
+from landscape.plots.captions import MATRICES as TITLES
 from landscape.problem import Problem
 from landscape.report.study import writable
 from landscape.storage.array_checkpoint import fingerprint
 from landscape.storage.event_log import EventLog
 from landscape.storage.manifest import write_rows
-from landscape.storage.results import SpectralDensity
+from landscape.storage.results import EigenPairs, SpectralDensity
 from landscape.storage.results.record import Result
 
 MATRICES: dict[str, Callable[[Problem], CurvatureOperator]] = {"hessian": hessian, "ggn": ggn, "fisher": fisher}
-TITLES = {"hessian": "Hessian", "ggn": "Gauss-Newton matrix", "fisher": "Fisher matrix"}
 DEFAULTS: dict[str, Any] = {
     "matrix": "hessian",
     "k": 10,
@@ -36,7 +37,7 @@ DEFAULTS: dict[str, Any] = {
     "matvecs": 60,
     "seed": 0,
 }
-OMITTED = ("vectors",)  # (P, k): not printed, not kept
+OMITTED = ("vectors",)  # (P, k): in a file of their own
 Found = dict[str, dict[str, Any]]  # part to its fields, tensors as lists
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -68,18 +69,23 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 def spectrum_command(
     source: Source, out: Path | None, resume: Path | None, samples: int | None, **settings: Any
 ) -> None:
-    """Eigenvalues with error bounds, trace and density of the loss's curvature: a table, a figure, CSV and JSON."""
+    """Eigenvalues with error bounds, trace and density of the loss's curvature: a table, a figure, CSV and JSON.
+
+    The eigenvectors lie beside them, for landscape slice --directions.
+    """
     _check_sizes(samples, settings)
     out = out or source.folder
     writable(out)
     problem, _ = source.open(samples)
-    with _resumed(resume, problem, settings) as once:
-        found = _computed(problem, settings, once)
+    stem = out / _stem({**settings, "samples": samples})
+    vectors = vectors_beside(stem)
+    with _resumed(resume, problem, settings, vectors) as once:
+        found = _computed(problem, settings, once, vectors)
     about = f"{TITLES[settings['matrix']]} of the loss of {source}"
     size = f"{problem.size:,} parameters, {problem.extent}"
     click.echo("\n".join([f"{about}: {size}", *_lines(found)]))
-    stem = out / _stem({**settings, "samples": samples})
-    for path in _save(found, stem, f"{about}; {size}", run=str(source), settings={**settings, "samples": samples}):
+    made = _save(found, stem, f"{about}; {size}", run=str(source), settings={**settings, "samples": samples})
+    for path in [*made, vectors]:
         click.echo(f"{path}")
 
 
@@ -92,11 +98,19 @@ def _check_sizes(samples: int | None, settings: Mapping[str, Any]) -> None:
         integer_in("--samples", samples, 1)
 
 
-def _computed(problem: Problem, settings: Mapping[str, Any], once: Callable[..., dict[str, Any]]) -> Found:
+def _computed(
+    problem: Problem, settings: Mapping[str, Any], once: Callable[..., dict[str, Any]], vectors: Path
+) -> Found:
     """All parts; those that an earlier run has kept are not done again."""
     operator = MATRICES[settings["matrix"]](problem)
+
+    def eigenvalues(how: dict[str, Any]) -> EigenPairs:
+        pairs = top_eigenpairs(operator, settings["k"], which=settings["which"], **how)
+        keep_vectors(pairs, vectors, problem, matrix=settings["matrix"])
+        return pairs
+
     parts: dict[str, Callable[[dict[str, Any]], Result]] = {
-        "eigenvalues": lambda how: top_eigenpairs(operator, settings["k"], which=settings["which"], **how),
+        "eigenvalues": eigenvalues,
         "trace": lambda how: trace(operator, matvecs=settings["matvecs"], **how),
         "density": lambda how: spectral_density(operator, probes=settings["probes"], steps=settings["steps"], **how),
     }
@@ -109,15 +123,20 @@ def _computed(problem: Problem, settings: Mapping[str, Any], once: Callable[...,
 
 @contextmanager
 def _resumed(
-    path: Path | None, problem: Problem, settings: Mapping[str, Any]
+    path: Path | None, problem: Problem, settings: Mapping[str, Any], vectors: Path
 ) -> Iterator[Callable[[str, Callable[[Path | None], Result]], dict[str, Any]]]:
-    """A function (name, compute) to the fields of what is computed, or of what an earlier run has kept of it."""
+    """A function (name, compute) to the fields of what is computed, or of what an earlier run has kept of it.
+
+    Eigenvalues whose vectors do not lie there are computed anew.
+    """
     if path is None:
         yield lambda name, compute: _plain(_said(name, compute, None))
         return
     fixed = {"weights": fingerprint(problem.vector()), "data": str(problem.extent), "batch_norm": problem.batch_norm}
     log = EventLog(path, {**fixed, **settings}, problem.loss().double().cpu()[None])
     kept = dict(log.read(tuple))
+    if "eigenvalues" in kept and not holds(vectors, kept["eigenvalues"]["values"]):
+        del kept["eigenvalues"]
     with log.opened() as keep:
 
         def once(name: str, compute: Callable[[Path | None], Result]) -> dict[str, Any]:
@@ -170,9 +189,9 @@ def _lines(found: Found) -> list[str]:
 
 def _stem(settings: Mapping[str, Any]) -> str:
     """A name for each choice that changes the numbers; the defaults are not in it."""
-    chosen = [f"{name}{value}" for name, value in settings.items() if value not in (None, DEFAULTS.get(name))]
-    matrix = settings["matrix"]
-    return "-".join(["spectrum", matrix, *(part for part in chosen if part != f"matrix{matrix}")])
+    told = {name: settings[name] for name in (*DEFAULTS, "samples") if name != "matrix"}  # in whatever order they came
+    chosen = [f"{name}{value}" for name, value in told.items() if value not in (None, DEFAULTS.get(name))]
+    return "-".join(["spectrum", settings["matrix"], *chosen])
 
 
 def _save(found: Found, stem: Path, about: str, **manifest: Any) -> list[Path]:

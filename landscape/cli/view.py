@@ -68,7 +68,7 @@ def _series(surface: Path) -> dict[str, Path]:
 
 
 def _spectrum(folder: Path) -> EigenPairs | None:
-    """The Hessian's eigenvalues that lie there, those of the default settings first; vectors are not kept."""
+    """The Hessian's eigenvalues that lie there, those of the default settings first; without vectors."""
     found = min(folder.glob("spectrum-hessian*.json"), key=lambda file: (len(file.name), file.name), default=None)
     if found is None:
         return None

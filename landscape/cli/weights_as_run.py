@@ -1,6 +1,7 @@
-"""Weights given as RUN, by themselves, are answered with the command that would work."""
+"""Weights or results given as RUN, by themselves, are answered with the command that would work."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import click
 
 from landscape.checks import require
+from landscape.storage.manifest import read_json
 from landscape.storage.weights import FOLDER as WEIGHTS
 
 SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
@@ -15,10 +17,12 @@ OF_A_RUN, LOG = "model.json", "log.jsonl"  # of landscape train, when it has end
 
 
 def require_run(run: Path) -> None:
-    """Answer what is no run of landscape train, but weights, with the command that takes them."""
+    """Answer what is no run of landscape train, but weights or results, with the command that takes the network."""
     weights = _weights_at(run)
     require(run.suffix not in SUFFIXES or run.exists(), f"RUN must be a folder of landscape train, found no file {run}")
     if weights is None:
+        if (told := source_of(run)) is not None:
+            raise ValueError(f"{run} holds results, and the network is needed; take landscape {_command()} {told}")
         require(not run.is_file(), f"RUN must be a folder of landscape train, got a file, {run}; or take --problem")
         return
     folder = weights.parent
@@ -27,11 +31,38 @@ def require_run(run: Path) -> None:
     kind, loss = _kind(weights)
     ending = f" --loss {loss}" if loss else ""
     told = f"--weights {quote(str(weights))} --model problem.py:make_model --data problem.py:make_data{ending}"
-    command = click.get_current_context().info_name
     raise ValueError(
         f"{run} holds weights, which name neither network nor data: landscape init {kind} --out problem.py writes a "
-        f"file for both; fill it in, then landscape {command} {told}"
+        f"file for both; fill it in, then landscape {_command()} {told}"
     )
+
+
+def source_of(path: Path) -> str | None:
+    """The network that results of landscape spectrum, slice or analyze are of, as a command takes it.
+
+    Args:
+        path: one of their JSON files, or a folder with some that is no run itself.
+    """
+    files = [path] if path.is_file() and path.suffix == ".json" else []
+    if path.is_dir() and not (path / OF_A_RUN).exists() and not (path / LOG).exists():
+        files = sorted(path.glob("*.json"))
+    for file in files:
+        with suppress(ValueError):
+            run = read_json(file).get("run")
+            if isinstance(run, str):
+                return _as_command_takes(run)
+    return None
+
+
+def _as_command_takes(source: str) -> str:
+    """RUN, --problem or --weights, of what `str(Source)` was."""
+    if Path(source).suffix in SUFFIXES or _config(Path(source)):
+        return f"--weights {quote(source)} --model FILE.py:FUNCTION --data FILE.py:FUNCTION"
+    return f"--problem {quote(source)}" if ":" in Path(source).name else quote(source)
+
+
+def _command() -> str | None:
+    return click.get_current_context().info_name
 
 
 def _weights_at(run: Path) -> Path | None:

@@ -16,6 +16,7 @@ NORMALIZED = {
     "model": "directions with the network's norm",
     None: "directions not normalised",
 }
+MATRICES = {"hessian": "Hessian", "ggn": "Gauss-Newton matrix", "fisher": "Fisher matrix"}
 BATCH_NORM = {
     "eval": "stored statistics",
     "batch": "each batch's statistics",
@@ -35,6 +36,10 @@ def caption(slice: Slice1D | SliceBand | Slice2D, split: str | None = None) -> s
     details = slice.details
     splits = [split] if split is not None else list(slice.loss)
     parts = [_split(name, details) for name in splits]
+    if "eigenvalues" in details:
+        values = ", ".join(f"{value:.4g}" for value in details["eigenvalues"])
+        matrix = MATRICES.get(str(details.get("kind")), "curvature")
+        parts.append(f"eigenvectors of the {matrix}, eigenvalues {values}")
     if "normalize" in details:
         parts.append(NORMALIZED.get(details["normalize"], str(details["normalize"])))
     if details.get("ignore"):

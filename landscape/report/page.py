@@ -2,6 +2,7 @@
 
 import base64
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -19,6 +20,7 @@ from landscape.report.figures import FigureFile
 from landscape.storage.atomic import replacing
 from landscape.storage.manifest import write_rows
 
+FOLDERS = re.compile(r"(?<![\w.~/\\-])(?:[A-Za-z]:)?[/\\](?:[^\s/\\:;,'\"]+[/\\])+(?=[\w.])")  # of a full path
 OUTCOMES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "generalization_gap")
 
 
@@ -48,11 +50,12 @@ def write_page(page: Page, path: Path, *, embed: bool = True) -> Path:
 
 
 def write_html(template: str, path: Path, *, embed: bool = True, **content: Any) -> Path:
-    """Fill in a template of this folder and write it in one rename."""
+    """Fill in a template of this folder and write it in one rename; full paths are no more than the file's name."""
     environment = Environment(
         loader=FunctionLoader(lambda name: files("landscape.report").joinpath(name).read_text()),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=without_folders,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -62,6 +65,11 @@ def write_html(template: str, path: Path, *, embed: bool = True, **content: Any)
     with replacing(path) as written:
         written.write_text(text)
     return path
+
+
+def without_folders(value: Any) -> Any:
+    """A text without the folders of the full paths in it: a page is for others, whose machines have none of them."""
+    return FOLDERS.sub("", value) if type(value) is str else value  # Markup, as a picture is, has none
 
 
 def write_table(rows: Rows, path: Path) -> Path:

@@ -6,6 +6,8 @@ import shutil
 import pytest
 from commands import run
 
+from landscape.study.config_file import read_study
+
 MINE = """
 import torch, landscape as ls
 def make_problem():
@@ -24,12 +26,13 @@ def here(tmp_path, monkeypatch):
 
 
 def test_a_problem_gets_its_page(here, capsys):
-    assert run("report", "--problem", "mine.py:make_problem", *SMALL, "--output", "new/page.html") == 0
+    assert run("report", "--problem", f"{here}/mine.py:make_problem", *SMALL, "--output", "new/page.html") == 0
     assert capsys.readouterr().out.splitlines() == ["new/page.html"]
     text = (here / "new/page.html").read_text()
     assert "How sharp is mine.py:make_problem?" in text
     assert text.count('<th scope="row">gradient norm</th>') == 1
     assert "worst case gap" not in text
+    assert str(here) not in text
 
 
 @pytest.mark.parametrize(
@@ -42,7 +45,11 @@ def test_a_problem_gets_its_page(here, capsys):
         ),
         (("grid.json",), "grid.json is of a study, which needs --runs and --out"),
         (("nets",), "nets holds the networks of a study; take landscape report CONFIG --runs nets --out FOLDER"),
-        (("old",), "old does not say what it was made from"),
+        (("old",), "old does not say what it was made from; run again what made it, landscape demo or landscape study"),
+        (("moved",), "runs/demo, where the results of the study were kept, is not there; run again what made it"),
+        (("found",), "found holds results, and the network is needed; take landscape report --problem mine.py:make"),
+        (("found/surface.json",), "take landscape report --problem mine.py:make"),
+        (("weighed",), "take landscape report --weights nets/w.pt --model FILE.py:FUNCTION --data FILE.py:FUNCTION"),
         (("--problem", "mine.py:make_problem", "--metrics", "none_such"), "metrics must be among"),
         (("--problem", "mine.py:make_problem", "--samples", "0"), "--samples must be"),
         (("nothing.pt",), "RUN must be a folder of landscape train"),
@@ -54,6 +61,13 @@ def test_a_mistake_is_one_line(here, arguments, message, capsys):
     (here / "nets/one").mkdir(parents=True)
     (here / "nets/one/metrics.json").write_text("{}")
     (here / "old/study.json").write_text("{}")
+    for name, content in {
+        "moved/study.json": {"made_from": {"config": None, "runs": "../runs/demo", "settings": None}},
+        "found/surface.json": {"run": "mine.py:make"},
+        "weighed/spectrum-hessian.json": {"run": "nets/w.pt"},
+    }.items():
+        (here / name).parent.mkdir()
+        (here / name).write_text(json.dumps(content))
     assert run("report", *arguments) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert message in last
@@ -61,7 +75,7 @@ def test_a_mistake_is_one_line(here, arguments, message, capsys):
 
 
 @pytest.mark.usefixtures("png_only")
-def test_the_folder_of_a_study_is_enough_wherever_it_is_moved(here, capsys):
+def test_the_folder_of_a_study_is_enough_wherever_it_is_moved(here, monkeypatch, capsys):
     (here / "grid.json").write_text(
         '{"base": {"model": "mlp", "model_settings": {"hidden": [4]}, "epochs": 1, "batch_size": 600},'
         ' "axes": {"lr": [0.1, 0.2, 0.3]}, "workers": 1,'
@@ -74,6 +88,16 @@ def test_the_folder_of_a_study_is_enough_wherever_it_is_moved(here, capsys):
     assert json.loads((here / "out/study.json").read_text())["made_from"] == made
     page.unlink()
     assert run("report", "out") == 0
+    assert page.read_bytes() == first
+    for place in ("demo", "report"):
+        monkeypatch.setattr(
+            f"landscape.cli.{place}.demo_study", lambda runs, **_: read_study(here / "grid.json", here / runs)
+        )
+    assert run("demo", "--runs", "runs", "--out", "demo") == 0
+    page = here / "demo/report.html"
+    first = page.read_bytes()
+    page.unlink()
+    assert run("report", "demo") == 0
     assert page.read_bytes() == first
     network = next((here / "runs").glob("*seed*"), None) or next(path for path in (here / "runs").iterdir())
     shutil.rmtree(here / "out")

@@ -1,14 +1,17 @@
-"""The memory of a product told before it is made, against the bytes of tensors that it then holds."""
+"""The memory of a product told before it is made, against the bytes that are allocated for it then."""
 
 import pytest
 import torch
+from allocated import held_by_two_products, most_held
 from cases import everything, make, same
 from torch import nn
 from torch.nn import functional as F
 
 import landscape as ls
-from landscape.autograd.peak_memory import PeakMemory, without_numbers
+from landscape.autograd.peak_memory import without_numbers
 from landscape.curvature import product_memory
+
+STATE = 5056  # bytes of a random state, some of which are read beside the product's tensors
 
 
 def sums():
@@ -19,9 +22,9 @@ def sums():
     return y, z, torch.empty(500, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("watch", [PeakMemory, without_numbers])
-def test_bytes_are_counted_as_long_as_they_are_held(watch):
-    with watch() as peak:
+def test_bytes_are_counted_as_long_as_they_are_held():
+    assert most_held(sums) == 16000
+    with without_numbers() as peak:
         kept = sums()
         assert peak.now == 8000 + 80 + 4000
     assert peak.peak == 16000
@@ -43,11 +46,15 @@ def test_without_numbers_nothing_has_memory_or_value():
 class Attention(nn.Module):
     def __init__(self):
         super().__init__()
-        self.layer = nn.TransformerEncoderLayer(16, 2, 64, dropout=0.0, batch_first=True)
+        self.layers = nn.Sequential(*[block(16) for _ in range(2)])
         self.head = nn.Linear(16, 50)
 
     def forward(self, x):
-        return self.head(self.layer(x)).transpose(1, 2)
+        return self.head(self.layers(x)).transpose(1, 2)
+
+
+def block(width):
+    return nn.TransformerEncoderLayer(width, 2, 2 * width, dropout=0.0, batch_first=True)
 
 
 def attention():
@@ -64,7 +71,44 @@ def wide():
     )
 
 
+class LanguageModel(nn.Module):
+    """Of GPT-2's proportions: far more of it is embedding than activations."""
+
+    def __init__(self, tied):
+        super().__init__()
+        self.embedding, self.layers = nn.Embedding(3000, 32), nn.Sequential(*[block(32) for _ in range(2)])
+        self.head = nn.Linear(32, 3000, bias=False)
+        if tied:
+            self.head.weight = self.embedding.weight
+
+    def forward(self, ids):
+        return self.head(self.layers(self.embedding(ids))).transpose(1, 2)
+
+
+def language_model(tied):
+    ids = torch.arange(5)[None]
+    return ls.Problem(LanguageModel(tied), F.cross_entropy, (ids[:, :-1], ids[:, 1:]))
+
+
+class Thrice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(300, 300)
+
+    def forward(self, x):
+        return self.layer(self.layer(self.layer(x).tanh()).tanh())
+
+
+def convolutions():
+    layers = [nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return ls.Problem(nn.Sequential(*layers), F.cross_entropy, (torch.ones(16, 3, 12, 12), torch.arange(16)))
+
+
 NETWORKS = {
+    "tied": lambda: language_model(True),
+    "untied": lambda: language_model(False),
+    "thrice": lambda: ls.Problem(Thrice(), F.mse_loss, (torch.ones(8, 300), torch.ones(8, 300))),
+    "convolutions": convolutions,
     "wide": wide,
     "conv_bn": lambda: make("conv_bn").problem(),
     "attention": attention,
@@ -90,10 +134,8 @@ def test_it_is_what_the_product_then_holds(name, kind, memory):
     assert H.mode == "auto"
     problem.loss()  # what a first evaluation looks at is not of the product
     v = torch.ones(problem.size, dtype=H.dtype)
-    with PeakMemory() as peak:
-        H.matvec(v)
-        H.matvec(v)
-    assert told == pytest.approx(peak.peak, rel=0.05)
+    held = held_by_two_products(H, v)
+    assert told == pytest.approx(held, rel=0.2 if name == "convolutions" else 0.05, abs=4 * STATE)
 
 
 def test_of_more_columns_it_tells_more_and_of_pieces_less():

@@ -7,7 +7,7 @@ import pytest
 from planted import METRICS, evidence, rows
 
 from landscape.report.figures import FigureFile
-from landscape.report.page import Page, write_page
+from landscape.report.page import Page, without_folders, write_page
 
 
 @pytest.mark.parametrize("embed", [True, False])
@@ -50,3 +50,27 @@ def test_the_page_marks_what_has_not_converged(tmp_path: Path) -> None:
     assert after.count("<small>not converged</small>") == 1  # in the network's row
     assert after.count("<small>1 not converged</small>") == 1  # in the metric's
     assert found.open["trace"] == 1
+
+
+def test_full_paths_are_the_name_of_the_file_alone(tmp_path: Path) -> None:
+    found = evidence(rows(1.0))
+    found = replace(found, costs=dict.fromkeys(found.correlations, 1.0), broken={"one": "no /home/me/nets/one.pt"})
+    page = Page("A study", "Of /home/me/nets/a.", "b", [], [], found, [], {}, {"factory": "/home/me/mine.py:make"})
+    text = write_page(page, tmp_path / "report.html").read_text()
+    assert "/home" not in text
+    for name in ("Of a.", "<dd>mine.py:make</dd>"):
+        assert name in text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("checkpoint '/a/b/c.pt' is missing", "checkpoint 'c.pt' is missing"),
+        ("C:\\Users\\me\\x.pt", "x.pt"),
+        ("data path /data/cifar/, lr 0.1", "data path cifar/, lr 0.1"),
+        ("(/home/me/run-0.1)", "(run-0.1)"),
+        *((same, same) for same in ("../runs/a/b", "~/a/b", "https://a.org/b/c", "1/2/3", "∂L/∂w / |w|", "x / y/z")),
+    ],
+)
+def test_what_is_no_full_path_stays(text: str, shown: str) -> None:
+    assert without_folders(text) == shown
