@@ -6,7 +6,8 @@ y, the slopes ∂<g, y>/∂x, and the derivatives of these each run the module o
 from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from operator import is_
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,20 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from landscape.autograd.differentiable import WrittenOut
+from landscape.checks import first_line, require
+from landscape.problem.closed_calls import (
+    INSIDE,
+    OTHERWISE,
+    WRITES,
+    Mark,
+    alike,
+    made_of,
+    marks,
+    only_looked_at,
+    shared,
+    stand_ins,
+)
+from landscape.problem.placement import missing_derivatives
 from landscape.problem.traits import BatchError
 from landscape.side_effects import random_state_kept
 
@@ -41,31 +56,59 @@ class Call:
     inputs: TreeSpec
     draws: Callable[[], None]
     autocast: Callable[[], torch.autocast]
+    inner: torch.dtype | None  # the precision that it computes in
     modes: Sequence[WrittenOut]
     found: TreeSpec | None = None  # how what the module gave is built
+    marks: Sequence[Mark] = ()  # of the tensors among it
     others: Sequence[Any] = ()  # what it gave besides tensors, in whose places are others
 
-    def __call__(self, x: Sequence[Tensor], *, again: bool = True) -> list[Tensor]:
-        """The tensors among the outputs, at inputs and weights x; `again` by the random numbers of the first time."""
-        leaves = list(self.leaves)
-        for i, tensor in zip(self.places, x, strict=False):
-            leaves[i] = tensor
-        args, kwargs = tree_unflatten(leaves, self.inputs)
+    def first(self, x: Sequence[Tensor]) -> list[Tensor]:
+        """The tensors among the outputs, by a graph that keeps nothing."""
+        with only_looked_at(self.refuse):
+            x = stand_ins(x, self.refuse)
+            y = self._run(x)
+        require_of(made_of(y, x), self.name, INSIDE)
+        self.marks = marks(y, self.inner)
+        return y
+
+    def __call__(self, x: Sequence[Tensor]) -> list[Tensor]:
+        """The same computed anew at inputs and weights x, by the random numbers of the first time."""
         with ExitStack() as stack:
-            if again:
-                stack.enter_context(random_state_kept())
-                self.draws()
+            stack.enter_context(random_state_kept())
+            self.draws()
             stack.enter_context(torch.enable_grad())
             stack.enter_context(self.autocast())
             present = _get_current_function_mode_stack()
             for mode in self.modes:
                 if mode not in present:  # a GPU's backward pass runs in another thread
                     stack.enter_context(mode)
+            try:
+                y = self._run(x)
+            except (AttributeError, LookupError, TypeError) as error:  # what it reads is not there any more
+                raise self.refuse(f"cannot be computed anew ({first_line(error)})") from error
+        require_of(alike(self.marks, marks(y, self.inner)), self.name, OTHERWISE)
+        return y
+
+    def refuse(self, what: str) -> NoReturn:
+        """Raises ValueError, which says what the module does."""
+        require_of(False, self.name, what)
+        raise AssertionError
+
+    def _run(self, x: Sequence[Tensor]) -> list[Tensor]:
+        leaves = list(self.leaves)
+        for i, tensor in zip(self.places, x, strict=False):
+            leaves[i] = tensor
+        args, kwargs = tree_unflatten(leaves, self.inputs)
+        with ExitStack() as stack:
             for slots, tensor in zip(self.slots, x[len(self.places) :], strict=True):
                 for kept, key in slots:
                     stack.callback(kept.__setitem__, key, kept[key])
                     kept[key] = tensor
             found, self.found = tree_flatten(self.forward(*args, **kwargs))
+        left, form = tree_flatten((args, kwargs))
+        require_of(
+            form == self.inputs and all(map(is_, left, leaves)), self.name, "writes into a list or dict it takes"
+        )
         self.others = [_TENSOR if isinstance(own, Tensor) else own for own in found]
         return [own for own in found if isinstance(own, Tensor)]
 
@@ -90,6 +133,13 @@ class Call:
         given = iter(g)
         y, cotangents = _used(self(x), [next(given) if own else None for own in of])
         slopes = _derivatives(y, x, cotangents, [own is not None for own in v], create_graph=True)
+        ends = [slope.grad_fn for slope in slopes if slope is not None]
+        missing = missing_derivatives(*ends, without=[own.grad_fn for own in (*g, *x)])
+        require(
+            not missing,
+            f"the gradient cannot be differentiated, its graph in module {self.name!r} ends in "
+            f"{missing[:1]}; use mode='central_differences'",
+        )
         roots, along = _used(slopes, v)
         return _derivatives(roots, [*g, *x], along, wanted, create_graph=again)
 
@@ -140,24 +190,22 @@ class Values(torch.autograd.Function):
     def forward(ctx: Any, function: Call, *x: Tensor) -> tuple[Tensor, ...]:
         read = [*x, *(own for own in function.leaves if isinstance(own, Tensor)), *_buffers_read(function.module)]
         before = [own._version for own in read]
-        y = function([tensor.detach() for tensor in x], again=False)
-        require_of(before == [own._version for own in read], function.name, "writes into its inputs or buffers")
-        require_of(
-            not any(own.requires_grad for own in y),
-            function.name,
-            "uses weights that are neither its own nor its arguments, or takes derivatives inside",
-        )
-        ctx.function = function
-        ctx.save_for_backward(*x)
+        y = function.first(x)
+        require_of(before == [own._version for own in read], function.name, WRITES)
+        fixed = [not own.requires_grad for own in y]
+        y = [own.detach() for own in y]
+        ctx.function, ctx.count = function, len(x)
+        ctx.save_for_backward(*x, *shared(y))  # torch watches over what is saved
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*[own for own in y if not own.is_floating_point()])
+        ctx.mark_non_differentiable(*[own for own, same in zip(y, fixed, strict=True) if same])
         return tuple(y)
 
     @staticmethod
     def backward(ctx: Any, *g: Tensor | None) -> tuple[Tensor | None, ...]:
         of, given = [own is not None for own in g], [own for own in g if own is not None]
         wanted = ctx.needs_input_grad[1:]
-        return None, *_Slopes.apply(ctx.function, of, wanted, *given, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
+        x = ctx.saved_tensors[: ctx.count]
+        return None, *_Slopes.apply(ctx.function, of, wanted, *given, *x)  # type: ignore[no-untyped-call]
 
     @staticmethod
     def jvp(_ctx: Any, *_tangents: Any) -> Any:

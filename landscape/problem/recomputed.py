@@ -7,7 +7,7 @@ the derivatives of these each run the module once more.
 
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import partial, update_wrapper
 from typing import Any
 
 import torch
@@ -59,7 +59,7 @@ def recomputed(model: nn.Module, names: Sequence[str]) -> Iterator[None]:
         for name in names:
             module: Any = model.get_submodule(name)
             stack.callback(_put_forward_back, module, vars(module).get("forward"))
-            module.forward = partial(_called, name, module, module.forward)
+            module.forward = update_wrapper(partial(_called, name, module, module.forward), module.forward)
         yield
 
 
@@ -95,6 +95,7 @@ def _called(name: str, module: nn.Module, forward: Callable[..., Any], *args: An
     if not tensors:
         return forward(*args, **kwargs)
     device = tensors[0].device.type
+    cast = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
     others: list[Any] = [None if i in set(places) else leaf for i, leaf in enumerate(leaves)]
     function = Call(
         name,
@@ -105,7 +106,8 @@ def _called(name: str, module: nn.Module, forward: Callable[..., Any], *args: An
         places,
         inputs,
         random_state(),
-        partial(torch.autocast, device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)),
+        partial(torch.autocast, device, *cast),
+        cast[0] if cast[1] else None,
         [mode for mode in modes if isinstance(mode, WrittenOut)],
     )
     values: Sequence[Tensor] = Values.apply(function, *tensors)  # type: ignore[no-untyped-call]
