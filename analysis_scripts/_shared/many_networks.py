@@ -46,13 +46,14 @@ def measured(
     Args:
         networks: name to training run.
         measure: run folder to numbers that JSON can hold; a function of a module, or a `partial` of one with keywords.
-            What it gave is not computed again, unless the keywords are others.
+            What it gave is not computed again, unless the function has another name, or the keywords are others.
         workers: processes, of one thread each; 1 is this process. Or an executor of `concurrent.futures`.
         progress: show a bar; None shows it on a terminal only.
     Returns:
         Name to what `measure` gave, in the order of the networks.
     Raises:
-        ValueError: if a run folder holds another run; RuntimeError where a worker says so, or is killed.
+        ValueError: if a run folder holds another run, or `measure` has settings without a keyword; RuntimeError where
+            a worker says so, or is killed.
     """
     with measuring(measure, workers, progress=progress) as found:
         return found(networks)
@@ -63,6 +64,7 @@ def measuring(
     measure: Measure, workers: int | Executor = 2, *, progress: bool | None = None
 ) -> Iterator[Callable[[Mapping[K, ls.TrainConfig]], dict[K, dict[str, Any]]]]:
     """`measured` as often as one likes, by the same workers: to begin takes one as long as ten small trainings."""
+    require(not getattr(measure, "args", ()), "measure must have its settings as keywords, got a partial without")
     with pool(partial(_one, measure), workers, threads=1, unit="network") as results:
 
         def found(networks: Mapping[K, ls.TrainConfig]) -> dict[K, dict[str, Any]]:
@@ -98,11 +100,14 @@ def slug(name: str) -> str:
 def _done(network: ls.TrainConfig, measure: Measure) -> bool:
     """Whether what is kept is of this run, whose folder's name alone says nothing, and of this measurement."""
     folder = Path(network.folder)
-    return (
-        (folder / KEPT).exists()
-        and not differing(read_json(folder / KEPT)["asked"], _asked(measure))
-        and not differing(read_json(folder / CONFIG), network.settings())
-    )
+    if not (folder / KEPT).exists() or differing(read_json(folder / CONFIG), network.settings()):
+        return False
+    kept = read_json(folder / KEPT)
+    return kept.get("by", _name(measure)) == _name(measure) and not differing(kept["asked"], _asked(measure))
+
+
+def _name(measure: Measure) -> str:
+    return str(getattr(getattr(measure, "func", measure), "__qualname__", ""))  # whichever module runs it
 
 
 def _asked(measure: Measure) -> dict[str, Any]:
@@ -127,4 +132,4 @@ def _one(measure: Measure, network: _Network) -> None:
         if "the loss is" not in str(error):
             raise
         found = {"failed": str(error)}
-    write_json(Path(training.folder) / KEPT, {"asked": _asked(measure), "found": found})
+    write_json(Path(training.folder) / KEPT, {"by": _name(measure), "asked": _asked(measure), "found": found})

@@ -17,7 +17,7 @@ from landscape.autograd.fast_layers import BilinearLayers
 from landscape.checks import require
 from landscape.curvature.methods import Manner, Product, in_columns
 from landscape.problem.batch import Batch
-from landscape.problem.placement import graph_nodes
+from landscape.problem.placement import missing_derivatives
 from landscape.vectors import Layout, Vector
 
 LARGE = 2**22  # entries from which a vector is put together while backward runs, so that it is not held twice
@@ -72,8 +72,10 @@ def hooked(leaves: Sequence[Tensor], functions: Sequence[Callable[[Tensor], Tens
     """What a backward finds for each leaf is replaced by a function of it, and its memory given back."""
     freed = 0
 
-    def replaced(function: Callable[[Tensor], Tensor | None], part: Tensor) -> Tensor | None:
+    def replaced(function: Callable[[Tensor], Tensor | None], part: Tensor | None) -> Tensor | None:
         nonlocal freed
+        if part is None:  # of a function that says so, such as one of the user's own
+            return None
         freed += part.nbytes if part.device.type == "cpu" else 0
         if freed > SPARE:
             give_back_freed_memory()
@@ -113,16 +115,8 @@ def joined(
 
 
 def require_derivative(ends: Sequence[Node | None], index: int) -> None:
-    """Raises ValueError if a graph, given by its ends, begins in a derivative that does not exist.
-
-    torch complains only when it runs that node, and as nothing leads from it to w it never does: what is computed from
-    the graph would lack a part without a word.
-    """
-    missing = [
-        node.name()
-        for node in graph_nodes(*ends)
-        if node.name().rpartition("::")[2] in ("Error", "DelayedError", "NotImplemented")
-    ]
+    """Raises ValueError if a graph, given by its ends, begins in a derivative that does not exist."""
+    missing = missing_derivatives(*ends)
     require(
         not missing,
         f"batch {index}: the gradient cannot be differentiated, its graph ends in {missing[:1]}; "

@@ -103,34 +103,49 @@ def _next_tokens(model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
 
 def _before_logits(model: Any, inputs: Mapping[str, Any]) -> HiddenStates:
     """The states that logits are made of; nothing may be done to logits afterwards, as numbers in their place show."""
-    head, found = model.get_output_embeddings(), list[Tensor]()
+    head, found, casts = model.get_output_embeddings(), list[Tensor](), list[Any]()
     classes = len(head.weight)
 
+    def note(_head: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        found.extend([*args, *kwargs.values()])  # as they are before hooks of the user's own
+
     def numbers(states: Tensor) -> Tensor:
-        found.append(states)
+        casts.append(_autocast(states))
         return torch.linspace(-50, 50, classes, dtype=states.dtype, device=states.device).view(1, 1, -1)
 
-    with _called_instead(head, numbers):
+    with _called_instead(head, numbers, note):
         seen = _logits(model, inputs)
     if len(found) != 1 or found[0].ndim != 3 or not torch.equal(seen, in_full(numbers(found[0]))):
         raise BatchError(
             "tokens_at_once needs logits that are get_output_embeddings() of hidden states (B, T, D) and nothing else, "
             f"got a {type(model).__name__} that does more (soft caps, scales); leave it out"
         )
+    if casts[0] != casts[1]:
+        raise BatchError(
+            f"tokens_at_once needs logits outside of the model's own autocast, got a {type(model).__name__} that makes "
+            "them inside; put autocast around the call, or leave it out"
+        )
     return HiddenStates(found[0][:, :-1], head, dict(head.named_parameters()))
 
 
 @contextmanager
-def _called_instead(module: Any, forward: Callable[[Tensor], Tensor]) -> Iterator[None]:
+def _called_instead(module: Any, forward: Callable[[Tensor], Tensor], before: Callable[..., None]) -> Iterator[None]:
     own = vars(module).get("forward")  # of this one alone, as offloading has it
+    hook = module.register_forward_pre_hook(before, prepend=True, with_kwargs=True)
     module.forward = forward
     try:
         yield
     finally:
+        hook.remove()
         if own is None:
             del module.forward
         else:
             module.forward = own
+
+
+def _autocast(tensor: Tensor) -> tuple[bool, torch.dtype]:
+    """Whether it is on for the tensor's device, and its precision."""
+    return torch.is_autocast_enabled(tensor.device.type), torch.get_autocast_dtype(tensor.device.type)
 
 
 def _scalar(model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:

@@ -264,13 +264,23 @@ def modules_of(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def graph_nodes(*roots: Any) -> Iterator[Any]:
-    """Every node of an autograd graph, once."""
+def graph_nodes(*roots: Any, without: Iterable[Any] = ()) -> Iterator[Any]:
+    """Every node of an autograd graph, once; none of `without`, nor what only they lead to."""
     waiting: list[Any] = list(roots)
-    seen: set[Any] = set()
+    seen: set[Any] = set(without)
     while waiting:
         node = waiting.pop()
         if node is not None and node not in seen:
             seen.add(node)
             yield node
             waiting.extend(following for following, _ in node.next_functions)
+
+
+def missing_derivatives(*ends: Any, without: Iterable[Any] = ()) -> list[str]:
+    """Names of the nodes of a graph that stand for a derivative that does not exist.
+
+    torch complains only when it runs that node, and as nothing leads from it to w it never does: what is computed from
+    the graph would lack a part without a word.
+    """
+    names = (node.name() for node in graph_nodes(*ends, without=without))
+    return [name for name in names if name.rpartition("::")[2] in ("Error", "DelayedError", "NotImplemented")]

@@ -7,26 +7,22 @@ the derivatives of these each run the module once more.
 
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import partial
+from functools import partial, update_wrapper
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 from torch.overrides import _get_current_function_mode_stack
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten
 
 from landscape.autograd.differentiable import WrittenOut
 from landscape.checks import require
+from landscape.problem.called_anew import NO_FORWARD, Call, Values, require_of
 from landscape.problem.placement import FollowedWrites
-from landscape.problem.traits import BatchError
-from landscape.side_effects import random_state, random_state_kept
+from landscape.side_effects import random_state
 
 Selection = Sequence[str] | Callable[[str, nn.Module], bool]
 
-NO_FORWARD = "activations computed anew (recompute=) have no forward derivative"
-_TENSOR = object()
 PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size, slice)
 
 
@@ -63,7 +59,7 @@ def recomputed(model: nn.Module, names: Sequence[str]) -> Iterator[None]:
         for name in names:
             module: Any = model.get_submodule(name)
             stack.callback(_put_forward_back, module, vars(module).get("forward"))
-            module.forward = partial(_called, name, module, module.forward)
+            module.forward = update_wrapper(partial(_called, name, module, module.forward), module.forward)
         yield
 
 
@@ -88,8 +84,8 @@ def _called(name: str, module: nn.Module, forward: Callable[..., Any], *args: An
     leaves, inputs = tree_flatten((args, kwargs))
     strange = sorted({type(leaf).__name__ for leaf in leaves if not isinstance(leaf, (Tensor, *PLAIN))})
     modes = _get_current_function_mode_stack()
-    _require(not strange, name, f"takes {', '.join(strange)}, which it may change; for a cache pass use_cache=False")
-    _require(
+    require_of(not strange, name, f"takes {', '.join(strange)}, which it may change; for a cache pass use_cache=False")
+    require_of(
         not any(isinstance(mode, FollowedWrites) for mode in modes),
         name,
         "writes into its weights, or another one does",
@@ -99,8 +95,9 @@ def _called(name: str, module: nn.Module, forward: Callable[..., Any], *args: An
     if not tensors:
         return forward(*args, **kwargs)
     device = tensors[0].device.type
+    cast = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
     others: list[Any] = [None if i in set(places) else leaf for i, leaf in enumerate(leaves)]
-    function = _Function(
+    function = Call(
         name,
         module,
         forward,
@@ -109,170 +106,9 @@ def _called(name: str, module: nn.Module, forward: Callable[..., Any], *args: An
         places,
         inputs,
         random_state(),
-        partial(torch.autocast, device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)),
+        partial(torch.autocast, device, *cast),
+        cast[0] if cast[1] else None,
         [mode for mode in modes if isinstance(mode, WrittenOut)],
     )
-    values: Sequence[Tensor] = _Values.apply(function, *tensors)  # type: ignore[no-untyped-call]
+    values: Sequence[Tensor] = Values.apply(function, *tensors)  # type: ignore[no-untyped-call]
     return function.outputs(values)
-
-
-def _require(fine: bool, name: str, what: str) -> None:
-    if not fine:
-        raise BatchError(f"recompute: module {name!r} {what}; leave it out of recompute=")
-
-
-@dataclass(eq=False)
-class _Function:
-    """y(x): a call of a module as a function of its inputs that have derivatives, and of its weights."""
-
-    name: str
-    module: nn.Module
-    forward: Callable[..., Any]
-    slots: Sequence[Sequence[tuple[MutableMapping[str, Any], str]]]  # of each weight
-    leaves: Sequence[Any]  # of the arguments
-    places: Sequence[int]  # among them, of the inputs that have derivatives
-    inputs: TreeSpec
-    draws: Callable[[], None]
-    autocast: Callable[[], torch.autocast]
-    modes: Sequence[WrittenOut]
-    found: TreeSpec | None = None  # how what the module gave is built
-    others: Sequence[Any] = ()  # what it gave besides tensors, in whose places are others
-
-    def __call__(self, x: Sequence[Tensor], *, again: bool = True) -> list[Tensor]:
-        """The tensors among the outputs, at inputs and weights x; `again` by the random numbers of the first time."""
-        leaves = list(self.leaves)
-        for i, tensor in zip(self.places, x, strict=False):
-            leaves[i] = tensor
-        args, kwargs = tree_unflatten(leaves, self.inputs)
-        with ExitStack() as stack:
-            if again:
-                stack.enter_context(random_state_kept())
-                self.draws()
-            stack.enter_context(torch.enable_grad())
-            stack.enter_context(self.autocast())
-            present = _get_current_function_mode_stack()
-            for mode in self.modes:
-                if mode not in present:  # a GPU's backward pass runs in another thread
-                    stack.enter_context(mode)
-            for slots, tensor in zip(self.slots, x[len(self.places) :], strict=True):
-                for kept, key in slots:
-                    stack.callback(kept.__setitem__, key, kept[key])
-                    kept[key] = tensor
-            found, self.found = tree_flatten(self.forward(*args, **kwargs))
-        self.others = [_TENSOR if isinstance(own, Tensor) else own for own in found]
-        return [own for own in found if isinstance(own, Tensor)]
-
-    def outputs(self, values: Sequence[Tensor]) -> Any:
-        """The module's outputs with these tensors among them."""
-        assert self.found is not None
-        rest = iter(values)
-        return tree_unflatten([next(rest) if own is _TENSOR else own for own in self.others], self.found)
-
-    def slopes(self, g: Sequence[Tensor | None], x: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor | None]:
-        """∂<g, y>/∂x, None where it is not wanted or 0."""
-        x = _aliases(x)
-        y, g = _used(self(x), g)
-        return _derivatives(y, x, g, wanted, create_graph=False)
-
-    def curvature(
-        self, v: Sequence[Tensor | None], g: Sequence[Tensor], x: Sequence[Tensor], wanted: Sequence[bool], of: Any
-    ) -> list[Tensor | None]:
-        """∂<v, ∂<g, y>/∂x>/∂(g, x), None where it is not wanted or 0."""
-        again = torch.is_grad_enabled()  # third derivatives are taken
-        g, x = _aliases(g), _aliases(x)
-        given = iter(g)
-        y, cotangents = _used(self(x), [next(given) if own else None for own in of])
-        slopes = _derivatives(y, x, cotangents, [own is not None for own in v], create_graph=True)
-        roots, along = _used(slopes, v)
-        return _derivatives(roots, [*g, *x], along, wanted, create_graph=again)
-
-
-def _buffers_read(module: nn.Module) -> list[Tensor]:
-    """Those that the module may depend on; statistics that batch normalisation writes down it does not read again."""
-    owners = [own for own in module.modules() if not isinstance(own, _NormBase)]
-    return [buffer for own in owners for buffer in own._buffers.values() if buffer is not None]
-
-
-def _aliases(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """By which derivatives are taken; torch.vmap makes no leaves."""
-    with torch.enable_grad():
-        return [tensor.view_as(tensor) for tensor in tensors]
-
-
-def _used(values: Sequence[Tensor | None], cotangents: Sequence[Tensor | None]) -> tuple[list[Tensor], list[Tensor]]:
-    """Those that there is a derivative of."""
-    pairs = [
-        (own, cotangent)
-        for own, cotangent in zip(values, cotangents, strict=True)
-        if own is not None and cotangent is not None and own.requires_grad
-    ]
-    return [own for own, _ in pairs], [cotangent for _, cotangent in pairs]
-
-
-def _derivatives(
-    values: Sequence[Tensor],
-    tensors: Sequence[Tensor],
-    cotangents: Sequence[Tensor],
-    wanted: Sequence[bool],
-    *,
-    create_graph: bool,
-) -> list[Tensor | None]:
-    """∂<cotangents, values> by each of the tensors that are wanted, None by the others, and where it is 0."""
-    asked = [tensor for tensor, own in zip(tensors, wanted, strict=True) if own]
-    if not asked or not values:
-        return [None] * len(tensors)
-    with torch.enable_grad() if create_graph else torch.no_grad():
-        found = iter(torch.autograd.grad(values, asked, cotangents, create_graph=create_graph, allow_unused=True))
-    return [next(found) if own else None for own in wanted]
-
-
-class _Values(torch.autograd.Function):
-    """y of x."""
-
-    @staticmethod
-    def forward(ctx: Any, function: _Function, *x: Tensor) -> tuple[Tensor, ...]:
-        read = [*x, *(own for own in function.leaves if isinstance(own, Tensor)), *_buffers_read(function.module)]
-        before = [own._version for own in read]
-        y = function([tensor.detach() for tensor in x], again=False)
-        _require(before == [own._version for own in read], function.name, "writes into its inputs or buffers")
-        _require(
-            not any(own.requires_grad for own in y),
-            function.name,
-            "uses weights that are neither its own nor its arguments, or takes derivatives inside",
-        )
-        ctx.function = function
-        ctx.save_for_backward(*x)
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*[own for own in y if not own.is_floating_point()])
-        return tuple(y)
-
-    @staticmethod
-    def backward(ctx: Any, *g: Tensor | None) -> tuple[Tensor | None, ...]:
-        of, given = [own is not None for own in g], [own for own in g if own is not None]
-        wanted = ctx.needs_input_grad[1:]
-        return None, *_Slopes.apply(ctx.function, of, wanted, *given, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
-
-    @staticmethod
-    def jvp(_ctx: Any, *_tangents: Any) -> Any:
-        raise NotImplementedError(NO_FORWARD)
-
-
-class _Slopes(torch.autograd.Function):
-    """∂<g, y>/∂x of the g that are there, and of x."""
-
-    @staticmethod
-    def forward(ctx: Any, function: _Function, of: Sequence[bool], wanted: Sequence[bool], *tensors: Tensor) -> Any:
-        ctx.function, ctx.of = function, of
-        ctx.save_for_backward(*tensors)
-        ctx.set_materialize_grads(False)
-        given = iter(tensors[: sum(of)])
-        return tuple(function.slopes([next(given) if own else None for own in of], tensors[sum(of) :], wanted))
-
-    @staticmethod
-    def backward(ctx: Any, *v: Tensor | None) -> tuple[Tensor | None, ...]:
-        g, x = ctx.saved_tensors[: sum(ctx.of)], ctx.saved_tensors[sum(ctx.of) :]
-        return None, None, None, *ctx.function.curvature(v, g, x, ctx.needs_input_grad[3:], ctx.of)
-
-    @staticmethod
-    def jvp(_ctx: Any, *_tangents: Any) -> Any:
-        raise NotImplementedError(NO_FORWARD)

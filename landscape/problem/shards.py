@@ -19,10 +19,12 @@ from torch import Tensor, distributed, nn
 
 from landscape.checks import require
 from landscape.problem.data_reader import Item
-from landscape.problem.placement import Placement, coarsest
+from landscape.problem.module_attributes import ModuleAttributes
+from landscape.problem.placement import Placement, coarsest, modules_of
 from landscape.problem.traits import BatchError, Traits
 from landscape.processes import ProcessGroup, added
 from landscape.processes.space import DealtOut, drawn
+from landscape.side_effects import buffer_state
 from landscape.vectors import Layout, flatten, is_sharded, placed_as, sharded_as
 
 AS_IT_IS = "a sharded model is evaluated as it is, got batch_norm='recompute' or dtype=; leave them out"
@@ -131,7 +133,8 @@ class ShardedPlacement(Placement):
         traits.known = traits.checked_graph = True  # nothing stands for the weights: they are moved themselves
         reshard(model)
         self._found = [(part, part.clone()) for part in map(local_part, shards.parameters)]
-        self._buffers_found = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+        self._buffers_as_found = buffer_state(model)
+        self._attributes = ModuleAttributes(list(modules_of(model).values()), with_tensors=False)
         self.pieces: Sequence[Tensor] = ()
         self.vector, self.of_vector, self.differentiated, self.dtype = None, (), False, None
         self.leaves: Sequence[Tensor] = ()
@@ -145,10 +148,9 @@ class ShardedPlacement(Placement):
         return coarsest([p.dtype for p in self.shards.parameters])
 
     def start(self) -> None:
-        """Buffers as they were."""
-        with torch.no_grad():
-            for buffer, found in self._buffers_found:
-                buffer.copy_(found)
+        """Buffers and attributes of modules as they were."""
+        self._buffers_as_found()
+        self._attributes.restore()
 
     def put(self, pieces: Sequence[Tensor], dtype: torch.dtype | None) -> None:  # noqa: ARG002  (its own, as checked)
         if any(piece.requires_grad for piece in pieces) and torch.is_grad_enabled():

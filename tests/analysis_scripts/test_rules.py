@@ -48,6 +48,10 @@ def test_an_interval_is_that_of_the_t_test_and_differences_are_paired():
     assert np.isnan(interval([1.0])[1])
 
 
+def lr_of(folder):
+    return {"lr": json.loads((folder / "config.json").read_text())["lr"]}
+
+
 def test_a_network_that_diverged_is_kept_as_such_and_a_finished_one_is_not_measured_again(tmp_path):
     from analysis_scripts._shared.many_networks import measured, slug
 
@@ -59,6 +63,9 @@ def test_a_network_that_diverged_is_kept_as_such_and_a_finished_one_is_not_measu
     assert measured(networks, partial(lambda folder, n: {"n": n}, n=3), 1, progress=False)[0.1] == {"n": 3}
     with ThreadPoolExecutor(1) as executor:
         assert measured(networks, partial(lambda folder, n: {"n": n}, n=4), executor, progress=False)[0.1] == {"n": 4}
+    assert measured(networks, lr_of, 1, progress=False)[0.1] == {"lr": 0.1}  # another function, with no other keyword
+    with pytest.raises(ValueError, match="measure must have its settings as keywords"):
+        measured(networks, partial(lr_of, 3), 1)
     networks[0.1] = ls.TrainConfig(tmp_path / "0.1", **TINY, lr=0.2, momentum=0.0)
     with pytest.raises(ValueError, match="holds a run with other lr"):  # its number is not that of this network
         measured(networks, lambda folder: {}, 1, progress=False)

@@ -65,3 +65,28 @@ def test_a_mode_that_torch_does_not_have_says_so():
     with pytest.raises(ValueError, match=r"forward_over_reverse is not there: .*huber.*; use mode='auto'$") as caught:
         hessian(problem, mode="forward_over_reverse") @ normal(problem.size)
     assert "\n" not in str(caught.value)
+
+
+class Unmoved(torch.autograd.Function):
+    """x, whatever w is, and no derivative by it."""
+
+    @staticmethod
+    def forward(ctx, x, w):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, slope):
+        return slope, None
+
+
+def test_a_weight_of_which_a_function_gives_no_derivative_has_none():
+    problem = problem_of(torch.sin)
+    expected = hessian(problem, mode="double_backward", verify=False).dense()
+    problem.model.register_parameter("idle", nn.Parameter(torch.ones(2, dtype=torch.float64)))
+    problem.model.gate = lambda h: Unmoved.apply(h.sin(), problem.model.idle)
+    whole = Problem(problem.model, F.cross_entropy, problem.data)
+    found = hessian(whole, mode="double_backward", verify=False).dense()
+    torch.testing.assert_close(found[2:, 2:], expected, rtol=1e-12, atol=1e-14)
+    assert whole.layout.names[0] == "idle"
+    assert not found[:2].any()
+    assert not found[:, :2].any()

@@ -118,6 +118,33 @@ def test_no_more_logits_are_held_and_that_is_told_before(kind):
     assert held < 12 * piece + 12 * weights < logits
 
 
+def test_a_hook_before_the_head_acts_once():
+    model = network("gpt2")
+    model.lm_head.register_forward_pre_hook(lambda _head, states: 2 * states[0])
+    whole, cut = both(model)
+    torch.testing.assert_close(cut.loss(), whole.loss(), rtol=1e-12, atol=0)
+    assert off(cut.gradient(), whole.gradient()) < 1e-12
+    assert len(model.lm_head._forward_pre_hooks) == 1
+
+
+def test_logits_within_the_models_own_autocast_are_refused():
+    model = network("gpt2").float()
+    own = model.forward
+
+    def forward(**inputs):
+        with torch.autocast("cpu", torch.bfloat16):
+            return own(**inputs)
+
+    model.forward = forward
+    _, cut = both(model)
+    with pytest.raises(ValueError, match="needs logits outside of the model's own autocast"):
+        cut.loss()
+    del model.forward
+    with torch.autocast("cpu", torch.bfloat16):
+        whole, cut = both(model)
+        torch.testing.assert_close(cut.loss(), whole.loss(), rtol=1e-2, atol=0)
+
+
 def test_what_cannot_be_cut_is_refused():
     model = network("gpt2")
 

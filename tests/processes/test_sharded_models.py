@@ -217,6 +217,30 @@ def traces_left(mesh, rank):
     return len(before) == len(after) and all(one.equal(two) for one, two in zip(before, after, strict=True))
 
 
+class Changing(nn.Module):
+    """A layer whose forward pass assigns a buffer, writes into one, and counts; the next one has it as it was."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.calls = nn.Linear(4, 3).double(), 0
+        self.register_buffer("assigned", torch.ones(()))
+        self.register_buffer("written", torch.ones(()))
+
+    def forward(self, x):
+        self.assigned, self.calls = self.assigned + 1, self.calls + 1
+        self.written += 1
+        return self.layer(x) * self.assigned * self.calls / self.written.item()
+
+
+def changing(mesh):
+    """Losses at two evaluations, sharded and whole, and what the model holds afterwards."""
+    model = fully_shard(Changing(), mesh=mesh)
+    problems = [Problem(own, F.cross_entropy, data()[:1] * 2) for own in (model, Changing())]
+    losses = torch.stack([problem.loss() for problem in problems for _ in range(2)])
+    return losses, (float(model.assigned), float(model.written), model.calls)
+
+
 def precisions(mesh):
     """Eigenvalue, residual and error of products in float32, and what is said where FSDP2 computes in bfloat16."""
     batches = [(x.float(), t) for x, t in data()]
@@ -342,6 +366,7 @@ def process(rank, folder):
     found["steps"] = lanczos_steps(Problem(sharded("fsdp", mesh), F.cross_entropy, batches[:2]))
     found["refusals"] = refusals(rank, mesh)
     found["no trace"] = traces_left(mesh, rank)
+    found["changing"] = changing(mesh)
     found["precisions"] = precisions(mesh)
     found["checkpoints"] = checkpoints(mesh, folder)
     torch.save(found, f"{folder}/{rank}.pt")
@@ -457,6 +482,14 @@ def test_a_failure_in_reading_is_raised_in_all_and_none_waits(found):
 def test_nothing_is_left_behind(found):
     assert found[0]["no trace"]
     assert found[1]["no trace"]
+
+
+def test_a_forward_pass_that_changes_its_module_finds_it_as_it_was(found):
+    for own in found:
+        (*sharded, whole, again), left = own["changing"]
+        assert whole == again
+        torch.testing.assert_close(torch.stack(sharded), whole.expand(2), rtol=1e-12, atol=0)
+        assert left == (1.0, 1.0, 0)
 
 
 def test_stated_errors_cover_those_of_single_precision_and_half_precision_is_refused(found):
