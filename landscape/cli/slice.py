@@ -122,8 +122,8 @@ def _directions(
         return found, found.details
     made = {key: None if settings[key] == "none" else settings[key] for key in DEFAULTS}
     generator = torch.Generator().manual_seed(settings["seed"])
-    how = {key: made[key] for key in ("normalize", "ignore")}
-    return random_directions(problem, generator=generator, **how), made
+    found = random_directions(problem, normalize=made["normalize"], ignore=made["ignore"], generator=generator)
+    return found, made
 
 
 def _span(reach: str, points: int) -> Range | str:

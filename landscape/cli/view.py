@@ -54,7 +54,7 @@ def _surface(path: Path) -> Path:
         require(path.exists(), f"a surface must be a file of landscape slice or a folder with one, found no {path}")
         return path
     found = sorted(path.glob("surface-*.npz"))
-    require(len(found) > 0, f"{path} holds no surface; landscape slice {path} makes one")
+    require(len(found) > 0, f"{path} holds no surface; landscape slice with --out {path} makes one")
     names = ", ".join(file.name for file in found)
     require(len(found) == 1, f"{path} holds several surfaces, {names}; name the file in place of the folder")
     return found[0]

@@ -53,8 +53,11 @@ def test_the_page_marks_what_has_not_converged(tmp_path: Path) -> None:
 
 
 def test_full_paths_are_the_name_of_the_file_alone(tmp_path: Path) -> None:
-    found = evidence(rows(1.0))
-    found = replace(found, costs=dict.fromkeys(found.correlations, 1.0), broken={"one": "no /home/me/nets/one.pt"})
+    table = rows(1.0)
+    found = evidence(table)
+    found = replace(found, costs=dict.fromkeys(found.correlations, 1.0))
+    for row in table:
+        row |= {f"{name}_stderr": 0.0 for name in found.correlations}
     page = Page("A study", "Of /home/me/nets/a.", "b", [], [], found, [], {}, {"factory": "/home/me/mine.py:make"})
     text = write_page(page, tmp_path / "report.html").read_text()
     assert "/home" not in text
