@@ -166,6 +166,10 @@ def seeds():
     np.random.seed(1)
 
 
+def leaves_a_normal_waiting():  # as a seed that the caller has used, and one normal number
+    np.random.set_state(np.random.get_state(legacy=False) | {"has_gauss": 1, "gauss": 9.0})
+
+
 def takes_another_generator():
     np.random.set_bit_generator(np.random.PCG64(1))
 
@@ -173,7 +177,16 @@ def takes_another_generator():
 @pytest.mark.parametrize("kind", [np.random.MT19937, np.random.PCG64])
 @pytest.mark.parametrize("normals", [0, 1, 2])
 @pytest.mark.parametrize(
-    "act", [draws_nothing, draws_the_waiting_normal, draws_normals, comes_round, seeds, takes_another_generator]
+    "act",
+    [
+        draws_nothing,
+        draws_the_waiting_normal,
+        draws_normals,
+        comes_round,
+        seeds,
+        leaves_a_normal_waiting,
+        takes_another_generator,
+    ],
 )
 def test_numpys_global_numbers_go_on_as_if_nothing_had_been(kind, normals, act):
     usual = np.random.get_bit_generator()
