@@ -3,9 +3,9 @@
 Fake tensors have shapes, types and devices, and no memory; every question about a value is answered by 1 or True, so
 that what is finite or equal seems so, and masks choose everything. Tensors that were there before, such as the
 network's weights, are not counted, nor is what a kernel uses inside or the allocator keeps in reserve.
-Backward adds the gradients of several uses of a tensor in place, into the first one if nobody else holds it, and only
-without create_graph. While tensors are watched it never does (`can_accumulate_inplace` in torch's input_buffer.cpp), so
-that such a sum is taken to be in place here: the embedding of a language model that is its head as well, for one.
+Backward without create_graph adds the gradients of several uses of a tensor in place, into the first one if nobody else
+holds it; while tensors are watched it never does (`can_accumulate_inplace` in torch's input_buffer.cpp). So such a sum
+is taken to be in place here: that of an embedding which is the head as well, for one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ class PeakMemory(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
-        self._seen: set[int] = set()
+        self._seen: dict[int, int] = {}  # storages to the steps of a backward pass that made them
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -41,7 +41,7 @@ class PeakMemory(TorchDispatchMode):
             return ANSWERS[func._opname]
         if func._opname.startswith("index"):
             args = (args[0], _all_chosen(args[1]), *args[2:]) if isinstance(args[1], Sequence) else args
-        if _accumulated(func, args, kwargs):
+        if func is torch.ops.aten.add.Tensor and not kwargs and self._in_place(*args):
             return args[0]
         given = {_key(part) for part in tree_leaves((args, kwargs)) if isinstance(part, Tensor)}
         found = func(*args, **(kwargs or {}))
@@ -50,34 +50,36 @@ class PeakMemory(TorchDispatchMode):
                 self._note(part)
         return found
 
+    def _in_place(self, first: Any, second: Any) -> bool:
+        """Whether a backward pass adds one gradient to that of an earlier step which nobody else holds."""
+        if torch.is_grad_enabled() or not isinstance(first, Tensor) or not isinstance(second, Tensor):
+            return False
+        if first.layout != torch.strided or (first.shape, first.dtype) != (second.shape, second.dtype):
+            return False
+        storage, here = first.untyped_storage(), _node()
+        whole = first.numel() * first.element_size() == storage.nbytes()
+        earlier = here >= 0 and self._seen.get(storage._cdata, here) != here
+        return earlier and whole and torch._C._storage_Use_Count(storage._cdata) <= ALONE
+
     def _note(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
         if key in self._seen:
             return
-        self._seen.add(key)
+        self._seen[key] = _node()
         self.now += size
         self.peak = max(self.peak, self.now)
         finalize(storage, self._free, key, size)
 
     def _free(self, key: int, size: int) -> None:
-        self._seen.discard(key)
+        del self._seen[key]
         self.now -= size
 
 
-def _accumulated(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> bool:
-    """Whether a backward pass adds one gradient to another that nobody else holds."""
-    if func is not torch.ops.aten.add.Tensor or kwargs or torch.is_grad_enabled():
-        return False
-    if torch._C._current_graph_task_id() == -1 or not all(isinstance(part, Tensor) for part in args):
-        return False
-    first, second = args
-    if first.layout != torch.strided or second.layout != torch.strided:
-        return False
-    alike = (first.shape, first.dtype, first.device) == (second.shape, second.dtype, second.device)
-    storage = first.untyped_storage()
-    whole = first.numel() * first.element_size() == storage.nbytes()
-    return alike and whole and torch._C._storage_Use_Count(storage._cdata) <= ALONE
+def _node() -> int:
+    """Which step of a backward pass runs, -1 for none."""
+    node = torch._C._current_autograd_node()
+    return -1 if node is None else node._sequence_nr()
 
 
 def _all_chosen(indices: Sequence[Any]) -> list[Any]:

@@ -78,8 +78,9 @@ class SharedComputation:
         if name in counted or name in self.estimates or name in self.work:
             return NOTHING
         counted.add(name)
+        size = {"size": self.problem.size}
         if name in SHARED:
-            return expected(SHARED[name].cost, {}) + sum(
+            return expected(SHARED[name].cost, size) + sum(
                 (self._expected(key, counted) for key in SHARED[name].needs), NOTHING
             )
         metric, own = self.metrics[name], self.settings.get(name, {})
@@ -87,7 +88,9 @@ class SharedComputation:
         alone = [key for key in metric.needs if key not in shared and key not in own]
         settings, units = metric.all_settings(own), self.problem.extent.units
         costs = [
-            expected(SHARED[key].cost, settings) if key in SHARED else self.metrics[key].expected(settings, units)
+            expected(SHARED[key].cost, {**settings, **size})
+            if key in SHARED
+            else self.metrics[key].expected(settings, units)
             for key in alone
         ]
         return sum([*costs, *(self._expected(key, counted) for key in shared)], metric.expected(own, units))

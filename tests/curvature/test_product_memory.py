@@ -11,7 +11,8 @@ import landscape as ls
 from landscape.autograd.peak_memory import without_numbers
 from landscape.curvature import product_memory
 
-STATE = 5056  # bytes of a random state, some of which are read beside the product's tensors
+STATES = 2 * 5056  # bytes of torch's random state, put back after a product, twice
+CONVOLUTIONS = ("convolutions", "conv_bn", "recomputed")  # their kernels have columns of their own beside tensors
 
 
 def sums():
@@ -23,7 +24,7 @@ def sums():
 
 
 def test_bytes_are_counted_as_long_as_they_are_held():
-    assert most_held(sums) == 16000
+    assert most_held(sums) == pytest.approx(16000, abs=100)
     with without_numbers() as peak:
         kept = sums()
         assert peak.now == 8000 + 80 + 4000
@@ -135,7 +136,7 @@ def test_it_is_what_the_product_then_holds(name, kind, memory):
     problem.loss()  # what a first evaluation looks at is not of the product
     v = torch.ones(problem.size, dtype=H.dtype)
     held = held_by_two_products(H, v)
-    assert told == pytest.approx(held, rel=0.2 if name == "convolutions" else 0.05, abs=4 * STATE)
+    assert told + STATES == pytest.approx(held, rel=0.1 if name in CONVOLUTIONS else 0.02)
 
 
 def test_of_more_columns_it_tells_more_and_of_pieces_less():

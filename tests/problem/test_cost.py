@@ -1,5 +1,7 @@
 """Gradient-times: what each kind of pass is charged, over whole data sets and parts of them."""
 
+from math import inf
+
 import pytest
 import torch
 from cases import make, normal
@@ -8,10 +10,10 @@ from torch.nn import functional as F
 
 from landscape import metrics
 from landscape.curvature import fisher, ggn, hessian
-from landscape.linalg import top_eigenpairs
-from landscape.metrics import METRICS, average_gap, lambda_max, m_sharpness, pac_bayes_sam, surrogate_gap
+from landscape.linalg import eigen, top_eigenpairs
+from landscape.metrics import METRICS, average_gap, lambda_max, m_sharpness, pac_bayes_sam, spectral, surrogate_gap
 from landscape.metrics.shared_computation import SharedComputation
-from landscape.metrics.spectral import leading_pairs
+from landscape.metrics.spectral import leading_pairs, pairs_cost
 from landscape.problem import Problem
 from landscape.problem.cost import FORWARD, billed
 
@@ -158,5 +160,58 @@ def test_every_metric_says_what_it_will_cost(name):
     about = SharedComputation(problem, METRICS, {}, 0, lambda _what, _spent: None).expected(name)
     found = METRICS[name](problem)
     assert 0 <= found.gradient_times <= 1.5 * about.most + 20  # small problems take exact ways that cost less
-    if about.least < about.most:  # an ascent, whose ends are counts
+    if about.least < about.most:  # an ascent or leading pairs, whose ends are counts
         assert about.least - 1 <= found.gradient_times <= about.most
+
+
+def fresh(*layers: nn.Module) -> Problem:
+    """Just initialised, on 64 images of noise in ten classes."""
+    return Problem(nn.Sequential(*layers), F.cross_entropy, (normal(64, 1, 8, 8).float(), torch.arange(64) % 10))
+
+
+def perceptron() -> Problem:
+    return fresh(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 10))
+
+
+def fitted() -> Problem:
+    problem = perceptron()
+    optimizer = torch.optim.Adam(problem.model.parameters(), lr=3e-3)
+    for _ in range(100):
+        optimizer.zero_grad()
+        inputs, targets = problem.data[0]
+        F.cross_entropy(problem.model(inputs), targets).backward()
+        optimizer.step()
+    return problem
+
+
+def convolutions() -> Problem:
+    return fresh(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 12, 3), nn.ReLU(), nn.Flatten(), nn.Linear(192, 10))
+
+
+def attention() -> Problem:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.head = nn.Embedding(100, 16), nn.Linear(16, 100, bias=False)
+            self.layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+            self.head.weight = self.embedding.weight
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            return self.head(self.layer(self.embedding(ids))).transpose(1, 2)
+
+    ids = torch.arange(78).reshape(6, 13) * 37 % 100
+    return Problem(Model(), F.cross_entropy, (ids[:, :-1], ids[:, 1:]))
+
+
+@pytest.mark.parametrize("basis", [20, 40, "all"])
+@pytest.mark.parametrize("make_problem", [relu_network, perceptron, fitted, convolutions, attention])
+def test_leading_pairs_cost_what_is_told_of_their_basis(monkeypatch, make_problem, basis):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        problem = make_problem()
+    monkeypatch.setattr(spectral, "LARGE", 1 if basis == 20 else inf)
+    monkeypatch.setattr(eigen, "SMALL", inf if basis == "all" else 0)
+    about = pairs_cost(size=problem.size)
+    found = lambda_max(problem)
+    assert about.least <= found.gradient_times <= about.most
+    assert about.most == min(2 * problem.size + 1, 161 if basis == 20 else 129)
