@@ -136,7 +136,7 @@ def test_it_is_what_the_product_then_holds(name, kind, memory):
     problem.loss()  # what a first evaluation looks at is not of the product
     v = torch.ones(problem.size, dtype=H.dtype)
     held = held_by_two_products(H, v)
-    assert told + STATES == pytest.approx(held, rel=0.1 if name in CONVOLUTIONS else 0.02)
+    assert told + STATES == pytest.approx(held, rel=0.2 if name in CONVOLUTIONS else 0.05)
 
 
 def test_of_more_columns_it_tells_more_and_of_pieces_less():
