@@ -1,8 +1,11 @@
 """The console command, run in this process."""
 
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from landscape.cli import main
 
@@ -16,3 +19,13 @@ def run(*arguments: object) -> int:
         except SystemExit as stop:
             return int(stop.code or 0)
     return 0
+
+
+def made_in_folder(source: str, name: str, folder: Path, patch: pytest.MonkeyPatch) -> Any:
+    """What a function of `mine.py` makes, in whose folder the test runs from now on; torch's random state is kept."""
+    (folder / "mine.py").write_text(source)
+    patch.chdir(folder)
+    scope: dict[str, Any] = {}
+    with torch.random.fork_rng(devices=[]):
+        exec(source, scope)
+        return scope[name]()

@@ -1,10 +1,29 @@
-"""Full float32 for the length of a block: TensorFloat-32 keeps 10 bits, too few for what is left of a cancellation."""
+"""Full float32 for the length of a block: TensorFloat-32 keeps 10 bits, too few for what is left of a cancellation.
+
+And the setting of torch.autocast, for a block that shall have it once more.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+
+
+class Autocast(NamedTuple):
+    """torch.autocast of a type of device, such as "cpu"; when called, for a block."""
+
+    device: str
+    dtype: torch.dtype
+    enabled: bool
+
+    def __call__(self) -> torch.autocast:
+        return torch.autocast(*self)
+
+
+def autocast_now(device: str) -> Autocast:
+    """As it is set here."""
+    return Autocast(device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from landscape.autograd.precision import Autocast, autocast_now
 from landscape.checks import integer_in, one_of, require
 from landscape.problem import Problem
 from landscape.problem.batch import Criterion
@@ -103,14 +104,14 @@ def _next_tokens(model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
 
 def _before_logits(model: Any, inputs: Mapping[str, Any]) -> HiddenStates:
     """The states that logits are made of; nothing may be done to logits afterwards, as numbers in their place show."""
-    head, found, casts = model.get_output_embeddings(), list[Tensor](), list[Any]()
+    head, found, casts = model.get_output_embeddings(), list[Tensor](), list[Autocast]()
     classes = len(head.weight)
 
     def note(_head: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         found.extend([*args, *kwargs.values()])  # as they are before hooks of the user's own
 
     def numbers(states: Tensor) -> Tensor:
-        casts.append(_autocast(states))
+        casts.append(autocast_now(states.device.type))
         return torch.linspace(-50, 50, classes, dtype=states.dtype, device=states.device).view(1, 1, -1)
 
     with _called_instead(head, numbers, note):
@@ -141,11 +142,6 @@ def _called_instead(module: Any, forward: Callable[[Tensor], Tensor], before: Ca
             del module.forward
         else:
             module.forward = own
-
-
-def _autocast(tensor: Tensor) -> tuple[bool, torch.dtype]:
-    """Whether it is on for the tensor's device, and its precision."""
-    return torch.is_autocast_enabled(tensor.device.type), torch.get_autocast_dtype(tensor.device.type)
 
 
 def _scalar(model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:

@@ -16,6 +16,7 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from landscape.autograd.differentiable import WrittenOut
+from landscape.autograd.precision import Autocast
 from landscape.checks import first_line, require
 from landscape.problem.closed_calls import (
     INSIDE,
@@ -55,8 +56,7 @@ class Call:
     places: Sequence[int]  # among them, of the inputs that have derivatives
     inputs: TreeSpec
     draws: Callable[[], None]
-    autocast: Callable[[], torch.autocast]
-    inner: torch.dtype | None  # the precision that it computes in
+    autocast: Autocast
     modes: Sequence[WrittenOut]
     found: TreeSpec | None = None  # how what the module gave is built
     marks: Sequence[Mark] = ()  # of the tensors among it
@@ -68,7 +68,7 @@ class Call:
             x = stand_ins(x, self.refuse)
             y = self._run(x)
         require_of(made_of(y, x), self.name, INSIDE)
-        self.marks = marks(y, self.inner)
+        self.marks = self._marks(y)
         return y
 
     def __call__(self, x: Sequence[Tensor]) -> list[Tensor]:
@@ -86,13 +86,16 @@ class Call:
                 y = self._run(x)
             except (AttributeError, LookupError, TypeError) as error:  # what it reads is not there any more
                 raise self.refuse(f"cannot be computed anew ({first_line(error)})") from error
-        require_of(alike(self.marks, marks(y, self.inner)), self.name, OTHERWISE)
+        require_of(alike(self.marks, self._marks(y)), self.name, OTHERWISE)
         return y
 
     def refuse(self, what: str) -> NoReturn:
         """Raises ValueError, which says what the module does."""
         require_of(False, self.name, what)
         raise AssertionError
+
+    def _marks(self, y: Sequence[Tensor]) -> list[Mark]:
+        return marks(y, self.autocast.dtype if self.autocast.enabled else None)
 
     def _run(self, x: Sequence[Tensor]) -> list[Tensor]:
         leaves = list(self.leaves)

@@ -1,8 +1,7 @@
 """Activations that are computed anew: of a chosen module a product holds the inputs, and its graph while it is used.
 
 torch.utils.checkpoint gives a gradient in that memory, but the graph of a gradient keeps all that was computed anew. So
-a module is a function y(x) of its tensors x, inputs and weights, that keeps these alone: y, the slopes ∂<g, y>/∂x, and
-the derivatives of these each run the module once more.
+the call of a module becomes a function that keeps what goes in alone, see `called_anew.py`.
 """
 
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
@@ -16,6 +15,7 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils._pytree import tree_flatten
 
 from landscape.autograd.differentiable import WrittenOut
+from landscape.autograd.precision import autocast_now
 from landscape.checks import require
 from landscape.problem.called_anew import NO_FORWARD, Call, Values, require_of
 from landscape.problem.placement import FollowedWrites
@@ -94,8 +94,6 @@ def _called(name: str, module: nn.Module, forward: Callable[..., Any], *args: An
     tensors = [leaves[i] for i in places] + [tensor for tensor, _ in slots.values()]
     if not tensors:
         return forward(*args, **kwargs)
-    device = tensors[0].device.type
-    cast = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
     others: list[Any] = [None if i in set(places) else leaf for i, leaf in enumerate(leaves)]
     function = Call(
         name,
@@ -106,8 +104,7 @@ def _called(name: str, module: nn.Module, forward: Callable[..., Any], *args: An
         places,
         inputs,
         random_state(),
-        partial(torch.autocast, device, *cast),
-        cast[0] if cast[1] else None,
+        autocast_now(tensors[0].device.type),
         [mode for mode in modes if isinstance(mode, WrittenOut)],
     )
     values: Sequence[Tensor] = Values.apply(function, *tensors)  # type: ignore[no-untyped-call]

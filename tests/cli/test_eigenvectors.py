@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import run
+from commands import made_in_folder, run
 
 import landscape as ls
 from landscape.storage.results import EigenPairs, Slice2D
@@ -32,13 +32,7 @@ pytestmark = pytest.mark.usefixtures("png_only")
 
 @pytest.fixture
 def problem(tmp_path, monkeypatch):
-    """The problem of `mine.py`, in whose folder the test runs."""
-    (tmp_path / "mine.py").write_text(MINE)
-    monkeypatch.chdir(tmp_path)
-    with torch.random.fork_rng(devices=[]):
-        scope = {}
-        exec(MINE, scope)
-        return scope["mine"]()
+    return made_in_folder(MINE, "mine", tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("matrix", ["hessian", "ggn"])

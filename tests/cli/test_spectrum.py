@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from commands import run
+from commands import made_in_folder, run
 from torch import nn
 from torch.nn import functional as F
 
@@ -28,13 +28,7 @@ pytestmark = pytest.mark.usefixtures("png_only")
 
 @pytest.fixture
 def problem(tmp_path, monkeypatch):
-    """The problem of `mine.py`, in whose folder the test runs."""
-    (tmp_path / "mine.py").write_text(MINE)
-    monkeypatch.chdir(tmp_path)
-    with torch.random.fork_rng(devices=[]):
-        scope = {}
-        exec(MINE, scope)
-        return scope["make_problem"]()
+    return made_in_folder(MINE, "make_problem", tmp_path, monkeypatch)
 
 
 def read(stem):

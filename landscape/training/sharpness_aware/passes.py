@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import torch
 from torch import nn
 
+from landscape.autograd.precision import autocast_now
 from landscape.checks import require
 from landscape.side_effects import buffers_kept, random_state, random_state_kept
 from landscape.training.sharpness_aware.gradients import Gradients
@@ -34,7 +34,8 @@ class Passes:
         around: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         self._closure, self._model, self._gradients, self._around = closure, model, gradients, around
-        self._casts = _autocast(gradients.parameters[0].device.type)
+        # the rules, which ask for some of the passes, work without
+        self._casts = autocast_now(gradients.parameters[0].device.type)
         self.loss: Any = None  # what the closure returned in pass 1
 
     def explore(self, perturbation: Perturbation, keep: bool = False) -> tuple[AfterFirstPass, Vector]:
@@ -60,7 +61,7 @@ class Passes:
         return self._read()
 
     def _run_again(self) -> None:
-        with random_state_kept(), self._around(), self._casts:
+        with random_state_kept(), self._around(), self._casts():
             self._rewind()
             self._closure()
 
@@ -83,8 +84,3 @@ def closures_of(closure: Closure | Sequence[Closure] | None, sizes: Sequence[flo
         f"sizes must be {len(closures)} positive numbers, one a closure, got {sizes}",
     )
     return closures
-
-
-def _autocast(device: str) -> torch.autocast:
-    """The present autocast: rules, which ask for some of the passes, work without."""
-    return torch.autocast(device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
