@@ -17,7 +17,7 @@ from landscape.checks import integer_in, one_of, require
 from landscape.problem import Problem
 from landscape.problem.batch import Criterion
 from landscape.problem.batches import Keywords
-from landscape.problem.hidden_states import HiddenStates, InPieces, in_full
+from landscape.problem.hidden_states import HALF, HiddenStates, InPieces, in_full
 from landscape.problem.split import Split, split_item
 from landscape.problem.traits import BatchError
 
@@ -104,19 +104,23 @@ def _next_tokens(model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
 
 def _before_logits(model: Any, inputs: Mapping[str, Any]) -> HiddenStates:
     """The states that logits are made of; nothing may be done to logits afterwards, as numbers in their place show."""
-    head, found, casts = model.get_output_embeddings(), list[Tensor](), list[Autocast]()
-    classes = len(head.weight)
+    head, found, rows, casts = model.get_output_embeddings(), list[Tensor](), list[Tensor](), list[Autocast]()
 
     def note(_head: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         found.extend([*args, *kwargs.values()])  # as they are before hooks of the user's own
 
     def numbers(states: Tensor) -> Tensor:
         casts.append(autocast_now(states.device.type))
-        return torch.linspace(-50, 50, classes, dtype=states.dtype, device=states.device).view(1, 1, -1)
+        tokens, classes = states.shape[:-1], len(head.weight)
+        dtype = torch.float32 if states.dtype in HALF else states.dtype  # of which in_full() makes no copy
+        row = torch.linspace(-50, 50, tokens.numel() + classes - 1, dtype=dtype, device=states.device)
+        rows.append(row)
+        return row.unfold(0, classes, 1).unflatten(0, tokens)  # (B, T, V) in the memory of B T + V
 
     with _called_instead(head, numbers, note):
         seen = _logits(model, inputs)
-    if len(found) != 1 or found[0].ndim != 3 or not torch.equal(seen, in_full(numbers(found[0]))):
+    once = len(found) == len(rows) == 1 and found[0].ndim == 3
+    if not once or not torch.equal(seen, numbers(found[0])) or not torch.equal(rows[0], rows[1]):  # written into
         raise BatchError(
             "tokens_at_once needs logits that are get_output_embeddings() of hidden states (B, T, D) and nothing else, "
             f"got a {type(model).__name__} that does more (soft caps, scales); leave it out"

@@ -145,22 +145,48 @@ def test_logits_within_the_models_own_autocast_are_refused():
         torch.testing.assert_close(cut.loss(), whole.loss(), rtol=1e-2, atol=0)
 
 
+class Changed(nn.Module):
+    """Logits that something is done to."""
+
+    def __init__(self, model, change):
+        super().__init__()
+        self.inner, self.change = model, change
+
+    def get_output_embeddings(self):
+        return self.inner.lm_head
+
+    def forward(self, **inputs):
+        return (self.change(self.inner(**inputs).logits),)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda z: 2 * z,
+        lambda z: 30 * torch.tanh(z / 30),
+        lambda z: z.flip(0),
+        lambda z: z.flip(1),
+        lambda z: z.roll(1, 1),
+        lambda z: z.sort(-1, descending=True).values,
+        lambda z: z[..., :-1],
+        lambda z: z.sub_(1),
+        lambda z: z.masked_fill_(torch.arange(6) == 5, -1e9),
+    ],
+)
+def test_logits_that_are_changed_are_refused(change):
+    cut = causal_lm_problem(Changed(network("gpt2"), change), ragged(), tokens_at_once=4)
+    with pytest.raises(ValueError, match=r"and nothing else, got a Changed that does more \(soft caps, scales\)"):
+        cut.loss()
+
+
+def test_logits_that_are_copied_are_not_changed():
+    whole, _ = both(network("gpt2"))
+    cut = causal_lm_problem(Changed(network("gpt2"), lambda z: z.clone()), ragged(), tokens_at_once=4)
+    torch.testing.assert_close(cut.loss(), whole.loss())
+
+
 def test_what_cannot_be_cut_is_refused():
     model = network("gpt2")
-
-    class Scaled(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = model
-
-        def get_output_embeddings(self):
-            return self.inner.lm_head
-
-        def forward(self, **inputs):
-            return (2 * self.inner(**inputs).logits,)
-
-    with pytest.raises(ValueError, match=r"and nothing else, got a Scaled that does more \(soft caps, scales\)"):
-        causal_lm_problem(Scaled(), ragged(), tokens_at_once=4).loss()
     with pytest.raises(ValueError, match="tokens_at_once must be an integer at least 1"):
         causal_lm_problem(model, ragged(), tokens_at_once=0)
     with pytest.raises(ValueError, match="needs a model with get_output_embeddings"):
