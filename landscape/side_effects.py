@@ -118,6 +118,11 @@ def buffer_state(model: nn.Module) -> Callable[[], None]:
     return restore
 
 
+def seed_torch(seed: int) -> None:
+    """`torch.manual_seed`; without an accelerator its generator alone, as the rest formats stack traces for nothing."""
+    (torch.manual_seed if torch.accelerator.is_available() else torch.default_generator.manual_seed)(seed)
+
+
 def seed_of(*numbers: int) -> int:
     """One seed of several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])

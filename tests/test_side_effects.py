@@ -243,3 +243,18 @@ def test_random_source_is_the_callers_or_seed_zero():
     own = seeded(4)
     assert side_effects.random_source(own) is own
     assert torch.equal(side_effects.random_source(None).get_state(), seeded(0).get_state())
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**63 + 5, 2**64 - 1])
+def test_a_seed_is_that_of_torch(seed, monkeypatch):
+    states = []
+    for act in (torch.manual_seed, side_effects.seed_torch):
+        with side_effects.random_state_kept():
+            act(seed)
+            states.append(torch.get_rng_state())
+    assert torch.equal(*states)
+    seeded_all = []
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "manual_seed", seeded_all.append)
+    side_effects.seed_torch(seed)
+    assert seeded_all == [seed]

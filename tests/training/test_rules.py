@@ -1,11 +1,14 @@
 from dataclasses import replace
+from functools import partial
 from math import inf, sqrt
 
 import pytest
 import torch
 from rule_cases import EXACT, HESSIAN, G, W, around, descend, perturb, random_vector, some_rule
 
+from landscape.side_effects import global_state
 from landscape.training.rules import RULES, Rule, asam, eigen_sam, fisher_sam, gsam, sam
+from landscape.training.rules.rule import PLAIN
 
 
 @pytest.mark.parametrize("p", [1, 1.001, 1.5, 2, 3, 50, inf])
@@ -155,6 +158,17 @@ def test_the_state_can_be_saved_without_pickle(name, tmp_path):
 def test_names_and_records():
     assert all(some_rule(name).name == name for name in RULES)
     assert replace(sam(), name="mine").name == "mine"
+
+
+def test_rules_that_are_known_to_draw_nothing_leave_the_global_random_state_alone():
+    known = [rule for rule in (*map(some_rule, RULES), PLAIN) if rule.draws_nothing]
+    assert {"sam", "gsam", "wsam", "plain"} <= {rule.name for rule in known}
+    for rule in known:
+        before = global_state()
+        perturb(rule, W, G.clone())
+        assert global_state() == before
+    assert not any(rule.draws_nothing for rule in (some_rule("eigen_sam"), Rule("own", lambda w, g, state: (g, state))))
+    assert not replace(sam(), perturb=partial(Rule.find_perturbation, sam())).draws_nothing
 
 
 def test_a_rule_of_ones_own_may_take_less():

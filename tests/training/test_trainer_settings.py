@@ -18,7 +18,7 @@ from landscape import vectors
 from landscape.data import digits
 from landscape.study import load_run
 from landscape.training import TrainConfig, load_checkpoint, train
-from landscape.training.trainer import loop
+from landscape.training.trainer import loop, passes
 from landscape.training.trainer.evaluation import evaluate
 from landscape.training.trainer.network import network_of, split
 from landscape.training.trainer.ranks import Ranks, seed_of
@@ -116,6 +116,9 @@ def test_where_memory_ends_half_the_images_go_on_and_it_says_so(tmp_path, optimi
 
     with monkeypatch.context() as patch:
         patch.setattr(F, "cross_entropy", short)
+        with pytest.raises(ValueError, match="out of memory on cpu, where no step is made again; the same folder"):
+            train(config(tmp_path / "halved", epochs=1, **settings))
+        patch.setattr(passes, "can_run_out", lambda _device: True)
         train(config(tmp_path / "halved", epochs=1, **settings))
     assert torch.equal(state(tmp_path / "halved"), state(tmp_path / "small"))
     assert "out of memory with 250 images at a time: goes on with micro_batch=125" in capsys.readouterr().out
@@ -124,6 +127,7 @@ def test_where_memory_ends_half_the_images_go_on_and_it_says_so(tmp_path, optimi
         raise torch.OutOfMemoryError("out of memory")
 
     monkeypatch.setattr(F, "cross_entropy", never)
+    monkeypatch.setattr(passes, "can_run_out", lambda _device: True)
     with pytest.raises(ValueError, match="out of memory with 1 images at a time; take a smaller network"):
         train(config(tmp_path / "never", epochs=1, **settings))
 

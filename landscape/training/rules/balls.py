@@ -34,7 +34,8 @@ def sam(rho: float = 0.05, p: float = 2, steps: int = 1) -> Rule:
     norm_order("p", p)
     integer_in("steps", steps, 1)
     if steps == 1:
-        return Rule("sam", partial(_sam, rho=rho, p=p), rho=rho, out=True)
+        perturb = partial(along, rho=rho) if p == 2 else partial(_sam, rho=rho, p=p)
+        return Rule("sam", perturb, rho=rho, out=True)
     return Rule("sam", partial(_sam_steps, rho=rho, p=p, steps=steps), adversarial, context=True)
 
 

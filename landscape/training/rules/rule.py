@@ -78,6 +78,11 @@ class Rule:
     beside: Callable[[Tensor, Tensor], Tensor] | None = None
 
     @property
+    def draws_nothing(self) -> bool:
+        """Whether `perturb` is one of those here, which leave the global random state alone."""
+        return getattr(self.perturb, "func", self.perturb) in (_stay, along, along_with_context)
+
+    @property
     def forgets_g(self) -> bool:
         """Whether d follows from pass 2 alone, so that g need not be kept through it."""
         return self.descend in (_adversarial, adversarial) and self.beside is None

@@ -102,7 +102,7 @@ class Perturbation:
     def _perturbed(self, w: Vector, g: Vector, at: Gradient, out: Vector | None) -> tuple[Vector | None, State]:
         if is_synchronous(g) and not finite(g):
             return None, self.state
-        with random_state_kept(), _no_casts(g):
+        with nullcontext() if self.rule.draws_nothing else random_state_kept(), _no_casts(g):
             e, state = self.rule.find_perturbation(w, g, self.state, self._context(at), out)
         if e is not None:
             vector_like(f"e of rule {self.rule.name!r}", e, w)
@@ -122,7 +122,7 @@ class Perturbation:
         """The direction of the step, (P,), and the rule's next state."""
         if after.plain:
             return g_adv, after.state
-        with random_state_kept(), _no_casts(g_adv):
+        with nullcontext() if self.rule.forgets_g else random_state_kept(), _no_casts(g_adv):
             g = after.gradient(g_adv)
             d, state = self.rule.find_direction(g, g_adv, after.state, self._context(at), out=g_adv)
         vector_like(f"d of rule {self.rule.name!r}", d, g_adv)

@@ -63,5 +63,7 @@ def count_right(outputs: Tensor, targets: Tensor) -> float:
 def hits(outputs: Tensor, targets: Tensor) -> Tensor:
     """The same as a tensor ()."""
     if not targets.is_floating_point():
+        if CLASSES.fits(outputs, targets):
+            return (outputs.argmax(1) == targets).sum()  # no class is one of CLASSES.ignored
         return torch.as_tensor(CLASSES.count_hits(outputs, targets, finite=True)[0], device=outputs.device)
     return targets.gather(1, outputs.argmax(1, keepdim=True)).sum()

@@ -22,7 +22,7 @@ from landscape.data import Images, Lazy, load
 from landscape.data.workers import worker_deaths_told
 from landscape.models import build
 from landscape.processes.progress import Bar, progress_bar
-from landscape.side_effects import random_state_kept, seed_of
+from landscape.side_effects import random_state_kept, seed_of, seed_torch
 from landscape.storage.results import versions
 from landscape.training.trainer.bootstrap import TEACHER, relabel
 from landscape.training.trainer.checkpoint import save_checkpoint
@@ -101,7 +101,7 @@ class Run:
         self.optimizer = make_optimizer(config, self.model, self.network, self.data, last)
         self.objective = config.make_objective()
         self.scaler = scaler_for(device, config.precision)
-        self.micro_batch = config.micro_batch
+        self.micro_batch, self.augment = config.micro_batch, config.augmentation()
         self.tracker = make_tracker(config, self.model, self.data, last, folder / DIAGNOSTICS) if last else None
         self.average = average_of(self.model, config)
         self.best = Best(self.model) if config.patience else None
@@ -147,7 +147,7 @@ class Run:
     def _start_epoch(self) -> Generator[Drawn]:
         """Random state and objective as the epoch wants them; its batches that are left."""
         config, at = self.config, self.progress
-        torch.manual_seed(seed_of(config.seed, at.epoch))  # order, augmentation and dropout
+        seed_torch(seed_of(config.seed, at.epoch))  # order, augmentation and dropout
         batches = epoch_of(self.data, config, self.ranks, at.epoch, at.batches)
         if at.random_state is not None:
             torch.set_rng_state(at.random_state)
@@ -183,9 +183,8 @@ class Run:
         return self.ranks.summed(torch.stack([part.sums for part in parts if part.sums is not None]).sum(0))
 
     def _augmented(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        augment = self.config.augmentation()
-        span = self.data.pixel_span if augment.colours else None
-        x, y = augment(images, targets, self.data.classes, torch.default_generator, span)
+        span = self.data.pixel_span if self.augment.colours else None
+        x, y = self.augment(images, targets, self.data.classes, torch.default_generator, span)
         return (x.contiguous(memory_format=torch.channels_last) if self.config.channels_last else x), y
 
     def _end_epoch(self, began: float) -> None:

@@ -61,7 +61,7 @@ class Part:
         run, size = self.run, self.run.micro_batch or max(len(self.x), 1)
         run.optimizer.zero_grad()
         total, right = torch.zeros((), device=run.device), torch.zeros((), device=run.device)
-        pieces = list(zip(self.x.split(size), self.y.split(size), self.index.split(size), strict=True))
+        pieces = _pieces(size, self.x, self.y, self.index)
         for number, (x, y, index) in enumerate(pieces, 1):
             with joined(run.network, number == len(pieces)), _forms(run):
                 with autocast(run.device, run.config.precision):
@@ -81,7 +81,7 @@ class Part:
     def natural_step(self, optimizer: NaturalGradient) -> None:
         """The whole step, on the batch as a Problem; a forward pass before it moves batch-norm statistics."""
         run, size = self.run, self.run.micro_batch or len(self.x)
-        pieces = list(zip(self.x.split(size), self.y.split(size), strict=True))
+        pieces = _pieces(size, self.x, self.y)
         right = torch.zeros((), device=run.device)
         criterion = nn.CrossEntropyLoss(label_smoothing=run.config.label_smoothing)
         try:
@@ -105,10 +105,9 @@ def step_on(run: "Run", x: Tensor, y: Tensor, index: Tensor, count: int) -> list
     alone = run.ranks.size == 1
     share = 1.0 if run.config.m_sharpness else len(x) * run.ranks.size / count
     size = (run.config.m_sharpness if alone else 0) or max(len(x), 1)
-    before = random_state(), buffer_state(run.model)
+    before = (random_state(), buffer_state(run.model)) if can_run_out(run.device) else None
     while True:
-        pieces = zip(x.split(size), y.split(size), index.split(size), strict=True)
-        parts = [Part(run, *piece, share=share) for piece in pieces]
+        parts = [Part(run, a, b, c, share) for a, b, c in _pieces(size, x, y, index)]
         try:
             _optimise(run, parts)
         except torch.OutOfMemoryError as error:
@@ -117,11 +116,28 @@ def step_on(run: "Run", x: Tensor, y: Tensor, index: Tensor, count: int) -> list
                     "out of memory in the optimiser's own step; take a smaller network or another base, and the same "
                     "folder goes on from what was saved last"
                 ) from error
+            if before is None:
+                raise ValueError(
+                    f"out of memory on {run.device}, where no step is made again; the same folder goes on from what "
+                    "was saved last"
+                ) from error
             run.micro_batch = smaller(run.micro_batch or len(x), run.config, run.ranks, error)
             for restore in before:
                 restore()
             continue
         return parts
+
+
+def can_run_out(device: torch.device) -> bool:
+    """Whether memory may end in `torch.OutOfMemoryError`, after which a step is made again: on a CPU it does not."""
+    return device.type != "cpu" or torch.cuda.is_initialized()  # of which a network may make use by itself
+
+
+def _pieces(size: int, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
+    """The tensors, so many of their rows at a time."""
+    if size >= len(tensors[0]):
+        return [tensors]
+    return list(zip(*(tensor.split(size) for tensor in tensors), strict=True))
 
 
 def _optimise(run: "Run", parts: Sequence[Part]) -> None:
