@@ -56,5 +56,12 @@ def first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
+def first_cause(error: BaseException) -> str:
+    """The same of the error that it all began with."""
+    while (before := error.__cause__ or error.__context__) is not None:
+        error = before
+    return first_line(error)
+
+
 def _signature(tensor: Tensor) -> str:
     return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')} on {tensor.device}"

@@ -11,8 +11,10 @@ import tarfile
 import tomllib
 from collections.abc import Callable
 from importlib import import_module
+from importlib.machinery import ModuleSpec
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from zipfile import ZipFile
 
@@ -118,6 +120,27 @@ def test_without_an_extra_the_error_names_it(module: str, monkeypatch: pytest.Mo
     with pytest.raises(ImportError, match=rf"needs {module}.*; pip install 'landscape-toolkit\[{extra}\]'") as caught:
         asks()
     assert "\n" not in str(caught.value)
+
+
+def test_an_extra_that_does_not_load_is_not_called_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As transformers beside a torchvision that was built for another torch."""
+
+    def broken(_name: str) -> None:
+        try:
+            raise RuntimeError("operator torchvision::nms does not exist")
+        except RuntimeError as error:
+            raise ModuleNotFoundError("Could not import module 'Trainer'") from error
+
+    module = ModuleType("transformers")
+    module.__spec__ = ModuleSpec("transformers", None)
+    module.__getattr__ = broken  # type: ignore[method-assign]
+    monkeypatch.setitem(sys.modules, "transformers", module)
+    for name in [name for name in sys.modules if name.startswith("landscape.interop.")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(
+        ImportError, match=r"is installed and does not load: operator torchvision::nms does not exist; w"
+    ):
+        import_module("landscape.interop.huggingface")
 
 
 def test_what_is_imported_comes_with_the_base_or_is_an_extra() -> None:

@@ -45,7 +45,8 @@ def _or_of_a_study(command: Callable[..., None]) -> Callable[..., None]:
                 f"{run} holds the networks of a study; take landscape report CONFIG --runs {run} --out FOLDER",
             )
             require(
-                (runs, out, settings) == (None,) * 3, "--runs, --out and --settings belong to a study's CONFIG, got RUN"
+                (runs, out, settings) == (None,) * 3,
+                "--runs, --out and --settings belong to a study's CONFIG; the page of one network takes --output FILE",
             )
             command(**others)
 

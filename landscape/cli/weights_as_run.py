@@ -7,6 +7,7 @@ from shlex import quote
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from landscape.checks import require
 from landscape.storage.manifest import read_json
@@ -61,8 +62,17 @@ def _as_command_takes(source: str) -> str:
     return f"--problem {quote(source)}" if ":" in Path(source).name else quote(source)
 
 
-def _command() -> str | None:
-    return click.get_current_context().info_name
+def _command() -> str:
+    """The command's name and the options that it was given."""
+    context = click.get_current_context()
+    words = [str(context.info_name)]
+    for option in context.command.params:
+        given = context.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE
+        if given and isinstance(option, click.Option):
+            value = context.params.get(str(option.name))
+            for one in value if isinstance(value, tuple) else (value,):
+                words += [option.opts[0]] if option.is_flag else [option.opts[0], quote(str(one))]
+    return " ".join(words)
 
 
 def _weights_at(run: Path) -> Path | None:

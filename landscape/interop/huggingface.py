@@ -6,18 +6,25 @@ follows (clipping, schedulers, logging, checkpoints) is the Trainer's own; the l
 """
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 from torch import Tensor, nn
 
+from landscape.checks import first_cause, require
+
 try:
     from transformers import Trainer
-except ImportError as error:
+except Exception as error:  # ImportError, whatever it was
+    if find_spec("transformers") is None:
+        raise ImportError(
+            "landscape.interop.huggingface needs transformers; pip install 'landscape-toolkit[huggingface]'"
+        ) from error
     raise ImportError(
-        "landscape.interop.huggingface needs transformers; pip install 'landscape-toolkit[huggingface]'"
+        f"transformers is installed and does not load: {first_cause(error)}; where that is torchvision's, built for "
+        "another torch, pip uninstall torchvision"
     ) from error
 
-from landscape.checks import require
 from landscape.interop.huggingface_callback import CurvatureCallback
 from landscape.interop.huggingface_losses import causal_lm_problem, sequence_classification_problem
 from landscape.side_effects import random_state

@@ -173,6 +173,12 @@ def test_the_command_that_is_told_works(mine, tmp_path, capsys):
     assert run(*shlex.split(told), "--metrics", "gradient_norm") == 0
 
 
+def test_the_command_that_is_told_keeps_the_options_that_were_given(mine, capsys):
+    options = "--directions 'found here' --split train --split 'a b' --check"
+    assert run("slice", "w.pt", *shlex.split(options)) == 2
+    assert f"then landscape slice {options} --weights w.pt --model" in capsys.readouterr().err
+
+
 def test_a_folder_of_checkpoints_and_a_file_of_a_run(mine, tmp_path, capsys):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "epoch=3.ckpt").write_bytes(b"x")

@@ -3,7 +3,7 @@ import sys
 import pytest
 import torch
 
-from landscape.problem.plugin import load_problem
+from landscape.problem.plugin import load_problem, named_function
 
 SCRIPT = """
 import torch
@@ -40,6 +40,26 @@ def test_a_script_gives_its_problem_and_what_lies_beside_it_is_found(script):
     assert (problem.size, list(splits)) == (8, ["train"])
     assert problem.with_data(splits["train"]).loss() == problem.loss()
     assert sys.path == before
+
+
+def test_a_function_may_import_what_lies_beside_it_when_it_is_called(tmp_path):
+    """Also where another folder has a module of that name."""
+    made = []
+    for i, folder in enumerate((tmp_path / "one", tmp_path / "two")):
+        folder.mkdir()
+        (folder / "beside_both.py").write_text(f"import torch\ninputs = torch.full((8, 3), {i + 1}.0)\n")
+        lines = SCRIPT.replace("from beside_it import inputs\n", "").replace(
+            "():\n", "():\n    from beside_both import inputs\n"
+        )
+        (folder / "mine.py").write_text(lines)
+        made.append(named_function("problem", f"{folder}/mine.py:make_problem"))
+    before = list(sys.path)
+    for i in (0, 1, 0):
+        problem = made[i]()
+        assert float(problem.data[0][0].mean()) == i + 1
+    assert sys.path == before
+    assert made[0].__name__ == "make_problem"
+    sys.modules.pop("beside_both")
 
 
 def test_a_function_may_name_its_splits(script):
