@@ -23,7 +23,17 @@ from landscape.slices.evaluation.accuracy import uncounted
 from landscape.slices.evaluation.engine import Execution, evaluate_points
 from landscape.slices.evaluation.evaluator import SliceEvaluator
 from landscape.slices.evaluation.parametrisation import Plane
-from landscape.slices.findings import Finding, angle, finite, growth, lengths, lowest, nearest_to_zero, ruggedness
+from landscape.slices.findings import (
+    Finding,
+    angle,
+    finite,
+    growth,
+    lengths,
+    lowest,
+    nearest_to_zero,
+    own_data,
+    ruggedness,
+)
 from landscape.storage.results import Slice2D
 from landscape.storage.results.shown import Lines, Shown
 
@@ -87,6 +97,7 @@ def check_slice(
             lowest(slice, first),
             angle(slice),
             lengths(slice),
+            *([own_data(slice)] if len(splits) > 1 else []),
             _batch_norm(problem, slice, d1),
         )
     )

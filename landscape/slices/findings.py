@@ -4,6 +4,8 @@ Each finding is a number with what it means in words, and, where a reader would 
 """
 
 from dataclasses import dataclass
+from itertools import combinations
+from math import inf
 
 import torch
 from torch import Tensor
@@ -107,6 +109,19 @@ def lengths(slice: Slice2D) -> Finding:
         return Finding("lengths", True, ratio, f"a step of 1 is about as long along both axes, ratio {ratio:.3g}")
     words = f"a step of 1 along one axis is {ratio:.3g} times as long as along the other"
     return Finding("lengths", False, ratio, f"{words}; normalise both directions the same way")
+
+
+def own_data(slice: Slice2D) -> Finding:
+    """The largest difference between the losses of two splits, over all pairs of them the smallest."""
+    apart = {
+        f"{one} and {other}": float((slice.loss[one] - slice.loss[other]).abs().nan_to_num(0.0, inf).max())
+        for one, other in combinations(slice.loss, 2)
+    }
+    pair = min(apart, key=apart.__getitem__)
+    if apart[pair] > 0:
+        return Finding("splits", True, apart[pair], f"{pair} have losses of their own, up to {apart[pair]:.3g} apart")
+    words = f"{pair} have the same loss at every point, as the same data have; give each its own, or leave one out"
+    return Finding("splits", False, 0.0, words)
 
 
 def nearest_to_zero(slice: Slice2D) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from landscape.problem import Problem
 from landscape.slices import check_slice, random_directions, slice_2d
-from landscape.slices.findings import angle, finite, growth, lengths, lowest, ruggedness
+from landscape.slices.findings import angle, finite, growth, lengths, lowest, own_data, ruggedness
 
 plane = partial(drawings.plane, norms=(1.0, 1.0))
 
@@ -218,6 +218,13 @@ def test_gaps_angles_lengths_and_lower_points_are_told():
     assert (slanted.ok, slanted.value) == (False, -0.5)
     longer = lengths(plane(bowl, norms=(1.0, 10.0)))
     assert (longer.ok, longer.value) == (False, 10.0)
+    found = plane(bowl)
+    found.loss["test"] = found.loss["train"].clone()
+    same = own_data(found)
+    assert (same.ok, same.value) == (False, 0.0)
+    assert "train and test have the same loss at every point" in same.words
+    found.loss["test"][0, 0] += 1
+    assert (own_data(found).ok, own_data(found).value) == (True, pytest.approx(1.0))
     below = lowest(plane(lambda x, y: 2 - x), "train")
     assert (below.ok, below.value) == (True, 1.0)
     assert "(1, -1) is lowest" in below.words
