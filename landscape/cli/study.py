@@ -12,7 +12,7 @@ from landscape.processes.cluster import LOCAL, cluster
 from landscape.report import report_study
 from landscape.report.study import writable
 from landscape.study.config_file import read_study
-from landscape.study.own_checkpoint import OwnCheckpoint
+from landscape.study.own_checkpoint import OwnCheckpoint, require_problems
 from landscape.study.study_runner import StudyConfig, broken, run_study
 from landscape.training.trainer.device import curvature_device
 
@@ -57,7 +57,7 @@ def study_command(config: Path, runs: Path, out: Path, settings: Path | None, de
     Or it is a table, .csv, with the columns path, factory, train_loss, test_loss and one for each hyper-parameter:
     path and FILE.py are relative to the table's folder, and all of them must be there before the first is measured;
     factory is FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION and turns the path into a landscape.Problem, the training
-    loss of that network.
+    loss of that network; it is tried on its first row before the first is measured.
 
     The same command goes on where it was interrupted. A network that fails is named on the page; the others go on. On
     a cluster a network whose worker is lost is given to another one.
@@ -87,9 +87,11 @@ def make_study(
     began = perf_counter()
     with cluster(address, config.workers) if address else nullcontext() as executor:
         where = f"{config.workers} at a time" if address in (None, LOCAL) else f"on the cluster at {address}"
-        own = all(isinstance(network, OwnCheckpoint) for network in config.members.values())
+        own = [network for network in config.members.values() if isinstance(network, OwnCheckpoint)]
         done = "measured" if own else "trained, measured and sliced"
         click.echo(f"{title} {len(config.members)} networks, {where}, are {done}.")
+        analysis = config.analysis
+        require_problems(own, analysis.samples, analysis.batch_size, executor or config.workers)
         run_study(config, executor, progress=True)
     click.echo(f"tables, figures and page into {out}")
     page = report_study(config, out, title, made_from=made_from)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from math import isfinite
+from textwrap import fill
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from landscape.report.panels import panels
 from landscape.report.wording import SHOWN, most, tau
 
 MANY = 12  # metrics: beyond, panels are small and files kept small
+WIDE = 20  # letters under a small panel: the longest names take two lines
 
 
 class Drawn(NamedTuple):
@@ -84,7 +86,7 @@ def scatter(evidence: Evidence) -> Drawn:
         if many:
             ax.set_title(f"τ = {found.tau:+.2f}", fontsize=SMALL, loc="left")
             ax.set_ylabel("gap in loss", fontsize=SMALL)
-            ax.set_xlabel(ax.get_xlabel(), fontsize=SMALL)
+            ax.set_xlabel(fill(words(metric), WIDE), fontsize=SMALL)
             ax.xaxis.set_minor_formatter(NullFormatter())
             for line in ax.get_lines():
                 line.set(markersize=2.5, markeredgewidth=0.6)

@@ -205,9 +205,16 @@ def _given_training_loss(evidence: Evidence) -> str:
     loss = TRAIN_LOSS in evidence.clear
     left = f"; for {unknown} the networks leave it open, so closely gap and training loss are tied" if unknown else ""
     return (
-        f"Given the training loss, {len(kept)} of these {len(clear)}{' others' * loss} keep a rank correlation with "
-        f"the gap whose interval leaves out 0{named(kept, lambda name: partial(correlations[name]))}{left}."
+        f"Given the training loss, {_keep(len(kept), len(clear), loss)} a rank correlation with the gap whose interval "
+        f"leaves out 0{named(kept, lambda name: partial(correlations[name]))}{left}."
     )
+
+
+def _keep(kept: int, count: int, others: bool) -> str:
+    """ "2 of these 3 keep"; `others`: the training loss is one beside them."""
+    if count == 1:
+        return f"{'the other one' if others else 'this one'} {'keeps' if kept else 'does not keep'}"
+    return f"{kept or 'none'} of these {count}{' others' * others} {'keep' if kept > 1 else 'keeps'}"
 
 
 def _mean(values: Iterable[float]) -> float:

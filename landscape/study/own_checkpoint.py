@@ -9,8 +9,10 @@ criterion it was trained with, and the training data (part of them, the same for
 """
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,14 @@ from typing import Any
 from landscape.checks import first_line, require
 from landscape.problem import Problem
 from landscape.problem.plugin import load_problem, named_function
+from landscape.processes import WorkerError, pool
+from landscape.side_effects import random_state_kept
+from landscape.study.network_record import METRICS_FILE
 from landscape.training.trainer.device import curvature_device, move
 
 NEEDED = ("path", "factory", "train_loss", "test_loss")
 OWN = ("written", "code")  # what `settings` adds to the columns
-SHOWN = 3  # of the lines that are wrong
+SHOWN = 3  # of what is wrong
 KNOWN = ("train_accuracy", "test_accuracy", "test_samples")  # where the user has them
 
 
@@ -82,7 +87,11 @@ def read_checkpoints(table: str | Path, folder: str | Path, device: str = "auto"
     taken = ", ".join(column for column in OWN if column in rows[0])
     require(not taken, f"{table} must not have a column {taken}, which is kept of every network; rename it")
     missing = [column for column in NEEDED if column not in rows[0]]
-    require(not missing, f"{table} must have the columns {', '.join(NEEDED)}; missing {', '.join(missing)}")
+    found = ", ".join(" ".join(column.split()) for column in rows[0] if column is not None)
+    require(
+        not missing,
+        f"{table} must have the columns {', '.join(NEEDED)}; missing {', '.join(missing)}; got {found}",
+    )
     networks, seen = {}, set[str]()  # on some disks A and a are one folder
     for line, row in enumerate(rows, start=2):
         require(None not in row and None not in row.values(), f"{table}, line {line}: needs {len(rows[0])} columns")
@@ -103,15 +112,59 @@ def require_files(table: str | Path, networks: Iterable[OwnCheckpoint]) -> None:
 
     Each factory's file is run once, as it is for every network later.
     """
-    wrong, known = [], dict[str, str]()
+    lines, known, lost = dict[str, list[int]](), dict[str, str](), False
     for network in networks:
         if network.factory not in known:
             known[network.factory] = _fault(network.factory)
-        fault = known[network.factory] if Path(network.path).exists() else f"no file {network.path}"
-        wrong += [f"line {network.line}: {fault}"] if fault else []
-    more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-    base = Path(table).resolve().parent
-    require(not wrong, f"{table}, {'; '.join(wrong[:SHOWN])}{more}; paths are relative to the table's folder, {base}")
+        there, script = Path(network.path).exists(), Path(network.factory.rpartition(":")[0])
+        fault = known[network.factory] if there else f"no file {network.path}"
+        if fault:
+            lines.setdefault(fault, []).append(network.line)
+            lost |= not there or (script.suffix == ".py" and not script.is_file())
+    told = "; ".join(f"{_of(own)}: {fault}" for fault, own in list(lines.items())[:SHOWN])
+    left = sum(len(own) for own in list(lines.values())[SHOWN:])
+    more = f"; and {left} more" if left else ""
+    base = f"; paths are relative to the table's folder, {Path(table).resolve().parent}" if lost else ""
+    require(not lines, f"{table}, {told}{more}{base}")
+
+
+def require_problems(
+    networks: Iterable[OwnCheckpoint], samples: int | None, batch_size: int, workers: int | Executor
+) -> None:
+    """Call each factory for its first row, where the networks will be measured; nothing is kept of what it makes.
+
+    A factory of which a network has been measured is not called.
+
+    Raises:
+        ValueError: if one fails, in one line that names the row.
+    """
+    by_factory: dict[str, list[OwnCheckpoint]] = {}
+    for network in networks:
+        by_factory.setdefault(network.factory, []).append(network)
+    first = [own[0] for own in by_factory.values() if not any((one.folder / METRICS_FILE).exists() for one in own)]
+    if not first:
+        return
+    try:
+        with pool(partial(_refused, samples, batch_size), workers, threads=1, unit="factory") as results:
+            for network, error in results(first):
+                require(not error, f"line {network.line}: factory {network.factory} fails for {network.path}: {error}")
+    except WorkerError as error:
+        raise ValueError(str(error)) from error
+
+
+def _refused(samples: int | None, batch_size: int, network: OwnCheckpoint) -> str:
+    """Why its problem cannot be made; "" where it can. Random numbers are drawn as if it had not been tried."""
+    with random_state_kept():
+        try:
+            network.problem(samples, batch_size)
+        except Exception as error:  # whatever the user's code raises
+            return " ".join(f"{type(error).__name__}: {error}".split())
+    return ""
+
+
+def _of(lines: Sequence[int]) -> str:
+    """ "line 2", "line 2 and 39 more"."""
+    return f"line {lines[0]}" + (f" and {len(lines) - 1} more" if len(lines) > 1 else "")
 
 
 def _fault(factory: str) -> str:

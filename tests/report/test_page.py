@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from planted import METRICS, evidence, rows
 
+from landscape.metrics import METRICS as ALL
 from landscape.report.figures import FigureFile
+from landscape.report.metric_figures import scatter
 from landscape.report.page import Page, without_folders, write_page
 
 
@@ -77,3 +79,17 @@ def test_full_paths_are_the_name_of_the_file_alone(tmp_path: Path) -> None:
 )
 def test_what_is_no_full_path_stays(text: str, shown: str) -> None:
     assert without_folders(text) == shown
+
+
+@pytest.mark.parametrize("count", [4, 13])
+def test_long_names_of_metrics_fit_under_their_panels(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = sorted(ALL, key=len)[-count:]
+    monkeypatch.setattr("planted.METRICS", names)
+    table = [row | dict.fromkeys(names, row["trace"]) for row in rows(1.0)[:20]]
+    found = evidence([row | {"generalization_gap": row["generalization_gap"] / 1000} for row in table])
+    figure = scatter(found).figure
+    figure.draw_without_rendering()
+    for label in (ax.xaxis.label for ax in figure.axes):
+        extent = label.get_window_extent()
+        assert extent.x0 >= 0
+        assert extent.x1 <= figure.bbox.width

@@ -4,6 +4,7 @@ from math import nan
 import pytest
 from planted import AXES, evidence, rows
 
+from landscape.report.evidence import TRAIN_LOSS
 from landscape.report.summary import findings, limits
 from landscape.study import nested_selection
 
@@ -32,6 +33,23 @@ def test_what_the_training_loss_leaves_open_is_said() -> None:
     text = " ".join(findings(replace(whole, correlations={**whole.correlations, name: open_one})))
     assert f"Given the training loss, {len(whole.clear) - 1} of these {len(whole.clear)} keep" in text
     assert "for 1 the networks leave it open" in text
+
+
+@pytest.mark.parametrize(("names", "kept", "said"), [
+    (["trace"], 0, "this one does not keep a"), (["trace"], 1, "this one keeps a"),
+    (["trace", TRAIN_LOSS], 0, "the other one does not keep a"), (["trace", TRAIN_LOSS], 1, "the other one keeps a"),
+    (["trace", "renyi"], 0, "none of these 2 keeps a"), (["trace", "renyi"], 1, "1 of these 2 keeps a"),
+    (["trace", "renyi", TRAIN_LOSS], 2, "2 of these 2 others keep a"),
+])  # fmt: skip
+def test_how_many_keep_a_correlation_is_grammatical(names: list[str], kept: int, said: str) -> None:
+    whole = evidence(rows(1.0))
+    ends = [(0.1, 0.2) if index < kept else (-0.1, 0.2) for index in range(len(names))]
+    found = {
+        name: replace(whole.correlations["trace"], p_corrected=0.01, partial_low=low, partial_high=high)
+        for name, (low, high) in zip(names, ends, strict=True)
+    }
+    text = " ".join(findings(replace(whole, correlations=found)))
+    assert f"Given the training loss, {said} rank correlation with the gap" in text
 
 
 def test_where_nothing_is_planted_nothing_is_claimed() -> None:

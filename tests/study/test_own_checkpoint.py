@@ -8,6 +8,7 @@ from commands import run
 
 from landscape.cli import main
 from landscape.problem import Problem
+from landscape.side_effects import global_state
 from landscape.study.config_file import read_study
 from landscape.study.network_record import Analysis
 from landscape.study.own_checkpoint import read_checkpoints
@@ -106,6 +107,40 @@ def test_a_table_is_checked_whole_before_the_first_network_is_measured(table, tm
     assert list(read_study(table, tmp_path / "runs", files=False).members) == ["n3"]  # as a report reads it
 
 
+def test_one_wrong_factory_is_told_once(table, tmp_path):
+    table.write_text(table.read_text().replace("make_problem", "make_problme"))
+    with pytest.raises(ValueError, match=r"line 2 and 8 more: factory must name .*, got 'make_problme'$"):
+        read_study(table, tmp_path / "runs")
+    table.write_text(table.read_text().replace("mine.py", "there/mine.py"))
+    with pytest.raises(ValueError, match=r"line 2 and 8 more: factory must name a file that exists.*are relative"):
+        read_study(table, tmp_path / "runs")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_factory_is_tried_before_the_first_network_is_measured(table, tmp_path, capsys, monkeypatch, workers):
+    """Unless a network of it has been measured."""
+    (tmp_path / "mine.py").write_text(FACTORY.replace("Linear(3, 2)", "Linear(4, 2)"))
+    settings = tmp_path / "settings.json"
+    settings.write_text(json.dumps({"analysis": {"metrics": ["gradient_norm"], "probes": 0}, "workers": workers}))
+    asked = []
+    monkeypatch.setattr("landscape.cli.study.run_study", lambda *_, **__: asked.append(1))
+    monkeypatch.setattr("landscape.cli.study.report_study", lambda *_, **__: tmp_path)
+    command = ["study", table, "--runs", tmp_path / "runs", "--out", tmp_path / "out", "--settings", settings]
+    before = global_state()
+    assert run(*command) == 2
+    assert global_state() == before
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    where = f"line 2: factory {tmp_path / 'mine.py'}:make_problem fails for {tmp_path / 'net0.pt'}: RuntimeError: Error"
+    assert where in error
+    assert "size mismatch for weight" in error
+    assert not asked
+    (tmp_path / "runs" / "net5").mkdir(parents=True)
+    (tmp_path / "runs" / "net5" / "metrics.json").write_text("{}")
+    assert run(*command) == 0
+    assert asked
+
+
 def test_networks_are_measured_on_the_device_asked_for(table, tmp_path, monkeypatch):
     places = []
     monkeypatch.setattr("landscape.study.own_checkpoint.move", lambda problem, place: places.append(place) or problem)
@@ -135,7 +170,7 @@ def test_a_factory_that_was_mended_is_tried_again_and_its_old_numbers_are_not_ke
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,lr\na.pt,1", "must have the columns path, factory, train_loss, test_loss; missing factory"),
+        ("path,lr\na.pt,1", "the columns path, factory, train_loss, test_loss; missing factory, .*; got path, lr$"),
         ("path,factory,train_loss,test_loss\na,f.py:f,1,x", "line 2: test_loss must be a number, got 'x'"),
         ("path,factory,train_loss,test_loss\na,f.py:f,1,", "line 2: train_loss and test_loss must be numbers"),
         ("path,factory,train_loss,test_loss\na,f.py:f,1", "line 2: needs 4 columns"),
