@@ -30,6 +30,7 @@ def network_figures(found: NetworkFindings) -> Iterator[Drawn]:
     yield Drawn("line", "Loss along one direction", told, alt, cast(Figure, ax.figure))
     for split in plane.loss:
         ax = plot_slice_2d(plane, split)
+        ax.locator_params(axis="x", nbins=6)  # more numbers touch
         told = f"The star is the network; 1 moves every filter by its own norm: {caption(plane, split)}"
         alt = f"Contours of the loss. {of_plane(words(split), plane, split)}"
         yield Drawn(f"plane_{split}", f"Loss surface, {words(split)}", told, alt, cast(Figure, ax.figure))

@@ -109,7 +109,8 @@ def checks(found: NetworkFindings) -> list[tuple[bool, str, str]]:
     lines.append((not still, "ascents", told))
     layers = len(batch_norm_layers(found.problem.model))
     policy = BATCH_NORM[found.problem.batch_norm]
-    lines.append((True, "batch norm", f"{layers} layers, on {policy}" if layers else "the network has no such layers"))
+    told = f"{layers} layer{'s' * (layers > 1)}, on {policy}" if layers else "the network has no such layers"
+    lines.append((True, "batch norm", told))
     return lines + [(own.ok, f"slice: {own.name}", own.words) for own in found.check.findings]
 
 
