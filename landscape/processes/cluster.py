@@ -17,6 +17,8 @@ from landscape.processes.devices import VISIBLE, dealt, visible_devices
 
 LOCAL = "local"
 GPU = "GPU"  # the resource's name, as Dask's documentation has it
+ENVIRONMENT = "distributed.nanny.pre-spawn-environ"  # of Dask's workers
+TRIM = "MALLOC_TRIM_THRESHOLD_"  # in it; whatever its value, glibc then maps each tensor above 128 KiB anew
 WAIT = 60  # seconds for the scheduler, and for its first worker; our choice
 
 
@@ -45,8 +47,15 @@ def cluster(
         ) from error
     if address == LOCAL:
         found = visible_devices() if devices is None else list(devices)
-        may_start_others = dask.config.set({"distributed.worker.daemon": False})  # that read data
-        with _environment_kept(dask.config), may_start_others, _local(workers, found) as own, Client(own) as client:
+        environment = {name: value for name, value in dask.config.get(ENVIRONMENT).items() if name != TRIM}
+        settings = dask.config.set(
+            {
+                ENVIRONMENT: environment,
+                "distributed.worker.daemon": False,  # they may start others, that read data
+                "distributed.worker.profile.enabled": False,  # looks at the stack a hundred times a second
+            }
+        )
+        with _environment_kept(dask.config), settings, _local(workers, found) as own, Client(own) as client:
             yield _executor(client)
         return
     try:  # before a client does, which would be left half made
@@ -70,7 +79,7 @@ def cluster(
 @contextmanager
 def _environment_kept(config: Any) -> Iterator[None]:
     """Put back what Dask sets in this process's environment for its workers: threads, and how memory is given back."""
-    names = config.get("distributed.nanny.pre-spawn-environ")
+    names = config.get(ENVIRONMENT)
     before = {name: os.environ.get(name) for name in names}
     try:
         yield

@@ -31,6 +31,12 @@ def place() -> tuple[str | None, bool]:
     return os.environ.get(VISIBLE), current_process().daemon
 
 
+def what_slows_it() -> tuple[str | None, bool]:
+    import dask
+
+    return os.environ.get("MALLOC_TRIM_THRESHOLD_"), dask.config.get("distributed.worker.profile.enabled")
+
+
 def threads(_piece: int) -> int:
     return torch.get_num_threads()
 
@@ -46,6 +52,10 @@ def test_a_worker_has_its_own_gpu_first_the_threads_asked_for_and_may_start_proc
     assert {*executor._client.run(place).values()} == {("4,6", False), ("6,4", False)}
     with pool(threads, executor, threads=3) as results:
         assert {found for _, found in results(range(4))} == {3}
+
+
+def test_a_worker_has_neither_dasks_malloc_nor_its_profiler(executor: Executor) -> None:
+    assert executor.submit(what_slows_it).result() == (None, False)
 
 
 def test_the_same_piece_is_done_each_time_it_is_asked_for_and_a_lambda_goes_along(executor: Executor) -> None:
