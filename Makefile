@@ -31,7 +31,9 @@ bench: $(VENV)/installed
 
 # every figure but the demonstration's and the benchmarks'; what is finished is kept in runs/, so that a killed run goes on
 FIGURES = $(subst /,.,$(basename $(sort $(shell grep -rl '^    command.main,' analysis_scripts --include='*.py'))))
+# two scripts side by side, of one process each: four processes on two cores took 20 % more CPU time than two
 JOBS := 2
+WORKERS := 1
 figures: $(VENV)/installed
 	$(MAKE) --jobs=$(JOBS) --output-sync=target $(CHAINS) $(filter-out $(CHAINED), $(FIGURES))
 	$(BIN)/python -m analysis_scripts.reproductions
@@ -39,7 +41,7 @@ figures: $(VENV)/installed
 
 .PHONY: $(FIGURES)
 $(FIGURES):
-	OMP_NUM_THREADS=1 $(BIN)/python -m $@
+	OMP_NUM_THREADS=1 FIGURES_WORKERS=$(WORKERS) $(BIN)/python -m $@
 
 # one after the other: those of a row share searches for learning rates, which the first to ask makes
 analysis_scripts.training.label_noise: analysis_scripts.training.rule_table

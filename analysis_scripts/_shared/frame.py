@@ -33,10 +33,14 @@ from landscape.storage.settings import as_json, differing
 
 Arrays = dict[str, NDArray[Any]]
 BEGAN = perf_counter()
+WORKERS = "FIGURES_WORKERS"  # of the environment: by `make figures`, where scripts run side by side
 
 
 def command(main: Callable[[Any], Any], config: type[Any]) -> None:
-    """Run `main` with the config of the command line: an option a field, in YAML, as in --seeds "[0, 1]"."""
+    """Run `main` with the config of the command line: an option a field, in YAML, as in --seeds "[0, 1]".
+
+    The processes of a script, `workers`, may also stand in the environment, as FIGURES_WORKERS.
+    """
 
     def run(**given: str | None) -> None:
         try:
@@ -47,7 +51,12 @@ def command(main: Callable[[Any], Any], config: type[Any]) -> None:
         main(own)
 
     options: list[click.Parameter] = [
-        click.Option([f"--{name.replace('_', '-')}", name], metavar="YAML", help=json.dumps(value, ensure_ascii=False))
+        click.Option(
+            [f"--{name.replace('_', '-')}", name],
+            metavar="YAML",
+            help=json.dumps(value, ensure_ascii=False),
+            envvar=WORKERS if name == "workers" else None,
+        )
         for name, value in asdict(config()).items()
     ]
     click.Command("script", params=options, callback=run, help=sys.modules[config.__module__].__doc__)()
