@@ -38,7 +38,7 @@ def candidates(x: Array, y: Array, clusters: NDArray[np.int64], drawn: Array) ->
     left = np.arctanh(clipped(without, count))
     jackknife = ((count - 1) / count * ((left - left.mean()) ** 2).sum()) ** 0.5
     return {
-        OURS: interval(tau.value, tau.variance, count),
+        OURS: interval(tau.value, tau.variance, count, tau.tied),
         BEFORE: percentiles(bootstrapped(whole, drawn)[0]),
         "percentile": percentiles(draws),
         "BCa": corrected(tau.value, draws, without),

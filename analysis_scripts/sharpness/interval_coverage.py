@@ -1,7 +1,8 @@
 """Do the intervals of `correlate` hold what they promise? Tables of networks in clusters, of which the truth is known.
 
 Metric, gap and a third column of setting k and seed s are jointly normal: an effect of the setting plus noise of the
-seed, so that tau of networks of different settings is (2/π) asin(r), and that of one setting is noise. Beside the
+seed, so that tau of networks of different settings is (2/π) asin(r), and that of one setting is noise; of the metric's
+sign it is tau-b = (2^1.5/π) asin(r/√2). Beside the
 interval of the package stand the others that were tried, among them the percentile bootstrap that it had before, which
 counted pairs of one setting. Then the difference of two taus, the partial correlation, and how often the corrected p of
 the best of unrelated metrics is below 0.05. What is computed is kept under runs/, table after table of one truth.
@@ -23,7 +24,8 @@ from analysis_scripts._shared.frame import Arrays, command, kept, publish
 from analysis_scripts.sharpness.interval_candidates import BEFORE, OURS, candidates
 from landscape.plots.style import SMALL
 from landscape.study.statistics.comparison import difference
-from landscape.study.statistics.interval import ROUGH
+from landscape.study.statistics.interval import ROUGH, interval
+from landscape.study.statistics.kendall import tau_b
 from landscape.study.statistics.partial import partial_interval
 from landscape.study.statistics.permutation import permutation_p
 from landscape.study.statistics.resampling import permutations
@@ -38,7 +40,7 @@ LOOKS = {
     "jackknife, t, Fisher's z": ("P", "0.7", "0.45"),
     "Hoeffding's variance, t, Fisher's z": ("X", "0.7", "0.45"),
 }
-TAU, DIFFERENCE, PARTIAL = "τ", "Δ|τ|", "partial"
+TAU, TIES, DIFFERENCE, PARTIAL = "τ", "2 values", "Δ|τ|", "partial"
 LEVEL, LEAST, HIGH, LOW = 0.05, 0.88, 0.97, 0.93
 
 
@@ -90,6 +92,13 @@ def of_tau(design: tuple[int, int], tau: float, config: Config) -> Arrays:
     return {name: np.array([each[name] for each in found]) for name in LOOKS}
 
 
+def of_ties(design: tuple[int, int], r: float, config: Config) -> Arrays:
+    """Of tau-b of a metric of two values, the sign of a normal one."""
+    columns, clusters = tables(design, [[1, r], [r, 1]], config, config.tables, seed=6)
+    found = [tau_b(np.sign(x), y, clusters) for x, y in columns]
+    return {OURS: np.array([interval(own.value, own.variance, design[0], own.tied) for own in found])}
+
+
 def of_difference(design: tuple[int, int], first: float, config: Config) -> Arrays:
     """Of |tau| of one metric less that of another whose tau is 0.5."""
     a, b = normal_r(first), normal_r(0.5)
@@ -125,8 +134,10 @@ def spearman(r: float) -> float:
 def truths(config: Config) -> dict[str, tuple[Callable[..., Arrays], float, float]]:
     """Row of the figure to what computes it, of what, and the truth."""
     strong = {r: (spearman(r) - spearman(0.6) ** 2) / (1 - spearman(0.6) ** 2) for r in (0.36, 0.8)}
+    halves = {r: 2**1.5 / pi * asin(r / 2**0.5) for r in (0.0, normal_r(0.5))}  # by trivariate orthants
     return {
         **{f"{TAU} = {tau:g}": (of_tau, tau, tau) for tau in config.taus},
+        **{f"{TIES} = {truth:.2g}": (of_ties, r, truth) for r, truth in halves.items()},
         **{f"{DIFFERENCE} = {tau - 0.5:.2g}": (of_difference, tau, tau - 0.5) for tau in (0.5, 0.73)},
         **{f"{PARTIAL} = {truth:.2f}": (of_partial, r, truth) for r, truth in strong.items()},
     }
@@ -177,7 +188,8 @@ def sentence(config: Config, table: Mapping[str, Any], sizes: Mapping[str, float
         f"Settings × seeds; {config.tables:,} tables of networks a row, columns jointly normal, seeds with "
         f"{config.noise:g} of the settings' standard deviation. The 95 % interval used here holds τ in "
         f"{spans(OURS, TAU)}, where it is called rough; the one before, which counted pairs of one setting, in "
-        f"{spans(BEFORE, TAU)}. Difference of two |τ|, of 0.5 and of what is named more: {spans(OURS, DIFFERENCE)}. "
+        f"{spans(BEFORE, TAU)}. Of a metric of two values: {spans(OURS, TIES)}. Difference of two |τ|, of 0.5 and of "
+        f"what is named more: {spans(OURS, DIFFERENCE)}. "
         f"Rank correlation given a third column: {spans(OURS, PARTIAL)}, where "
         f"{span(OURS, PARTIAL, True, 'without')} of tables have no interval. Grey: {100 * LOW:g} to {100 * HIGH:g} %, "
         f"below {ROUGH} settings {100 * LEAST:g} % and more. Lowest panel: the least of {config.metrics} corrected p "

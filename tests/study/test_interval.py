@@ -36,6 +36,36 @@ def test_below_three_clusters_there_is_none():
     assert all(isnan(end) for end in interval(float("nan"), 0.1, 9))
 
 
+def test_clusters_that_share_a_value_count_as_one():
+    x, y, clusters = np.repeat([0.0, 0, 0, 0, 1, 1, 1, 1], 3), np.arange(24.0), np.repeat(np.arange(8), 3)
+    found = tau_b(x, y, clusters)
+    assert found.tied == 4
+    assert tau_b(y, x, clusters).tied == 4
+    assert tau_b(y, -y, clusters).tied == 1
+    reach = t.ppf(0.975, 3) * 0.1 / (1 - 0.3**2) ** 0.5
+    assert interval(0.3, 0.01, 8, 4) == pytest.approx((sin(asin(0.3) - reach), sin(asin(0.3) + reach)))
+    assert (found - tau_b(y, y, clusters)).tied == (-found).tied == 4
+    one = tau_b(np.repeat([1.0, 0, 0, 0, 0, 0, 0, 0], 3), y, clusters)  # a single cluster tells nothing of its like
+    assert all(isnan(end) for end in interval(one.value, one.variance, 8, one.tied))
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8])
+@pytest.mark.parametrize("r", [0.0, 0.7])
+def test_it_holds_the_truth_of_a_metric_of_two_values(share, r):
+    random, clusters = np.random.default_rng(1), np.arange(8)
+    a, b = random.normal(size=(2, 400_000))
+    cut = np.quantile(a, share)
+    s, d = (np.diff(own.reshape(2, -1), axis=0)[0] for own in ((a > cut) * 1.0, r * a + (1 - r**2) ** 0.5 * b))
+    truth = np.mean(s * np.sign(d)) / np.mean(s**2) ** 0.5
+    ends = []
+    for x, e in random.normal(size=(600, 2, 8)):
+        found = tau_b((x > cut) * 1.0, r * x + (1 - r**2) ** 0.5 * e, clusters)
+        ends.append(interval(found.value, found.variance, 8, found.tied))
+    low, high = np.array([own for own in ends if not isnan(own[0])]).T
+    assert len(low) > 250
+    assert np.mean((low <= truth) & (truth <= high)) > 0.93 - 3 * (0.07 * 0.93 / len(low)) ** 0.5
+
+
 @pytest.mark.parametrize(("settings", "least"), [(5, 0.88), (8, 0.93)])
 @pytest.mark.parametrize("r", [0.0, 0.91])
 def test_it_holds_the_truth(settings, least, r):

@@ -1,7 +1,7 @@
 """Which metrics can the networks not tell from the best one? The difference of two |tau| of the same networks.
 
-d ± t_{K−2} sqrt(V), V from the difference of what each pair of clusters says of either metric, so that what the two
-share cancels.
+d ± t_{K−1−T} sqrt(V), T as in interval.py, V from the difference of what each pair of clusters says of either metric,
+so that what the two share cancels.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ def difference(
     count = len(less.deviations)
     if count < FEWEST or not np.isfinite(less.value):
         return float("nan"), float("nan")
-    reach = quantile(count) * less.variance**0.5
+    reach = quantile(count, less.tied) * less.variance**0.5
     return less.value - reach, less.value + reach
 
 

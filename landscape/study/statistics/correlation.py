@@ -32,7 +32,7 @@ class Correlation(Drawn):
     """Rank correlation of one metric with the target. NaN stands for what is not defined."""
 
     tau: float  # Kendall's tau-b over pairs of networks from different clusters; 0 by chance
-    low: float  # 95 % interval over clusters; NaN where fewer than 3 are
+    low: float  # 95 % interval over clusters; NaN where fewer than 3 are, or ties leave nothing to tell it from
     high: float
     psi: Mapping[str, float]  # axis -> granulated tau, ties as 0; NaN where no pair that counts differs in it alone
     psi_mean: float  # over the axes that have one; 0 by chance
@@ -163,7 +163,7 @@ def _trusted(x: Array, sample: _Sample) -> dict[str, Any]:
     known = np.isfinite(x)
     found = tau_b(x[known], sample.y[known], sample.clusters[known])
     clusters = len(found.deviations)
-    low, high = interval(found.value, found.variance, clusters)
+    low, high = interval(found.value, found.variance, clusters, found.tied)
     counts = {"count": int(known.sum()), "clusters": clusters, "rough": clusters < ROUGH}
     return {"tau": found.value, "low": low, "high": high, **counts}
 

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from landscape.study.statistics.interval import most_tied
+
 Array = NDArray[np.float64]
 Signs = NDArray[np.float32]  # sums of n² ones are exact below 2²⁴
 Codes = NDArray[np.int64]
@@ -24,12 +26,13 @@ class Tau:
     deviations: (
         Array  # (K, K) of zero mean off the diagonal, 0 on it; a first-order change of tau is their weighted mean
     )
+    tied: float = 1.0  # clusters that share one value, see `interval`
 
     def __sub__(self, other: "Tau") -> "Tau":
-        return Tau(self.value - other.value, self.deviations - other.deviations)
+        return Tau(self.value - other.value, self.deviations - other.deviations, max(self.tied, other.tied))
 
     def __neg__(self) -> "Tau":
-        return Tau(-self.value, -self.deviations)
+        return Tau(-self.value, -self.deviations, self.tied)
 
     @property
     def variance(self) -> float:
@@ -67,7 +70,8 @@ def tau_b(x: Array, y: Array, clusters: Codes) -> Tau:
     if scale == 0:
         return Tau(float("nan"), np.zeros_like(agreement))
     value = agreement.sum() / scale
-    return Tau(float(value), pairs * (agreement / scale - value / 2 * (own / own.sum() + other / other.sum())))
+    deviations = pairs * (agreement / scale - value / 2 * (own / own.sum() + other / other.sum()))
+    return Tau(float(value), deviations, most_tied(len(agreement), x, y))
 
 
 def weighted_taus(s: Signs, t: Signs, weights: NDArray[Any]) -> Array:

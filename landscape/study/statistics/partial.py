@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape.study.statistics.interval import interval
+from landscape.study.statistics.interval import interval, most_tied
 from landscape.study.statistics.kendall import Array, Codes, apart, ratio
 
 
@@ -26,7 +26,7 @@ def partial_interval(x: Array, y: Array, z: Array, clusters: Codes) -> tuple[flo
     without = (clusters[None, :] != np.arange(count)[:, None]).astype(np.float64)
     value, *left = partial_correlations(x, y, z, np.concatenate([every, without]), clusters)
     variance = (count - 1) / count * float(((left - np.mean(left)) ** 2).sum())
-    return (float(value), *interval(float(value), variance, count))
+    return (float(value), *interval(float(value), variance, count, most_tied(count, x, y)))
 
 
 def partial_correlations(x: Array, y: Array, z: Array, weights: NDArray[Any], clusters: Codes) -> Array:
