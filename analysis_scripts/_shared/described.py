@@ -1,8 +1,19 @@
-"""What a caption says of the networks: kind, batch norm, data, length of training, seeds."""
+"""What a caption says of the networks: kind and size, batch norm, data, length of training, seeds."""
 
+from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
+from landscape.models import MODELS
+
 KINDS = {"mlp": "Perceptron", "resnet": "ResNet", "cnn": "Convolutional network", "vit": "ViT", "mixer": "MLP-Mixer"}
+SIZES = {
+    "mlp": " with layers of {layers}",
+    "resnet": "-{depth} of width {width}",
+    "vit": " of {depth} blocks and width {dim}",
+    "mixer": " of {depth} blocks and width {dim}",
+}
+NORMS = {"batch": "batch norm with stored statistics", "none": "no batch norm"}
 
 
 def described(config: Any) -> str:
@@ -10,11 +21,7 @@ def described(config: Any) -> str:
     setting = getattr(config, "setting", {})
     if not isinstance(setting, dict) or "model" not in setting:
         return ""  # a script of several networks says itself which
-    own = setting.get("model_settings", {})
-    parts = [KINDS.get(setting["model"], "Network")]
-    if "hidden" in own:
-        parts[0] += f" with layers of {' and '.join(map(str, own['hidden']))}"
-    parts.append({"batch": "batch norm with stored statistics", "none": "no batch norm"}.get(own.get("norm"), ""))
+    parts = [sized(setting["model"], setting.get("model_settings", {}))]
     data = setting.get("dataset", "digits")
     parts.append("" if data == "npz" else data)  # of a file the script itself says
     if noise := setting.get("label_noise", 0.0):
@@ -26,3 +33,12 @@ def described(config: Any) -> str:
     if seeds := getattr(config, "seeds", ()):
         parts.append(f"{len(seeds)} seed{'s' * (len(seeds) > 1)}")
     return ", ".join(part for part in parts if part) + "."
+
+
+def sized(model: str, settings: Mapping[str, Any]) -> str:
+    """Kind and size of a network of MODELS, and whether it has batch norm."""
+    own = {name: each.default for name, each in signature(MODELS[model]).parameters.items()} | dict(settings)
+    if model == "mlp":
+        own["layers"] = " and ".join(map(str, own["hidden"]))
+    said = KINDS.get(model, "Network") + SIZES.get(model, "").format(**own)
+    return ", ".join(part for part in (said, NORMS.get(own.get("norm", ""), "")) if part)

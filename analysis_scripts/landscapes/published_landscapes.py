@@ -221,6 +221,8 @@ def draw_layers(config: Config, ax: Axes, folder: Path) -> None:
         label = f"{name} layer, λ = {pairs.values[0]:.2g}"
         ax.plot(x, losses, marker=marker, markevery=5, ms=4, color=color, lw=1.0, label=label)
     ax.set(xlabel="distance along the layer's eigenvector", yscale="log")
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter("{x:g}")
 
 
 if __name__ == "__main__":

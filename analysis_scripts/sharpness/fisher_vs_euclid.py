@@ -44,8 +44,9 @@ class Config:
     rules: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: {"sgd": {}, "sam": {"rho": 0.2}})
     seeds: Sequence[int] = (0, 1, 2)
     divergences: Sequence[float] = (1e-5, 1e-3, 1e-1)  # mean KL a sample, nats
-    width: int = 4
-    label_noise: float = 0.2
+    setting: dict[str, Any] = field(
+        default_factory=lambda: {"model": "resnet", "model_settings": {"width": 4}, "label_noise": 0.2, "lr": 0.1}
+    )
     samples: int = 600
     max_matvecs: int = 300  # of the linear system F x = g
     workers: int = 2
@@ -55,8 +56,7 @@ class Config:
 
 def main(config: Config) -> dict[str, Any]:
     """Train and measure."""
-    own = {"epochs": max(config.epochs), "checkpoint_epochs": list(config.epochs), "lr": 0.1}
-    own["model_settings"] = {"width": config.width}
+    own = {"epochs": max(config.epochs), "checkpoint_epochs": list(config.epochs)}
     networks = {
         (rule, seed): training(config, f"{rule}-{seed}", rule, seed, rule_settings=dict(config.rules[rule]), **own)
         for rule, seed in product(config.rules, config.seeds)
@@ -134,14 +134,15 @@ def sentence(rows: Sequence[Mapping[str, Any]], config: Config) -> str:
     least, most = min(config.divergences), max(config.divergences)
     for rule in config.rules:
         slopes = ratios(rows, rule, "euclidean", least, "slope")
-        told = [f"{rule}: to first order the ellipsoid's rise is {_span(slopes)} times the ball's"]
+        told = [f"{rule.upper()}: to first order the ellipsoid's rise is {_span(slopes)} times the ball's"]
         for amount in (least, most):
             told.append(f"at {amount:g} nats {_span(ratios(rows, rule, 'euclidean', amount, 'rise'))} times")
         said.append(", ".join(told))
     own = {(r["rule"], r["seed"], r["epoch"], r["divergence"], r["geometry"]): r["rise"] for r in rows}
     apart = max(abs(rise / own[*key[:4], "euclidean"] - 1) for key, rise in own.items() if key[4] == "fisher_diagonal")
     diagonal = f"Fisher SAM's diagonal rises as the ball does, within {100 * apart:.2g} %: its 1 + η g² is nearly 1"
-    return f"First and last epoch, means over seeds. {'; '.join(said)}. {diagonal}."
+    shown = f"{config.samples} training images. Lines: means, dots: seeds; numbers of the first and last epoch."
+    return f"{shown} {'; '.join(said)}. {diagonal}."
 
 
 def claims(rows: Sequence[Mapping[str, Any]], config: Config) -> list[Claim]:

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 import landscape as ls
 from analysis_scripts._shared.claims import Claim, points
+from analysis_scripts._shared.described import sized
 from analysis_scripts._shared.frame import command, publish
 from analysis_scripts._shared.many_networks import measured, none_failed
 from analysis_scripts._shared.over_seeds import verdict
@@ -144,7 +145,7 @@ def sentence(config: Config, rows: Rows, found: Found) -> str:
     held = {gap: own["train_loss"] for gap, own in found.items()}
     told = "; ".join(f"{GAPS[gap]} {points((t.tau, t.low, t.high), '', 2)}" for gap, t in held.items())
     return (
-        f"{fitted} of {len(rows)} small ViTs on digits (seeds 0 to {len(rows) - 1}) reached a training loss "
+        f"{sized('vit', config.model_settings)}, digits: {fitted} of {len(rows)} (a seed each) reached a training loss "
         f"of {config.loss:g} and are compared. Of {len(rows) * len(labels)} ascents {open_} did not converge, "
         f"{refused} were refused as too far for the geodesic's series; |Γ|/|ξ| at most {bend:.2g}. τ of the "
         f"training loss: {told}."
@@ -188,6 +189,9 @@ def draw(config: Config, rows: Rows, found: Found) -> Figure:
     fitted = [row for row in rows if row["fitted"]]
     for name in PUBLISHED:
         ax, label = axes[name], f"{name}, ρ = {config.radii[0]:g}"
+        if ax is not axes["adaptive"]:
+            ax.sharey(axes["adaptive"])  # the networks that "mix" lacks have a place there
+            ax.tick_params(labelleft=False)
         for rule, (color, marker) in look(["sgd", "sam"]).items():
             for ended, face in ((True, "none"), (False, color)):
                 own = [

@@ -192,6 +192,7 @@ def main(config: Config) -> list[dict[str, Any]]:
         table = list(rows(config))
         found = {"finding": finding(table), "rows": table}
     table = found["rows"]
+    found = {**found, "sentence": sentence(config)}
     publish(config, "invariance", found, partial(draw, table), claims=claims(table))
     (folder / "invariance.md").write_text(markdown(table))
     return list(table)
@@ -218,12 +219,30 @@ def claims(table: list[dict[str, Any]]) -> list[Claim]:
     return [
         Claim(
             *CLAIMED[name][:2],
-            f"{name}: changes by {f'{change:.0e}' if change < MOVED else f'{change:.0%}'}",
+            f"{name}: {told(change)}",
             "agrees" if (change <= EQUAL if CLAIMED[name][2] else change > MOVED) else "differs",
         )
         for name, change in found.items()
         if name in CLAIMED
     ]
+
+
+def told(change: float) -> str:
+    """A relative change in words."""
+    if change <= FLOOR:
+        return "no change"
+    return f"changes by {f'{change:.0e}' if change < MOVED else f'{change:.0%}'}"
+
+
+def sentence(config: Config) -> str:
+    """What was rescaled, and what the figure's grey means."""
+    sizes = "-".join(map(str, (config.inputs, config.hidden, config.classes)))
+    factors = " and ".join(f"{c:g}" for c in config.factors)
+    return (
+        f"ReLU network {sizes}, no batch norm, {config.steps} steps of gradient descent on {config.samples} random "
+        f"samples, one seed, float64; its layers times c and 1/c, c = {factors}. Changes of at most {EQUAL:g} are "
+        f"rounding, above {100 * MOVED:g} % they are moves, grey is between; no change at all is drawn at {FLOOR:g}."
+    )
 
 
 def finding(table: list[dict[str, Any]]) -> str:

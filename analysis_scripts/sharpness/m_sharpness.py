@@ -35,9 +35,14 @@ class Config:
     radii: Sequence[float] = (0.0125, 0.025, 0.05, 0.1, 0.2)  # at .4 the smallest m learns nothing
     seeds: Sequence[int] = (0, 1, 2)
     batch_size: int = 64
-    epochs: int = 30
-    label_noise: float = 0.2
-    model_settings: Mapping[str, Any] = field(default_factory=lambda: {"hidden": (64, 64)})
+    setting: dict[str, Any] = field(
+        default_factory=lambda: {
+            "model": "mlp",
+            "model_settings": {"hidden": (64, 64)},
+            "label_noise": 0.2,
+            "epochs": 30,
+        }
+    )
     measured: Sequence[int] = (1, 4, 16, 64, 256)  # m of the metric
     rho: float = 0.05  # of the metric, for all networks
     samples: int = 256
@@ -50,7 +55,7 @@ def main(config: Config) -> dict[str, Any]:
     """Train and measure."""
     networks = {
         (m, rho, seed): training(
-            config, f"m{m}-rho{rho}-seed{seed}", "sam", seed, model="mlp", rule_settings={"rho": rho}, m_sharpness=m
+            config, f"m{m}-rho{rho}-seed{seed}", "sam", seed, rule_settings={"rho": rho}, m_sharpness=m
         )
         for m, rho, seed in product(config.trained, config.radii, config.seeds)
     }
@@ -85,7 +90,7 @@ def sentence(rows: Sequence[Mapping[str, Any]], taus: Mapping[int, ls.Correlatio
     errors = ", ".join(f"m = {m}: {100 * error:.1f} % at radius {rho:g}" for m, (error, rho) in best.items())
     predicted = ", ".join(f"m = {m}: {tau.tau:+.2f} [{tau.low:+.2f}, {tau.high:+.2f}]" for m, tau in taus.items())
     return (
-        f"Bars: two standard errors over {len(config.seeds)} seeds (left), 95 % over settings (right). "
+        "Bars: two standard errors over seeds (left), 95 % over settings (right). "
         f"Lowest mean test error by SAM with {errors}. Kendall's tau of m-sharpness with the gap: {predicted}."
     )
 

@@ -55,10 +55,9 @@ class Config:
         default_factory=lambda: {"sgd": {}, "sam": {"rho": 0.1}, "fisher_sam": {"rho": 0.1}}
     )
     seeds: Sequence[int] = (0, 1, 2, 3, 4)
-    model_settings: Mapping[str, Sequence[int]] = field(default_factory=lambda: {"hidden": [8]})
-    epochs: int = 40
-    lr: float = 0.05
-    label_noise: float = 0.0
+    setting: dict[str, Any] = field(
+        default_factory=lambda: {"model": "mlp", "model_settings": {"hidden": [8]}, "epochs": 40, "lr": 0.05}
+    )
     rho: float = 0.05  # of SAM's bound
     delta: float = 0.05
     sigma: Sequence[float] = (0.02, 0.05, 0.1, 0.2, 0.4)  # the lowest bound of these
@@ -71,9 +70,7 @@ class Config:
 def main(config: Config) -> dict[str, Any]:
     """Train and measure."""
     networks = {
-        (rule, seed): training(
-            config, f"{rule}-{seed}", rule, seed, model="mlp", rule_settings=dict(config.rules[rule])
-        )
+        (rule, seed): training(config, f"{rule}-{seed}", rule, seed, rule_settings=dict(config.rules[rule]))
         for rule, seed in product(config.rules, config.seeds)
     }
     settings = {key: getattr(config, key) for key in ("rho", "delta", "sigma", "draws")}
@@ -128,7 +125,7 @@ def sentence(rows: Rows) -> str:
     """The networks."""
     test = 100 * np.mean([row["error"] for row in rows])
     return (
-        f"{len(rows)} perceptrons on digits, mean test error {test:.1f} %, test loss "
+        f"{len(rows)} networks, mean test error {test:.1f} %, test loss "
         f"{np.mean([row['loss'] for row in rows]):.2f}. A bound below 1 says something of an error; above the test "
         "error or loss it holds. Classical bounds are of a network drawn from the Gaussian, at the best of its widths."
     )

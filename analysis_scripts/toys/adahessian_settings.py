@@ -161,8 +161,8 @@ def _step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, x: torch.Ten
 def sentence(config: Config, lrs: Mapping[str, float]) -> str:
     """Conditions."""
     return (
-        f"Perceptrons (64, 64) with batch norm on 896 digits, {config.epochs} epochs, the first of them warm-up, "
-        f"batches of 128; error on 304 held out; mean and 95 % of {len(config.seeds)} seeds. Scale 1: lr "
+        f"Trained on 896 digits, {config.epochs} epochs, the first of them warm-up, batches of 128; error on 304 "
+        "held out; mean and 95 % over seeds. Scale 1: lr "
         f"{lrs['AdamW']:g} (AdamW), {lrs['AdaHessian']:g} (AdaHessian). Time: ResNet-8 with batch norm, 8 × 8 images, "
         f"one thread, {config.rounds} rounds; dotted: 1 + 1/period. The setting was changed after a look: {FIRST}."
     )

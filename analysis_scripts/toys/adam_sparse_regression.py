@@ -233,7 +233,7 @@ def draw_along(ax: Axes, config: Config, runs: dict[str, Tensor], key: str) -> N
     ax.axvspan(config.steps / 1000, (config.steps + config.cooling) / 1000, color="0.9", linewidth=0)
     ax.set(xlabel="1,000 steps", ylabel=MEASURES[key], yscale="log")
     low, high = ax.get_ylim()
-    ticks = [tick for tick in (10, 15, 20, 30, 40, 60, 100) if low <= tick <= high]
+    ticks = [tick for tick in (10, 15, 20, 25, 30, 35, 40, 50, 60, 80, 100) if low <= tick <= high]
     ax.set_yticks(ticks, [str(tick) for tick in ticks])
     ax.yaxis.label.set_fontsize(SMALL)
     ax.minorticks_off()

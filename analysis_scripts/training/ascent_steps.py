@@ -150,7 +150,16 @@ def draw(
         found = [interval([100 * each[i] for each in own]) for i in range(len(steps))]
         bars(right, x, found, OTHERS[place % len(OTHERS)], f"epoch {epoch}")
     right.axhline(3, color=GREY, linewidth=0.8, linestyle=":")
-    right.annotate("the paper, n = 5", (steps[0], 3), xytext=(0, 3), textcoords="offset points", fontsize=7.5)
+    right.annotate(
+        "the paper, n = 5",
+        (1, 3),
+        (-3, -3),
+        ("axes fraction", "data"),
+        "offset points",
+        ha="right",
+        va="top",
+        fontsize=7.5,
+    )
     right.set(xlabel="steps of ascent, n", ylabel="loss found over one step's (%)", xticks=steps)
     for ax in (left, right):
         legend_above(ax, columns=4)

@@ -142,7 +142,7 @@ def draw(maps: Arrays, config: Config) -> Figure:
         low, high = shown.min(), shown.max()
         ax.imshow(values, cmap="Greys", vmin=low - 0.2 * (high - low), vmax=high + 0.8 * (high - low), aspect="auto")
         for (row, column), value in np.ndenumerate(values):
-            ax.text(column, row, f"{value:.3g}", ha="center", va="center", fontsize=SMALL)
+            ax.text(column, row, f"{value:#.3g}", ha="center", va="center", fontsize=SMALL)
         ax.set(title=label, xticks=range(len(config.alphas)), yticks=range(len(config.rhos)))
         ax.set_xticklabels([f"{alpha:g}" for alpha in config.alphas])
         ax.set_yticklabels([f"{rho:g}" for rho in config.rhos])

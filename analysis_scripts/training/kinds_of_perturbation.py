@@ -120,8 +120,8 @@ def rise(folder: Path, config: Config) -> dict[str, list[float]]:
 def sentence(config: Config) -> str:
     """Conditions."""
     return (
-        f"{len(config.seeds)} seeds, {config.setting['epochs']} epochs, lr {config.lr:g} for all: SGD and random e are "
-        f"better at their own, see rule_table. Middle: batches of 128 with their own statistics, SAM's networks those "
+        f"Bars: 95 %. Learning rate {config.lr:g} for all: SGD and random e are better at their own, see rule_table. "
+        f"Middle: batches of 128 with their own statistics, SAM's networks those "
         f"of |e| = {config.tuned:g}. Right: |e| = {config.tuned:g} before "
         "weights are left out; black: all of them (SAM), dotted: none (SGD)."
     )
@@ -166,7 +166,7 @@ def draw(config: Config, errors: Curves, rises: Mapping[str, Sequence[Mapping[st
     left.set_yticks([5, 10, 20, 50, 90], ["5", "10", "20", "50", "90"])
     middle.set(xlabel="distance from the network, |e|", ylabel="rise of a batch's loss", xscale="log")
     middle.set_yscale("symlog", linthresh=1e-3)
-    middle.set_ylim(bottom=-2e-4)
+    middle.set_ylim(-2e-4, 10)
     for ax in (left, middle):
         ax.set_xticks(config.lengths, [f"{length:g}" for length in config.lengths])
         ax.minorticks_off()

@@ -5,6 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from landscape.checks import require
@@ -82,8 +83,16 @@ def plot_ranks(correlations: Mapping[str, Judged], ax: Axes | None = None) -> Ax
 
 
 def _cells(ax: Axes, values: Values, rows: Sequence[str], columns: Sequence[str], text: str, **colors: Any) -> None:
-    """Coloured cells with their numbers; hatched where there is none."""
+    """Coloured cells with their numbers; hatched where there is none, which a legend says."""
     ax.patch.set(**HATCH)
+    if not np.isfinite(values).all():
+        ax.legend(
+            handles=[Patch(label="no value", **HATCH)],
+            loc="upper left",
+            bbox_to_anchor=(1.0, 1.0),
+            fontsize=SMALL,
+            frameon=False,
+        )
     image = ax.imshow(np.ma.masked_invalid(values), aspect="auto", **colors)
     for (y, x), value in np.ndenumerate(values):
         if np.isfinite(value):

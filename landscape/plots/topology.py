@@ -34,8 +34,8 @@ def plot_persistence(persistence: Persistence, ax: Axes | None = None) -> Axes:
     top = _beyond(low, high, logarithmic, 0.06)
     words = ("minimum of the basin", "saddle it flows over") if persistence.dimension == 0 else ("birth", "death")
     ends = ("flow into a deeper basin", "never does") if persistence.dimension == 0 else ("end", "never ends")
-    ax.plot([low, high], [low, high], color=GREY, linewidth=0.8)
-    ax.axhline(high, color=GREY, linewidth=0.8, linestyle=":")  # above it no height is known
+    ax.plot([low, high], [low, high], color=GREY, linewidth=0.8, label=f"{words[0].split()[0]} = {words[1].split()[0]}")
+    ax.axhline(high, color=GREY, linewidth=0.8, linestyle=":", label="above: no height known")
     ax.plot(
         birth[dies],
         death[dies],
@@ -49,7 +49,7 @@ def plot_persistence(persistence: Persistence, ax: Axes | None = None) -> Axes:
     if logarithmic:
         ax.set(xscale="log", yscale="log")
     ax.set(xlim=(low, high), ylim=(low, _beyond(low, high, logarithmic, 0.12)), xlabel=words[0], ylabel=words[1])
-    legend_above(ax)
+    legend_above(ax, columns=2)
     return ax
 
 

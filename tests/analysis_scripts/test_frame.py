@@ -89,5 +89,7 @@ def test_a_caption_says_of_which_networks_and_data_it_is():
     )
     setting = {"model": "vit", "label_noise": 0.2, "stop_at_loss": 0.05}
     told = described(Config(setting=setting))
-    assert told == "ViT, digits with 20 % wrong training labels, trained to a loss of 0.05, 5 seeds."
+    assert told == (
+        "ViT of 4 blocks and width 32, digits with 20 % wrong training labels, trained to a loss of 0.05, 5 seeds."
+    )
     assert described(object()) == ""

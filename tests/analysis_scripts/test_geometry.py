@@ -85,7 +85,7 @@ def test_ratios_are_taken_seed_by_seed():
     assert found["ratios"](rows, "sgd", "euclidean", 0.1, "rise")[1].tolist() == [3, 4]
     config = found["Config"](rules={"sgd": {}}, divergences=(0.1,))
     told = found["sentence"](rows, config)
-    assert "sgd: to first order the ellipsoid's rise is 3.5 and 3.5 times the ball's" in told
+    assert "SGD: to first order the ellipsoid's rise is 3.5 and 3.5 times the ball's" in told
     assert "within 50 %" in told
     assert len(found["draw"](rows, config).axes) == 2
 

@@ -101,7 +101,7 @@ def test_geodesic_transformers(tmp_path):
     )  # fmt: skip
     found = script.main(config)
     assert [row["rule"] for row in found["rows"]] == ["plain", "sam", "plain", "sam"]
-    assert "4 of 4 small ViTs" in found["sentence"]
+    assert "4 of 4 (a seed each) reached" in found["sentence"]
     beyond = script.sharpness(tmp_path / "runs" / "0", radii=(50.0,), ascent=2, samples=20)
     assert np.isnan(beyond["inv, ρ = 50"])  # refused by the series of the geodesic
     assert beyond["adaptive, ρ = 50"] > 0

@@ -21,7 +21,8 @@ def test_the_slides_complexity_by_hand() -> None:
 
 def test_a_small_run_tells_of_each_bound_and_of_what_cannot_be_computed(tmp_path) -> None:
     config = script.Config(
-        rules={"sgd": {}}, seeds=(0, 1, 2), model_settings={"hidden": [2]}, epochs=1, sigma=(0.1,), draws=2, workers=1,
+        rules={"sgd": {}}, seeds=(0, 1, 2), sigma=(0.1,), draws=2, workers=1,
+        setting={"model": "mlp", "model_settings": {"hidden": [2]}, "epochs": 1},
         runs=str(tmp_path / "runs"), folder=str(tmp_path / "out"),
     )  # fmt: skip
     found = script.main(config)

@@ -1,6 +1,7 @@
 """The page of claims: sorted by paper, counted, and no figure is without a claim or a reason."""
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -36,6 +37,21 @@ def test_what_was_not_made_is_said_once_with_its_reason_and_without_a_verdict():
     assert all(own.found.startswith("not made: ") and own.verdict == "cannot say" for own in NOT_MADE)
     made = {row.claim.paper for row in rows(ROOT / FIGURES) if row.script != "—"}
     assert not made & {own.paper for own in NOT_MADE}
+
+
+def test_captions_say_of_which_networks_and_data_they_are():
+    told = {}
+    for file in (ROOT / FIGURES).glob("*/*.json"):
+        content = json.loads(file.read_text())
+        trained = isinstance(content, dict) and "runs" in content.get("config", {})
+        if trained and "sentence" in content and file.name != "verdict.json":  # a study's page says it
+            told[f"{file.parent.name}/{file.stem}"] = content["sentence"].split(" et al.")[0]
+    assert len(told) > 15
+    networks, data = (
+        re.compile("perceptron|resnet|vit|network|settings", re.I),
+        re.compile("digits|data set|settings|tables", re.I),
+    )
+    assert [name for name, said in told.items() if not (networks.search(said) and data.search(said))] == []
 
 
 def test_every_figure_has_a_claim_or_a_reason_why_not():

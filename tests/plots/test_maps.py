@@ -63,7 +63,8 @@ def test_a_diagram_shows_births_and_deaths_and_what_never_dies():
     assert never.get_xdata().tolist() == [float(found.birth[0])]
     (top,), (line, _) = never.get_ydata(), edge.get_ydata()
     assert found.death[1:].max() < line < top < ax.get_ylim()[1]
-    assert texts(ax) == [f"{len(found.birth) - 1} flow into a deeper basin", "1 never does"]
+    lines = ["minimum = saddle", "above: no height known"]
+    assert texts(ax) == [*lines, f"{len(found.birth) - 1} flow into a deeper basin", "1 never does"]
 
 
 @pytest.mark.parametrize("surface", [normal(9, 9), normal(9, 9).exp() ** 3, torch.ones(2, 2).double()])

@@ -40,6 +40,8 @@ def test_psi_has_a_row_a_metric_and_the_mean_last():
     }  # fmt: skip
     assert np.ma.getmaskarray(ax.images[0].get_array())[2, 1]  # hatched: no number
     assert ax.images[0].get_clim() == (-1, 1)
+    assert texts(ax) == ["no value"]
+    assert plot_psi({"renyi": FOUND["renyi"]}).get_legend() is None  # nothing is hatched
     ax.figure.canvas.draw()
 
 
