@@ -8,7 +8,7 @@ from landscape.models import MODELS
 
 KINDS = {"mlp": "Perceptron", "resnet": "ResNet", "cnn": "Convolutional network", "vit": "ViT", "mixer": "MLP-Mixer"}
 SIZES = {
-    "mlp": " with layers of {layers}",
+    "mlp": " with {layers}",
     "resnet": "-{depth} of width {width}",
     "vit": " of {depth} blocks and width {dim}",
     "mixer": " of {depth} blocks and width {dim}",
@@ -39,6 +39,8 @@ def sized(model: str, settings: Mapping[str, Any]) -> str:
     """Kind and size of a network of MODELS, and whether it has batch norm."""
     own = {name: each.default for name, each in signature(MODELS[model]).parameters.items()} | dict(settings)
     if model == "mlp":
-        own["layers"] = " and ".join(map(str, own["hidden"]))
+        own["layers"] = (
+            f"{'layers' if len(own['hidden']) > 1 else 'a layer'} of {' and '.join(map(str, own['hidden']))}"
+        )
     said = KINDS.get(model, "Network") + SIZES.get(model, "").format(**own)
     return ", ".join(part for part in (said, NORMS.get(own.get("norm", ""), "")) if part)

@@ -92,4 +92,7 @@ def test_a_caption_says_of_which_networks_and_data_it_is():
     assert told == (
         "ViT of 4 blocks and width 32, digits with 20 % wrong training labels, trained to a loss of 0.05, 5 seeds."
     )
+    assert described(Config(setting={"model": "mlp", "model_settings": {"hidden": [8]}}, seeds=())) == (
+        "Perceptron with a layer of 8, no batch norm, digits."
+    )
     assert described(object()) == ""

@@ -48,8 +48,8 @@ def test_captions_say_of_which_networks_and_data_they_are():
             told[f"{file.parent.name}/{file.stem}"] = content["sentence"].split(" et al.")[0]
     assert len(told) > 15
     networks, data = (
-        re.compile("perceptron|resnet|vit|network|settings", re.I),
-        re.compile("digits|data set|settings|tables", re.I),
+        re.compile("perceptron|resnet|vit|network|settings|regression", re.I),
+        re.compile("digits|data set|settings|tables|labels", re.I),
     )
     assert [name for name, said in told.items() if not (networks.search(said) and data.search(said))] == []
 
