@@ -21,10 +21,14 @@ HEAD = """# Reproductions
 What the papers claim and what comes out here, on small networks and data that two cores can train: digits (1,200
 training images), toys, and what the scripts name. "Agrees" and "differs" are said where a 95 % interval decides,
 "cannot say" where it does not; an effect on ImageNet may be there though it is not here. Each row is written by the
-script, into the JSON file beside its figure, and this page from these files by
-`python -m analysis_scripts.reproductions`; CPU minutes are of one core, and a search that several scripts share is in
-those of the first; a row with the script "—" says why nothing was made. Figures without a
-claim: {others}.
+script, into the JSON file beside its figure; CPU minutes are of one core, and a search that several scripts share is in
+those of the first; a row with the script "—" says why nothing was made.
+
+`make figures` makes all figures and this page anew, two scripts side by side: an hour and a half on two cores; killed,
+it goes on where it was. `make figures JOBS=8` is for larger machines. A script by itself, and its settings:
+`python -m analysis_scripts.sharpness.pac_bayes --help`.
+
+Figures without a claim: {others}.
 """
 TABLE = """
 ## {paper}
