@@ -44,3 +44,8 @@ def sized(model: str, settings: Mapping[str, Any]) -> str:
         )
     said = KINDS.get(model, "Network") + SIZES.get(model, "").format(**own)
     return ", ".join(part for part in (said, NORMS.get(own.get("norm", ""), "")) if part)
+
+
+def each_sized(models: Mapping[str, Mapping[str, Any]]) -> str:
+    """The same of several networks, by their settings."""
+    return "; ".join(sized(model, settings) for model, settings in models.items())

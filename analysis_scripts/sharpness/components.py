@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from analysis_scripts._shared.claims import Claim
 from analysis_scripts._shared.described import KINDS as TITLES
-from analysis_scripts._shared.described import sized
+from analysis_scripts._shared.described import each_sized
 from analysis_scripts._shared.frame import command, publish
 from analysis_scripts._shared.many_networks import measured, none_failed
 from analysis_scripts._shared.over_seeds import difference, verdict
@@ -95,9 +95,8 @@ def main(config: Config) -> dict[str, Any]:
     kept = none_failed(measured(networks, partial(sharpest, tol=config.tol), config.workers))
     rows = [{"model": model, "rule": rule, "seed": seed, **own} for (model, rule, seed), own in kept.items()]
     loss, epochs = config.setting["stop_at_loss"], config.setting["epochs"]
-    shown = "; ".join(sized(model, settings) for model, settings in config.models.items())
     asked = f"Digits; trained until a training loss of {loss:g} or for {epochs} epochs, {len(config.seeds)} seeds."
-    content: dict[str, Any] = {"sentence": f"{shown}. {asked} {sentence(rows)}", "rows": rows}
+    content: dict[str, Any] = {"sentence": f"{each_sized(config.models)}. {asked} {sentence(rows)}", "rows": rows}
     content["tuned"] = {" ".join(key): {"point": own.point, "at_edge": own.edges} for key, own in tuned.items()}
     return publish(config, "components", content, partial(draw, rows), claims=claims(rows))
 

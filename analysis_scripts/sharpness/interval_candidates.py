@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from landscape.study.statistics.interval import interval, quantile
+from landscape.study.statistics.interval import quantile
 from landscape.study.statistics.kendall import signs, tau_b
 
 Array = NDArray[np.float64]
@@ -38,7 +38,7 @@ def candidates(x: Array, y: Array, clusters: NDArray[np.int64], drawn: Array) ->
     left = np.arctanh(clipped(without, count))
     jackknife = ((count - 1) / count * ((left - left.mean()) ** 2).sum()) ** 0.5
     return {
-        OURS: interval(tau.value, tau.variance, count, tau.tied),
+        OURS: tau.interval,
         BEFORE: percentiles(bootstrapped(whole, drawn)[0]),
         "percentile": percentiles(draws),
         "BCa": corrected(tau.value, draws, without),

@@ -2,10 +2,10 @@
 
 Metric, gap and a third column of setting k and seed s are jointly normal: an effect of the setting plus noise of the
 seed, so that tau of networks of different settings is (2/π) asin(r), and that of one setting is noise; of the metric's
-sign it is tau-b = (2^1.5/π) asin(r/√2). Beside the
-interval of the package stand the others that were tried, among them the percentile bootstrap that it had before, which
-counted pairs of one setting. Then the difference of two taus, the partial correlation, and how often the corrected p of
-the best of unrelated metrics is below 0.05. What is computed is kept under runs/, table after table of one truth.
+sign it is tau-b = (2^1.5/π) asin(r/√2). Beside the interval of the package stand the others that were tried, among them
+the percentile bootstrap that it had before, which counted pairs of one setting. Then the difference of two taus, the
+partial correlation, and how often the corrected p of the best of unrelated metrics is below 0.05. What is computed is
+kept under runs/, table after table of one truth.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ from analysis_scripts._shared.frame import Arrays, command, kept, publish
 from analysis_scripts.sharpness.interval_candidates import BEFORE, OURS, candidates
 from landscape.plots.style import SMALL
 from landscape.study.statistics.comparison import difference
-from landscape.study.statistics.interval import ROUGH, interval
+from landscape.study.statistics.interval import ROUGH
 from landscape.study.statistics.kendall import tau_b
 from landscape.study.statistics.partial import partial_interval
 from landscape.study.statistics.permutation import permutation_p
@@ -95,8 +95,7 @@ def of_tau(design: tuple[int, int], tau: float, config: Config) -> Arrays:
 def of_ties(design: tuple[int, int], r: float, config: Config) -> Arrays:
     """Of tau-b of a metric of two values, the sign of a normal one."""
     columns, clusters = tables(design, [[1, r], [r, 1]], config, config.tables, seed=6)
-    found = [tau_b(np.sign(x), y, clusters) for x, y in columns]
-    return {OURS: np.array([interval(own.value, own.variance, design[0], own.tied) for own in found])}
+    return {OURS: np.array([tau_b(np.sign(x), y, clusters).interval for x, y in columns])}
 
 
 def of_difference(design: tuple[int, int], first: float, config: Config) -> Arrays:

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import landscape as ls
-from analysis_scripts._shared.described import KINDS, sized
+from analysis_scripts._shared.described import KINDS, each_sized
 from analysis_scripts._shared.many_networks import data_of, measured, none_failed
 from analysis_scripts._shared.over_seeds import difference
 from analysis_scripts._shared.random_search import Search, Tuned
@@ -97,7 +97,7 @@ def conditions(config: Networks, points: Mapping[tuple[str, str], Tuned]) -> str
     """What was compared, in words, and which tuned values are at an edge of those tried."""
     edges = [f"{TITLES[model]}, {rule} ({', '.join(own.edges)})" for (model, rule), own in points.items() if own.edges]
     at_edge = f" Tuned values at an edge of those tried: {'; '.join(edges)}." if edges else ""
-    networks = "; ".join(sized(model, settings) for model, settings in config.models.items())
+    networks = each_sized(config.models)
     return (
         f"{networks}. Digits, {config.setting['epochs']} epochs, {len(config.seeds)} seeds; for κ batch norm has the "
         f"statistics of its 8 images.{at_edge}"

@@ -15,7 +15,7 @@ import numpy as np
 
 from landscape.checks import integer_in, require
 from landscape.storage.results.shown import Drawn, Lines, Table
-from landscape.study.statistics.interval import ROUGH, interval
+from landscape.study.statistics.interval import ROUGH
 from landscape.study.statistics.kendall import Array, Codes, Signs, apart, signs, tau_b
 from landscape.study.statistics.mutual_information import conditional_information
 from landscape.study.statistics.partial import partial_interval
@@ -163,7 +163,7 @@ def _trusted(x: Array, sample: _Sample) -> dict[str, Any]:
     known = np.isfinite(x)
     found = tau_b(x[known], sample.y[known], sample.clusters[known])
     clusters = len(found.deviations)
-    low, high = interval(found.value, found.variance, clusters, found.tied)
+    low, high = found.interval
     counts = {"count": int(known.sum()), "clusters": clusters, "rough": clusters < ROUGH}
     return {"tau": found.value, "low": low, "high": high, **counts}
 

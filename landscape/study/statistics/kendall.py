@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape.study.statistics.interval import most_tied
+from landscape.study.statistics.interval import interval, most_tied
 
 Array = NDArray[np.float64]
 Signs = NDArray[np.float32]  # sums of n² ones are exact below 2²⁴
@@ -46,6 +46,11 @@ class Tau:
         pairs = count * (count - 1)
         means = 2 * self.deviations.sum(1) / pairs
         return float(max(count / (count - 1) * (means**2).sum(), 2 * (self.deviations**2).sum() / pairs**2))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Both ends of the 95 % interval; NaN where there is none."""
+        return interval(self.value, self.variance, len(self.deviations), self.tied)
 
 
 def signs(x: Array, clusters: Codes | None = None) -> Signs:
