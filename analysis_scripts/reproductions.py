@@ -24,8 +24,8 @@ training images), toys, and what the scripts name. "Agrees" and "differs" are sa
 script, into the JSON file beside its figure; CPU minutes are of one core, and a search that several scripts share is in
 those of the first; a row with the script "—" says why nothing was made.
 
-`make figures` makes all figures and this page anew, two scripts side by side: an hour and a quarter on two cores; killed,
-it goes on where it was. `make figures JOBS=8` is for larger machines. A script by itself, and its settings:
+`make figures` makes all figures and this page anew, two scripts side by side: an hour and a quarter on two cores;
+killed, it goes on where it was. `make figures JOBS=8` is for larger machines. A script by itself, and its settings:
 `python -m analysis_scripts.sharpness.pac_bayes --help`.
 
 Figures without a claim: {others}.

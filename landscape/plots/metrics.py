@@ -37,6 +37,7 @@ def plot_metric_against_gap(
     tau: float | None = None,
     low: float | None = None,
     high: float | None = None,
+    rough: bool = False,
 ) -> Axes:
     """One point per trained network, with the metric's standard error as a bar.
 
@@ -46,7 +47,8 @@ def plot_metric_against_gap(
         ax: where to draw; default a new figure.
         target: along y.
         group: what colour and marker tell apart; a training rule has its own.
-        tau: Kendall's tau for the title, and `low`, `high` the ends of its interval.
+        tau: Kendall's tau for the title, and `low`, `high` the ends of its interval; `rough` where it is of few
+            clusters.
     Raises:
         ValueError: if no row has finite metric and target.
     """
@@ -65,7 +67,8 @@ def plot_metric_against_gap(
     if spans_decades(np.array([x for x, _, _ in shown.values()]), 1.5):
         ax.set_xscale("log")
     ax.set(xlabel=words(metric), ylabel=words(target))
-    ax.set_title(_title(tau, low, high, len(shown), len(points) - len(shown)), fontsize=SMALL + 0.5, loc="left")
+    title = _title(tau, low, high, rough, len(shown), len(points) - len(shown))
+    ax.set_title(title, fontsize=SMALL + 0.5, loc="left")
     if any(groups.values()):
         ax.legend(fontsize=SMALL, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return ax
@@ -142,10 +145,12 @@ def _point(row: Mapping[str, Any], metric: str, target: str) -> tuple[float, flo
     return float(row.get(metric, nan)), float(row.get(target, nan)), float(row.get(f"{metric}_stderr", nan))
 
 
-def _title(tau: float | None, low: float | None, high: float | None, count: int, left_out: int) -> str:
+def _title(tau: float | None, low: float | None, high: float | None, rough: bool, count: int, left_out: int) -> str:
     parts = [f"n = {count}"]
     if tau is not None:
-        parts.insert(0, f"Kendall's τ = {tau:.2f}" + (f" [{low:.2f}, {high:.2f}]" if None not in (low, high) else ""))
+        known = low is not None and high is not None and isfinite(low) and isfinite(high)
+        interval = f" [{low:.2f}, {high:.2f}]{' rough' * rough}" if known else ""
+        parts.insert(0, f"Kendall's τ = {tau:.2f}{interval}" if isfinite(tau) else "Kendall's τ undefined")
     if left_out:
         parts.append(f"{left_out} not finite, left out")
     return ", ".join(parts)

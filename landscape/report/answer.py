@@ -13,7 +13,8 @@ def answer(evidence: Evidence) -> str:
     best = max(_measures(evidence), key=lambda name: _size(correlations[name].tau))
     found, count = correlations[best], len(_measures(evidence))
     first = f"Kendall's τ {tau(found)} with the generalisation gap"
-    read = f"95 % interval in brackets{', rough' * found.rough}; chance is 0"
+    brackets = f"95 % interval in brackets{', rough' * found.rough}; " if isfinite(found.low) else ""
+    read = f"{brackets}chance is 0"
     loss = correlations.get(TRAIN_LOSS)
     alone = f"the training loss alone has {tau(loss)}" if loss and isfinite(loss.tau) else ""
     if best not in evidence.clear:

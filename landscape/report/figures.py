@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 
 from landscape.plots import (
     plot_density,
-    plot_metric_against_gap,
     plot_slice_1d,
     plot_slices_2d,
     plot_training,
@@ -24,8 +23,9 @@ from landscape.plots.planes import draw_slices_2d
 from landscape.plots.style import STYLE, look, words
 from landscape.report.alternatives import of_density, of_line, of_plane
 from landscape.report.evidence import Evidence
-from landscape.report.metric_figures import MANY, Drawn, forest, given, psi, ranks, scatter
+from landscape.report.metric_figures import MANY, Drawn, against_gap, forest, given, psi, ranks, scatter
 from landscape.report.panels import panels, share_limits, without_legends
+from landscape.report.wording import tau
 from landscape.storage.results import Slice1D, Slice2D
 from landscape.study.network_record import DENSITY, LINE, PLANE, load_density
 from landscape.training import read_log
@@ -113,15 +113,13 @@ def _overview(evidence: Evidence, shown: Mapping[str, Path]) -> Drawn:
     spectra.set_title("Hessian spectrum")
     metric = "lambda_max" if "lambda_max" in evidence.correlations else evidence.best
     found = evidence.correlations[metric]
-    plot_metric_against_gap(
-        evidence.rows, metric, gaps, group=evidence.group, tau=found.tau, low=found.low, high=found.high
-    )
+    against_gap(evidence, metric, gaps)
     caption = (
         f"Above: the training loss on a plane of two filter-normalised random directions, {words(first)} and "
         f"{words(second)} on one colour scale. Below: their Hessian spectra with a band of two standard errors, and "
         f"{words(metric)} of every network against its generalisation gap."
     )
-    alt = f"{_of_planes(pair, planes)} {_of_spectra(pair)} {words(metric)} with the gap: tau {found.tau:+.2f}."
+    alt = f"{_of_planes(pair, planes)} {_of_spectra(pair)} {words(metric)} with the gap: tau {tau(found)}."
     return Drawn("overview", "Overview", caption, alt, figure)
 
 

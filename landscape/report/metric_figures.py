@@ -72,15 +72,28 @@ def given(evidence: Evidence) -> Drawn:
     return Drawn("held", "What is left given the training loss", caption, alt, figure)
 
 
+def against_gap(evidence: Evidence, metric: str, ax: Axes) -> None:
+    """One metric of every network against the gap, with its tau above."""
+    found = evidence.correlations[metric]
+    plot_metric_against_gap(
+        evidence.rows,
+        metric,
+        ax,
+        group=evidence.group,
+        tau=found.tau,
+        low=found.low,
+        high=found.high,
+        rough=found.rough,
+    )
+
+
 def scatter(evidence: Evidence) -> Drawn:
     """Each metric against the gap, network by network."""
     correlations, many = evidence.correlations, len(evidence.correlations) > MANY
 
     def draw(metric: str, ax: Axes) -> None:
         found = correlations[metric]
-        plot_metric_against_gap(
-            evidence.rows, metric, ax, group=evidence.group, tau=found.tau, low=found.low, high=found.high
-        )
+        against_gap(evidence, metric, ax)
         if ax.get_xscale() == "linear":
             ax.locator_params(axis="x", nbins=3 if many else 4)
         if many:

@@ -13,12 +13,16 @@ SHOWN = 6  # names in a sentence
 
 def tau(found: Interval) -> str:
     """tau with its interval."""
-    return f"{found.tau:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+    return _with_interval(found.tau, found.low, found.high)
 
 
 def partial(found: Correlation) -> str:
     """The correlation given the training loss, with its interval."""
-    return f"{found.partial:+.2f} [{found.partial_low:+.2f}, {found.partial_high:+.2f}]"
+    return _with_interval(found.partial, found.partial_low, found.partial_high)
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]" if isfinite(low) else f"{value:+.2f} (no interval)"
 
 
 def named(names: Sequence[str], text: Callable[[str], str] | None = None) -> str:

@@ -394,6 +394,19 @@ def test_a_scatter_shows_each_network_with_its_error():
     drawn(ax.figure)
 
 
+@pytest.mark.parametrize(
+    ("interval", "title"),
+    [
+        ({"tau": 0.5, "low": 0.2, "high": 0.7, "rough": True}, "Kendall's τ = 0.50 [0.20, 0.70] rough, n = 12"),
+        ({"tau": 0.5, "low": math.nan, "high": math.nan, "rough": True}, "Kendall's τ = 0.50, n = 12"),
+        ({"tau": math.nan, "low": math.nan, "high": math.nan}, "Kendall's τ undefined, n = 12"),
+        ({}, "n = 12"),
+    ],
+)
+def test_a_scatter_says_how_far_its_tau_is_known(interval, title):
+    assert plot_metric_against_gap(rows(), "trace", **interval).get_title(loc="left") == title
+
+
 def test_a_metric_within_a_decade_or_negative_is_linear():
     assert plot_metric_against_gap(rows(spread=3.0), "trace").get_xscale() == "linear"
     signed = [{**row, "trace": -row["trace"]} for row in rows()]

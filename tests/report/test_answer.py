@@ -57,3 +57,11 @@ def test_where_nothing_is_planted_the_answer_is_none() -> None:
         f"None of 4 measures follows the gap beyond doubt: the nearest, {near.replace('_', ' ')},"
     )
     assert f"p = {said.correlations[near].p_corrected:.2g} after correction" in answer(said)
+
+
+def test_without_an_interval_the_answer_says_so() -> None:
+    said = with_loss([row for row in rows(1.0) if row["lr"] == 0])
+    assert said.correlations["trace"].clusters == 2
+    text = answer(said)
+    assert "nan" not in text
+    assert "(no interval) with the generalisation gap (chance is 0)" in text

@@ -259,3 +259,9 @@ def test_correlations_are_a_table_with_the_strongest_first() -> None:
     row = next(row for row in found.rows() if row["metric"] == "planted")
     assert (row["tau"], row["psi_lr"], row["count"]) == (one.tau, one.psi["lr"], 40)
     assert "<td>planted</td>" in found._repr_html_()
+
+
+def test_what_has_no_interval_is_shown_without_one() -> None:
+    one = correlate(rows()[:6], ["planted"], axes=["lr"], cluster=["lr"], resamples=9)["planted"]
+    assert one.clusters < 3
+    assert f"tau={one.tau:+.2f} no interval" in repr(one)

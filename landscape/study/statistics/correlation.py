@@ -52,9 +52,9 @@ class Correlation(Drawn):
     sign_error_null_high: float = NONE
 
     def _facts(self) -> dict[str, Any]:
-        interval = f"{self.tau:+.2f} [{self.low:+.2f}, {self.high:+.2f}]{' rough' * self.rough}"
+        ends = f"[{self.low:+.2f}, {self.high:+.2f}]{' rough' * self.rough}" if isfinite(self.low) else "no interval"
         counts = {"networks": self.count, "clusters": self.clusters}
-        return {"tau": interval, "p_corrected": self.p_corrected, "psi_mean": self.psi_mean, **counts}
+        return {"tau": f"{self.tau:+.2f} {ends}", "p_corrected": self.p_corrected, "psi_mean": self.psi_mean, **counts}
 
 
 class Correlations(Table, dict[str, Correlation]):
