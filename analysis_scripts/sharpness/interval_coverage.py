@@ -53,6 +53,7 @@ class Config:
     noise: float = 0.2  # standard deviation of the seed's part in that of the setting's
     tables: int = 4000
     resamples: int = 400  # of the bootstraps
+    p_tables: int = 10_000  # of the size of the corrected p
     metrics: int = 8  # unrelated ones, of which the best is tested
     permutations: int = 199
     runs: str = "runs/interval_coverage"
@@ -118,7 +119,7 @@ def of_partial(design: tuple[int, int], r: float, config: Config) -> Arrays:
 
 def of_p(design: tuple[int, int], config: Config) -> Arrays:
     """The smallest corrected p of metrics that have nothing to do with the gap, (tables,)."""
-    columns, clusters = tables(design, np.eye(config.metrics + 1), config, config.tables // 2, seed=5)
+    columns, clusters = tables(design, np.eye(config.metrics + 1), config, config.p_tables, seed=5)
     orders = (permutations(clusters, config.permutations, seed) for seed in range(len(columns)))
     return {
         "p": np.array([permutation_p(c[1:], c[0], o, clusters)[1].min() for c, o in zip(columns, orders, strict=True)])
@@ -193,7 +194,7 @@ def sentence(config: Config, table: Mapping[str, Any], sizes: Mapping[str, float
         f"{span(OURS, PARTIAL, True, 'without')} of tables have no interval. Grey: {100 * LOW:g} to {100 * HIGH:g} %, "
         f"below {ROUGH} settings {100 * LEAST:g} % and more. Lowest panel: the least of {config.metrics} corrected p "
         f"of metrics unrelated to the gap is at most {LEVEL:g} in {100 * min(sizes.values()):.1f} to "
-        f"{100 * max(sizes.values()):.1f} % ({config.permutations} permutations, {config.tables // 2:,} tables; bars: "
+        f"{100 * max(sizes.values()):.1f} % ({config.permutations} permutations, {config.p_tables:,} tables; bars: "
         f"two standard errors)."
     )
 
@@ -228,7 +229,7 @@ def draw(config: Config, table: Mapping[str, Any], sizes: Mapping[str, float]) -
 def size_panel(config: Config, ax: Axes, sizes: Mapping[str, float]) -> None:
     """Tables in which the best of unrelated metrics passes for one that follows the gap."""
     for y, size in enumerate(sizes.values()):
-        error = 2 * (size * (1 - size) / (config.tables // 2)) ** 0.5
+        error = 2 * (size * (1 - size) / config.p_tables) ** 0.5
         ax.errorbar([100 * size], [y], xerr=[100 * error], color="black", marker="o", ms=3.5, lw=0.8)
     ax.axvline(100 * LEVEL, color="0.5", linewidth=0.7)
     first, *others = sizes

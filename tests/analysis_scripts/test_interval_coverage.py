@@ -39,7 +39,7 @@ def test_judged_by_hand():
 
 def test_a_small_run_is_kept_and_published(tmp_path):
     config = replace(
-        Config(), designs=((5, 2), (8, 2)), taus=(0.5,), tables=6, resamples=40, metrics=2, permutations=9,
+        Config(), designs=((5, 2), (8, 2)), taus=(0.5,), tables=6, resamples=40, p_tables=6, metrics=2, permutations=9,
         runs=str(tmp_path / "runs"), folder=str(tmp_path / "out"),
     )  # fmt: skip
     said = main(config)["sentence"]
@@ -62,4 +62,4 @@ def test_the_published_intervals_hold_what_they_promise():
     assert len(taus) == 12
     assert all(0.93 <= share <= 0.97 for (_, settings), share in taus.items() if settings >= 8)
     assert all(share >= 0.88 for share in shares.values())
-    assert max(published["size of the corrected p"].values()) < 0.05 + 3 * (0.05 * 0.95 / 2000) ** 0.5
+    assert max(published["size of the corrected p"].values()) < 0.05 + 3 * (0.05 * 0.95 / 10_000) ** 0.5
