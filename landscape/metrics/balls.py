@@ -29,6 +29,7 @@ GEOMETRIES = ("euclidean", "adaptive", "adaptive_filter", "fisher", "fisher_diag
 RELATIVE_DAMPING = {torch.float64: 1e-10}
 RELATIVE_DAMPING_SINGLE = 2.5e-7
 DAMPING_PRODUCTS = 8  # for that mean: Hutchinson is then off by √(2/8) of it at most, a standard deviation
+SOLVED = 1e-8  # residual of a linear system, of its right side, below which it is solved
 RELATIVE_CUTOFF = 5e-7  # directions of lower eigenvalues are left out of an ascent, where they would go on for ever
 
 
@@ -101,6 +102,7 @@ class FisherBall(Ball):
     cutoff: float
     max_matvecs: int
     matvecs: int = field(default=0, init=False)
+    residual: float = field(default=0.0, init=False)  # the largest of its systems, of |right side|: SOLVED or not
 
     def first_order(self, g: Vector) -> Vector:
         x = self._solved(g, self.damping)
@@ -128,8 +130,9 @@ class FisherBall(Ball):
         return e * (self.rho / length) if length > 0 else torch.zeros_like(e)
 
     def _solved(self, g: Vector, damping: float) -> Vector:
-        solution = solve(self.operator, g, damping=damping, max_matvecs=self.max_matvecs)
+        solution = solve(self.operator, g, damping=damping, tol=SOLVED, max_matvecs=self.max_matvecs)
         self.matvecs += solution.matvecs
+        self.residual = max(self.residual, solution.relative_residual)
         return solution.x
 
     def _image(self, e: Vector) -> Vector:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from landscape.checks import integer_in, positive
 from landscape.curvature import fisher
 from landscape.metrics.ascent import STEPS, Climb, ascend
-from landscape.metrics.balls import DAMPING_PRODUCTS, Ball, FisherBall, ball
+from landscape.metrics.balls import DAMPING_PRODUCTS, SOLVED, Ball, FisherBall, ball
 from landscape.metrics.logits import with_normalized_logits
 from landscape.metrics.metric import Origin, measured
 from landscape.problem import Problem
@@ -108,14 +108,16 @@ def worst_case_gap(
             the gap, and goes on from the point opposite. One gradient a step; for "fisher" also two linear systems.
         restarts: further ascents from random points of the boundary: each ends in a local maximum.
         normalize_logits: see `logits`; `origin` is then taken anew.
-        max_matvecs: for "fisher": Fisher products of one linear system at most.
+        max_matvecs: for "fisher": Fisher products of one linear system at most. A system that they do not solve
+            leaves out flat directions, along which the ball is longest: the gap may be off several times.
         origin: loss and gradient at w, if known already.
         generator: for the random points; default seed 0.
     Returns:
         Estimate of a lower bound of the maximum, at least 0, stderr 0. Details: length |e|; steps, gradients of the
-        best start; of more than one also last_gain, as a share of the gap, and converged, 1 or 0; for the Fisher balls
-        half_eFe with the exact Fisher matrix, and with class targets kl, the mean divergence moved, which
-        half_eFe is for small rho.
+        best start; of more than one also last_gain, as a share of the gap, and converged, 1 or 0; for "fisher" also
+        residual, the largest of a linear system as a share of its right side, and converged, 0 too where that is above
+        1e-8; for both Fisher balls half_eFe with the exact Fisher matrix, and with class targets kl, the mean
+        divergence moved, which half_eFe is for small rho.
     Raises:
         ValueError: if an argument is out of range.
     """
@@ -133,6 +135,9 @@ def worst_case_gap(
             F_e = (region.operator if isinstance(region, FisherBall) else fisher(problem)).matvec(e)
             details |= {"half_eFe": 0.5 * float(e @ F_e)} | _divergence(problem, e)
         matvecs = 1 + (region.matvecs if isinstance(region, FisherBall) else 0)
+    if isinstance(region, FisherBall):
+        solved = region.residual <= SOLVED
+        details |= {"residual": region.residual, "converged": float(solved and details.get("converged", 1.0))}
     return Estimate.exact(climb.gap, matvecs=matvecs, **details)
 
 

@@ -115,6 +115,17 @@ def test_the_exact_fisher_ball_has_the_dense_maximiser() -> None:
     assert near["kl"] == pytest.approx(near["half_eFe"], rel=0.05)
 
 
+def test_the_exact_fisher_ball_says_where_products_did_not_suffice() -> None:
+    problem = make("mlp").problem()
+    whole, part = (
+        worst_case_gap(problem, rho=1e-3, geometry="fisher", steps=1, max_matvecs=products) for products in (500, 3)
+    )
+    assert part.value.item() != pytest.approx(whole.value.item(), rel=0.05)
+    assert (whole.details["converged"], part.details["converged"]) == (1.0, 0.0)
+    assert whole.details["residual"] <= 1e-8 < part.details["residual"] < 1
+    assert worst_case_gap(problem, geometry="fisher", steps=4, max_matvecs=3).details["converged"] == 0.0
+
+
 class Gated(nn.Module):
     """z = x (A + s B) with s = 0: B changes no output until s has moved."""
 

@@ -60,7 +60,7 @@ def test_what_has_not_converged_is_marked(found, tmp_path):
     assert [row["converged"] for row in table.rows()] == [False, True, None, None, None]
     lines = str(table).splitlines()
     assert [line.split()[1:3] for line in lines[1:3]] == [["2", "*"], ["2", "0.0"]]
-    assert lines[7] == "* has not converged: give it more steps"
+    assert lines[7] == "* has not converged: give it more steps or products"
     with table.to_csv(tmp_path / "a.csv").open() as file:
         assert [row["converged"] for row in csv.DictReader(file)] == ["False", "True", "", "", ""]
 

@@ -105,7 +105,7 @@ class Measurements(Table, dict[str, Estimate]):
         return [head, *(_shown(row) for row in self.rows()), foot]
 
     def _notes(self) -> list[str]:
-        notes = [f"{OPEN} has not converged: give it more steps"] if self.not_converged else []
+        notes = [f"{OPEN} has not converged: give it more steps or products"] if self.not_converged else []
         notes += ["alone: gradient-times of a metric by itself, shared work in it"] if any(self.uses.values()) else []
         notes += [f"left out {name}: {reason}" for name, reason in self.left_out.items()]
         if self.verified is not None:
