@@ -142,7 +142,8 @@ def sentence(rows: Sequence[Mapping[str, Any]], config: Config) -> str:
     apart = max(abs(rise / own[*key[:4], "euclidean"] - 1) for key, rise in own.items() if key[4] == "fisher_diagonal")
     diagonal = f"Fisher SAM's diagonal rises as the ball does, within {100 * apart:.2g} %: its 1 + η g² is nearly 1"
     shown = f"{config.samples} training images. Lines: means, dots: seeds; numbers of the first and last epoch."
-    return f"{shown} {'; '.join(said)}. {diagonal}."
+    way = f"The ellipsoid's displacement is that of {config.max_matvecs} conjugate-gradient steps in F x = g"
+    return f"{shown} {'; '.join(said)}. {diagonal}. {way}, without its flattest directions."
 
 
 def claims(rows: Sequence[Mapping[str, Any]], config: Config) -> list[Claim]:
